@@ -1,0 +1,103 @@
+"""The exception tree of the house and `invariant`, the check that is never compiled out.
+
+Section 7 of the architecture: one error per fault, each with a sentence a stranger can act on.
+"""
+
+from typing import Protocol
+
+
+class SupportsSentence(Protocol):
+    """A reason that can be said in one sentence: see `registry.Refusal`."""
+
+    @property
+    def code(self) -> int:
+        """Reason code of protocol section 15."""
+
+    def sentence(self) -> str:
+        """Return the reason with its code, value, limit and units."""
+
+
+class PowerError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class LocalProtocolError(PowerError):
+    """Our own code misused a machine; the machine's state is unchanged."""
+
+
+class DecodeError(PowerError):
+    """Octets that cannot be decoded: the only exception that leaves a decoder.
+
+    offset: octet offset within the segment or buffer handed to the decoder.
+    field: name of the field, as the wire document spells it.
+    code: reason code (500..599 for octets); value and limit: as that code states them.
+    """
+
+    def __init__(
+        self, offset: int, field: str, code: int, value: int = 0, limit: int = 0
+    ) -> None:
+        super().__init__(offset, field, code, value, limit)
+        self.offset = offset
+        self.field = field
+        self.code = code
+        self.value = value
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.code} at octet {self.offset}, field {self.field}:"
+            f" value {self.value}, limit {self.limit}"
+        )
+
+
+class RemoteProtocolError(PowerError):
+    """The peer broke the protocol; `refusal` says which rule."""
+
+    def __init__(self, refusal: SupportsSentence) -> None:
+        super().__init__(refusal.sentence())
+        self.refusal = refusal
+
+
+class PowerRefused(PowerError):
+    """A lawful no: refused, shed to zero, tripped, lease over."""
+
+    def __init__(self, refusal: SupportsSentence) -> None:
+        super().__init__(refusal.sentence())
+        self.refusal = refusal
+
+
+class WireBroken(PowerError):
+    """The writer died inside a segment; the stream cannot be used again."""
+
+
+class ConfigError(PowerError):
+    """A configuration file or option cannot be used: exit code 2."""
+
+    def __init__(self, file: str, path: str, text: str) -> None:
+        super().__init__(f"{file}: {path}: {text}")
+        self.file = file
+        self.path = path
+        self.text = text
+
+
+class HostError(PowerError):
+    """This machine refused something: errno, path, and what was wanted."""
+
+    def __init__(self, errno: int, path: str, wanted: str) -> None:
+        super().__init__(f"{wanted}: {path}: errno {errno}")
+        self.errno = errno
+        self.path = path
+        self.wanted = wanted
+
+
+class BrokenInvariant(Exception):  # noqa: N818 - not an error of input: no handler catches it
+    """One of our own truths does not hold: a bug."""
+
+
+def invariant(condition: object, sentence: str) -> None:
+    """Raise BrokenInvariant with `sentence` unless `condition` holds.
+
+    For our own truths only, never for anything a peer, a user or the host supplied.
+    """
+    if not condition:
+        raise BrokenInvariant(sentence)
