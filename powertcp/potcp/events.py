@@ -1,0 +1,291 @@
+"""What a connection reports: past facts, in the order in which they became true."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from powertcp.profile import PowerProfile
+from powertcp.registry import Refusal
+from powertcp.wire.options import Entity, Maintain, Meter, Sampling, Tariff
+
+
+class Ask(NamedTuple):
+    """One wish of a SYN or RENEG: the most, and the least that would do (None: exactly the most)."""
+
+    desired: PowerProfile
+    minimum: PowerProfile | None = None
+
+
+class Offer(NamedTuple):
+    """One alternative of a counter-offer; with `minimum` anything between both."""
+
+    offer: PowerProfile
+    minimum: PowerProfile | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Root of all events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowEvent(Event):
+    """An event of one flow.
+
+    flow: its identifier, 1..2^32-1.
+    """
+
+    flow: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerRequested(FlowEvent):
+    """Source: a SYN asks for power; answer with grant, counter or refuse.
+
+    asks: best first. sampling: what the sink proposes. fallback: what it wants after a lapse.
+    """
+
+    asks: tuple[Ask, ...]
+    sampling: Sampling
+    maintain: Maintain
+    fallback: PowerProfile | None
+    entity: Entity | None
+    meter: Meter | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerAccepted(FlowEvent):
+    """Source: the ACK came; bring the output up, then call ready.
+
+    profile: the accepted terms.
+    """
+
+    profile: PowerProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerGranted(FlowEvent):
+    """Sink: SYN+ACK with a grant came and is acknowledged; power follows at PowerReady."""
+
+    contract: int
+    profile: PowerProfile
+    fallback: PowerProfile | None
+    sampling: Sampling
+    tariff: Tariff | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerOffered(FlowEvent):
+    """Sink: a counter-offer came; accept one or decline."""
+
+    offers: tuple[Offer, ...]
+    sampling: Sampling
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRefused(FlowEvent):
+    """Sink: the request was refused; FlowClosed follows.
+
+    best: the best the source could do, None when it did not say.
+    """
+
+    refusal: Refusal
+    best: PowerProfile | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerReady(FlowEvent):
+    """A READY took effect: from here on these are the terms."""
+
+    contract: int
+    profile: PowerProfile
+    fallback: PowerProfile | None
+    resumed: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class SamplesReceived(FlowEvent):
+    """Sink: blocks were verified and banked in this wake-up.
+
+    count: samples. energy_uj: banked by them. esn_uj: energy verified so far.
+    samples: their interleaved (v, i) octets, only for flows opened with want_samples.
+    sim: synthesised, not measured. ece: congestion was marked on any of them.
+    """
+
+    count: int
+    energy_uj: int
+    esn_uj: int
+    samples: bytes | None = None
+    sim: bool = False
+    ece: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatCounted(FlowEvent):
+    """Energy that arrived and was not banked, with the reason."""
+
+    energy_uj: int
+    refusal: Refusal | None
+
+
+@dataclass(slots=True, kw_only=True)
+class CreditReceived(FlowEvent):
+    """Source: the sink allows delivery up to `limit_uj` and has verified `acked_uj`.
+
+    demand_mw: the power wanted now; the contract's maximum where the sink said "all".
+    """
+
+    limit_uj: int
+    acked_uj: int
+    demand_mw: int
+    cwr: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplyBlocked(FlowEvent):
+    """Sink: the source is out of credit at `limit_uj`."""
+
+    limit_uj: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShedReceived(FlowEvent):
+    """Sink: the source lowers the ceiling; the machine has answered.
+
+    ceiling: OFFER with the new current (0 suspends). deadline_ms: enforced at the latest then.
+    restore_s: expected duration, 0 unknown. urgent: at once.
+    """
+
+    contract: int
+    ceiling: PowerProfile
+    deadline_ms: int
+    restore_s: int
+    refusal: Refusal | None
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShedEnforced(FlowEvent):
+    """Source: a ceiling is in force and READY is queued; the difference may be given to others."""
+
+    contract: int
+    profile: PowerProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenegotiationRequested(FlowEvent):
+    """The other side proposes new terms; answer accept or reject."""
+
+    contract: int
+    asks: tuple[Ask, ...]
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenegotiationAnswered(FlowEvent):
+    """Our proposal was accepted (terms change at PowerReady) or rejected."""
+
+    contract: int
+    accepted: bool
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStale(Event):
+    """Probes stay unanswered; power goes on until the lease ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFresh(Event):
+    """A probe was answered again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRenewed(Event):
+    """A probe was answered: leases run from `sent_ns`, the time the probe was sent."""
+
+    sent_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLapsed(FlowEvent):
+    """The lease is over: at most `fallback` may be drawn or delivered (None: nothing)."""
+
+    fallback: PowerProfile | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRestored(FlowEvent):
+    """Sink: after a lapse a probe was answered; the contract's terms hold again."""
+
+    profile: PowerProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowTripped(FlowEvent):
+    """Protection acted: nothing more is banked on this flow; FlowClosed follows."""
+
+    refusal: Refusal
+    by_peer: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alerted(FlowEvent):
+    """The peer alerted us. severity: 1 info, 2 warning, 3 critical."""
+
+    severity: int
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketReceived(FlowEvent):
+    """Sink: with this ticket the flow can be resumed on another connection."""
+
+    ticket: bytes
+    lifetime_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowCut(FlowEvent):
+    """The path was lost under a live flow; the source holds budget and contract for T_GRACE."""
+
+    esn_uj: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowResumed(FlowEvent):
+    """Source: a ticket moved a contract to this flow; FlowClosed of the old flow says 603.
+
+    key: office key of the old flow. esn_uj: resumed ESN. returned_uj: sent but never verified,
+    goes back to the supply.
+    """
+
+    key: int
+    contract: int
+    profile: PowerProfile
+    fallback: PowerProfile | None
+    sampling: Sampling
+    esn_uj: int
+    returned_uj: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowClosed(FlowEvent):
+    """The flow is over; a source releases its budget exactly here, once.
+
+    truncated: the path ended without FIN. esn_uj: final energy of this side. acked_uj: verified by
+    the sink. heat_uj: arrived, not banked.
+    """
+
+    refusal: Refusal | None
+    truncated: bool
+    esn_uj: int
+    acked_uj: int
+    heat_uj: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionTerminated(Event):
+    """Nothing more will be received or may be asked; octets may remain to be sent."""
+
+    refusal: Refusal | None
