@@ -1,0 +1,190 @@
+"""What a source answers to a request: the grant, the counter-offers, or the refusal; pure.
+
+Ranges, rounding and the order of preference of protocol sections 1 and 4.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from powertcp.profile import PowerProfile, ProfileType, in_range
+from powertcp.registry import Reason, Refusal
+
+MAX_ASKS = 4  # pairs in a SYN
+MAX_OFFERS = 8  # pairs in a counter-offer
+LEASE_DEFAULT_S = 60
+LEASE_MIN_S = 5
+LEASE_MAX_S = 3600
+LEASE_MAX_WIRE_S = 3696  # 3600 s rounded up by the lease octet of a REQUEST
+
+Offer = tuple[PowerProfile, PowerProfile | None]
+
+
+class Ask(NamedTuple):
+    """One pair of a request: what is desired and the least that is of use."""
+
+    desired: PowerProfile
+    minimum: PowerProfile | None = None
+
+    @property
+    def least(self) -> PowerProfile:
+        """The lower end of the range: the minimum, or the request itself."""
+        return self.minimum or self.desired
+
+
+class Choice(NamedTuple):
+    """The answer of `choose`: exactly one of grant, offers, bare refusal.
+
+    grant: profile of type GRANT, without a fallback; None if there is none.
+    supply_index: supply that feeds the grant; -1 without one.
+    offers: pairs of a counter-offer, best first; offer_supplies: the supply of each.
+    refusal: why not; set whenever grant is None.
+    best: profile of type REFUSE, the best this source could do; None with a grant.
+    """
+
+    grant: PowerProfile | None
+    supply_index: int
+    offers: tuple[Offer, ...] = ()
+    refusal: Refusal | None = None
+    best: PowerProfile | None = None
+    offer_supplies: tuple[int, ...] = ()
+
+
+def choose(
+    asks: Sequence[Ask],
+    supplies: Sequence[PowerProfile],
+    budget_mw: int,
+    free_ma: Sequence[int] | None = None,
+) -> Choice:
+    """Answer `asks` (best first) from `supplies` with at most `budget_mw`.
+
+    free_ma: what is left of the current of each supply; all of it when omitted.
+    The first pair that can be served wins, in it the greatest power, then the voltage nearest
+    the request, then the first supply. Never a grant outside the range that was asked for.
+    """
+    left_ma = [supply.current_ma for supply in supplies] if free_ma is None else free_ma
+    # PTCP-4-02
+    for ask in asks[:MAX_ASKS]:
+        if _lease_refusal(ask) is not None:
+            continue
+        candidates = list(_candidates(ask, supplies, left_ma, budget_mw))
+        if candidates:
+            grant, index = max(candidates, key=lambda found: _preference(ask, *found))
+            return Choice(grant, index)
+    # PTCP-4-01
+    return _counter(asks, supplies, budget_mw, left_ma)
+
+
+def _preference(ask: Ask, grant: PowerProfile, index: int) -> tuple[int, int, int]:
+    return (grant.power_mw, -abs(grant.voltage_mv - ask.desired.voltage_mv), -index)
+
+
+def _candidates(
+    ask: Ask, supplies: Sequence[PowerProfile], left_ma: Sequence[int], budget_mw: int
+) -> Iterator[tuple[PowerProfile, int]]:
+    """Yield a grant within the range of `ask` for each supply that has one."""
+    for index, supply in enumerate(supplies):
+        if not supply.same_kind(ask.desired):
+            continue
+        if not ask.least.voltage_mv <= supply.voltage_mv <= ask.desired.voltage_mv:
+            continue
+        grant = _answer(ask.desired, supply, left_ma[index], budget_mw, ProfileType.GRANT)
+        if in_range(grant, ask.desired, ask.minimum):
+            yield grant, index
+
+
+def _answer(
+    desired: PowerProfile, supply: PowerProfile, left_ma: int, budget_mw: int, kind: ProfileType
+) -> PowerProfile:
+    """Return the most of `supply` that `desired` asks for, as it will stand on the wire."""
+    current_ma = max(0, min(desired.current_ma, supply.current_for(budget_mw), left_ma))
+    answer = desired.with_type(
+        kind,
+        voltage_mv=supply.voltage_mv,
+        current_ma=current_ma,
+        frequency_chz=supply.frequency_chz,
+        lease_s=min(desired.lease_s or LEASE_DEFAULT_S, LEASE_MAX_S),
+    )
+    # PTCP-1-02: both ends compute with what the octets say
+    return PowerProfile.from_wire(answer.to_wire())
+
+
+def _counter(
+    asks: Sequence[Ask], supplies: Sequence[PowerProfile], budget_mw: int, left_ma: Sequence[int]
+) -> Choice:
+    """Return the counter-offers that come near to `asks`, or the bare refusal."""
+    first = asks[0].desired
+    refusal = _refusal(asks[0], supplies, left_ma, budget_mw)
+    offers: list[tuple[PowerProfile, int]] = []
+    for ask in asks[:MAX_ASKS]:
+        for index, supply in enumerate(supplies):
+            if not supply.same_kind(ask.desired) or _lease_refusal(ask) is not None:
+                continue
+            kind = ProfileType.OFFER
+            offer = _answer(ask.desired, supply, left_ma[index], budget_mw, kind)
+            if offer.current_ma and (offer, index) not in offers:
+                offers.append((offer, index))
+    offers.sort(key=lambda row: (abs(row[0].voltage_mv - first.voltage_mv), -row[0].power_mw))
+    del offers[MAX_OFFERS:]
+    best = offers[0][0].with_type(ProfileType.REFUSE) if offers else _nothing(first)
+    return Choice(
+        None,
+        -1,
+        tuple((offer, None) for offer, _ in offers),
+        refusal,
+        best,
+        tuple(index for _, index in offers),
+    )
+
+
+def _nothing(desired: PowerProfile) -> PowerProfile:
+    return desired.with_type(ProfileType.REFUSE, current_ma=0)
+
+
+def _lease_refusal(ask: Ask) -> Refusal | None:
+    """Refuse a lease outside 5..3600 s: it would let power stand longer than the sink allows."""
+    lease_s = ask.desired.lease_s
+    # PTCP-4-06
+    if lease_s and lease_s < LEASE_MIN_S:
+        return Refusal(Reason.LEASE_RANGE, lease_s, LEASE_MIN_S)
+    if lease_s > LEASE_MAX_WIRE_S:
+        return Refusal(Reason.LEASE_RANGE, lease_s, LEASE_MAX_S)
+    return None
+
+
+def _refusal(
+    ask: Ask, supplies: Sequence[PowerProfile], left_ma: Sequence[int], budget_mw: int
+) -> Refusal:
+    """Name the first thing in the way of `ask`: voltage, waveform, lease, current, capacity."""
+    desired, least = ask.desired, ask.least
+    if not supplies:
+        return Refusal(Reason.NO_CAPACITY, desired.power_mw, 0)
+    near = sorted(supplies, key=lambda supply: abs(supply.voltage_mv - desired.voltage_mv))
+    fitting = [
+        supply for supply in near if least.voltage_mv <= supply.voltage_mv <= desired.voltage_mv
+    ]
+    # PTCP-4-07
+    if not fitting:
+        matching = [supply for supply in near if supply.same_kind(desired)]
+        limit_mv = (matching or near)[0].voltage_mv
+        return Refusal(Reason.VOLTAGE_RANGE, desired.voltage_mv, limit_mv)
+    matching = [supply for supply in fitting if supply.same_kind(desired)]
+    if not matching:
+        return _waveform_refusal(desired, fitting[0])
+    lease = _lease_refusal(ask)
+    if lease is not None:
+        return lease
+    most_ma = max(supply.current_ma for supply in matching)
+    if most_ma < least.current_ma:
+        return Refusal(Reason.CURRENT_RANGE, least.current_ma, most_ma)
+    free_mw = max(
+        min(supply.pairs * supply.voltage_mv * max(0, left_ma[index]) // 1000, max(0, budget_mw))
+        for index, supply in enumerate(supplies)
+        if supply in matching
+    )
+    return Refusal(Reason.NO_CAPACITY, least.power_mw, free_mw)
+
+
+def _waveform_refusal(desired: PowerProfile, supply: PowerProfile) -> Refusal:
+    """Say in words how waveform, phases or frequency differ."""
+    text = f"asked {desired.format()}, supplied is {supply.format()}"
+    return Refusal(Reason.WAVEFORM, desired.voltage_mv, supply.voltage_mv, text=text)
