@@ -26,9 +26,10 @@ MAX_PENDING = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Powered:
-    """Power is on: first READY, READY under other terms, or power that returned.
+    """Power is on: the first READY, or power that returned; a Ceiling before it is void.
 
-    profile: the contract in force; its power is what the load is rated at.
+    profile: the contract of that READY; its power is what the load is rated at. READY after a
+    shed, a restore or a renegotiation is a Ceiling against that rating, not another Powered.
     lease_ns: length of the lease; until a Lease event says otherwise it runs from now.
     fallback_mw: what stays granted when the lease lapses; 0 = the load stops.
     """

@@ -1,0 +1,335 @@
+"""A command that runs only while it is powered: throttled, paused, continued and ended.
+
+The command is held by a guard, a small process of its own (see guard.py), so that it neither
+outlives its consumer nor its lease, whatever happens to the consumer.
+"""
+
+import errno
+import logging
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import trio
+
+from powertcp.errors import ConfigError, HostError
+from powertcp.linux.cgroup import Group
+from powertcp.loads import guard
+from powertcp.loads.events import (
+    Ceiling,
+    Ended,
+    Fresh,
+    Lease,
+    Lost,
+    Powered,
+    Stale,
+    SupplyChannel,
+    SupplyEvent,
+)
+from powertcp.units import NS_PER_S, Duration, Instant
+
+# SIGTERM, then as long until SIGKILL: T_DRAIN
+GRACE_NS = 5 * NS_PER_S
+# a guard that does not answer for so long after the grace is killed, and the command with it
+GUARD_PATIENCE_S = 3.0
+MARK = "POWERTCP_LOAD"
+KILLED = 128 + signal.SIGKILL
+
+log = logging.getLogger(__name__)
+
+Order = tuple[str, int]
+
+
+class OnShed(StrEnum):
+    """What a ceiling below the rating does to a command."""
+
+    CAP = "cap"
+    STOP = "stop"
+    TERM = "term"
+
+
+def share_ppm(part_mw: int, whole_mw: int) -> int:
+    """Return part / whole in millionths, 0..1,000,000; a load rated at nothing has no share."""
+    if whole_mw <= 0:
+        return 0
+    return max(0, min(guard.PPM, part_mw * guard.PPM // whole_mw))
+
+
+class Orders:
+    """What the guard is told on each Supply event; pure.
+
+    An order is a verb of guard.py and its number; a lease is in the clock the event came in.
+    """
+
+    def __init__(self, on_shed: OnShed = OnShed.CAP, grace_ns: Duration = GRACE_NS) -> None:
+        self._on_shed = on_shed
+        self._end = ("end", grace_ns // 1_000_000)
+        self._is_powered = False
+
+    def obey(self, event: SupplyEvent, now: Instant) -> list[Order]:
+        """Return the orders that follow from `event` at `now`."""
+        match event:
+            case Powered(profile=profile, lease_ns=lease_ns, fallback_mw=fallback_mw):
+                self._is_powered = True
+                return [
+                    ("lease", now + lease_ns),
+                    ("fallback", share_ppm(fallback_mw, profile.power_mw)),
+                    ("share", guard.PPM),
+                    ("start", 0),
+                ]
+            case Lease(until_ns=until_ns):
+                return [("lease", until_ns)]
+            case Ceiling(limit_mw=limit_mw, rated_mw=rated_mw):
+                return self._shed(share_ppm(limit_mw, rated_mw))
+            case Lost(returning=True):
+                self._is_powered = False
+                return [("share", 0)]
+            case Lost() | Ended():
+                return [self._end]
+            case _:
+                return []
+
+    def _shed(self, share: int) -> list[Order]:
+        if not self._is_powered:
+            return []
+        if share == guard.PPM or self._on_shed is OnShed.CAP:
+            return [("share", share)]
+        return [("share", 0)] if self._on_shed is OnShed.STOP else [self._end]
+
+
+class GuardLink:
+    """The consumer's end of the socket to a guard; sending never waits."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self._wire.setblocking(False)
+        self._rest = b""
+
+    def tell(self, verb: str, value: int) -> bool:
+        """Send one order; False when the guard is dead or takes no more."""
+        if verb == "lease":
+            value += guard.now_ns() - round(trio.current_time() * NS_PER_S)
+        try:
+            self._wire.send(f"{verb} {value}\n".encode())
+        except OSError:
+            return False
+        return True
+
+    async def hear(self) -> list[Order]:
+        """Return what the guard said next; [] at the end of file."""
+        while True:
+            await trio.lowlevel.wait_readable(self._wire)
+            try:
+                data = self._wire.recv(4096)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return []
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            if lines or not data:
+                return [(line.split()[0].decode(), int(line.split()[1])) for line in lines]
+
+    def close(self) -> None:
+        """Close the socket: the guard kills everything it still holds."""
+        self._wire.close()
+
+
+def marked_processes(mark: str) -> list[int]:
+    """Return the processes of this user that carry `mark` in their environment."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                environment = Path(f"/proc/{entry}/environ").read_bytes()
+            except OSError:
+                continue
+            if wanted in environment.split(b"\0"):
+                found.append(int(entry))
+    return found
+
+
+def kill_marked(mark: str) -> int:
+    """Kill every process that carries `mark`, and those they fork meanwhile; returns how many."""
+    killed: set[int] = set()
+    while True:
+        fresh = [pid for pid in marked_processes(mark) if pid not in killed]
+        if not fresh:
+            return len(killed)
+        for pid in fresh:
+            guard.signal_quietly(pid, signal.SIGKILL)
+        killed.update(fresh)
+
+
+class CommandLoad:
+    """Runs a command while it is powered.
+
+    argv: the command and its arguments, or one string that is split as a shell would.
+    on_shed: cap (throttle in proportion), stop (pause) or term (end) while shed.
+    root: where /proc and the control groups are found. grace_ns: from SIGTERM to SIGKILL.
+    name: the command with its process id once it runs. pid: that id, 0 before.
+    Raises ConfigError when the command is empty or `on_shed` unknown.
+    """
+
+    wants_samples = False
+
+    def __init__(
+        self,
+        argv: Sequence[str] | str,
+        *,
+        on_shed: str = "cap",
+        root: str = "/",
+        grace_ns: Duration = GRACE_NS,
+    ) -> None:
+        try:
+            self.argv = shlex.split(argv) if isinstance(argv, str) else list(argv)
+        except ValueError as error:
+            raise ConfigError("--run", str(argv), str(error)) from error
+        if not self.argv:
+            raise ConfigError("--run", str(argv), "no command")
+        try:
+            self._on_shed = OnShed(on_shed)
+        except ValueError as error:
+            choices = ", ".join(OnShed)
+            raise ConfigError("--on-shed", on_shed, f"not one of {choices}") from error
+        self.name = os.path.basename(self.argv[0])[:24]
+        self.pid = 0
+        self.guard_pid = 0
+        self._root = root
+        self._grace_ns = grace_ns
+        self._group: Group | None = None
+        self._status: int | None = None
+        self._failure = 0
+
+    def cpu_time_us(self) -> int | None:
+        """CPU time of the command and all its children; None without a control group."""
+        if self._group is None:
+            return None
+        try:
+            return self._group.cpu_time_us()
+        except HostError:
+            return None
+
+    async def run(self, supply: SupplyChannel) -> int:
+        """Hold the command under a guard until either ends.
+
+        Returns its status if it ended by itself, 128 + n if signal n of others killed it, and 0
+        if it was ended here. Raises HostError when it cannot be run.
+        After cancellation it was sent SIGTERM, and SIGKILL after the grace; no process is left.
+        """
+        if shutil.which(self.argv[0]) is None:
+            raise HostError(errno.ENOENT, self.argv[0], "run the command")
+        mark = f"{os.getpid()}-{time.monotonic_ns()}"
+        try:
+            self._group = Group.create(f"powertcp-load-{mark}", self._root)
+        except HostError as error:
+            log.info("the command is stopped by signals: %s", error)
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = await self._open_guard(theirs, mark)
+        except BaseException:
+            ours.close()
+            if self._group is not None:
+                self._group.remove()
+            raise
+        link = GuardLink(ours)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._obey, supply, link, process)
+                await self._listen(link)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.move_on_after(self._grace_ns / NS_PER_S + 2 * GUARD_PATIENCE_S, shield=True):
+                await self._finish(link, process)
+            self._sweep(link, process, mark)
+        if self._failure:
+            raise HostError(self._failure, self.argv[0], "run the command")
+        return KILLED if self._status is None else self._status
+
+    async def _open_guard(self, theirs: socket.socket, mark: str) -> trio.Process:
+        group = "-" if self._group is None else self._group.path
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-I", "-S", guard.__file__, str(theirs.fileno()), group, *self.argv],
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            env={**os.environ, MARK: mark},
+        )
+        self.guard_pid = process.pid
+        return process
+
+    async def _obey(self, supply: SupplyChannel, link: GuardLink, process: trio.Process) -> None:
+        """Turn Supply events into orders; the end of the channel is Ended."""
+        orders = Orders(self._on_shed, self._grace_ns)
+        async for event in supply:
+            self._tell_operator(event)
+            for order in orders.obey(event, round(trio.current_time() * NS_PER_S)):
+                if not link.tell(*order):
+                    # a guard that does not read cannot keep the lease: end it, the sweep follows
+                    process.kill()
+                    return
+            if isinstance(event, Ended):
+                return
+        link.tell(*orders.obey(Ended(), 0)[0])
+
+    async def _listen(self, link: GuardLink) -> None:
+        """Note what the guard says, until it has nothing more to say."""
+        while said := await link.hear():
+            for verb, value in said:
+                match verb:
+                    case "started":
+                        self.pid = value
+                        self.name = f"{self.name}[{value}]"
+                    case "failed":
+                        self._failure = value
+                    case "exited":
+                        self._status = value
+                        return
+                    case "lapsed":
+                        log.warning("%s: the lease is over", self.name)
+                    case _:
+                        log.info("%s: %s", self.name, verb)
+
+    async def _finish(self, link: GuardLink, process: trio.Process) -> None:
+        """End the command if it still runs, and wait for the guard to be gone."""
+        if self._status is None and process.returncode is None:
+            link.tell("end", self._grace_ns // 1_000_000)
+            with trio.move_on_after(self._grace_ns / NS_PER_S + GUARD_PATIENCE_S):
+                await self._listen(link)
+        link.close()
+        await process.wait()
+
+    def _sweep(self, link: GuardLink, process: trio.Process, mark: str) -> None:
+        """Leave nothing behind, also where the guard was killed."""
+        link.close()
+        if process.returncode is None:
+            process.kill()
+        if process.returncode != 0:
+            log.warning("%s: the guard died; killing what it held", self.name)
+            if self._group is not None:
+                try:
+                    self._group.kill()
+                except HostError as error:
+                    log.warning("%s", error)
+            kill_marked(mark)
+        if self._group is not None:
+            self._group.remove()
+            self._group = None
+
+    def _tell_operator(self, event: SupplyEvent) -> None:
+        match event:
+            case Stale():
+                log.warning("%s: the provider does not answer, running on the lease", self.name)
+            case Fresh():
+                log.info("%s: the provider answers again", self.name)
+            case Lost(refusal=refusal) if refusal is not None:
+                log.warning("%s: power lost, %s", self.name, refusal.sentence())
+            case _:
+                pass
