@@ -1,0 +1,1 @@
+"""Benches: every claim of speed as a ratio to a peer measured in the same run."""
