@@ -1,0 +1,371 @@
+"""In-band options of a segment: what they say, and their octets (PoTCP section 2.3).
+
+One dataclass, one decoder and one encoder per option kind; `RULES` holds the lengths.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from struct import Struct
+from struct import error as struct_error
+from typing import Any
+
+from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.profile import PowerProfile
+from powertcp.registry import MAX_TEXT_OCTETS, OptionKind, Reason, Refusal, is_critical
+from powertcp.wire.buffer import MAX_AREA, MAX_OPTIONS, Buffer, KindRule, walk
+
+# PTCP-2.3-03: a SYN may ask for 4 pairs and a counter-offer hold 8, so 16 is enough
+MAX_PROFILES = 16
+MIN_MSP = 1024
+MAX_TICKET = 230
+MAX_VIA = 96
+
+_MSP = Struct(">H")
+_CONTRACT = Struct(">I")
+_REASON = Struct(">HIqq")
+_SAMPLING = Struct(">IIIBB")
+_MAINTAIN = Struct(">HBB")
+_METER = Struct(">IQ32s")
+_TARIFF = Struct(">32s3sBq")
+_ENTITY = Struct(">16sH")
+_SEAL = Struct(">IQ")
+_FEED = Struct(">16sI")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How samples are coded.
+
+    rate_hz: samples per second. nv_per_lsb, na_per_lsb: one step of a sample, nV and nA.
+    pairs: voltage and current pairs per sample, 1..3. encoding: 0.
+    """
+
+    rate_hz: int
+    nv_per_lsb: int = 1_000_000
+    na_per_lsb: int = 1_000
+    pairs: int = 1
+    encoding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Maintain:
+    """How often the maintain-power signature is due: interval, and misses until STALE."""
+
+    interval_ms: int = 1000
+    misses: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """When receipts are due (0 = not by this measure) and the meter's Ed25519 key, 32 octets."""
+
+    receipt_s: int
+    receipt_uj: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What energy costs.
+
+    digest: BLAKE2s-256 of the tariff document. currency: ISO 4217, three capital letters.
+    price: millionths of the currency unit per kWh, may be negative.
+    """
+
+    digest: bytes
+    currency: str
+    price: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """The EMAN entity at this end: UUID, 16 octets, and the index of its inlet or outlet."""
+
+    uuid: bytes
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Epoch and counter of a sealed segment."""
+
+    epoch: int
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A broadcast feed, 16 octets, and its epoch, new at each restart."""
+
+    feed_id: bytes
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one segment; None or empty = absent.
+
+    msp: greatest payload the sender takes, octets. profiles: in the order of the segment.
+    contract: contract number. via: `host:port` or a name behind a gateway.
+    unknown: (kind, value) of elective kinds which this version does not know, and experiments.
+    No slots on purpose: what is absent costs nothing to build, its default is the class's own.
+    """
+
+    msp: int | None = None
+    profiles: tuple[PowerProfile, ...] = ()
+    contract: int | None = None
+    reason: Refusal | None = None
+    sampling: Sampling | None = None
+    maintain: Maintain | None = None
+    meter: Meter | None = None
+    tariff: Tariff | None = None
+    entity: Entity | None = None
+    cookie: bytes | None = None
+    ticket: bytes | None = None
+    seal: Seal | None = None
+    feed: Feed | None = None
+    via: str | None = None
+    unknown: tuple[tuple[int, bytes], ...] = ()
+
+
+NO_OPTIONS = Options()
+
+# PTCP-2.3-05
+_LENGTHS: Mapping[OptionKind, tuple[int, int, int]] = {
+    OptionKind.MSP: (4, 4, 1),
+    OptionKind.PROFILE: (18, 18, MAX_PROFILES),
+    OptionKind.CONTRACT: (6, 6, 1),
+    OptionKind.REASON: (24, 24 + MAX_TEXT_OCTETS, 1),
+    OptionKind.SAMPLING: (16, 16, 1),
+    OptionKind.MAINTAIN: (6, 6, 1),
+    OptionKind.METER: (46, 46, 1),
+    OptionKind.TARIFF: (46, 46, 1),
+    OptionKind.ENTITY: (20, 20, 1),
+    OptionKind.COOKIE: (34, 34, 1),
+    OptionKind.TICKET: (3, 2 + MAX_TICKET, 1),
+    OptionKind.SEAL: (14, 14, 1),
+    OptionKind.FEED: (22, 22, 1),
+    OptionKind.VIA: (3, 2 + MAX_VIA, 1),
+    OptionKind.EXPERIMENT_1: (4, 255, 1),
+    OptionKind.EXPERIMENT_2: (4, 255, 1),
+}
+
+
+def _rule(kind: int) -> KindRule:
+    """Return the rule of one kind, known or not."""
+    # PTCP-2.3-01
+    if kind not in _LENGTHS:
+        return KindRule(2, 255, known=False, critical=is_critical(kind))
+    shortest, longest, times = _LENGTHS[OptionKind(kind)]
+    return KindRule(shortest, longest, times, critical=is_critical(kind))
+
+
+RULES = tuple(_rule(kind) for kind in range(256))
+
+
+def _bad(at: int, field: str) -> DecodeError:
+    """Return the error of an option whose value is outside its row. PTCP-2.3-05."""
+    return DecodeError(at, field, Reason.BAD_OPTION, at)
+
+
+def _check_msp(value: bytes, at: int) -> None:
+    if value < b"\x04\x00":
+        raise _bad(at, "msp")
+
+
+def _check_profile(value: bytes, at: int) -> None:
+    if not 0x40 <= value[0] < 0x70:
+        raise _bad(at, "profile version and type")
+
+
+def _check_sampling(value: bytes, at: int) -> None:
+    if not 1 <= value[12] <= 3 or value[13]:
+        raise _bad(at, "sampling pairs and encoding")
+
+
+def _check_maintain(value: bytes, at: int) -> None:
+    if value[3]:
+        raise _bad(at, "maintain zero")
+
+
+def _check_tariff(value: bytes, at: int) -> None:
+    currency = value[32:35]
+    if value[35] or not (currency.isalpha() and currency.isupper()):
+        raise _bad(at, "tariff currency and zero")
+
+
+def _check_via(value: bytes, at: int) -> None:
+    if not all(0x21 <= octet <= 0x7E for octet in value):
+        raise _bad(at, "via")
+
+
+# the values that a length alone does not prove right
+_CHECKS: Mapping[int, Callable[[bytes, int], None]] = {
+    OptionKind.MSP: _check_msp,
+    OptionKind.PROFILE: _check_profile,
+    OptionKind.SAMPLING: _check_sampling,
+    OptionKind.MAINTAIN: _check_maintain,
+    OptionKind.TARIFF: _check_tariff,
+    OptionKind.VIA: _check_via,
+}
+
+
+def _reason(value: bytes) -> Refusal:
+    code, retry_ms, number, limit = _REASON.unpack_from(value)
+    # PTCP-2.3-04
+    return Refusal(code, number, limit, retry_ms, value[22:].decode(errors="replace"))
+
+
+def _maintain(value: bytes) -> Maintain:
+    interval_ms, misses, _ = _MAINTAIN.unpack(value)
+    return Maintain(interval_ms, misses)
+
+
+def _tariff(value: bytes) -> Tariff:
+    digest, currency, _, price = _TARIFF.unpack(value)
+    return Tariff(digest, currency.decode("ascii"), price)
+
+
+# kind: (field of Options, decoder of a value that was checked)
+_DECODERS: Mapping[int, tuple[str, Callable[[bytes], object]]] = {
+    OptionKind.MSP: ("msp", lambda value: _MSP.unpack(value)[0]),
+    OptionKind.CONTRACT: ("contract", lambda value: _CONTRACT.unpack(value)[0]),
+    OptionKind.REASON: ("reason", _reason),
+    OptionKind.SAMPLING: ("sampling", lambda value: Sampling(*_SAMPLING.unpack(value))),
+    OptionKind.MAINTAIN: ("maintain", _maintain),
+    OptionKind.METER: ("meter", lambda value: Meter(*_METER.unpack(value))),
+    OptionKind.TARIFF: ("tariff", _tariff),
+    OptionKind.ENTITY: ("entity", lambda value: Entity(*_ENTITY.unpack(value))),
+    OptionKind.COOKIE: ("cookie", bytes),
+    OptionKind.TICKET: ("ticket", bytes),
+    OptionKind.SEAL: ("seal", lambda value: Seal(*_SEAL.unpack(value))),
+    OptionKind.FEED: ("feed", lambda value: Feed(*_FEED.unpack(value))),
+    OptionKind.VIA: ("via", lambda value: value.decode("ascii")),
+}
+
+
+def _walk_checked(area: Buffer, base: int) -> list[tuple[int, int, bytes]]:
+    """Return (kind, offset, value) of the options of `area`, each proven right."""
+    found = walk(area, base, RULES)
+    for kind, at, value in found:
+        check = _CHECKS.get(kind)
+        if check is not None:
+            check(value, at)
+    return found
+
+
+def walk_options(area: Buffer, base: int = 20) -> None:
+    """Make every check of `decode_options` and build nothing; raises as that does."""
+    if area:
+        _walk_checked(area, base)
+
+
+def decode_options(area: Buffer, base: int = 20) -> Options:
+    """Decode the options area of a segment; values are copied.
+
+    base: offset of the area in the segment, for errors.
+    Raises DecodeError: 503 (value = offset of the option), 505 (value = kind), 508 (value = number
+    of options). First the structure of the whole area, then the values, both in order.
+    """
+    if not area:
+        return NO_OPTIONS
+    profiles: list[PowerProfile] = []
+    unknown: list[tuple[int, bytes]] = []
+    fields: dict[str, object] = {}
+    for kind, _, value in _walk_checked(area, base):
+        if kind == OptionKind.PROFILE:
+            profiles.append(PowerProfile.from_wire(value))
+        elif kind in _DECODERS:
+            name, decode = _DECODERS[kind]
+            fields[name] = decode(value)
+        else:  # PTCP-2.3-01
+            unknown.append((kind, value))
+    if profiles:
+        fields["profiles"] = tuple(profiles)
+    if unknown:
+        fields["unknown"] = tuple(unknown)
+    options = Options.__new__(Options)
+    vars(options).update(fields)
+    return options
+
+
+def shorten_text(text: str) -> bytes:
+    """Return UTF-8 of `text`, shortened to 128 octets at a character. PTCP-2.3-03."""
+    octets = text.encode(errors="replace")
+    if len(octets) <= MAX_TEXT_OCTETS:
+        return octets
+    return octets[:MAX_TEXT_OCTETS].decode(errors="ignore").encode()
+
+
+def _encode_reason(reason: Refusal) -> bytes:
+    head = _REASON.pack(reason.code, reason.retry_ms, reason.value, reason.limit)
+    return head + shorten_text(reason.text)
+
+
+def _encode_tariff(tariff: Tariff) -> bytes:
+    return _TARIFF.pack(tariff.digest, tariff.currency.encode("ascii"), 0, tariff.price)
+
+
+def _encode_sampling(sampling: Sampling) -> bytes:
+    return _SAMPLING.pack(
+        sampling.rate_hz,
+        sampling.nv_per_lsb,
+        sampling.na_per_lsb,
+        sampling.pairs,
+        sampling.encoding,
+    )
+
+
+# field of Options: (kind, encoder of its value), in the order of the kinds
+_ENCODERS: Mapping[str, tuple[int, Callable[[Any], bytes]]] = {
+    "msp": (OptionKind.MSP, _MSP.pack),
+    "contract": (OptionKind.CONTRACT, _CONTRACT.pack),
+    "reason": (OptionKind.REASON, _encode_reason),
+    "sampling": (OptionKind.SAMPLING, _encode_sampling),
+    "maintain": (OptionKind.MAINTAIN, lambda it: _MAINTAIN.pack(it.interval_ms, it.misses, 0)),
+    "meter": (OptionKind.METER, lambda it: _METER.pack(it.receipt_s, it.receipt_uj, it.key)),
+    "tariff": (OptionKind.TARIFF, _encode_tariff),
+    "entity": (OptionKind.ENTITY, lambda it: _ENTITY.pack(it.uuid, it.index)),
+    "cookie": (OptionKind.COOKIE, bytes),
+    "ticket": (OptionKind.TICKET, bytes),
+    "seal": (OptionKind.SEAL, lambda it: _SEAL.pack(it.epoch, it.counter)),
+    "feed": (OptionKind.FEED, lambda it: _FEED.pack(it.feed_id, it.epoch)),
+    "via": (OptionKind.VIA, lambda it: it.encode("ascii")),
+}
+_PROFILE_HEAD = bytes((OptionKind.PROFILE, 18))
+
+
+def encode_options(options: Options) -> bytes:
+    """Return the options area: in the order of the kinds, zero-padded to a multiple of 4.
+
+    PROFILEs keep their order; a REASON text over 128 octets is shortened.
+    Raises LocalProtocolError when a value does not fit its field or the area its caps.
+    """
+    if options is NO_OPTIONS:
+        return b""
+    rows: list[tuple[int, bytes]] = []
+    try:
+        for name, value in vars(options).items():
+            if name in _ENCODERS and value is not None:
+                kind, encode = _ENCODERS[name]
+                octets = encode(value)
+                rows.append((kind, bytes((kind, len(octets) + 2)) + octets))
+        rows += [(3, _PROFILE_HEAD + profile.to_wire()) for profile in options.profiles]
+        rows += [
+            (kind, bytes((kind, len(octets) + 2)) + octets) for kind, octets in options.unknown
+        ]
+    except (struct_error, ValueError, AttributeError, TypeError) as error:
+        raise LocalProtocolError(f"an option does not fit its field: {error}") from error
+    rows.sort(key=_kind_of)
+    area = b"".join([row[1] for row in rows])
+    area += bytes(-len(area) % 4)
+    if len(area) > MAX_AREA or len(rows) > MAX_OPTIONS or len(options.profiles) > MAX_PROFILES:
+        raise LocalProtocolError(
+            f"{len(rows)} options of {len(area)} octets,"
+            f" limits {MAX_OPTIONS} options, {MAX_PROFILES} profiles, {MAX_AREA} octets"
+        )
+    return area
+
+
+def _kind_of(row: tuple[int, bytes]) -> int:
+    return row[0]
