@@ -128,7 +128,7 @@ def encode_rows(counters: Sequence[int], samples: Samples, sync: int = SIM) -> l
     unsigned[:, 0] = [counter % COUNTER_MODULUS for counter in counters]
     unsigned[:, 1] = sync << 24 | (columns // 2) << 16 | n
     words[:, 2:] = samples.reshape(flows, n * columns)
-    octets = memoryview(words).cast("B")
+    octets = words.data.cast("B")
     length = BLOCK_HEADER_OCTETS + 4 * n * columns
     return [octets[at : at + length] for at in range(0, flows * length, length)]
 

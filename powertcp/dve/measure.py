@@ -5,12 +5,14 @@
 Energies here are A = sum of v * i in LSB; `EnergyRegister` turns A into microjoules.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise, repeat
 from math import gcd
 from operator import add, mul
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,105 +25,109 @@ from powertcp.wire.options import Sampling
 # below these a NumPy call costs more than the work it does
 PLAIN_SAMPLES_MAX: Final = 16
 GROUP_MIN: Final = 4
-# blocks in one pass: bounds the scratch arrays to a few MiB at 16 KiB a block
-GROUP_MAX: Final = 64
+# samples in one pass: the scratch arrays stay within the second-level cache
+GROUP_SAMPLES_MAX: Final = 8_192
 
 _INT64_END = 1 << 63
 _LOW_32 = (1 << 32) - 1
 _UJ_DENOMINATOR = 10**12
 
-# one part of a block: samples, then per pair the sums of v, v^2 and i^2
-Part = tuple[int, list[int], list[int], list[int]]
 _I64 = npt.NDArray[np.int64]
+# (sync, pairs, n) of equal blocks, and where their parts begin
+_Shape = tuple[int, int, int]
+# a of each block; sum v as [block][part][pair]; sums of v^2 and i^2 as [v or i][block][part][pair]
+_Sums = tuple[list[int], list[list[list[int]]], list[list[list[list[int]]]]]
 
 
-class BlockSums:
+class BlockSums(NamedTuple):
     """What one pass over a block gives: its energy and what protection looks at, all exact.
 
-    counter, pairs, n: as in the block header.
+    counter, sync, pairs, n: the block's header.
     a: sum of v * i over all samples and pairs; the energy in LSB, see `EnergyRegister`.
     v_peak, i_peak: largest abs(v) and abs(i) over all samples and pairs, in LSB.
-    window_samples: the window that `parts` were cut by, 0: not cut.
-    parts: the block cut where its sample counter is a multiple of `window_samples`;
-        for each part (samples, [sum v], [sum v^2], [sum i^2]), the lists by pair.
+    window_samples: the block is cut into parts where its sample counter is a multiple of this;
+        0: the block is one part.
+    lengths: the samples of each part. sum_v, sum_v2, sum_i2: sums of v, v^2, i^2, [part][pair].
     """
 
-    __slots__ = ("a", "counter", "i_peak", "n", "pairs", "parts", "v_peak", "window_samples")
-
-    def __init__(
-        self,
-        header: tuple[int, int, int, int],
-        a: int,
-        peaks: tuple[int, int],
-        window_samples: int,
-        parts: list[Part],
-    ) -> None:
-        self.counter, _, self.pairs, self.n = header
-        self.a = a
-        self.v_peak, self.i_peak = peaks
-        self.window_samples = window_samples
-        self.parts = parts
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BlockSums):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
-        return f"BlockSums({values})"
+    counter: int
+    sync: int
+    pairs: int
+    n: int
+    a: int
+    v_peak: int
+    i_peak: int
+    window_samples: int
+    lengths: list[int]
+    sum_v: list[list[int]]
+    sum_v2: list[list[int]]
+    sum_i2: list[list[int]]
 
 
 def integrate(payload: Buffer) -> int:
     """Return A, the exact sum of v * i over all samples and pairs of one block.
 
-    Raises DecodeError 502 when the block's length is wrong. PTCP-3.3-03.
+    Raises DecodeError 502 when the block's length is wrong.
     """
     # PTCP-3.3-03
     _, _, pairs, n = block_header(payload)
     if n * pairs <= PLAIN_SAMPLES_MAX:
-        words = _words(pairs * n).unpack_from(payload, BLOCK_HEADER_OCTETS)
+        words = _words(n * pairs).unpack_from(payload, BLOCK_HEADER_OCTETS)
         return sum(map(mul, words[0::2], words[1::2]))
-    samples = np.frombuffer(payload, ">i4", offset=BLOCK_HEADER_OCTETS)
-    v, i = samples[0::2].astype(np.int64), samples[1::2].astype(np.int64)
-    bound = _peak(v) * _peak(i) * v.size
-    if bound < _INT64_END:
+    samples = np.frombuffer(payload, ">i4", offset=BLOCK_HEADER_OCTETS).astype(np.int64)
+    v, i = samples[0::2], samples[1::2]
+    peak = int(np.abs(samples).max())
+    if peak * peak * n * pairs < _INT64_END:
         return int(v.dot(i))
-    return _wide_sum(v * i)
+    products = v * i
+    return (int((products >> 32).sum()) << 32) + int((products & _LOW_32).sum())
 
 
 def integrate_many(payloads: Sequence[Buffer], window_samples: int = 0) -> list[BlockSums]:
     """Return the sums of every block, in order: the group form of `integrate`.
 
-    window_samples: cut the window sums where the sample counter is a multiple of this (section 8);
-        0: the block is one part.
-    Blocks of equal (pairs, n, phase within the window) share one pass. A large block costs
-    a tenth of what it costs alone, and no result depends on what it was grouped with.
-    Raises DecodeError 502 as `integrate` does, for the first block whose length is wrong.
+    window_samples: cut the sums at multiples of this window (section 8), 0: not at all.
+    Equal blocks share one pass; no result depends on what a block was grouped with.
+    Raises DecodeError 502 as `integrate` does; a caller that must bank what came before the
+    bad block then takes them one by one.
     """
-    headers = [block_header(payload) for payload in payloads]
-    groups: dict[tuple[int, int, int, int], list[int]] = {}
-    for index, (counter, _, pairs, n) in enumerate(headers):
+    if len(payloads) >= GROUP_MIN and len(set(map(len, payloads))) == 1:
+        equal = _equal_blocks(payloads, window_samples)
+        if equal is not None:
+            return equal
+    groups: dict[tuple[_Shape, int, int], list[int]] = {}
+    for index, payload in enumerate(payloads):
+        counter, sync, pairs, n = block_header(payload)
         phase = counter % window_samples if window_samples else 0
         wrapped = max(0, counter + n - COUNTER_MODULUS)
-        groups.setdefault((pairs, n, phase, wrapped), []).append(index)
+        groups.setdefault(((sync, pairs, n), phase, wrapped), []).append(index)
     results: dict[int, BlockSums] = {}
-    for (pairs, n, phase, wrapped), members in groups.items():
-        cuts = _cuts(n, phase, wrapped, window_samples)
-        if n * pairs <= PLAIN_SAMPLES_MAX and len(members) < GROUP_MIN:
-            for index in members:
-                results[index] = _sums_plain(headers[index], payloads[index], cuts, window_samples)
-            continue
-        for at in range(0, len(members), GROUP_MAX):
-            chosen = members[at : at + GROUP_MAX]
-            rows = _group(b"".join([payloads[index] for index in chosen]), pairs, n, cuts)
-            for index, (a, v_peak, i_peak, parts) in zip(chosen, rows, strict=True):
-                results[index] = BlockSums(
-                    headers[index], a, (v_peak, i_peak), window_samples, parts
-                )
-    return [results[index] for index in range(len(headers))]
+    for (shape, phase, wrapped), members in groups.items():
+        cuts = _cuts(shape[2], phase, wrapped, window_samples)
+        chosen = [payloads[index] for index in members]
+        if shape[1] * shape[2] <= PLAIN_SAMPLES_MAX and len(chosen) < GROUP_MIN:
+            sums = [_plain_sums(payload, cuts, window_samples) for payload in chosen]
+        else:
+            words = np.frombuffer(b"".join(chosen), ">u4").reshape(len(chosen), -1)
+            sums = _group_sums(words, shape, cuts, window_samples)
+        results.update(zip(members, sums, strict=True))
+    return [results[index] for index in range(len(payloads))]
+
+
+def _equal_blocks(payloads: Sequence[Buffer], window_samples: int) -> list[BlockSums] | None:
+    """Return the sums of blocks of equal length without parsing each, None if they differ."""
+    counter, sync, pairs, n = block_header(payloads[0])
+    words = np.frombuffer(b"".join(payloads), ">u4").reshape(len(payloads), -1)
+    counters = words[:, 0].astype(np.int64)
+    if (words[:, 1] != words[0, 1]).any() or counters.max() > COUNTER_MODULUS - n:
+        return None
+    phase = 0
+    if window_samples:
+        phase = counter % window_samples
+        if (counters % window_samples != phase).any():
+            return None
+    cuts = _cuts(n, phase, 0, window_samples)
+    return _group_sums(words, (sync, pairs, n), cuts, window_samples)
 
 
 def _cuts(n: int, phase: int, wrapped: int, window_samples: int) -> list[int]:
@@ -138,90 +144,89 @@ def _cuts(n: int, phase: int, wrapped: int, window_samples: int) -> list[int]:
     return cuts
 
 
-def _sums_plain(
-    header: tuple[int, int, int, int], payload: Buffer, cuts: list[int], window_samples: int
-) -> BlockSums:
-    """Return the sums of one block in plain Python: the twin of `_group`."""
-    _, _, pairs, n = header
+def _plain_sums(payload: Buffer, cuts: list[int], window_samples: int) -> BlockSums:
+    """Return the sums of one block in plain Python: the twin of `_group_sums`."""
+    counter, sync, pairs, n = block_header(payload)
     words = _words(n * pairs).unpack_from(payload, BLOCK_HEADER_OCTETS)
     v, i = words[0::2], words[1::2]
-    parts: list[Part] = []
-    for start, end in zip(cuts, [*cuts[1:], n], strict=True):
+    lengths, sum_v, sum_v2, sum_i2 = [], [], [], []
+    for start, end in pairwise([*cuts, n]):
         columns_v = [v[start * pairs + pair : end * pairs : pairs] for pair in range(pairs)]
         columns_i = [i[start * pairs + pair : end * pairs : pairs] for pair in range(pairs)]
-        parts.append(
-            (
-                end - start,
-                [sum(column) for column in columns_v],
-                [sum(map(mul, column, column)) for column in columns_v],
-                [sum(map(mul, column, column)) for column in columns_i],
-            )
-        )
-    peaks = max(max(v), -min(v)), max(max(i), -min(i))
-    return BlockSums(header, sum(map(mul, v, i)), peaks, window_samples, parts)
+        lengths.append(end - start)
+        sum_v.append([sum(column) for column in columns_v])
+        sum_v2.append([sum(map(mul, column, column)) for column in columns_v])
+        sum_i2.append([sum(map(mul, column, column)) for column in columns_i])
+    a = sum(map(mul, v, i))
+    v_peak, i_peak = max(map(abs, v)), max(map(abs, i))
+    return BlockSums(
+        counter, sync, pairs, n, a, v_peak, i_peak, window_samples, lengths, sum_v, sum_v2, sum_i2
+    )
 
 
-def _group(
-    octets: bytes, pairs: int, n: int, cuts: list[int]
-) -> Iterator[tuple[int, int, int, list[Part]]]:
-    """Yield (a, v_peak, i_peak, parts) for each of the equally long blocks joined in `octets`."""
-    words = np.frombuffer(octets, ">i4").reshape(-1, 2 + 2 * n * pairs)
-    blocks = len(words)
-    # the header is two words, the samples are [block, sample, pair, v or i]
-    samples = words[:, 2:].reshape(blocks, n, pairs, 2)
-    # [v or i, block, pair, sample], each row of samples contiguous
-    columns = samples.transpose(3, 0, 2, 1).astype(np.int64, order="C")
-    v, i = columns[0], columns[1]
-    v_peaks = _row_peaks(v.reshape(blocks, -1))
-    i_peaks = _row_peaks(i.reshape(blocks, -1))
-    v_peak, i_peak = max(v_peaks), max(i_peaks)
-    a = _row_sums((v * i).reshape(blocks, -1), [0], v_peak * i_peak * n * pairs)
-    sums_v = _row_sums(v, cuts, v_peak * n)
-    sums_vv = _row_sums(v * v, cuts, v_peak * v_peak * n)
-    sums_ii = _row_sums(i * i, cuts, i_peak * i_peak * n)
-    lengths = [end - start for start, end in zip(cuts, [*cuts[1:], n], strict=True)]
-    for row in range(blocks):
-        parts = list(zip(lengths, sums_v[row], sums_vv[row], sums_ii[row], strict=True))
-        yield a[row][0], v_peaks[row], i_peaks[row], parts
-
-
-def _row_sums(values: _I64, cuts: list[int], bound: int) -> list[list]:
-    """Return exact sums along the last axis, cut at `cuts`: [block][part] or [block][part][pair].
-
-    bound: no sum of these values can exceed it; from 2^63 on every value is split in halves.
-    """
-    if bound < _INT64_END:
-        sums = _cut_sums(values, cuts)
-    else:
+def _group_sums(
+    words: npt.NDArray[np.uint32], shape: _Shape, cuts: list[int], window_samples: int
+) -> list[BlockSums]:
+    """Return the sums of equal blocks, one in each row of `words`, a cacheful at a time."""
+    sync, pairs, n = shape
+    lengths = [end - start for start, end in pairwise([*cuts, n])]
+    size = max(1, GROUP_SAMPLES_MAX // (n * pairs))
+    results: list[BlockSums] = []
+    for at in range(0, len(words), size):
+        rows = words[at : at + size]
+        # the header is two words, the samples are [block, sample, pair, v or i]
+        samples = rows[:, 2:].view(">i4").reshape(-1, n, pairs, 2)
+        # [v or i, block, pair, sample], each row of samples contiguous
+        columns = samples.transpose(3, 0, 2, 1).astype(np.int64, order="C")
+        v_peaks, i_peaks = np.abs(columns).max(axis=(2, 3)).tolist()
+        peak = max(max(v_peaks), max(i_peaks))
         # PTCP-3.3-01
-        high = _cut_sums(values >> 32, cuts).astype(object)
-        sums = (high << 32) + _cut_sums(values & _LOW_32, cuts).astype(object)
-    if sums.ndim == 3:
-        sums = sums.transpose(0, 2, 1)
-    rows: list[list] = sums.tolist()
-    return rows
+        sums = _narrow_sums if peak * peak * n * pairs < _INT64_END else _wide_sums
+        a, sum_v, (sum_v2, sum_i2) = sums(columns, cuts)
+        fields = (
+            rows[:, 0].tolist(), repeat(sync), repeat(pairs), repeat(n), a, v_peaks, i_peaks,
+            repeat(window_samples), repeat(lengths), sum_v, sum_v2, sum_i2,
+        )  # fmt: skip
+        results.extend(map(BlockSums._make, zip(*fields, strict=False)))
+    return results
 
 
-def _cut_sums(values: _I64, cuts: list[int]) -> npt.NDArray[np.signedinteger]:
-    """Return sums along the last axis, one for each part that begins at a cut."""
-    if cuts == [0]:
-        return values.sum(axis=-1, keepdims=True)
-    return np.add.reduceat(values, cuts, axis=-1)
+def _narrow_sums(columns: _I64, cuts: list[int]) -> _Sums:
+    """Return the sums of `_group` when 64 bits hold each of them."""
+    v, i = columns
+    a = np.vecdot(v, i).sum(axis=-1)
+    parts, rest = len(cuts), columns.shape[-1] % len(cuts)
+    if parts == 1 or (not rest and cuts[1] * parts == columns.shape[-1]):
+        # equal parts: [.., pair, part, sample]
+        columns = columns.reshape(*columns.shape[:-1], parts, -1)
+        return a.tolist(), _by_part(columns[0].sum(axis=-1)), _by_part(np.vecdot(columns, columns))
+    squares = np.add.reduceat(columns * columns, cuts, axis=-1)
+    return a.tolist(), _by_part(np.add.reduceat(v, cuts, axis=-1)), _by_part(squares)
 
 
-def _row_peaks(rows: _I64) -> list[int]:
-    """Return max(abs(value)) of each row as integers; -2^31 has one in 64 bits."""
-    peaks: list[int] = np.maximum(rows.max(axis=1), -rows.min(axis=1)).tolist()
-    return peaks
+def _wide_sums(columns: _I64, cuts: list[int]) -> _Sums:
+    """Return the sums of `_group` for any samples: products are added in halves of 32 bits."""
+    v, i = columns
+    a = _halves(v * i, [0]).sum(axis=(1, 2))
+    return (
+        a.tolist(),
+        _by_part(np.add.reduceat(v, cuts, axis=-1)),
+        _by_part(_halves(columns * columns, cuts)),
+    )
 
 
-def _peak(values: _I64) -> int:
-    return max(int(values.max()), -int(values.min()))
+def _halves(products: _I64, cuts: list[int]) -> npt.NDArray[np.object_]:
+    """Return exact sums of 64-bit products along the last axis as Python integers."""
+    high = np.add.reduceat(products >> 32, cuts, axis=-1).astype(object)
+    low = np.add.reduceat(products & _LOW_32, cuts, axis=-1).astype(object)
+    sums: npt.NDArray[np.object_] = (high << 32) + low
+    return sums
 
 
-def _wide_sum(products: _I64) -> int:
-    """Return the exact sum of products that 64 bits need not hold."""
-    return (int((products >> 32).sum()) << 32) + int((products & _LOW_32).sum())
+def _by_part(sums: npt.NDArray[Any]) -> list[Any]:
+    """Return nested lists in which the part comes before the pair."""
+    nested: list[Any] = sums.swapaxes(-1, -2).tolist()
+    return nested
 
 
 @cache
@@ -240,6 +245,7 @@ class EnergyRegister:
     __slots__ = ("_a", "_base_uj", "_denominator", "_esn_uj", "_numerator")
 
     def __init__(self, sampling: Sampling, base_uj: int = 0) -> None:
+        """Begin at `base_uj`, with the scale and rate of `sampling`."""
         numerator = sampling.nv_per_lsb * sampling.na_per_lsb
         denominator = sampling.rate_hz * _UJ_DENOMINATOR
         common = gcd(numerator, denominator)
@@ -271,7 +277,8 @@ class EnergyRegister:
         return self._base_uj + (self._a + a) * self._numerator // self._denominator
 
 
-class Window(NamedTuple):
+@dataclass(slots=True)
+class Window:
     """The sums of one whole protection window (section 8), exact, in LSB.
 
     index: sample counter of the first sample divided by the window length.
@@ -293,49 +300,51 @@ class WindowSums:
     in the counter, or before the counter wraps at 2^32, is dropped.
     """
 
-    __slots__ = ("_next", "_part", "window_samples")
+    __slots__ = ("_next", "_open", "window_samples")
 
     def __init__(self, window_samples: int) -> None:
+        """Begin with nothing collected."""
         invariant(window_samples > 0, "a window has at least one sample")
         self.window_samples = window_samples
-        # counter at which the open part continues
+        # counter at which the open window continues
         self._next = 0
-        self._part: Part | None = None
+        self._open: Window | None = None
 
     def add(self, sums: BlockSums) -> list[Window]:
         """Take the next block of the flow; return the windows it completes, oldest first.
 
-        `sums` must come from `integrate_many` with the same `window_samples`.
+        `sums` must come from `integrate_many` with the same `window_samples`, and have as many
+        pairs as the blocks before.
         """
-        window = self.window_samples
-        invariant(sums.window_samples == window, "block sums were cut by another window")
+        size = self.window_samples
+        invariant(sums.window_samples == size, "block sums were cut by another window")
         at = sums.counter
         if at != self._next:
-            self._part = None
+            self._open = None
         completed = []
-        for part in sums.parts:
-            whole = part if part[0] == window else self._join(part, at)
-            if whole is not None:
-                completed.append(Window(at // window, *whole))
-            at = (at + part[0]) % COUNTER_MODULUS
+        for n, v, v2, i2 in zip(sums.lengths, sums.sum_v, sums.sum_v2, sums.sum_i2, strict=True):
+            part = Window(at // size, n, v, v2, i2)
+            window = part if n == size else self._join(part, begins=at % size == 0)
+            if window is not None:
+                completed.append(window)
+            at = (at + n) % COUNTER_MODULUS
         self._next = at
         return completed
 
-    def _join(self, part: Part, at: int) -> Part | None:
-        """Add a part that is not a whole window; return the window if it is whole with it."""
-        n, sum_v, sum_v2, sum_i2 = part
-        if at % self.window_samples == 0:
-            self._part = part
-        elif self._part is not None:
-            begun = self._part
-            part = (
-                begun[0] + n,
-                list(map(add, begun[1], sum_v)),
-                list(map(add, begun[2], sum_v2)),
-                list(map(add, begun[3], sum_i2)),
+    def _join(self, part: Window, *, begins: bool) -> Window | None:
+        """Add less than a window to the open one; return that if it is whole with it."""
+        begun, self._open = self._open, None
+        if begins:
+            self._open = part
+        elif begun is not None:
+            window = Window(
+                begun.index,
+                begun.n + part.n,
+                list(map(add, begun.sum_v, part.sum_v)),
+                list(map(add, begun.sum_v2, part.sum_v2)),
+                list(map(add, begun.sum_i2, part.sum_i2)),
             )
-            if part[0] == self.window_samples:
-                self._part = None
-                return part
-            self._part = part
+            if window.n == self.window_samples:
+                return window
+            self._open = window
         return None

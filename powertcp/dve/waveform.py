@@ -95,7 +95,8 @@ class Synth:
     lag_degrees: how far the current's fundamental lags the voltage, -89..89; the current grows
         so that the active power remains the demand. AC only.
 
-    Pair 1 leads: 2 and 3 follow by 120 and 240 degrees, split phase by 180. Delta is described
+    Pair 1 leads: 2 and 3 follow by 120 and 240 degrees, split phase by 180 (DC: minus).
+    Delta is described
     against its virtual star point, as the profile is. Indices are not taken modulo 2^32.
     """
 
@@ -109,6 +110,7 @@ class Synth:
         seed: int = 0,
         lag_degrees: float = 0.0,
     ) -> None:
+        """Raise LocalProtocolError for what no such supply can have."""
         if sampling.pairs != profile.pairs:
             raise LocalProtocolError(
                 f"sampling of {sampling.pairs} pairs for a profile of {profile.pairs}"
@@ -143,7 +145,7 @@ class Synth:
             relative = relative + self._noise * self._noise_of(counter, n)
         gain, offset_mv = self._disturbance(counter, n)
         lsb = relative * gain * self._v_lsb + offset_mv * self._mv_lsb
-        return _round(lsb).astype(np.int32)
+        return _round(lsb)
 
     def currents(self, counter: int, n: int, demands_mw: Sequence[int]) -> npt.NDArray[np.int32]:
         """Return the currents that draw each demand, in LSB, shape (demands, n, pairs).
@@ -155,7 +157,7 @@ class Synth:
         rms = np.array([self._current_lsb(demand) for demand in demands_mw], np.float64)
         shape = self._span(counter, n, self._lag) * gain
         lsb = rms[:, np.newaxis, np.newaxis] * shape
-        return _round(lsb).astype(np.int32)
+        return _round(lsb)
 
     def block(self, counter: int, n: int, demand_mw: int) -> npt.NDArray[np.int32]:
         """Return samples of shape (n, 2 * pairs), columns v1, i1, ..., for `encode_block`."""
@@ -184,11 +186,12 @@ class Synth:
         demand = min(max(demand_mw, 0), profile.power_mw)
         if not demand:
             return 0.0
-        # mW = pairs * mV * mA / 1000
-        na = demand * 1_000 * 1_000_000 / (profile.pairs * profile.voltage_mv)
+        # an mW is an mV * mA / 1000, and 10^6 nA are an mA
+        na = demand * 10**9
+        volts = profile.pairs * profile.voltage_mv
         if not self._chz:
-            return float(demand * 10**9 // (profile.voltage_mv * self.sampling.na_per_lsb))
-        return na / self.sampling.na_per_lsb / cos(radians(self._lag))
+            return float(na // (volts * self.sampling.na_per_lsb))
+        return float(na / (volts * self.sampling.na_per_lsb * cos(radians(self._lag))))
 
     def _span(self, counter: int, n: int, lag_degrees: float) -> _Floats:
         """Return the undisturbed shape relative to its rms, shape (n, pairs)."""
@@ -203,7 +206,8 @@ class Synth:
     def _periodic(self, counter: int, n: int, lag_degrees: float) -> _Floats:
         """Compute the shape relative to its rms from exact phases, shape (n, pairs)."""
         if not self._chz:
-            return np.ones((n, self.sampling.pairs))
+            poles = [1.0, -1.0] if self.profile.phases is Phases.SPLIT else 1.0
+            return np.full((n, self.sampling.pairs), poles)
         index = np.arange(n, dtype=np.int64) + counter % self._turn
         turns = (index * self._chz % self._turn) / self._turn
         offsets = np.array(_PHASE_DEGREES[self.profile.phases]) - lag_degrees
@@ -214,7 +218,8 @@ class Synth:
             ratio = harmonic.ppm / PPM
             shape += ratio * np.sin(harmonic.order * angle + radians(harmonic.degrees))
             square += ratio * ratio
-        return shape * sqrt(2 / square)
+        relative: _Floats = shape * sqrt(2 / square)
+        return relative
 
     def _noise_of(self, counter: int, n: int) -> _Floats:
         """Return noise of rms 1, nearly Gaussian, a function of seed, index and pair alone."""
@@ -245,6 +250,6 @@ class Synth:
         return gain, offset_mv
 
 
-def _round(lsb: _Floats) -> _Floats:
+def _round(lsb: _Floats) -> npt.NDArray[np.int32]:
     """Round to whole LSB; what 32 bits cannot hold is held at the end of the scale."""
-    return np.clip(np.rint(lsb), -_I32_MAX, _I32_MAX)
+    return np.clip(np.rint(lsb), -_I32_MAX, _I32_MAX).astype(np.int32)
