@@ -4,7 +4,7 @@ import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - the sentence must reach those who have an older one
     VERSION = ".".join(str(part) for part in sys.version_info[:3])
-    print(f"powertcp needs Python 3.11 or newer, this is {VERSION} ({sys.executable})")
+    sys.stderr.write(f"powertcp needs Python 3.11 or newer, this is {VERSION} ({sys.executable})\n")
     sys.exit(2)
 
 import fcntl
