@@ -22,9 +22,10 @@ class Offer(NamedTuple):
     minimum: PowerProfile | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Root of all events."""
+    """Root of all events; no dataclass, so that hot events need not be frozen."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ class PowerReady(FlowEvent):
 
 
 @dataclass(slots=True, kw_only=True)
-class SamplesReceived(FlowEvent):
+class SamplesReceived(Event):
     """Sink: blocks were verified and banked in this wake-up.
 
     count: samples. energy_uj: banked by them. esn_uj: energy verified so far.
@@ -112,6 +113,7 @@ class SamplesReceived(FlowEvent):
     sim: synthesised, not measured. ece: congestion was marked on any of them.
     """
 
+    flow: int
     count: int
     energy_uj: int
     esn_uj: int
@@ -129,12 +131,13 @@ class HeatCounted(FlowEvent):
 
 
 @dataclass(slots=True, kw_only=True)
-class CreditReceived(FlowEvent):
+class CreditReceived(Event):
     """Source: the sink allows delivery up to `limit_uj` and has verified `acked_uj`.
 
     demand_mw: the power wanted now; the contract's maximum where the sink said "all".
     """
 
+    flow: int
     limit_uj: int
     acked_uj: int
     demand_mw: int
