@@ -10,12 +10,12 @@ from tools.bench import __main__ as command
 from tools.bench.harness import (
     BENCHES,
     Bench,
-    Missing,
+    MissingError,
     Options,
     Pair,
     Sample,
     Side,
-    WrongResult,
+    WrongResultError,
     bench,
     loop,
 )
@@ -97,7 +97,7 @@ def test_planted_wrong_count_exits_70_without_a_ratio(
     rows: Rows, monkeypatch: Patch, capsys: Capture
 ) -> None:
     def wrong(seconds: float) -> Sample:
-        raise WrongResult("9 segments arrived of 10")
+        raise WrongResultError("9 segments arrived of 10")
 
     _plant("planted", wrong, _fixed(1.0))
     assert _run(monkeypatch, "planted", "--smoke", "--json") == 70
@@ -110,7 +110,7 @@ def test_missing_peer_exits_3_and_smoke_lists_it(
     rows: Rows, monkeypatch: Patch, capsys: Capture
 ) -> None:
     def missing(seconds: float) -> Sample:
-        raise Missing("avahi-browse")
+        raise MissingError("avahi-browse")
 
     _plant("planted", _fixed(1.0), missing)
     assert _run(monkeypatch, "planted", "--json") == 3

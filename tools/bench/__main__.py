@@ -9,7 +9,7 @@ import pathlib
 import sys
 
 from tools.bench.facts import host_class, machine_facts, machine_line
-from tools.bench.harness import BENCHES, Bench, Options, Result, WrongResult, run_bench
+from tools.bench.harness import BENCHES, Bench, Options, Result, WrongResultError, run_bench
 from tools.bench.inspection import count_calls, profile_side, run_ours
 
 AREAS = ("transport", "handshake", "ticks", "decode", "dve")
@@ -114,7 +114,7 @@ def run_all(rows: list[Bench], options: Options, *, as_json: bool) -> tuple[list
     for row in rows:
         try:
             result = run_bench(row, options, tree)
-        except WrongResult as wrong:
+        except WrongResultError as wrong:
             print(f"{row.name}: wrong result: {wrong}", file=sys.stderr)
             return results, EXIT_WRONG
         print(result.as_json(machine_line()) if as_json else table_line(result), flush=True)

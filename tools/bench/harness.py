@@ -2,7 +2,7 @@
 
 A bench is a function under `@bench(..)` that returns a `Pair` of sides. A side is a function of
 the seconds it may take; each round runs it in a process forked for that round, and it returns a
-`Sample`. A side raises WrongResult if what it computed is not right, Missing if a peer, a tool or
+`Sample`. A side raises WrongResultError if what it computed is not right, MissingError if a peer, a tool or
 a limit of this machine is not there.
 """
 
@@ -22,11 +22,11 @@ WARM_UP_S = 0.1
 NOISY = 0.25
 
 
-class WrongResult(Exception):
+class WrongResultError(Exception):
     """A side computed something else than it must: no ratio is worth printing."""
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A peer, a tool or a limit of this machine is missing; the text names it and the need."""
 
 
@@ -108,7 +108,7 @@ def loop(step: Callable[[], int], *, check: Callable[[], None] | None = None) ->
     """A side that calls `step` in one thread; the value is units per CPU second.
 
     step: does some work and returns the number of units done, at most some 50 ms of it.
-    check: called once before the clock starts; raises WrongResult.
+    check: called once before the clock starts; raises WrongResultError.
     """
 
     def run(seconds: float) -> Sample:
@@ -143,10 +143,10 @@ def pin(cpu: int) -> None:
 
 
 def raise_open_files(need: int) -> None:
-    """Raise the soft limit of open files to the hard one; Missing if that is below `need`."""
+    """Raise the soft limit of open files to the hard one; MissingError if that is below `need`."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < need:
-        raise Missing(f"open files: the hard limit is {hard}, {need} are needed")
+        raise MissingError(f"open files: the hard limit is {hard}, {need} are needed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
@@ -165,7 +165,7 @@ class Child:
         os.close(out)
 
     def result(self) -> Any:  # noqa: ANN401  whatever JSON carries
-        """Wait for the end; the answer, or WrongResult, Missing or RuntimeError as it ended."""
+        """Wait for the end; the answer, or WrongResultError, MissingError or RuntimeError as it ended."""
         with os.fdopen(self._fd, "rb") as pipe:
             text = pipe.read()
         _, status = os.waitpid(self.pid, 0)
@@ -173,9 +173,9 @@ class Child:
             raise RuntimeError(f"a process of the bench ended with status {status}, no answer")
         kind, answer = json.loads(text)
         if kind == "wrong":
-            raise WrongResult(answer)
+            raise WrongResultError(answer)
         if kind == "missing":
-            raise Missing(answer)
+            raise MissingError(answer)
         if kind == "error":
             raise RuntimeError(answer)
         return answer
@@ -188,9 +188,9 @@ def _in_child(work: Callable[[], Any], out: int, cpu: int | None) -> None:
             pin(cpu)
         gc.collect()
         answer: tuple[str, Any] = ("ok", work())
-    except WrongResult as wrong:
+    except WrongResultError as wrong:
         answer = ("wrong", str(wrong))
-    except (Missing, ModuleNotFoundError) as missing:
+    except (MissingError, ModuleNotFoundError) as missing:
         answer = ("missing", str(missing))
     except BaseException:  # noqa: BLE001  the parent reports whatever ended the child
         answer = ("error", traceback.format_exc())
@@ -264,7 +264,7 @@ def _short(value: float | None) -> float | None:
 
 
 def run_bench(row: Bench, options: Options, peer_tree: Callable[[], None] | None = None) -> Result:
-    """Run all rounds of one bench; raises WrongResult, never a wrong ratio.
+    """Run all rounds of one bench; raises WrongResultError, never a wrong ratio.
 
     peer_tree: with `--against`, called in the child before it makes our side once more.
     """
@@ -276,7 +276,7 @@ def run_bench(row: Bench, options: Options, peer_tree: Callable[[], None] | None
         if result.spread is not None and result.spread > NOISY and not options.smoke:
             again = Options(rounds=2 * options.rounds + 1, against=options.against)
             result = _rounds(row, pair, again)
-    except (Missing, ModuleNotFoundError) as missing:
+    except (MissingError, ModuleNotFoundError) as missing:
         return Result(row, missing=str(missing))
     return result
 
