@@ -68,13 +68,13 @@ def _rule(edges: set[int], *, blank: bool) -> str:
     if blank:
         return "+" + " " * (2 * ROW_BITS - 1) + "+"
     last = max(edges)
-    return "".join(
-        "+" if at % 2 == 0 and at // 2 in edges else "-" for at in range(2 * last + 1)
-    )
+    return "".join("+" if at % 2 == 0 and at // 2 in edges else "-" for at in range(2 * last + 1))
 
 
 def _cells(cells: Iterable[tuple[str, int]]) -> str:
-    return "|" + "|".join(name[: 2 * width - 1].center(2 * width - 1) for name, width in cells) + "|"
+    return (
+        "|" + "|".join(name[: 2 * width - 1].center(2 * width - 1) for name, width in cells) + "|"
+    )
 
 
 def table(anchor: str, title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -193,7 +193,7 @@ def _vector(rfc: Path, path: Path) -> list[str]:
     kind = "hex" if path.suffix == ".hex" else "json"
     href = quoteattr(f"../{path.relative_to(rfc).as_posix()}")
     return [
-        f"    <t keepWithNext=\"true\">{escape(path.stem)}{escape(f' ({text})' if text else '')}:</t>",
+        f'    <t keepWithNext="true">{escape(path.stem)}{escape(f" ({text})" if text else "")}:</t>',
         f'    <sourcecode type="{kind}"><xi:include href={href} parse="text"/></sourcecode>',
     ]
 
