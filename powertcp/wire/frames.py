@@ -314,9 +314,10 @@ def _decode_reneg(raw: RawSegment) -> Reneg:
 
 def _decode_answer(raw: RawSegment) -> Answer:
     verdict = _length(raw, 1)[0]
+    options = decode_options(raw[4])
     if verdict > 1:
         raise DecodeError(len(raw[4]) + HEADER_OCTETS, "verdict", Reason.STATE, verdict, 1)
-    return Answer(raw[2], raw[3], verdict == 0, decode_options(raw[4]))
+    return Answer(raw[2], raw[3], verdict == 0, options)
 
 
 def _decode_shed(raw: RawSegment) -> Shed:
@@ -363,9 +364,10 @@ def _decode_cookie(raw: RawSegment) -> CookieSegment:
 
 def _decode_alert(raw: RawSegment) -> Alert:
     severity = _length(raw, 1)[0]
+    options = decode_options(raw[4])
     if not 1 <= severity <= 3:
         raise DecodeError(len(raw[4]) + HEADER_OCTETS, "severity", Reason.STATE, severity, 3)
-    return Alert(raw[2], raw[3], severity, decode_options(raw[4]))
+    return Alert(raw[2], raw[3], severity, options)
 
 
 def _decode_sealed(raw: RawSegment) -> Sealed:
@@ -418,7 +420,7 @@ def decode_segment(raw: RawSegment) -> Segment | None:
 
     Data keeps a view of the payload; everything else is copied.
     Raises DecodeError for the flow of the segment: 502, 503, 504, 505, 506, 508. Offsets count
-    from the segment's first octet. Checked in this order: type, flags, payload, options; SEALED
+    from the segment's first octet. Checked in this order: type, flags, payload length, SEALED
     and FEED payloads belong to their own rooms.
     """
     return _TABLE[raw[0]](raw)
