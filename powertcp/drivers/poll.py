@@ -1,0 +1,61 @@
+"""Poll: one epoll task for all accepted sockets of a process (P3)."""
+
+import select
+
+import trio
+
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.wire import Pollable
+from powertcp.units import NS_PER_MS
+
+READY_PER_CALL = 256
+STEP_NS = NS_PER_MS
+
+
+class Poll:
+    """Wakes for whatever is readable and calls it, one read each per turn."""
+
+    def __init__(self) -> None:
+        """Open the epoll descriptor; `close` closes it."""
+        self._epoll = select.epoll()
+        self._wires: dict[int, Pollable] = {}
+
+    def __len__(self) -> int:
+        """Return the number of watched wires."""
+        return len(self._wires)
+
+    def register(self, wire: Pollable) -> None:
+        """Watch `wire`; it is forgotten when it answers False or closes."""
+        number = wire.fileno()
+        self._epoll.register(number, select.EPOLLIN)
+        self._wires[number] = wire
+        wire.watcher = self
+
+    def unregister(self, wire: Pollable) -> None:
+        """Forget `wire`; before its descriptor is closed."""
+        number = wire.fileno()
+        if self._wires.get(number) is wire:
+            del self._wires[number]
+            self._epoll.unregister(number)
+        wire.watcher = None
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._wires.clear()
+        trio.lowlevel.notify_closing(self._epoll.fileno())
+        self._epoll.close()
+
+    async def run(self) -> None:
+        """Serve until cancelled; after 1 ms of work others get their turn."""
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            started = now_ns()
+            while ready := self._epoll.poll(0, READY_PER_CALL):
+                now = now_ns()
+                for number, _ in ready:
+                    wire = self._wires.get(number)
+                    if wire is not None and not wire.readable(now):
+                        self.unregister(wire)
+                if now_ns() - started > STEP_NS:
+                    await trio.lowlevel.checkpoint()
+                    started = now_ns()
