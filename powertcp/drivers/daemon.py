@@ -39,6 +39,7 @@ class Notifier:
     """The service manager's end: sd_notify datagrams, silent when nobody asked for them."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        """Read where the manager listens; an empty environment means nowhere."""
         self._path = environ.get("NOTIFY_SOCKET", "")
         watchdog_us = int(environ.get("WATCHDOG_USEC", "0") or 0)
         owner = environ.get("WATCHDOG_PID", "")
@@ -51,7 +52,7 @@ class Notifier:
         address = "\0" + self._path[1:] if self._path.startswith("@") else self._path
         message = "\n".join(f"{name}={value}" for name, value in fields.items())
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
-            end.setblocking(False)
+            end.settimeout(0)
             try:
                 end.sendto(message.encode(), address)
             except OSError as error:
@@ -86,7 +87,7 @@ def activated_sockets(environ: dict[str, str], name: str = "potcp") -> list[sock
         if label in ("", name):
             found.append(socket.socket(fileno=3 + index))
             found[-1].set_inheritable(False)
-            found[-1].setblocking(False)
+            found[-1].settimeout(0)
     return found
 
 

@@ -6,6 +6,7 @@ Ranges, rounding and the order of preference of protocol sections 1 and 4.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from powertcp.potcp.events import Ask, Offer
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Reason, Refusal
 
@@ -15,20 +16,6 @@ LEASE_DEFAULT_S = 60
 LEASE_MIN_S = 5
 LEASE_MAX_S = 3600
 LEASE_MAX_WIRE_S = 3696  # 3600 s rounded up by the lease octet of a REQUEST
-
-Offer = tuple[PowerProfile, PowerProfile | None]
-
-
-class Ask(NamedTuple):
-    """One pair of a request: what is desired and the least that is of use."""
-
-    desired: PowerProfile
-    minimum: PowerProfile | None = None
-
-    @property
-    def least(self) -> PowerProfile:
-        """The lower end of the range: the minimum, or the request itself."""
-        return self.minimum or self.desired
 
 
 class Choice(NamedTuple):
@@ -85,7 +72,7 @@ def _candidates(
     for index, supply in enumerate(supplies):
         if not supply.same_kind(ask.desired):
             continue
-        if not ask.least.voltage_mv <= supply.voltage_mv <= ask.desired.voltage_mv:
+        if not _voltage_fits(ask, supply):
             continue
         grant = _answer(ask.desired, supply, left_ma[index], budget_mw, ProfileType.GRANT)
         if in_range(grant, ask.desired, ask.minimum):
@@ -96,7 +83,10 @@ def _answer(
     desired: PowerProfile, supply: PowerProfile, left_ma: int, budget_mw: int, kind: ProfileType
 ) -> PowerProfile:
     """Return the most of `supply` that `desired` asks for, as it will stand on the wire."""
-    current_ma = max(0, min(desired.current_ma, supply.current_for(budget_mw), left_ma))
+    # exact, so that the sum of all powers stays below a rating to the last fraction of a mW
+    per_ma = supply.pairs * supply.voltage_mv
+    most_ma = 1000 * budget_mw // per_ma if per_ma else 0
+    current_ma = max(0, min(desired.current_ma, supply.current_ma, most_ma, left_ma))
     answer = desired.with_type(
         kind,
         voltage_mv=supply.voltage_mv,
@@ -116,11 +106,12 @@ def _counter(
     refusal = _refusal(asks[0], supplies, left_ma, budget_mw)
     offers: list[tuple[PowerProfile, int]] = []
     for ask in asks[:MAX_ASKS]:
-        for index, supply in enumerate(supplies):
-            if not supply.same_kind(ask.desired) or _lease_refusal(ask) is not None:
-                continue
-            kind = ProfileType.OFFER
-            offer = _answer(ask.desired, supply, left_ma[index], budget_mw, kind)
+        if _lease_refusal(ask) is not None:
+            continue
+        alike = [row for row in enumerate(supplies) if row[1].same_kind(ask.desired)]
+        fitting = [row for row in alike if _voltage_fits(ask, row[1])]
+        for index, supply in fitting or alike:
+            offer = _answer(ask.desired, supply, left_ma[index], budget_mw, ProfileType.OFFER)
             if offer.current_ma and (offer, index) not in offers:
                 offers.append((offer, index))
     offers.sort(key=lambda row: (abs(row[0].voltage_mv - first.voltage_mv), -row[0].power_mw))
@@ -129,11 +120,20 @@ def _counter(
     return Choice(
         None,
         -1,
-        tuple((offer, None) for offer, _ in offers),
+        tuple(Offer(offer) for offer, _ in offers),
         refusal,
         best,
         tuple(index for _, index in offers),
     )
+
+
+def _least(ask: Ask) -> PowerProfile:
+    """Return the lower end of the range: the minimum, or the request itself."""
+    return ask.minimum or ask.desired
+
+
+def _voltage_fits(ask: Ask, supply: PowerProfile) -> bool:
+    return _least(ask).voltage_mv <= supply.voltage_mv <= ask.desired.voltage_mv
 
 
 def _nothing(desired: PowerProfile) -> PowerProfile:
@@ -155,13 +155,11 @@ def _refusal(
     ask: Ask, supplies: Sequence[PowerProfile], left_ma: Sequence[int], budget_mw: int
 ) -> Refusal:
     """Name the first thing in the way of `ask`: voltage, waveform, lease, current, capacity."""
-    desired, least = ask.desired, ask.least
+    desired, least = ask.desired, _least(ask)
     if not supplies:
         return Refusal(Reason.NO_CAPACITY, desired.power_mw, 0)
     near = sorted(supplies, key=lambda supply: abs(supply.voltage_mv - desired.voltage_mv))
-    fitting = [
-        supply for supply in near if least.voltage_mv <= supply.voltage_mv <= desired.voltage_mv
-    ]
+    fitting = [supply for supply in near if _voltage_fits(ask, supply)]
     # PTCP-4-07
     if not fitting:
         matching = [supply for supply in near if supply.same_kind(desired)]

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powertcp.potcp.negotiate import MAX_OFFERS, Ask, choose
+from powertcp.potcp.events import Ask
+from powertcp.potcp.negotiate import MAX_OFFERS, choose
 from powertcp.profile import FREQUENCY_ANY, PowerProfile, ProfileType, in_range
 from powertcp.registry import Reason
 

@@ -1,0 +1,24 @@
+"""What a provider has to give: supplies, the breaker that shares them, the samples they make."""
+
+from powertcp.sources.breaker import Breaker
+from powertcp.sources.explain import Explanation, Explanations
+from powertcp.sources.generator import Generator, Tick
+from powertcp.sources.holding import Admission, Change, Holding, held_mw
+from powertcp.sources.source import Mains, Source, Supply, make_source, parse_supply
+
+__all__ = [
+    "Admission",
+    "Breaker",
+    "Change",
+    "Explanation",
+    "Explanations",
+    "Generator",
+    "Holding",
+    "Mains",
+    "Source",
+    "Supply",
+    "Tick",
+    "held_mw",
+    "make_source",
+    "parse_supply",
+]

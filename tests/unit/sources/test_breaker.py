@@ -1,0 +1,366 @@
+"""A rating and what is left of it: admission, shedding, restoring, reload."""
+
+import pytest
+
+from powertcp.errors import LocalProtocolError
+from powertcp.potcp.events import Ask
+from powertcp.profile import PowerProfile, ProfileType
+from powertcp.registry import Reason
+from powertcp.sources.breaker import MAX_WAITING, WAIT_NS, Breaker
+from powertcp.sources.holding import Change
+from powertcp.sources.source import Supply, parse_supply
+from powertcp.units import NS_PER_S
+
+S = NS_PER_S
+ALICE, BOB = b"alice", b"bob"
+BENCH = parse_supply("12V/50A")
+
+
+def ask(request: str, minimum: str | None = None) -> list[Ask]:
+    desired = PowerProfile.parse(request)
+    least = PowerProfile.parse(minimum, ProfileType.MINIMUM) if minimum else None
+    return [Ask(desired, least)]
+
+
+def breaker(rating_mw: int = 60_000, *supplies: str, **options: int) -> Breaker:
+    made = [parse_supply(text) for text in supplies] or [BENCH]
+    return Breaker(rating_mw, made, draw=lambda n: n // 2, **options)
+
+
+def power_up(
+    pool: Breaker, key: str, request: str, minimum: str | None = None, now: int = 0,
+    peer: bytes = ALICE,
+) -> PowerProfile:  # fmt: skip
+    admission = pool.admit(key, ask(request, minimum), peer, now)
+    assert admission.choice is not None
+    grant = admission.choice.grant
+    assert grant is not None
+    pool.accepted(key, grant)
+    return grant
+
+
+def settle(pool: Breaker, changes: list[Change]) -> dict[object, int]:
+    for change in changes:
+        pool.settled(change.key, change.profile)
+    return {change.key: change.profile.power_mw for change in changes}
+
+
+def test_admission_holds_and_release_gives_back_exactly_once() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/2A")
+    assert (pool.held_mw, pool.held_ma, pool.free_mw) == (24_000, [2_000], 36_000)
+    assert pool.release("a") == 24_000
+    assert pool.release("a") == 0
+    assert (pool.held_mw, pool.held_ma) == (0, [0])
+
+
+def test_a_flow_is_admitted_once() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/1A")
+    with pytest.raises(LocalProtocolError):
+        pool.admit("a", ask("12V/1A"), ALICE, 0)
+
+
+def test_beyond_the_rating_is_refused_with_the_free_power_and_a_time_to_retry() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/4A")
+    choice = pool.admit("b", ask("12V/4A"), BOB, 0).choice
+    assert choice is not None
+    assert choice.refusal is not None
+    assert choice.refusal.code == Reason.NO_CAPACITY
+    assert (choice.refusal.value, choice.refusal.limit) == (48_000, 12_000)
+    assert choice.refusal.retry_ms > 0
+    assert choice.offers[0][0].power_mw == 12_000
+
+
+@pytest.mark.requirement("PTCP-4-03")
+def test_a_counter_offer_is_held_until_it_is_taken_or_given_up() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/4A")
+    choice = pool.admit("b", ask("12V/4A"), BOB, 0).choice
+    assert choice is not None
+    assert pool.free_mw == 0
+    offer = choice.offers[0][0].with_type(ProfileType.GRANT)
+    pool.accepted("b", offer.with_type(ProfileType.GRANT, current_ma=500))
+    assert pool.free_mw == 6_000
+    assert pool.release("b") == 6_000
+
+
+def test_a_supply_has_its_own_amperes() -> None:
+    pool = breaker(1_000_000, "12V/2A", "5V/3A")
+    power_up(pool, "a", "12V/1.5A")
+    choice = pool.admit("b", ask("12V/1A"), ALICE, 0).choice
+    assert choice is not None
+    assert choice.grant is None
+    power_up(pool, "c", "5V/3A")
+    assert pool.held_ma == [2_000, 3_000]
+
+
+def test_a_peer_has_its_own_limit() -> None:
+    pool = breaker(per_peer_mw=20_000)
+    power_up(pool, "a", "12V/1A")
+    choice = pool.admit("b", ask("12V/1A"), ALICE, 0).choice
+    assert choice is not None
+    assert choice.refusal is not None
+    assert choice.refusal.code == Reason.WATT_LIMIT
+    assert (choice.refusal.value, choice.refusal.limit) == (12_000, 20_000)
+    pool.release("b")
+    power_up(pool, "c", "12V/1A", peer=BOB)
+
+
+def test_a_class_that_is_not_allowed_is_denied() -> None:
+    choice = breaker(best_priority=4).admit("a", ask("12V/1A,prio=2"), ALICE, 0).choice
+    assert choice is not None
+    assert choice.refusal is not None
+    assert choice.refusal.code == Reason.PRIORITY_DENIED
+
+
+def test_power_of_a_fraction_of_a_milliwatt_is_rounded_up() -> None:
+    pool = breaker(1, "1V/50A")
+    pool.supplies = [Supply(profile=PowerProfile.make(ProfileType.OFFER, 3, 50_000))]
+    for key in range(10):
+        request = PowerProfile.make(ProfileType.REQUEST, 3, 300)
+        pool.admit(key, [Ask(request)], ALICE, 0)
+    assert pool.held_mw <= 1
+
+
+def test_a_better_claim_waits_until_others_are_shed() -> None:
+    pool = breaker()
+    power_up(pool, "low", "12V/5A,prio=9", "12V/1A")
+    assert pool.admit("top", ask("12V/3A,prio=1"), BOB, 0).choice is None
+    assert pool.retry(0) == []
+    changes = pool.plan(10 * S)
+    assert [(c.key, c.raised, c.profile.power_mw) for c in changes] == [("low", False, 24_000)]
+    assert changes[0].refusal.code == Reason.BUDGET
+    assert pool.plan(10 * S) == []
+    settle(pool, changes)
+    [(key, admission)] = pool.retry(10 * S)
+    assert key == "top"
+    assert admission.choice is not None
+    assert admission.choice.grant is not None
+    assert pool.held_mw == 60_000
+    assert pool.explain("low") == changes[0].refusal
+    assert pool.explain("top") is None
+
+
+def test_a_lesser_claim_without_hope_is_refused_at_once() -> None:
+    pool = breaker()
+    power_up(pool, "top", "12V/5A,prio=1", "12V/1A")
+    choice = pool.admit("low", ask("12V/5A,prio=9"), BOB, 0).choice
+    assert choice is not None
+    assert choice.grant is None
+
+
+def test_waiting_ends_with_a_refusal_and_others_do_not_overtake() -> None:
+    pool = breaker()
+    power_up(pool, "low", "12V/5A,prio=9", "12V/1A")
+    pool.admit("top", ask("12V/3A,prio=1"), BOB, 0)
+    assert pool.admit("next", ask("12V/1A,prio=2"), BOB, 1).choice is None
+    answers = dict(pool.retry(WAIT_NS + 1))
+    assert set(answers) == {"top", "next"}
+    for admission in answers.values():
+        assert admission.choice is not None
+        assert admission.choice.grant is None
+
+
+def test_the_number_of_waiting_requests_is_limited() -> None:
+    pool = breaker()
+    power_up(pool, "low", "12V/5A,prio=9", "12V/0.001A")
+    waiting = [
+        pool.admit(key, ask("12V/0.01A,prio=1"), BOB, 0).choice is None
+        for key in range(MAX_WAITING + 1)
+    ]
+    assert waiting.count(True) == MAX_WAITING
+    assert not waiting[-1]
+    assert pool.release(0) == 0
+    assert len(pool.waiting) == MAX_WAITING - 1
+
+
+@pytest.mark.requirement("PTCP-7-06")
+def test_a_lower_rating_sheds_the_least_class_first() -> None:
+    pool = breaker()
+    power_up(pool, "top", "12V/2A,prio=1", "12V/1A")
+    power_up(pool, "low", "12V/3A,prio=9", "12V/1A")
+    pool.reload(40_000, pool.supplies, 20 * S)
+    assert pool.overloaded
+    assert settle(pool, pool.plan(20 * S)) == {"low": 15_996}
+    assert not pool.overloaded
+    assert pool.held_mw <= 40_000
+
+
+def test_a_flow_below_its_minimum_is_suspended() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/5A")
+    pool.reload(40_000, pool.supplies, 20 * S)
+    assert settle(pool, pool.plan(20 * S)) == {"a": 0}
+    pool.reload(60_000, pool.supplies, 40 * S)
+    assert pool.plan(40 * S) == []
+    assert settle(pool, pool.plan(46 * S)) == {"a": 60_000}
+
+
+@pytest.mark.requirement("PTCP-7-07")
+def test_a_flow_dwells_unless_the_rating_is_in_danger() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/5A", "12V/1A")
+    pool.reload(50_000, pool.supplies, 10 * S)
+    settle(pool, pool.plan(10 * S))
+    pool.reload(40_000, pool.supplies, 12 * S)
+    [change] = pool.plan(12 * S)
+    assert change.urgent
+    settle(pool, [change])
+    pool.reload(60_000, pool.supplies, 13 * S)
+    assert pool.plan(16 * S) == []
+    assert settle(pool, pool.plan(30 * S)) == {"a": 60_000}
+
+
+@pytest.mark.requirement("PTCP-7-07")
+def test_at_most_six_changes_a_minute() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/5A", "12V/0.1A")
+    count = 0
+    for second in range(0, 60, 5):
+        pool.set_ceiling("a", 50_000 - second * 100)
+        count += len(settle(pool, pool.plan(second * S)))
+    assert count == 6
+    assert len(pool.plan(61 * S)) == 1
+
+
+@pytest.mark.requirement("PTCP-7-06")
+def test_a_restore_needs_105_percent_while_others_are_short() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/2.5A", "12V/0.5A")
+    power_up(pool, "b", "12V/2.5A", "12V/0.5A")
+    pool.reload(30_000, pool.supplies, 10 * S)
+    settle(pool, pool.plan(10 * S))
+    pool.reload(40_000, pool.supplies, 20 * S)
+    raised = settle(pool, pool.plan(40 * S))
+    assert raised == {"a": 20_000 - 8, "b": 19_044}  # 105 % of b's need is what a left
+    pool.reload(60_000, pool.supplies, 60 * S)
+    settle(pool, pool.plan(80 * S))
+    assert pool.held_mw == 60_000
+
+
+def test_an_ordered_ceiling_sheds_one_flow_and_lifting_it_restores() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/2A")
+    power_up(pool, "b", "12V/2A")
+    pool.set_ceiling("a", 6_000)
+    changes = pool.plan(10 * S)
+    assert [change.refusal.code for change in changes] == [Reason.OPERATOR]
+    assert settle(pool, changes) == {"a": 6_000}
+    assert pool.explain("a") is not None
+    assert pool.plan(20 * S) == []
+    pool.set_ceiling("a", None)
+    assert settle(pool, pool.plan(20 * S)) == {"a": 24_000}
+    assert pool.next_check(20 * S) is None
+
+
+def test_a_rejected_raise_gives_back_what_it_held() -> None:
+    pool = breaker()
+    grant = power_up(pool, "a", "12V/2A")
+    pool.set_ceiling("a", 6_000)
+    [shed] = pool.plan(10 * S)
+    settle(pool, [shed])
+    pool.set_ceiling("a", None)
+    [change] = pool.plan(20 * S)
+    assert change.raised
+    assert pool.held_mw == 24_000
+    pool.settled("a", shed.profile)
+    assert pool.held_mw == 6_000
+    assert grant.power_mw == 24_000
+
+
+def test_nothing_is_raised_on_a_stale_path() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/2A")
+    pool.set_ceiling("a", 6_000)
+    settle(pool, pool.plan(0))
+    pool.set_ceiling("a", None)
+    pool.hold_back("a", 100 * S)
+    assert pool.plan(50 * S) == []
+    assert len(pool.plan(100 * S)) == 1
+
+
+def test_the_sink_renegotiates_within_what_is_free() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/2A")
+    power_up(pool, "b", "12V/2A")
+    choice = pool.renegotiate("a", ask("12V/4A"), 0)
+    assert choice.grant is None
+    assert choice.offers == ()
+    assert pool.held_mw == 48_000
+    choice = pool.renegotiate("a", ask("12V/3A"), 0)
+    assert choice.grant is not None
+    assert pool.held_mw == 60_000
+    assert pool.renegotiate("a", ask("12V/1A"), 0).grant is not None
+    assert pool.held_mw == 36_000
+    assert pool.renegotiate("a", ask("5V/1A"), 0).grant is None
+
+
+def test_reload_keeps_flows_of_a_supply_that_is_gone() -> None:
+    pool = breaker(100_000, "12V/5A", "5V/3A")
+    power_up(pool, "a", "12V/1A")
+    pool.reload(100_000, [parse_supply("5V/2A"), parse_supply("9V/1A")], 0)
+    assert [supply.retiring for supply in pool.supplies] == [True, False, False]
+    choice = pool.admit("b", ask("12V/1A"), ALICE, 0).choice
+    assert choice is not None
+    assert choice.grant is None
+    power_up(pool, "c", "9V/1A")
+    assert pool.held_ma == [1_000, 0, 1_000]
+    assert pool.plan(100 * S) == []
+
+
+def test_a_rising_rating_spreads_restores_at_random() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/5A", "12V/1A")
+    pool.reload(30_000, pool.supplies, 0)
+    settle(pool, pool.plan(10 * S))
+    pool.reload(60_000, pool.supplies, 20 * S)
+    assert pool.plan(24 * S) == []
+    assert len(pool.plan(25 * S)) == 1
+
+
+def test_ramps_follow_one_another_and_a_long_queue_is_refused() -> None:
+    pool = breaker(120_000, ramp_mw_per_s=20_000)
+    assert breaker().ramp_ns("a", 0) == 0
+    power_up(pool, "a", "12V/2A")
+    power_up(pool, "b", "12V/2A")
+    assert pool.ramp_ns("a", 0) == 1_200_000_000
+    assert pool.ramp_ns("b", 0) == 2_400_000_000
+    power_up(pool, "c", "12V/4A")
+    assert pool.ramp_ns("c", 0) == 4 * S
+    choice = pool.admit("d", ask("12V/1A"), ALICE, 0).choice
+    assert choice is not None
+    assert choice.refusal is not None
+    assert choice.refusal.code == Reason.NO_CAPACITY
+
+
+def test_restores_keep_to_the_ramp() -> None:
+    pool = breaker(100_000, ramp_mw_per_s=10_000)
+    for key in ("a", "b"):
+        power_up(pool, key, "12V/2A")
+        pool.set_ceiling(key, 2_000)
+    settle(pool, pool.plan(0))
+    for key in ("a", "b"):
+        pool.set_ceiling(key, None)
+    assert len(settle(pool, pool.plan(20 * S))) == 1
+    assert pool.plan(21 * S) == []
+    assert len(settle(pool, pool.plan(23 * S))) == 1
+
+
+def test_a_resumed_flow_takes_its_holding_along() -> None:
+    pool = breaker()
+    power_up(pool, "old", "12V/2A")
+    pool.set_ceiling("old", 1_000)
+    pool.move("old", "new", BOB)
+    assert pool.held_mw == 24_000
+    assert pool.release("old") == 0
+    assert pool.release("new") == 24_000
+    assert pool.next_check(0) is None
+
+
+@pytest.mark.requirement("PTCP-7-01")
+def test_the_feeder_is_congested_above_90_percent() -> None:
+    pool = breaker(100_000)
+    assert not pool.congested(90_000)
+    assert pool.congested(90_001)
