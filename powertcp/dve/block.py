@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer
-from powertcp.profile import PowerProfile
+from powertcp.profile import FREQUENCY_ANY, PowerProfile
 from powertcp.wire.options import Sampling
 
 Samples = npt.NDArray[np.signedinteger]
@@ -51,7 +51,6 @@ SAMPLES_PER_CYCLE: Final = 80
 NV_PER_LSB: Final = 1_000_000
 NA_PER_LSB: Final = 1_000
 
-_FREQUENCY_ANY = 0xFFFF
 _CHZ_PER_HZ = 100
 _I32_MIN = -(1 << 31)
 _I32_MAX = (1 << 31) - 1
@@ -157,7 +156,7 @@ def default_sampling(profile: PowerProfile) -> Sampling:
     chz = profile.frequency_chz
     if chz == 0:
         rate_hz = RATE_DC_HZ
-    elif chz == _FREQUENCY_ANY:
+    elif chz == FREQUENCY_ANY:
         rate_hz = RATE_ANY_HZ
     else:
         rate_hz = (2 * SAMPLES_PER_CYCLE * chz + _CHZ_PER_HZ) // (2 * _CHZ_PER_HZ)
@@ -175,7 +174,7 @@ def window_samples_for(profile: PowerProfile, sampling: Sampling) -> int:
     DC and any frequency: 20 ms. Never fewer than one sample.
     """
     chz = profile.frequency_chz
-    if chz in (0, _FREQUENCY_ANY):
+    if chz in (0, FREQUENCY_ANY):
         return max(1, (sampling.rate_hz + 25) // 50)
     cycles = max(1, (chz + 2_500) // 5_000)
     return max(1, (2 * cycles * _CHZ_PER_HZ * sampling.rate_hz + chz) // (2 * chz))

@@ -195,10 +195,11 @@ def _narrow_sums(columns: _I64, cuts: list[int]) -> _Sums:
     """Return the sums of `_group` when 64 bits hold each of them."""
     v, i = columns
     a = np.vecdot(v, i).sum(axis=-1)
-    parts, rest = len(cuts), columns.shape[-1] % len(cuts)
-    if parts == 1 or (not rest and cuts[1] * parts == columns.shape[-1]):
+    n = columns.shape[-1]
+    length = cuts[1] if len(cuts) > 1 else n
+    if n % length == 0 and cuts == list(range(0, n, length)):
         # equal parts: [.., pair, part, sample]
-        columns = columns.reshape(*columns.shape[:-1], parts, -1)
+        columns = columns.reshape(*columns.shape[:-1], -1, length)
         return a.tolist(), _by_part(columns[0].sum(axis=-1)), _by_part(np.vecdot(columns, columns))
     squares = np.add.reduceat(columns * columns, cuts, axis=-1)
     return a.tolist(), _by_part(np.add.reduceat(v, cuts, axis=-1)), _by_part(squares)

@@ -161,7 +161,8 @@ class Synth:
 
     def block(self, counter: int, n: int, demand_mw: int) -> npt.NDArray[np.int32]:
         """Return samples of shape (n, 2 * pairs), columns v1, i1, ..., for `encode_block`."""
-        return self.blocks(counter, n, [demand_mw])[0]
+        samples: npt.NDArray[np.int32] = self.blocks(counter, n, [demand_mw])[0]
+        return samples
 
     def blocks(self, counter: int, n: int, demands_mw: Sequence[int]) -> npt.NDArray[np.int32]:
         """Return the samples of a cohort, shape (demands, n, 2 * pairs): one voltage for all."""
@@ -232,7 +233,7 @@ class Synth:
         state ^= state >> np.uint64(31)
         # four uniform values of 16 bits: mean 4 * 32767.5, variance 4 * 65536^2 / 12
         total = state.view(np.uint16).reshape(-1, 4).sum(axis=1, dtype=np.int64)
-        noise = (total - 131_070) * (sqrt(3) / 65_536)
+        noise: _Floats = (total - 131_070) * (sqrt(3) / 65_536)
         return noise.reshape(n, pairs)
 
     def _disturbance(self, counter: int, n: int) -> tuple[_Floats | float, _Floats | float]:
