@@ -43,6 +43,7 @@ class Group:
     """One control group of ours, below the group this process is in."""
 
     def __init__(self, path: str) -> None:
+        """Speak of the group at `path`, which exists."""
         self.path = path
 
     @classmethod

@@ -18,6 +18,7 @@ class Zone:
     """One power zone: a processor package."""
 
     def __init__(self, path: str) -> None:
+        """Speak of the zone at `path`."""
         self.path = path
         self.limit_path = f"{path}/constraint_0_power_limit_uw"
 

@@ -69,6 +69,7 @@ class Orders:
     """
 
     def __init__(self, on_shed: OnShed = OnShed.CAP, grace_ns: Duration = GRACE_NS) -> None:
+        """Order what `on_shed` says; from SIGTERM to SIGKILL it takes `grace_ns`."""
         self._on_shed = on_shed
         self._end = ("end", grace_ns // 1_000_000)
         self._is_powered = False
@@ -108,8 +109,9 @@ class GuardLink:
     """The consumer's end of the socket to a guard; sending never waits."""
 
     def __init__(self, wire: socket.socket) -> None:
+        """Take over `wire`."""
         self._wire = wire
-        self._wire.setblocking(False)
+        self._wire.settimeout(0.0)
         self._rest = b""
 
     def tell(self, verb: str, value: int) -> bool:
@@ -188,6 +190,7 @@ class CommandLoad:
         root: str = "/",
         grace_ns: Duration = GRACE_NS,
     ) -> None:
+        """Check the words; nothing is started before `run`."""
         try:
             self.argv = shlex.split(argv) if isinstance(argv, str) else list(argv)
         except ValueError as error:

@@ -129,6 +129,7 @@ class SupplySender:
     def __init__(
         self, channel: trio.MemorySendChannel[SupplyEvent], capacity: int = CAPACITY
     ) -> None:
+        """Send into `channel`, which holds `capacity` Delivered and Lease events."""
         self._channel = channel
         self._capacity = capacity
         self._held: Delivered | None = None

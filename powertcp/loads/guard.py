@@ -76,6 +76,7 @@ class Duty:
     """
 
     def __init__(self) -> None:
+        """Begin without debt."""
         self.debt_ns = 0
 
     def account(self, share: int, elapsed_ns: int, is_running: bool) -> None:
@@ -98,6 +99,7 @@ class Supply:
     """What the consumer said last: pure, so that it is tested without a process."""
 
     def __init__(self) -> None:
+        """Begin without a lease, which is a lapsed one."""
         self.wants_start = False
         self.share = PPM
         self.fallback = 0
@@ -138,6 +140,7 @@ class Tree:
     """The command and all that descends from it."""
 
     def __init__(self, group: str | None) -> None:
+        """Hold nothing yet; `group` is an empty control group, None where there is none."""
         self.group = group
         self.pid = 0
         self.status: int | None = None
@@ -300,6 +303,7 @@ class Guard:
     """The loop between the socket, the clock and the tree."""
 
     def __init__(self, wire: socket.socket, tree: Tree, argv: Sequence[str]) -> None:
+        """Guard `argv` for the consumer at the other end of `wire`."""
         self.wire = wire
         self.tree = tree
         self.argv = argv

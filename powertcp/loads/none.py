@@ -10,6 +10,7 @@ class NoneLoad:
     wants_samples = False
 
     def __init__(self) -> None:
+        """Begin at nothing."""
         self.powered = False
         self.limit_mw = 0
         self.total_uj = 0
