@@ -1,6 +1,7 @@
 """Where the time goes: cProfile counts and system calls of our side of a bench."""
 
 import cProfile
+import io
 import os
 import pathlib
 import pstats
@@ -44,9 +45,9 @@ def profiled(work: Callable[[], T]) -> T:
     try:
         return profile.runcall(work)
     finally:
-        print(f"-- process {os.getpid()}")
-        pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(TOP)
-        sys.stdout.flush()
+        text = io.StringIO()
+        pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(TOP)
+        os.write(1, f"-- process {os.getpid()}\n{text.getvalue()}".encode())
 
 
 def count_calls(rows: list[Bench]) -> int:

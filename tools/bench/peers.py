@@ -99,7 +99,8 @@ def websocket_ends(octets: int) -> Ends:
                     await socket_.send(message)
                 return span.answer()
 
-        return quiet(main())
+        answer: dict[str, Any] = quiet(main())
+        return answer
 
     def receive(listening: socket.socket, seconds: float) -> dict[str, Any]:
         from websockets.asyncio.server import ServerConnection, serve

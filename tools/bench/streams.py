@@ -11,6 +11,7 @@ from tools.bench.inspection import profiled
 
 RECV = 262144
 BATCH = 65536
+TCP_NOTSENT_LOWAT = 25
 
 
 class Span:
@@ -75,7 +76,7 @@ def listener(backlog: int = 16) -> socket.socket:
 def connected(address: tuple[str, int]) -> socket.socket:
     """A blocking connection without Nagle's delay."""
     sock = socket.create_connection(address)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    set_options(sock)
     return sock
 
 
@@ -83,8 +84,14 @@ def accepted(listening: socket.socket) -> socket.socket:
     """The first connection of a listening socket, blocking, without Nagle's delay."""
     sock, _ = listening.accept()
     listening.close()
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    set_options(sock)
     return sock
+
+
+def set_options(sock: socket.socket) -> None:
+    """The options of the product's own sockets, for both sides of a pair."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 131072)
 
 
 def both_ends(ends: Ends) -> Side:
