@@ -193,7 +193,7 @@ def _check_padding(octets: bytes, end: int, base: int) -> None:
     tail = octets[end:].lstrip(b"\0")
     if tail:
         offset = base + len(octets) - len(tail)
-        raise DecodeError(offset, "padding", BAD_OPTION, offset)
+        raise DecodeError(offset, "padding", BAD_OPTION, base + end)
 
 
 def _check_repeat(

@@ -268,7 +268,7 @@ def cut_options(area: bytes, base: int) -> list[Option]:
         if area[start] == 0:
             dirty = [at for at in range(start, len(area)) if area[at]]
             if dirty:
-                raise Rejected(503, base + dirty[0], base + dirty[0], "padding")
+                raise Rejected(503, here, base + dirty[0], "padding")
             break
         number += 1
         if number > MAX_OPTIONS:

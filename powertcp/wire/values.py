@@ -101,7 +101,7 @@ def _profile_raw(values: Values) -> Values:
     head = {
         "version": 1,
         "type": PROFILE_TYPES.index(kind),
-        "copy": 1,
+        "in_band": 1,
         "kilo": kilo,
         "giveback": int(values["giveback"]),
     }
@@ -148,10 +148,15 @@ def _option_values(option: Option, fields: Fields) -> Values:
     return values
 
 
+def _kind(values: Values) -> int:
+    name = values["option"]
+    return OPTION_NUMBERS[name] if name in OPTION_NUMBERS else int(name)
+
+
 def _option_octets(values: Values) -> bytes:
     rest = dict(values)
-    name = rest.pop("option")
-    kind = OPTION_NUMBERS.get(name, name)
+    kind = _kind(values)
+    del rest["option"]
     layout = OPTIONS[kind][1] if kind in OPTIONS else UNKNOWN
     raw = _profile_raw(rest) if kind == 3 else _raw(rest, layout)
     value = layout.struct.build(raw)
@@ -198,7 +203,8 @@ def _segment_values(parsed: Parsed) -> Values:
 def _segment_octets(values: Values) -> bytes:
     kind = TYPE_NUMBERS[values["type"]]
     layout = TYPES[kind].payload
-    area = b"".join(_option_octets(option) for option in values["options"])
+    ordered = sorted(values["options"], key=_kind)
+    area = b"".join(_option_octets(option) for option in ordered)
     area += bytes(-len(area) % 4)
     payload = layout.struct.build(_raw(values["payload"], layout))
     header = {
