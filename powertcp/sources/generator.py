@@ -1,0 +1,111 @@
+"""Samples for a cohort: blocks of one supply at one sampling, with their exact sums.
+
+A waveform is a pure function of the sample index, so blocks that begin at the same phase and
+carry the same demand differ in their counter only: such a block is made and summed once, and
+its octets serve every flow that wants it.
+"""
+
+from collections.abc import Sequence
+from math import gcd
+from typing import NamedTuple
+
+from powertcp.dve import (
+    BLOCK_HEADER,
+    BLOCK_HEADER_OCTETS,
+    SIM,
+    BlockSums,
+    Harmonic,
+    Synth,
+    block_samples_for,
+    encode_block,
+    window_samples_for,
+)
+from powertcp.dve.measure import integrate_many
+from powertcp.profile import FREQUENCY_ANY, PowerProfile
+from powertcp.units import NS_PER_S, Duration
+from powertcp.wire.options import Sampling
+
+MAX_TEMPLATE_OCTETS = 8 << 20  # of all kept templates of a generator
+MIN_DC_SAMPLES = 10  # a block of slow DC sampling holds that many, or one second of them
+_WRAP = 1 << 32
+
+
+class Tick(NamedTuple):
+    """One block: its payload, its sums, the samples in it."""
+
+    payload: bytes
+    sums: BlockSums
+    n: int
+
+
+class Generator:
+    """Blocks of one supply at one sampling."""
+
+    __slots__ = (
+        "_body_octets",
+        "_cycle",
+        "_sampling",
+        "_synth",
+        "_templates",
+        "n",
+        "period_ns",
+        "window_samples",
+    )
+
+    def __init__(
+        self,
+        supply: PowerProfile,
+        sampling: Sampling,
+        harmonics: Sequence[Harmonic] = (),
+        msp: int = 16_384,
+    ) -> None:
+        """Prepare blocks of at most `msp` octets. Raises LocalProtocolError."""
+        self._synth = Synth(supply, sampling, harmonics)
+        self._sampling = sampling
+        n = block_samples_for(supply, sampling, msp)
+        if supply.frequency_chz == 0:
+            room = (msp - BLOCK_HEADER_OCTETS) // (8 * sampling.pairs)
+            n = min(max(n, min(MIN_DC_SAMPLES, sampling.rate_hz)), room)
+        self.n = n
+        self.period_ns: Duration = n * NS_PER_S // sampling.rate_hz
+        self.window_samples = window_samples_for(supply, sampling)
+        self._cycle = _period(supply, sampling)
+        self._templates: dict[tuple[int, int, int], tuple[bytes, BlockSums]] = {}
+        self._body_octets = 8 * n * sampling.pairs
+
+    def block(self, counter: int, demand_mw: int) -> Tick:
+        """Return the block that begins at sample `counter` and draws `demand_mw`.
+
+        counter: index since the flow began, not reduced modulo 2^32.
+        """
+        wire_counter = counter % _WRAP
+        if wire_counter + self.n > _WRAP:
+            return self._fresh(counter, demand_mw)
+        # the cutting into windows goes by the counter on the wire
+        key = (demand_mw, counter % self._cycle, wire_counter % self.window_samples)
+        found = self._templates.get(key)
+        if found is None:
+            fresh = self._fresh(counter, demand_mw)
+            if len(self._templates) * self._body_octets >= MAX_TEMPLATE_OCTETS:
+                self._templates.clear()
+            self._templates[key] = (fresh.payload[BLOCK_HEADER_OCTETS:], fresh.sums)
+            return fresh
+        body, sums = found
+        header = BLOCK_HEADER.pack(wire_counter, SIM, sums.pairs, self.n)
+        return Tick(header + body, sums._replace(counter=wire_counter), self.n)
+
+    def _fresh(self, counter: int, demand_mw: int) -> Tick:
+        """Make and sum one block: what every template comes from."""
+        samples = self._synth.block(counter, self.n, demand_mw)
+        payload = encode_block(counter, samples)
+        [sums] = integrate_many([payload], self.window_samples)
+        return Tick(payload, sums, self.n)
+
+
+def _period(supply: PowerProfile, sampling: Sampling) -> int:
+    """Return after how many samples the waveform repeats."""
+    chz = supply.frequency_chz
+    if chz in (0, FREQUENCY_ANY):
+        return 1 if chz == 0 else sampling.rate_hz
+    turn = 100 * sampling.rate_hz
+    return turn // gcd(chz, turn)

@@ -1,0 +1,79 @@
+"""Blocks of a supply: continuous, exact, equal to what is made afresh."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from powertcp.dve import EnergyRegister, block_samples, default_sampling
+from powertcp.dve.measure import integrate, integrate_many
+from powertcp.profile import PowerProfile, ProfileType
+from powertcp.sources.generator import Generator
+from powertcp.wire.options import Sampling
+
+DC = PowerProfile.parse("12V/5A", ProfileType.OFFER)
+MAINS = PowerProfile.parse("230V/16A@50Hz", ProfileType.OFFER)
+RAIL = PowerProfile.parse("230V/16A@16.7Hz", ProfileType.OFFER)
+
+
+def test_default_blocks_are_100_ms_of_dc_and_20_ms_of_ac() -> None:
+    assert Generator(DC, default_sampling(DC)).period_ns == 100_000_000
+    assert Generator(MAINS, default_sampling(MAINS)).period_ns == 20_000_000
+
+
+def test_slow_sampling_gives_ten_samples_a_block() -> None:
+    slow = Generator(DC, Sampling(rate_hz=10))
+    assert (slow.n, slow.period_ns) == (10, 1_000_000_000)
+    assert len(slow.block(0, 12_000).payload) == 88
+
+
+def test_a_template_differs_from_a_fresh_block_in_nothing() -> None:
+    generator = Generator(MAINS, default_sampling(MAINS))
+    first = generator.block(0, 230_000)
+    again = generator.block(800, 230_000)
+    fresh = Generator(MAINS, default_sampling(MAINS)).block(800, 230_000)
+    assert again == fresh
+    assert first.payload[8:] == again.payload[8:]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    supply=st.sampled_from([DC, MAINS, RAIL]),
+    rate=st.sampled_from([100, 997, 1336, 4000]),
+    start=st.sampled_from([0, 17, (1 << 32) - 150, (1 << 32) - 40, (1 << 33) + 5]),
+    demands=st.lists(st.integers(0, 60_000), min_size=1, max_size=6),
+)
+def test_sums_are_those_of_the_octets(
+    supply: PowerProfile, rate: int, start: int, demands: list[int]
+) -> None:
+    generator = Generator(supply, Sampling(rate_hz=rate))
+    counter = start
+    for demand in demands * 2:
+        tick = generator.block(counter, demand)
+        [sums] = integrate_many([tick.payload], generator.window_samples)
+        assert tick.sums == sums
+        assert integrate(tick.payload) == sums.a
+        counter += tick.n
+
+
+def test_the_mean_power_is_the_demand_to_a_thousandth() -> None:
+    for supply in (DC, MAINS):
+        sampling = default_sampling(supply)
+        generator = Generator(supply, sampling)
+        register, counter = EnergyRegister(sampling), 0
+        while counter < sampling.rate_hz:
+            tick = generator.block(counter, 30_000)
+            register.add(tick.sums.a)
+            counter += tick.n
+        assert abs(register.esn_uj - 30_000_000) <= 30_000
+
+
+def test_three_phases() -> None:
+    wye = PowerProfile.parse("230V/32A@50Hz/wye", ProfileType.OFFER)
+    tick = Generator(wye, default_sampling(wye)).block(0, 3_000_000)
+    assert block_samples(tick.payload).shape == (80, 6)
+
+
+def test_templates_are_bounded() -> None:
+    generator = Generator(DC, Sampling(rate_hz=100_000), msp=65_535)
+    for demand in range(300):
+        generator.block(0, demand * 10)
+    assert generator.block(0, 10).sums.n == 8_190
