@@ -127,12 +127,16 @@ def _profile_raw(values: Values) -> Values:
 
 
 def _plain(fields: Fields) -> Values:
-    """Return fields as JSON values: octets as hex digits."""
-    return {
-        name: value.hex() if isinstance(value, bytes) else value
-        for name, value in fields.items()
-        if name not in ("_io", "zero")
-    }
+    """Return fields as JSON values: octets as hex digits, samples as a list."""
+    plain: Values = {}
+    for name, value in fields.items():
+        if isinstance(value, bytes):
+            plain[name] = value.hex()
+        elif name == "samples":
+            plain[name] = list(value)
+        elif name not in ("_io", "zero", "n"):
+            plain[name] = value
+    return plain
 
 
 def _option_values(option: Option, fields: Fields) -> Values:
@@ -186,17 +190,13 @@ def _segment_values(parsed: Parsed) -> Values:
     header, row, options, payload = parsed
     if row is SKIPPED:
         return {"type": header.type, "skipped": True}
-    plain = _plain(payload)
-    if "samples" in plain:
-        plain["samples"] = list(plain["samples"])
-        del plain["n"]
     return {
         "type": row.name,
         "flags": _flag_names(header.flags & row.flags),
         "flow": header.flow,
         "esn": header.esn,
         "options": [_option_values(option, fields) for option, fields in options],
-        "payload": plain,
+        "payload": _plain(payload),
     }
 
 
