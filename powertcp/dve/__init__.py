@@ -21,15 +21,19 @@ from powertcp.dve.measure import (
     integrate,
     integrate_many,
 )
+from powertcp.dve.meter import BankReadings, MeterBank, Readings, measure
 from powertcp.dve.waveform import Harmonic, Synth, VoltageEvent, sag, spike, step, swell
 
 __all__ = [
     "BLOCK_HEADER",
     "BLOCK_HEADER_OCTETS",
     "SIM",
+    "BankReadings",
     "BlockSums",
     "EnergyRegister",
     "Harmonic",
+    "MeterBank",
+    "Readings",
     "Synth",
     "VoltageEvent",
     "Window",
@@ -43,6 +47,7 @@ __all__ = [
     "encode_rows",
     "integrate",
     "integrate_many",
+    "measure",
     "sag",
     "spike",
     "step",

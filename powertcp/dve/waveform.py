@@ -20,6 +20,8 @@ from powertcp.wire.options import Sampling
 # a longer period is computed for each span instead of being kept as a table
 TABLE_MAX: Final = 8_192
 PPM: Final = 1_000_000
+# active power relative to V * I: below this nothing but reactive power would flow
+ACTIVE_MIN: Final = 0.01
 
 _CHZ_PER_HZ = 100
 _NOMINAL_CHZ = 5_000
@@ -92,8 +94,8 @@ class Synth:
     noise_ppm: rms of noise on the voltage, in ppm of the profile's voltage.
     events: disturbances by sample index.
     seed: of the noise; equal seeds give equal samples.
-    lag_degrees: how far the current's fundamental lags the voltage, -89..89; the current grows
-        so that the active power remains the demand. AC only.
+    lag_degrees: how far the current's fundamental lags the voltage (inductive: positive), within
+        about +-89; the current grows so that the active power remains the demand. AC only.
 
     Pair 1 leads: 2 and 3 follow by 120 and 240 degrees, split phase by 180 (DC: minus).
     Delta is described
@@ -119,8 +121,6 @@ class Synth:
         self._chz = _NOMINAL_CHZ if chz == FREQUENCY_ANY else chz
         if not self._chz and (harmonics or lag_degrees):
             raise LocalProtocolError("direct voltage has neither harmonics nor a phase")
-        if abs(lag_degrees) > 89:
-            raise LocalProtocolError(f"a lag of {lag_degrees} degrees, -89 to 89 carry power")
         if any(harmonic.order < 2 for harmonic in harmonics):
             raise LocalProtocolError("the first harmonic is the fundamental, orders begin at 2")
         self.profile = profile
@@ -130,6 +130,12 @@ class Synth:
         self._noise = noise_ppm / PPM
         self._seed = seed
         self._lag = lag_degrees
+        self._active = _active_share(harmonics, lag_degrees)
+        if self._active < ACTIVE_MIN:
+            raise LocalProtocolError(
+                f"a lag of {lag_degrees} degrees leaves {self._active:.3f} of the current to carry"
+                f" power, at least {ACTIVE_MIN} is needed"
+            )
         self._turn = _CHZ_PER_HZ * sampling.rate_hz
         period = self._turn // gcd(self._chz, self._turn)
         self._period = period if period <= TABLE_MAX else 0
@@ -192,7 +198,7 @@ class Synth:
         volts = profile.pairs * profile.voltage_mv
         if not self._chz:
             return float(na // (volts * self.sampling.na_per_lsb))
-        return float(na / (volts * self.sampling.na_per_lsb * cos(radians(self._lag))))
+        return float(na / (volts * self.sampling.na_per_lsb * self._active))
 
     def _span(self, counter: int, n: int, lag_degrees: float) -> _Floats:
         """Return the undisturbed shape relative to its rms, shape (n, pairs)."""
@@ -249,6 +255,14 @@ class Synth:
                 gain[start:end] *= event.gain_ppm / PPM
                 offset_mv[start:end] += event.offset_mv
         return gain, offset_mv
+
+
+def _active_share(harmonics: Sequence[Harmonic], lag_degrees: float) -> float:
+    """Return P / (V * I) of a current that is the voltage delayed by `lag_degrees`."""
+    lag = radians(lag_degrees)
+    squares = [(1, 1.0)] + [(each.order, (each.ppm / PPM) ** 2) for each in harmonics]
+    total = sum(square for _, square in squares)
+    return sum(square * cos(order * lag) for order, square in squares) / total
 
 
 def _round(lsb: _Floats) -> npt.NDArray[np.int32]:
