@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from powertcp.errors import HostError
+from powertcp.errors import BrokenInvariant, HostError
 from powertcp.linux.rapl import find_zones
 from powertcp.linux.sysfs import path_under, read_text
 from powertcp.loads import guard, keeper
@@ -145,7 +145,7 @@ class HostCap:
     async def _obey(self, supply: SupplyChannel, process: trio.Process) -> None:
         stdin = process.stdin
         if stdin is None:
-            return
+            raise BrokenInvariant("the keeper was opened with a pipe")
         async for event in supply:
             now = round(trio.current_time() * NS_PER_S)
             text = ""
@@ -167,9 +167,14 @@ class HostCap:
     ) -> None:
         """End the load when the keeper fails or dies."""
         stdout = process.stdout
+        if stdout is None:
+            raise BrokenInvariant("the keeper was opened with a pipe")
         said = b""
-        while stdout is not None and (data := await stdout.receive_some(4096)):
+        while True:
+            data = await stdout.receive_some(4096)
             said += data
+            if not data:
+                break
         errors = [line.split()[1] for line in said.splitlines() if line.startswith(b"failed ")]
         failure.append(int(errors[0]) if errors else errno.ECHILD)
         scope.cancel()

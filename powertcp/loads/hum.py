@@ -173,6 +173,7 @@ class WavFile:
 
     async def close(self) -> None:
         """Close the file."""
+        await trio.lowlevel.checkpoint()
         try:
             self._wave.close()
             self._file.close()
@@ -208,6 +209,7 @@ class Player:
 
 async def open_speaker(path: str | None) -> Speaker:
     """Open the WAV file, or the first player there is; HostError when there is none."""
+    await trio.lowlevel.checkpoint()
     if path is not None:
         return WavFile(path)
     for command in PLAYERS:
