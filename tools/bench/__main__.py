@@ -12,7 +12,7 @@ from tools.bench.facts import host_class, machine_facts, machine_line
 from tools.bench.harness import BENCHES, Bench, Options, Result, WrongResultError, run_bench
 from tools.bench.inspection import count_calls, profile_side, run_ours
 
-AREAS = ("transport", "handshake", "ticks", "decode", "dve")
+AREAS = ("transport", "metered", "handshake", "ticks", "decode", "dve")
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
 RESULTS = pathlib.Path(__file__).parent / "results"
 
