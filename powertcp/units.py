@@ -48,12 +48,12 @@ def _scaled(text: str, what: str, scales: dict[str, int]) -> int:
     shift = exponent - len(part)
     digits = int(whole + part)
     if shift >= 0:
-        return sign * digits * 10**shift
+        return int(sign * digits * 10**shift)
     value, rest = divmod(digits, 10**-shift)
     if rest:
         finest = next(name for name, scale in scales.items() if scale == 0)
         raise ValueError(f'{what} "{text}" is finer than 1 {finest}')
-    return sign * value
+    return int(sign * value)
 
 
 def _not_negative(value: int, text: str, what: str) -> int:

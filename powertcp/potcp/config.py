@@ -59,7 +59,9 @@ class ConnectionConfig:
             low, high = BOUNDS.get(field.name, (0, 1 << 62))
             value = getattr(self, field.name)
             if not low <= value <= high:
-                raise LocalProtocolError(f"{field.name} is {value:,}, the limit is {low:,}..{high:,}")
+                raise LocalProtocolError(
+                    f"{field.name} is {value:,}, the limit is {low:,}..{high:,}"
+                )
 
 
 # negotiation segments one side may have waiting, R4

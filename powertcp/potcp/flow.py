@@ -1,0 +1,421 @@
+"""What both ends of a flow have in common: contract, energy register, lease, table, endings.
+
+`fire` is the only reader of the state tables; `SinkFlow` and `SourceFlow` hold the actions.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from powertcp.dve import BlockSums, EnergyRegister
+from powertcp.errors import LocalProtocolError
+from powertcp.machine import Entropy
+from powertcp.potcp.config import ConnectionConfig
+from powertcp.potcp.events import Alerted, Ask, Event, FlowClosed, FlowTripped, HeatCounted
+from powertcp.potcp.protect import Protector
+from powertcp.potcp.states import Cause, State, Table
+from powertcp.potcp.tickets import Holder, TicketOffice
+from powertcp.profile import PowerProfile, ProfileType, is_minimum_of
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.frames import encode_segment
+from powertcp.wire.options import NO_OPTIONS, Options, Sampling
+from powertcp.wire.segments import Alert, Control, Trip
+
+MAX_ASKS = 4
+MAX_OFFERS = 8
+_VERBS = frozenset(
+    {
+        Cause.OPEN,
+        Cause.ACCEPT,
+        Cause.DECLINE,
+        Cause.PROPOSE,
+        Cause.AGREE,
+        Cause.REJECT,
+        Cause.CLOSE,
+        Cause.GRANT,
+        Cause.COUNTER,
+        Cause.REFUSE,
+        Cause.STABLE,
+        Cause.SHED_NOW,
+        Cause.LOWER,
+    }
+)
+
+
+class Link(Protocol):
+    """What a flow may ask of its connection."""
+
+    config: ConnectionConfig
+    entropy: Entropy
+    office: TicketOffice
+    peer: bytes
+    interval_ms: int
+    misses: int
+
+    def send(self, octets: bytes, *, negotiation: bool = False) -> None:
+        """Queue a whole segment."""
+
+    def emit(self, event: Event) -> None:
+        """Report an event."""
+
+    def drop(self, flow: "Flow", *, reset: bool) -> None:
+        """Forget a flow that is over; `reset` when an RST ended it."""
+
+    def agree_maintain(self, interval_ms: int, misses: int, now: Instant) -> None:
+        """Fix the probe interval with the first flow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowStatus:
+    """A flow as it stands; energies in uJ, powers in mW, times in ns."""
+
+    flow: int
+    state: str
+    is_source: bool
+    contract: int
+    profile: PowerProfile | None
+    fallback: PowerProfile | None
+    sampling: Sampling | None
+    esn_uj: int
+    acked_uj: int
+    limit_uj: int
+    demand_mw: int
+    heat_uj: int
+    lease_until_ns: Instant | None
+    lapsed: bool
+    outstanding: bool
+
+
+class Breach(Exception):  # noqa: N818 - control flow inside one flow, never leaves it
+    """The peer broke a rule of this flow; `refusal` goes into the RST."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
+class Flow(Holder):
+    """One flow at one end. `link`: its connection; `id`: its identifier."""
+
+    TABLE: ClassVar[Table]
+    REST: ClassVar[State]
+    is_source: ClassVar[bool] = False
+
+    __slots__ = (
+        "acked_uj",
+        "contract",
+        "deadline",
+        "demand_mw",
+        "fallback",
+        "heat_uj",
+        "id",
+        "lapsed",
+        "lease_until",
+        "limit_uj",
+        "link",
+        "minimum_mv",
+        "outstanding",
+        "peer_proposal",
+        "profile",
+        "protector",
+        "register",
+        "sampling",
+        "state",
+        "timeout_from",
+        "top_contract",
+    )
+
+    def __init__(self, link: Link, flow: int) -> None:
+        self.link = link
+        self.id = flow
+        self.state: State = self.REST
+        self.contract = 0
+        self.profile: PowerProfile | None = None
+        self.fallback: PowerProfile | None = None
+        self.sampling: Sampling | None = None
+        self.register: EnergyRegister | None = None
+        self.protector: Protector | None = None
+        self.minimum_mv = 0
+        self.acked_uj = 0
+        self.limit_uj = 0
+        self.demand_mw = 0
+        self.heat_uj = 0
+        self.lease_until: Instant | None = None
+        self.lapsed = False
+        self.deadline: Instant | None = None
+        self.timeout_from: Instant = 0
+        # our unanswered RENEG or SHED: its contract number, 0 none (PTCP-9-01)
+        self.outstanding = 0
+        # the peer's proposal that our owner has not answered
+        self.peer_proposal: tuple[int, tuple[Ask, ...]] | None = None
+        self.top_contract = 0
+
+    # --- the table ---------------------------------------------------------------------------
+
+    def fire(self, cause: Cause, now: Instant, *args: object) -> None:
+        """Act on `cause`: look up the pair, move, then act; an unlisted pair is an error.
+
+        Raises LocalProtocolError, state unchanged, when a verb does not fit the state.
+        """
+        row = self.TABLE.get((self.state, cause))
+        if row is None:
+            if cause in _VERBS:
+                raise LocalProtocolError(f"flow {self.id}: {cause.name} in state {self.state.name}")
+            # PTCP-9-08
+            self.breach(Refusal(Reason.STATE, cause.value, self.state.value), now)
+            return
+        action, self.state = row
+        try:
+            getattr(self, action)(now, *args)
+        except Breach as breach:
+            self.breach(breach.refusal, now)
+
+    def may(self, cause: Cause) -> bool:
+        """Return whether the table lists `cause` for the present state."""
+        return (self.state, cause) in self.TABLE
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the flow is at rest."""
+        return self.state is self.REST
+
+    # --- segments every flow sends -----------------------------------------------------------
+
+    @property
+    def esn_uj(self) -> int:
+        """Energy of this side so far, uJ."""
+        return self.register.esn_uj if self.register else 0
+
+    def control(self, flags: int, options: Options = NO_OPTIONS) -> bytes:
+        """Queue a CTL segment; returns its octets for the transcript."""
+        octets = encode_segment(Control(self.id, flags, self.esn_uj, options))
+        self.link.send(octets, negotiation=True)
+        return octets
+
+    def reset(self, refusal: Refusal) -> None:
+        """Queue RST with a reason."""
+        self.control(Flag.RST, Options(reason=refusal))
+
+    def arm(self, now: Instant, duration: int) -> None:
+        """Start the one deadline of the present state."""
+        self.timeout_from = now
+        self.deadline = now + duration
+
+    def next_contract(self) -> int:
+        """Return the number of a proposal: source odd, sink even, above all others. PTCP-9-06."""
+        # PTCP-9-06
+        step = 1 if (self.top_contract % 2 == 0) == self.is_source else 2
+        self.top_contract += step
+        return self.top_contract
+
+    def take_contract(self, options: Options, *, theirs: bool = True) -> int:
+        """Return the CONTRACT number of a segment; `theirs`: it must have the peer's parity."""
+        number = options.contract
+        if number is None:
+            raise Breach(Refusal(Reason.BAD_OPTION, 4, rule="CONTRACT is missing"))
+        if theirs and (number % 2 == 1) == self.is_source:
+            raise Breach(Refusal(Reason.STATE, number, rule="contract of the wrong parity"))
+        self.top_contract = max(self.top_contract, number)
+        return number
+
+    # --- terms and energy --------------------------------------------------------------------
+
+    def adopt(self, contract: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
+        """Put terms in force: limits and windows start anew, energy does not."""
+        same = self.profile is not None and (
+            (self.profile.voltage_mv, self.profile.current_ma)
+            == (profile.voltage_mv, profile.current_ma)
+        )
+        self.contract, self.profile, self.fallback = contract, profile, fallback
+        if self.sampling is not None and not (same and self.protector):
+            self.protector = Protector(profile, self.sampling, self.minimum_mv)
+
+    def energy_of(self, sums: BlockSums) -> int:
+        """Return the energy of one block in uJ, never negative."""
+        if self.register is None:
+            return 0
+        return max(0, self.register.peek(sums.a) - self.register.esn_uj)
+
+    def count_heat(self, energy_uj: int, refusal: Refusal | None) -> None:
+        """Count energy that is not banked."""
+        self.heat_uj += energy_uj
+        self.link.emit(HeatCounted(flow=self.id, energy_uj=energy_uj, refusal=refusal))
+
+    # PTCP-5-02
+    def renew(self, sent: Instant, now: Instant) -> None:
+        """A probe sent at `sent` was answered: the lease runs from then."""
+        if self.profile is None or self.lease_until is None:
+            return
+        self.lease_until = max(self.lease_until, sent + self.profile.lease_s * NS_PER_S)
+        if self.lapsed and self.lease_until > now:
+            self.restore(now)
+
+    def start_lease(self, since: Instant) -> None:
+        """Start the lease of the contract in force at `since`."""
+        if self.profile is not None:
+            self.lease_until = since + self.profile.lease_s * NS_PER_S
+            self.lapsed = False
+
+    def restore(self, now: Instant) -> None:
+        """Undo a lapse."""
+        self.lapsed = False
+
+    # --- endings -----------------------------------------------------------------------------
+
+    def breach(self, refusal: Refusal, now: Instant) -> None:
+        """The peer broke a rule: RST with the reason, and the flow is over."""
+        self.reset(refusal)
+        self.end(refusal, reset=True)
+
+    def end(self, refusal: Refusal | None, *, truncated: bool = False, reset: bool = False) -> None:
+        """The flow is over: report it once and leave the connection."""
+        self.state = self.REST
+        self.deadline = self.lease_until = None
+        self.link.emit(
+            FlowClosed(
+                flow=self.id,
+                refusal=refusal,
+                truncated=truncated,
+                esn_uj=self.esn_uj,
+                acked_uj=self.acked_uj if self.is_source else self.esn_uj,
+                heat_uj=self.heat_uj,
+            )
+        )
+        self.link.drop(self, reset=reset)
+
+    def send_fin(self, now: Instant, refusal: Refusal | None = None) -> None:
+        """Say goodbye; the peer answers FIN+ACK. PTCP-13-01."""
+        # PTCP-13-01
+        reason = refusal or Refusal(Reason.NORMAL)
+        self.control(Flag.FIN, Options(reason=reason))
+        self.farewell(reason)
+        self.arm(now, self.link.config.drain_ns)
+
+    def farewell(self, refusal: Refusal) -> None:
+        """Remember why we close, for FlowClosed; the lease no longer matters."""
+        self.peer_proposal = self.lease_until = None
+
+    def send_trip(self, now: Instant, refusal: Refusal) -> None:
+        """Protection acts: TRIP with code, value and limit. PTCP-8-02."""
+        # PTCP-8-02
+        options = Options(reason=refusal)
+        self.link.send(encode_segment(Trip(self.id, self.esn_uj, options)), negotiation=True)
+        self.link.emit(FlowTripped(flow=self.id, refusal=refusal, by_peer=False))
+        self.farewell(refusal)
+        self.arm(now, self.link.config.drain_ns)
+
+    def take_trip(self, now: Instant, options: Options) -> None:
+        """The peer tripped: nothing more is banked; FIN+ACK. PTCP-8-02."""
+        refusal = options.reason or Refusal(Reason.OPERATOR)
+        self.link.emit(FlowTripped(flow=self.id, refusal=refusal, by_peer=True))
+        self.control(Flag.FIN | Flag.ACK)
+        self.end(refusal)
+
+    def answer_fin(self, now: Instant, options: Options) -> None:
+        """The peer closes: FIN+ACK, and the flow is over. PTCP-13-01."""
+        self.control(Flag.FIN | Flag.ACK)
+        self.end(options.reason or Refusal(Reason.NORMAL))
+
+    def take_reset(self, now: Instant, options: Options) -> None:
+        """The peer reset the flow."""
+        self.end(options.reason or Refusal(Reason.OPERATOR), reset=True)
+
+    def finish(self, now: Instant, options: Options) -> None:
+        """FIN+ACK came."""
+        self.end(self.why_ended())
+
+    def why_ended(self) -> Refusal | None:
+        """Return the reason of an ending that we began."""
+        return Refusal(Reason.NORMAL)
+
+    def time_out(self, now: Instant) -> None:
+        """A deadline of the present state passed: RST 507."""
+        waited, limit = now - self.timeout_from, (self.deadline or now) - self.timeout_from
+        refusal = Refusal(Reason.TIMEOUT, waited // 1_000_000, limit // 1_000_000)
+        self.reset(refusal)
+        self.end(refusal, reset=True)
+
+    def note_alert(self, now: Instant, severity: int, options: Options) -> None:
+        """Report what the peer alerted."""
+        self.link.emit(Alerted(flow=self.id, severity=severity, refusal=options.reason))
+
+    def drop(self, now: Instant, *_: object) -> None:
+        """A lawful segment that no longer matters."""
+
+    def alert(self, severity: int, refusal: Refusal) -> None:
+        """Queue an ALERT."""
+        options = Options(reason=refusal)
+        self.link.send(encode_segment(Alert(self.id, self.esn_uj, severity, options)))
+
+    # --- time --------------------------------------------------------------------------------
+
+    def next_time(self) -> Instant | None:
+        """Return the earliest deadline of this flow."""
+        times = [self.deadline, None if self.lapsed else self.lease_until, *self.other_times()]
+        return min((time for time in times if time is not None), default=None)
+
+    def other_times(self) -> tuple[Instant | None, ...]:
+        """Deadlines of the one side only."""
+        return ()
+
+    def pass_time(self, now: Instant) -> None:
+        """Do what is due."""
+        if self.lease_until is not None and not self.lapsed and now >= self.lease_until:
+            self.fire(Cause.LAPSE, now)
+        if self.deadline is not None and now >= self.deadline:
+            self.fire(Cause.TIMEOUT, now)
+
+    def status(self) -> FlowStatus:
+        """Return the flow as it stands."""
+        return FlowStatus(
+            flow=self.id,
+            state=self.state.name,
+            is_source=self.is_source,
+            contract=self.contract,
+            profile=self.profile,
+            fallback=self.fallback,
+            sampling=self.sampling,
+            esn_uj=self.esn_uj,
+            acked_uj=self.acked_uj if self.is_source else self.esn_uj,
+            limit_uj=self.limit_uj,
+            demand_mw=self.demand_mw,
+            heat_uj=self.heat_uj,
+            lease_until_ns=self.lease_until,
+            lapsed=self.lapsed,
+            outstanding=bool(self.outstanding),
+        )
+
+
+def ask_profiles(asks: "tuple[Ask, ...] | list[Ask]", tag: int) -> tuple[PowerProfile, ...]:
+    """Return REQUEST [MINIMUM] pairs as they stand in a SYN or RENEG, with one tag."""
+    profiles: list[PowerProfile] = []
+    for desired, minimum in asks:
+        profiles.append(desired.with_type(ProfileType.REQUEST, tag=tag))
+        if minimum is not None:
+            profiles.append(minimum.with_type(ProfileType.MINIMUM, tag=tag))
+    return tuple(profiles)
+
+
+# PTCP-1-03
+def read_pairs(
+    profiles: tuple[PowerProfile, ...], kind: ProfileType, most: int
+) -> tuple[tuple[PowerProfile, PowerProfile | None], ...]:
+    """Return (profile, minimum) pairs of `kind`; other types but FALLBACK are a breach."""
+    pairs: list[tuple[PowerProfile, PowerProfile | None]] = []
+    for profile in profiles:
+        if profile.type is kind:
+            pairs.append((profile, None))
+        elif profile.type is ProfileType.MINIMUM and pairs and pairs[-1][1] is None:
+            if not is_minimum_of(profile, pairs[-1][0]):
+                raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="MINIMUM of another kind"))
+            pairs[-1] = (pairs[-1][0], profile)
+        elif profile.type is not ProfileType.FALLBACK:
+            raise Breach(Refusal(Reason.BAD_OPTION, 3, rule=f"{profile.type.name} out of place"))
+    if not pairs or len(pairs) > most:
+        raise Breach(Refusal(Reason.LIMIT, len(pairs), most, rule=f"{kind.name} profiles"))
+    return tuple(pairs)
+
+
+def first_of(profiles: tuple[PowerProfile, ...], kind: ProfileType) -> PowerProfile | None:
+    """Return the first profile of `kind`."""
+    return next((profile for profile in profiles if profile.type is kind), None)

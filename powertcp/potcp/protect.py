@@ -1,0 +1,132 @@
+"""Protection: every block is checked against the contract, in integers, before it counts (section 8).
+
+Source and sink run the same `Protector` over the same sums, so both decide alike.
+"""
+
+from collections import deque
+from math import isqrt
+from typing import Final
+
+from powertcp.dve import BlockSums, Window, WindowSums, window_samples_for
+from powertcp.profile import PowerProfile, Waveform
+from powertcp.registry import Reason, Refusal
+from powertcp.wire.options import Sampling
+
+# windows over which an AC voltage must average to nothing, PTCP-8-08
+MEAN_WINDOWS: Final = 10
+_NANO_PER_MILLI: Final = 1_000_000
+
+
+class Protector:
+    """The limits of one contract in units of its samples.
+
+    profile: the contract in force. minimum_mv: the least voltage (mV) allowed under it, 0: V.
+    """
+
+    __slots__ = (
+        "_alert_at",
+        "_alerted",
+        "_i_mean_square",
+        "_i_peak",
+        "_means",
+        "_profile",
+        "_sampling",
+        "_v_least_square",
+        "_v_peak",
+        "_windows",
+        "minimum_mv",
+        "window_samples",
+    )
+
+    def __init__(self, profile: PowerProfile, sampling: Sampling, minimum_mv: int = 0) -> None:
+        self._profile = profile
+        self._sampling = sampling
+        self.minimum_mv = minimum_mv or profile.voltage_mv
+        self.window_samples = window_samples_for(profile, sampling)
+        self._windows = WindowSums(self.window_samples)
+        self._means: deque[list[int]] = deque(maxlen=MEAN_WINDOWS)
+        self._alerted = False
+        self._alert_at: Refusal | None = None
+        # PTCP-8-04
+        peak = 11_000 if profile.waveform is Waveform.DC else 15_557
+        self._v_peak = peak * profile.voltage_mv * 100 // sampling.nv_per_lsb
+        # PTCP-8-05
+        self._i_peak = 43 * profile.current_ma * 100_000 // sampling.na_per_lsb
+        # numerators of n * (1.25 I)^2 and n * (0.9 V)^2, see the checks
+        self._i_mean_square = 25 * (profile.current_ma * _NANO_PER_MILLI) ** 2
+        self._v_least_square = 81 * (self.minimum_mv * _NANO_PER_MILLI) ** 2
+
+    def check(self, sums: BlockSums) -> Refusal | None:
+        """Return why the block must not be sent or banked, None when it may.
+
+        `sums` come from `integrate_many` with `window_samples`; blocks in stream order.
+        """
+        if sums.a < 0:
+            # PTCP-3.1-02
+            return Refusal(Reason.REVERSE_POWER, self._energy_uj(sums.a))
+        if sums.v_peak > self._v_peak:
+            return self._peak(Reason.OVER_VOLTAGE, sums.v_peak, self._v_peak, volts=True)
+        if sums.i_peak > self._i_peak:
+            return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, self._i_peak, volts=False)
+        for window in self._windows.add(sums):
+            refusal = self._check_window(window)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def take_alert(self) -> Refusal | None:
+        """Return the under-voltage found since the last call, once per dip. PTCP-8-07."""
+        alert, self._alert_at = self._alert_at, None
+        return alert
+
+    def _check_window(self, window: Window) -> Refusal | None:
+        scale_i = self._sampling.na_per_lsb
+        worst = max(window.sum_i2)
+        # PTCP-8-06
+        if 16 * worst * scale_i * scale_i > window.n * self._i_mean_square:
+            rms = _rms_milli(worst, window.n, scale_i)
+            return Refusal(Reason.OVER_CURRENT, rms, self._profile.current_ma * 5 // 4)
+        self._check_dip(window)
+        if self._profile.waveform is Waveform.SINE:
+            return self._check_mean(window)
+        return None
+
+    def _check_dip(self, window: Window) -> None:
+        # PTCP-8-07
+        scale = self._sampling.nv_per_lsb
+        least = min(window.sum_v2)
+        low = 100 * least * scale * scale < window.n * self._v_least_square
+        if low and not self._alerted:
+            rms = _rms_milli(least, window.n, scale)
+            self._alert_at = Refusal(Reason.UNDER_VOLTAGE, rms, self.minimum_mv * 9 // 10)
+        self._alerted = low
+
+    def _check_mean(self, window: Window) -> Refusal | None:
+        # PTCP-8-08
+        self._means.append(window.sum_v)
+        if len(self._means) < MEAN_WINDOWS:
+            return None
+        scale = self._sampling.nv_per_lsb
+        samples = MEAN_WINDOWS * window.n
+        mean = max(abs(sum(column)) for column in zip(*self._means, strict=True))
+        if 10 * mean * scale <= samples * self._profile.voltage_mv * _NANO_PER_MILLI:
+            return None
+        value = mean * scale // (samples * _NANO_PER_MILLI)
+        return Refusal(Reason.WAVEFORM, value, self._profile.voltage_mv // 10)
+
+    def _peak(self, reason: Reason, measured: int, limit: int, *, volts: bool) -> Refusal:
+        scale = self._sampling.nv_per_lsb if volts else self._sampling.na_per_lsb
+        return Refusal(
+            reason, -(-measured * scale // _NANO_PER_MILLI), limit * scale // _NANO_PER_MILLI
+        )
+
+    def _energy_uj(self, a: int) -> int:
+        sampling = self._sampling
+        return a * sampling.nv_per_lsb * sampling.na_per_lsb // (sampling.rate_hz * 10**12)
+
+
+def _rms_milli(sum_squares: int, n: int, scale: int) -> int:
+    """Return the root mean square in mV or mA, rounded up; for people, decides nothing."""
+    from_mean = sum_squares * scale * scale // n
+    root = isqrt(from_mean)
+    return -(-root // _NANO_PER_MILLI)

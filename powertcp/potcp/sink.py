@@ -1,0 +1,553 @@
+"""The consumer's end of a flow: asks, latches, verifies every block, banks, grants credit."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+from powertcp.dve import BlockSums, EnergyRegister
+from powertcp.errors import LocalProtocolError
+from powertcp.potcp.events import (
+    Ask,
+    FlowCut,
+    FlowRefused,
+    LeaseLapsed,
+    LeaseRestored,
+    Offer,
+    PowerGranted,
+    PowerOffered,
+    PowerReady,
+    RenegotiationAnswered,
+    RenegotiationRequested,
+    SamplesReceived,
+    ShedReceived,
+    SupplyBlocked,
+    TicketReceived,
+)
+from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Breach, Flow, Link, ask_profiles, first_of
+from powertcp.potcp.flow import read_pairs
+from powertcp.potcp.states import SINK, Cause, Sink, State, Table
+from powertcp.profile import PowerProfile, ProfileType, in_range
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_MS, NS_PER_S, Instant
+from powertcp.wire.frames import credit_segment, encode_segment
+from powertcp.wire.options import Maintain, Options, Sampling
+from powertcp.wire.segments import (
+    DEMAND_MAX,
+    Answer,
+    Control,
+    CookieSegment,
+    Reneg,
+    Shed,
+    Ticket,
+)
+
+# a sink waits for READY at most its T_READY and the longest ramp
+_RAMP_MAX_NS = 5 * NS_PER_S
+_BANKING = frozenset(state for (state, cause), row in SINK.items() if row[0] == "bank")
+
+
+class SinkFlow(Flow):
+    """One flow that we consume."""
+
+    TABLE: ClassVar[Table] = SINK
+    REST: ClassVar[State] = Sink.CLOSED
+
+    __slots__ = (
+        "asks",
+        "base_uj",
+        "batch",
+        "blocks",
+        "counter",
+        "cap_mw",
+        "credit_at",
+        "ece_at",
+        "ece_seen",
+        "ending",
+        "headroom_uj",
+        "last_credit",
+        "minimum_mw",
+        "offers",
+        "resuming",
+        "rise_at",
+        "syn",
+        "wanted_mw",
+        "wants_samples",
+    )
+
+    def __init__(self, link: Link, flow: int, *, wants_samples: bool = False) -> None:
+        super().__init__(link, flow)
+        self.wants_samples = wants_samples
+        self.asks: tuple[Ask, ...] = ()
+        self.offers: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
+        self.syn = Options()
+        self.base_uj = 0
+        self.resuming = False
+        self.counter: int | None = None
+        self.headroom_uj: int | None = None
+        # the owner's wish, and the ceiling that congestion leaves of it (PTCP-7-02)
+        self.wanted_mw = DEMAND_MAX
+        self.cap_mw: int | None = None
+        self.minimum_mw = 0
+        self.ece_at: Instant | None = None
+        self.ece_seen = False
+        self.rise_at: Instant | None = None
+        self.credit_at: Instant | None = None
+        self.last_credit: Instant | None = None
+        self.batch: SamplesReceived | None = None
+        self.blocks: list[bytes] = []
+        self.ending: Refusal | None = None
+
+    @property
+    def banks(self) -> bool:
+        """Whether a block that comes now is verified and banked."""
+        return self.state in _BANKING
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def send_syn(self, now: Instant, asks: tuple[Ask, ...], syn: Options, base_uj: int) -> None:
+        """Queue the SYN. syn: its options but PROFILE; base_uj: verified so far when resuming."""
+        self.asks, self.syn, self.base_uj = asks, syn, base_uj
+        self.resuming = syn.ticket is not None
+        self._queue_syn(syn)
+        self.arm(now, self.link.config.open_ns)
+
+    def _queue_syn(self, options: Options) -> None:
+        octets = encode_segment(Control(self.id, Flag.SYN, self.base_uj, options))
+        self.link.send(octets, negotiation=True)
+
+    def repeat_syn(self, now: Instant, segment: CookieSegment) -> None:
+        """Repeat the SYN with the cookie, once."""
+        if self.syn.cookie is not None:
+            raise Breach(Refusal(Reason.STATE, 0x0D, rule="a second COOKIE"))
+        self.syn = replace(self.syn, cookie=segment.cookie)
+        self._queue_syn(self.syn)
+
+    def weigh(self, now: Instant, esn_uj: int, options: Options) -> None:
+        """Look at a SYN+ACK: latch a grant that was asked for, report a counter-offer."""
+        contract = self.take_contract(options, theirs=not self.resuming)
+        sampling = self._fixed_sampling(options.sampling)
+        if self.resuming and esn_uj != self.base_uj:
+            self.resuming, self.base_uj = False, 0
+        if esn_uj != self.base_uj:
+            raise Breach(Refusal(Reason.METER_MISMATCH, esn_uj, self.base_uj))
+        self.contract, self.sampling = contract, sampling
+        wish = options.maintain or self.syn.maintain or Maintain()
+        self.link.agree_maintain(wish.interval_ms, wish.misses, now)
+        self.deadline = None
+        grant = first_of(options.profiles, ProfileType.GRANT)
+        if grant is None:
+            self.offers = read_pairs(options.profiles, ProfileType.OFFER, MAX_OFFERS)
+            self.arm(now, self.link.config.open_ns)
+            offers = tuple(Offer(*pair) for pair in self.offers)
+            self.link.emit(
+                PowerOffered(flow=self.id, offers=offers, sampling=sampling, refusal=options.reason)
+            )
+            return
+        # PTCP-4-01
+        if not self.resuming and not any(in_range(grant, *ask) for ask in self.asks):
+            raise Breach(Refusal(Reason.NOT_OFFERED, grant.power_mw, self.asks[0].desired.power_mw))
+        fallback = first_of(options.profiles, ProfileType.FALLBACK)
+        self.link.emit(
+            PowerGranted(
+                flow=self.id,
+                contract=contract,
+                profile=grant,
+                fallback=fallback,
+                sampling=sampling,
+                tariff=options.tariff,
+            )
+        )
+        self.fire(Cause.ACCEPT, now, grant, fallback)
+
+    # PTCP-3.2-01
+    def _fixed_sampling(self, fixed: Sampling | None) -> Sampling:
+        proposed = self.syn.sampling
+        if fixed is None or proposed is None:
+            raise Breach(Refusal(Reason.SAMPLING, 0, 0, rule="SAMPLING is missing"))
+        same = replace(fixed, rate_hz=proposed.rate_hz) == proposed
+        if not same or not 10 <= fixed.rate_hz <= proposed.rate_hz:
+            raise Breach(Refusal(Reason.SAMPLING, fixed.rate_hz, proposed.rate_hz))
+        return fixed
+
+    def latch(
+        self, now: Instant, profile: PowerProfile, fallback: PowerProfile | None = None
+    ) -> None:
+        """Accept terms: ACK echoes them, and the first CREDIT goes with it. PTCP-4-04."""
+        grant = profile.with_type(ProfileType.GRANT)
+        if self.sampling is None:
+            raise LocalProtocolError("no sampling was agreed")
+        self.register = EnergyRegister(self.sampling, self.base_uj)
+        self.limit_uj = self.base_uj
+        ask = next((ask for ask in self.asks if in_range(grant, *ask)), self.asks[0])
+        if ask.minimum is not None:
+            self.minimum_mv, self.minimum_mw = ask.minimum.voltage_mv, ask.minimum.power_mw
+        self.adopt(self.contract, grant, fallback)
+        self.control(Flag.ACK, Options(contract=self.contract, profiles=(grant,)))
+        self.start_lease(now)
+        self.grant_credit(now)
+        self.arm(now, self.link.config.ready_ns + _RAMP_MAX_NS)
+
+    def decline(self, now: Instant, refusal: Refusal | None = None) -> None:
+        """Give up before power flowed."""
+        reason = refusal or Refusal(Reason.NORMAL)
+        self.reset(reason)
+        self.end(reason, reset=True)
+
+    def take_reset(self, now: Instant, options: Options) -> None:
+        """RST: refused while opening, otherwise the end of the flow."""
+        refusal = options.reason or Refusal(Reason.OPERATOR)
+        if self.state is Sink.CLOSED and self.profile is None:
+            best = first_of(options.profiles, ProfileType.REFUSE)
+            self.link.emit(FlowRefused(flow=self.id, refusal=refusal, best=best))
+        self.end(refusal, reset=True)
+
+    def energise(self, now: Instant, options: Options) -> None:
+        """READY: the terms named here hold from now on. PTCP-9-03."""
+        # PTCP-9-03
+        contract = self.take_contract(options, theirs=False)
+        grant = first_of(options.profiles, ProfileType.GRANT)
+        if grant is None:
+            raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="READY without GRANT"))
+        if contract != self._awaited():
+            raise Breach(Refusal(Reason.STATE, contract, self._awaited(), rule="contract of READY"))
+        first = self.peer_proposal is None
+        self.adopt(contract, grant, first_of(options.profiles, ProfileType.FALLBACK))
+        self.deadline = self.peer_proposal = None
+        was_lapsed = self.lapsed
+        self.start_lease(now)
+        self.link.emit(
+            PowerReady(
+                flow=self.id,
+                contract=contract,
+                profile=grant,
+                fallback=self.fallback,
+                resumed=first and self.resuming,
+            )
+        )
+        if was_lapsed:
+            self.link.emit(LeaseRestored(flow=self.id, profile=grant))
+        self.grant_credit(now)
+
+    def _awaited(self) -> int:
+        """The contract that the next READY must name."""
+        return self.peer_proposal[0] if self.peer_proposal else self.contract
+
+    # --- banking -----------------------------------------------------------------------------
+
+    def check_block(self, sums: BlockSums, stated_esn: int) -> Refusal | None:
+        """Return why a block is not banked: gap, meter, protection; in this order."""
+        register, sampling = self.register, self.sampling
+        if register is None or sampling is None or self.protector is None:
+            return Refusal(Reason.UNSOLICITED, 0)
+        # PTCP-3.1-01
+        if sums.pairs != sampling.pairs:
+            return Refusal(Reason.SAMPLE_GAP, sums.pairs, sampling.pairs)
+        if self.counter is not None and sums.counter != self.counter:
+            return Refusal(Reason.SAMPLE_GAP, sums.counter, self.counter)
+        # PTCP-3.3-02
+        if stated_esn != register.esn_uj:
+            return Refusal(Reason.METER_MISMATCH, stated_esn, register.esn_uj)
+        return self.protector.check(sums)
+
+    def bank_block(
+        self, now: Instant, sums: BlockSums, stated_esn: int, payload: memoryview, *, ece: bool
+    ) -> None:
+        """Verify one block and bank it, or trip."""
+        register = self.register
+        refusal = self.check_block(sums, stated_esn)
+        if refusal is not None or register is None:
+            reason = refusal or Refusal(Reason.UNSOLICITED)
+            self.count_heat(self.energy_of(sums), reason)
+            self.fire(Cause.VIOLATION, now, reason)
+            return
+        self.counter = (sums.counter + sums.n) & 0xFFFF_FFFF
+        before = register.esn_uj
+        after = register.peek(sums.a)
+        # PTCP-6-02
+        if after > self.limit_uj:
+            over = Refusal(Reason.CREDIT_OVERRUN, after, self.limit_uj)
+            banked = self.limit_uj - before
+            self._note(sums, banked, self.limit_uj, payload, ece=ece)
+            self.count_heat(after - self.limit_uj, over)
+            self.fire(Cause.VIOLATION, now, over)
+            return
+        register.add(sums.a)
+        self._note(sums, after - before, after, payload, ece=ece)
+        if self.protector is not None and (alert := self.protector.take_alert()) is not None:
+            self.alert(2, alert)
+
+    def _note(
+        self, sums: BlockSums, energy_uj: int, esn_uj: int, payload: memoryview, *, ece: bool
+    ) -> None:
+        batch = self.batch
+        if batch is None:
+            batch = self.batch = SamplesReceived(flow=self.id, count=0, energy_uj=0, esn_uj=0)
+        batch.count += sums.n
+        batch.energy_uj += energy_uj
+        batch.esn_uj = esn_uj
+        batch.sim = batch.sim or payload[4] & 0x80 != 0
+        if ece:
+            batch.ece = self.ece_seen = True
+        if self.wants_samples:
+            self.blocks.append(bytes(payload[8:]))
+
+    def flush_batch(self, now: Instant) -> None:
+        """Report what was banked since the last call and consider new credit."""
+        batch = self.batch
+        if batch is None:
+            return
+        self.batch = None
+        if self.wants_samples:
+            batch.samples = b"".join(self.blocks)
+            self.blocks.clear()
+        self.link.emit(batch)
+        if self.profile is None or not self.banks or self.state is Sink.FIN_SENT:
+            return
+        if batch.ece:
+            self._ease(now)
+        self._consider_credit(now)
+
+    # --- credit and demand -------------------------------------------------------------------
+
+    @property
+    def window_uj(self) -> int:
+        """Credit window: 2 s at contract power, or the store's head-room. PTCP-6-04."""
+        # PTCP-6-04
+        power = self.profile.power_mw if self.profile else 0
+        window = power * self.link.config.window_ns // NS_PER_MS
+        return window if self.headroom_uj is None else min(window, self.headroom_uj)
+
+    def demand_now(self) -> int:
+        """Return the demand to state: the wish under the ceilings of congestion and lapse."""
+        demand = self.wanted_mw
+        if self.cap_mw is not None:
+            demand = min(demand, self.cap_mw)
+        # PTCP-5-06
+        if self.lapsed:
+            demand = min(demand, self.fallback.power_mw if self.fallback else 0)
+        return demand
+
+    def grant_credit(self, now: Instant, *, cwr: bool = False) -> None:
+        """Queue CREDIT: limit never falls; states the demand. PTCP-6-01, PTCP-6-03."""
+        # PTCP-6-01
+        self.limit_uj = max(self.limit_uj, self.esn_uj + self.window_uj)
+        self.last_credit, self.credit_at = now, None
+        self.demand_mw = self.demand_now()
+        self.link.send(credit_segment(self.id, self.esn_uj, self.limit_uj, self.demand_mw, cwr))
+
+    def _consider_credit(self, now: Instant) -> None:
+        window, left = self.window_uj, self.limit_uj - self.esn_uj
+        if 2 * left > window:
+            return
+        earliest = (self.last_credit or 0) + self.link.config.credit_gap_ns
+        if 10 * left < window or now >= earliest:
+            self.grant_credit(now)
+        elif self.credit_at is None:
+            self.credit_at = earliest
+
+    def set_demand(self, now: Instant, demand_mw: int) -> None:
+        """State another demand, at most once per credit gap."""
+        self.wanted_mw = demand_mw
+        earliest = (self.last_credit or 0) + self.link.config.credit_gap_ns
+        if not self.banks or self.state is Sink.FIN_SENT or self.demand_now() == self.demand_mw:
+            return
+        if self.last_credit is None or now >= earliest:
+            self.grant_credit(now)
+        else:
+            self.credit_at = earliest
+
+    # PTCP-7-02
+    def _ease(self, now: Instant) -> None:
+        """Lower the demand by an eighth, at most once per probe interval, and say CWR."""
+        interval = self.link.interval_ms * NS_PER_MS
+        if self.ece_at is not None and now < self.ece_at + interval:
+            return
+        self.ece_at, self.rise_at = now, now + interval
+        self.ece_seen = False
+        contract = self.profile.power_mw if self.profile else 0
+        present = min(self.demand_now(), contract)
+        self.cap_mw = max(present - -(-present // 8), self.minimum_mw)
+        self.grant_credit(now, cwr=True)
+
+    def _rise(self, now: Instant) -> None:
+        """Without ECE for an interval the ceiling of congestion rises by 1/32."""
+        contract = self.profile.power_mw if self.profile else 0
+        if self.cap_mw is None:
+            self.rise_at = None
+            return
+        if not self.ece_seen:
+            self.cap_mw += max(1, contract // 32)
+        self.ece_seen = False
+        if self.cap_mw >= contract:
+            self.cap_mw = self.rise_at = None
+        else:
+            self.rise_at = now + self.link.interval_ms * NS_PER_MS
+        self.grant_credit(now)
+
+    def note_blocked(self, now: Instant, limit_uj: int) -> None:
+        """BLOCKED: the source waits; grant again if there is room."""
+        self.link.emit(SupplyBlocked(flow=self.id, limit_uj=limit_uj))
+        if self.esn_uj + self.window_uj > self.limit_uj:
+            self.grant_credit(now)
+
+    # --- renegotiation -----------------------------------------------------------------------
+
+    def propose(self, now: Instant, asks: tuple[Ask, ...]) -> None:
+        """Ask for other terms. PTCP-9-01."""
+        # PTCP-9-01
+        if self.outstanding:
+            self.state = Sink.ENERGISED
+            raise LocalProtocolError(f"flow {self.id}: proposal {self.outstanding} is unanswered")
+        tag = int.from_bytes(self.link.entropy(2), "big")
+        number = self.next_contract()
+        profiles = ask_profiles(asks, tag)
+        options = Options(contract=number, profiles=profiles)
+        self.link.send(encode_segment(Reneg(self.id, self.esn_uj, options)), negotiation=True)
+        self.outstanding = number
+        self.asks = asks
+        self.arm(now, self.link.config.answer_ns)
+
+    def accepted(self, now: Instant, options: Options) -> None:
+        """Our proposal was accepted; READY follows."""
+        number = self._answered(options)
+        self.outstanding = 0
+        self.peer_proposal = (number, self.asks)
+        self.arm(now, self.link.config.ready_ns + _RAMP_MAX_NS)
+        self.link.emit(
+            RenegotiationAnswered(
+                flow=self.id, contract=number, accepted=True, refusal=options.reason
+            )
+        )
+
+    def rejected(self, now: Instant, options: Options) -> None:
+        """Our proposal was rejected: the old terms stand."""
+        number = self._answered(options)
+        self.outstanding = 0
+        if self.state is Sink.ENERGISED:
+            self.deadline = None
+        self.link.emit(
+            RenegotiationAnswered(
+                flow=self.id, contract=number, accepted=False, refusal=options.reason
+            )
+        )
+
+    def _answered(self, options: Options) -> int:
+        number = self.take_contract(options, theirs=False)
+        if number != self.outstanding:
+            raise Breach(Refusal(Reason.STATE, number, self.outstanding, rule="contract of ANSWER"))
+        return number
+
+    def yield_power(self, now: Instant, shed: Shed) -> None:
+        """SHED: accept the ceiling; a sink cannot reject it. PTCP-7-05."""
+        # PTCP-7-05
+        number = self.take_contract(shed.options)
+        ceiling = first_of(shed.options.profiles, ProfileType.OFFER)
+        if ceiling is None:
+            raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="SHED without OFFER"))
+        self._answer(number, accepted=True)
+        self.peer_proposal = (number, ())
+        self.arm(now, shed.deadline_ms * NS_PER_MS + self.link.config.ready_ns + _RAMP_MAX_NS)
+        self.link.emit(
+            ShedReceived(
+                flow=self.id,
+                contract=number,
+                ceiling=ceiling,
+                deadline_ms=shed.deadline_ms,
+                restore_s=shed.restore_s,
+                refusal=shed.options.reason,
+                urgent=shed.urgent,
+            )
+        )
+
+    def consider(self, now: Instant, options: Options) -> None:
+        """RENEG of the source: our owner answers."""
+        number = self.take_contract(options)
+        pairs = read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
+        if self.peer_proposal is not None:
+            raise Breach(Refusal(Reason.STATE, 6, rule="a second RENEG"))
+        asks = tuple(Ask(*pair) for pair in pairs)
+        self.peer_proposal = (number, asks)
+        self.link.emit(
+            RenegotiationRequested(flow=self.id, contract=number, asks=asks, refusal=options.reason)
+        )
+
+    def agree(self, now: Instant) -> None:
+        """Accept the source's proposal; READY follows. PTCP-9-02."""
+        # PTCP-9-02
+        if self.peer_proposal is None:
+            raise LocalProtocolError(f"flow {self.id}: nothing to answer")
+        self._answer(self.peer_proposal[0], accepted=True)
+        self.arm(now, self.link.config.ready_ns + _RAMP_MAX_NS)
+
+    def reject(self, now: Instant, refusal: Refusal | None = None) -> None:
+        """Reject the source's proposal: the old terms stand."""
+        if self.peer_proposal is None:
+            raise LocalProtocolError(f"flow {self.id}: nothing to answer")
+        self._answer(self.peer_proposal[0], accepted=False, refusal=refusal)
+        self.peer_proposal = None
+
+    def _answer(self, number: int, *, accepted: bool, refusal: Refusal | None = None) -> None:
+        options = Options(contract=number, reason=refusal)
+        octets = encode_segment(Answer(self.id, self.esn_uj, accepted, options))
+        self.link.send(octets, negotiation=True)
+
+    # --- lease, ticket, endings --------------------------------------------------------------
+
+    # PTCP-5-06
+    def lapse(self, now: Instant) -> None:
+        """The lease is over: demand and load fall to FALLBACK at once."""
+        self.lapsed = True
+        self.link.emit(LeaseLapsed(flow=self.id, fallback=self.fallback))
+        self.grant_credit(now)
+
+    def restore(self, now: Instant) -> None:
+        """A probe was answered after a lapse."""
+        self.lapsed = False
+        if self.profile is not None:
+            self.link.emit(LeaseRestored(flow=self.id, profile=self.profile))
+            self.grant_credit(now)
+
+    def keep_ticket(self, now: Instant, segment: Ticket) -> None:
+        """Report a resume ticket."""
+        self.link.emit(
+            TicketReceived(flow=self.id, ticket=segment.ticket, lifetime_s=segment.lifetime_s)
+        )
+
+    def heat(self, now: Instant, energy_uj: int) -> None:
+        """DATA after a trip is heat. PTCP-8-01."""
+        # PTCP-8-01
+        self.count_heat(energy_uj, self.ending)
+
+    def unsolicited(self, now: Instant, energy_uj: int) -> None:
+        """DATA before READY: heat, TRIP 305. PTCP-4-05."""
+        # PTCP-4-05
+        refusal = Refusal(Reason.UNSOLICITED, energy_uj)
+        self.count_heat(energy_uj, refusal)
+        self.send_trip(now, refusal)
+
+    def farewell(self, refusal: Refusal) -> None:
+        """Remember why we close."""
+        super().farewell(refusal)
+        self.ending = refusal
+        self.credit_at = self.rise_at = None
+
+    def why_ended(self) -> Refusal | None:
+        """Return the reason we closed or tripped with."""
+        return self.ending
+
+    def cut(self, now: Instant) -> None:
+        """The path is lost; a ticket may resume the flow. PTCP-13-01."""
+        if self.profile is not None and self.lease_until is not None:
+            self.link.emit(FlowCut(flow=self.id, esn_uj=self.esn_uj))
+        self.end(self.ending, truncated=self.ending is None)
+
+    def other_times(self) -> tuple[Instant | None, ...]:
+        """Credit and congestion have their own timers."""
+        return (self.credit_at, self.rise_at)
+
+    def pass_time(self, now: Instant) -> None:
+        """Do what is due."""
+        super().pass_time(now)
+        if self.credit_at is not None and now >= self.credit_at and not self.is_over:
+            self.grant_credit(now)
+        if self.rise_at is not None and now >= self.rise_at and not self.is_over:
+            self._rise(now)

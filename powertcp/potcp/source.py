@@ -1,0 +1,606 @@
+"""The provider's end of a flow: answers, holds, delivers under credit, sheds, trips, hands over."""
+
+from collections.abc import Sequence
+from hashlib import blake2s
+from typing import ClassVar
+
+from powertcp.dve import BlockSums, EnergyRegister, integrate_many
+from powertcp.errors import LocalProtocolError
+from powertcp.potcp.events import (
+    Ask,
+    CreditReceived,
+    FlowCut,
+    LeaseLapsed,
+    PowerAccepted,
+    PowerReady,
+    PowerRequested,
+    RenegotiationAnswered,
+    RenegotiationRequested,
+    ShedEnforced,
+)
+from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Breach, Flow, Link, ask_profiles, first_of
+from powertcp.potcp.flow import read_pairs
+from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
+from powertcp.potcp.tickets import Tenure
+from powertcp.profile import PowerProfile, ProfileType, in_range
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_MS, Instant
+from powertcp.wire.frames import data_header, encode_segment
+from powertcp.wire.options import Maintain, Options, Sampling, Tariff
+from powertcp.wire.segments import (
+    DEMAND_MAX,
+    Answer,
+    Blocked,
+    Control,
+    Credit,
+    Ready,
+    Reneg,
+    Shed,
+    Ticket,
+)
+
+_POWERED = frozenset({Source.ENERGISED, Source.SHED_SENT, Source.RENEG_SENT})
+
+
+class SourceFlow(Flow):
+    """One flow that we supply."""
+
+    TABLE: ClassVar[Table] = SOURCE
+    REST: ClassVar[State] = Source.LISTEN
+    is_source: ClassVar[bool] = True
+
+    __slots__ = (
+        "asks",
+        "blocked_at",
+        "counter",
+        "ending",
+        "energy_uj",
+        "half_open",
+        "is_open",
+        "key",
+        "offers",
+        "proposed",
+        "request",
+        "resumed",
+        "restore_s",
+        "start_uj",
+        "syn",
+        "tag",
+        "ticket_at",
+        "transcript",
+    )
+
+    def __init__(self, link: Link, flow: int) -> None:
+        super().__init__(link, flow)
+        self.asks: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
+        self.request = Options()
+        self.syn = b""
+        self.tag = 0
+        self.is_open = True
+        self.half_open = False
+        self.offers: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
+        self.proposed: tuple[PowerProfile, PowerProfile | None] | None = None
+        self.counter = 0
+        self.blocked_at: Instant | None = None
+        self.ticket_at: Instant | None = None
+        self.transcript = b""
+        self.key = 0
+        self.resumed = False
+        self.start_uj = 0
+        self.energy_uj = 0
+        self.ending: Refusal | None = None
+        self.restore_s = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the flow is over: at rest and not waiting for its owner's answer."""
+        return self.state is Source.LISTEN and not self.is_open
+
+    @property
+    def delivers(self) -> bool:
+        """Whether blocks may be sent."""
+        return self.state in _POWERED
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def ask_owner(self, now: Instant, control: Control, octets: bytes) -> None:
+        """A SYN: report what it asks for. PTCP-4-01."""
+        options = control.options
+        self.asks = read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
+        if options.sampling is None:
+            raise Breach(Refusal(Reason.SAMPLING, 0, 0, rule="SAMPLING is missing"))
+        if options.via is not None:
+            raise Breach(Refusal(Reason.POLICY, 0, rule="VIA: this is no gateway"))
+        self.request, self.syn = options, octets
+        self.tag = self.asks[0][0].tag
+        self.link.emit(
+            PowerRequested(
+                flow=self.id,
+                asks=tuple(Ask(*pair) for pair in self.asks),
+                sampling=options.sampling,
+                maintain=options.maintain or Maintain(),
+                fallback=first_of(options.profiles, ProfileType.FALLBACK),
+                entity=options.entity,
+                meter=options.meter,
+            )
+        )
+
+    def offer(
+        self,
+        now: Instant,
+        profiles: tuple[PowerProfile, ...],
+        sampling: Sampling,
+        refusal: Refusal | None,
+        tariff: Tariff | None,
+    ) -> None:
+        """Queue SYN+ACK and hold the budget for T_OFFER. PTCP-4-03."""
+        # PTCP-4-03
+        config = self.link.config
+        if self.contract == 0:
+            self.contract = self.next_contract()
+        self.sampling = sampling
+        wish = self.request.maintain or Maintain()
+        interval = max(wish.interval_ms, config.maintain_interval_ms)
+        self.link.agree_maintain(interval, wish.misses, now)
+        options = Options(
+            msp=config.msp,
+            profiles=profiles,
+            contract=self.contract,
+            sampling=sampling,
+            maintain=Maintain(self.link.interval_ms, self.link.misses),
+            tariff=tariff,
+            reason=refusal,
+        )
+        grant = first_of(profiles, ProfileType.GRANT)
+        self.fallback = first_of(profiles, ProfileType.FALLBACK)
+        if grant is not None:
+            self.offers = ((grant, None),)
+        else:
+            self.offers = read_pairs(profiles, ProfileType.OFFER, MAX_OFFERS)
+        self.syn += self.control(Flag.SYN | Flag.ACK, options)
+        self.arm(now, config.offer_ns)
+        self._count_half_open(1)
+
+    def _count_half_open(self, change: int) -> None:
+        if self.half_open != (change > 0):
+            self.half_open = change > 0
+            self.link.office.half_open += change
+
+    def refuse(
+        self, now: Instant, refusal: Refusal | None = None, best: PowerProfile | None = None
+    ) -> None:
+        """Answer RST with the best we could do. PTCP-4-07."""
+        # PTCP-4-07
+        reason = refusal or Refusal(Reason.DRAINING)
+        profiles = (best.with_type(ProfileType.REFUSE, tag=self.tag),) if best else ()
+        self.control(Flag.RST, Options(reason=reason, profiles=profiles))
+        self.end(reason, reset=True)
+
+    # PTCP-4-04
+    def latch(self, now: Instant, options: Options, octets: bytes) -> None:
+        """ACK: the sink took what was offered; the output is brought up."""
+        number = self.take_contract(options, theirs=False)
+        grant = first_of(options.profiles, ProfileType.GRANT)
+        if number != self.contract or grant is None:
+            raise Breach(Refusal(Reason.STATE, number, self.contract, rule="contract of ACK"))
+        if not any(in_range(grant, most, least) for most, least in self.offers):
+            offered = self.offers[0][0].power_mw
+            raise Breach(Refusal(Reason.NOT_OFFERED, grant.power_mw, offered))
+        granted = self.offers[0][0]
+        terms = granted if granted.type is ProfileType.GRANT else grant
+        self._count_half_open(-1)
+        # PTCP-4-09
+        self.transcript = blake2s(self.syn + octets).digest()
+        self.syn = b""
+        ask = next((ask for ask in self.asks if in_range(terms, *ask)), None)
+        if ask and ask[1] is not None:
+            self.minimum_mv = ask[1].voltage_mv
+        sampling = self.sampling
+        if sampling is None:
+            raise LocalProtocolError("no sampling was fixed")
+        self.register = EnergyRegister(sampling, self.start_uj)
+        self.acked_uj = self.limit_uj = self.start_uj
+        self.energy_uj = terms.energy_j * 1_000_000
+        self.adopt(self.contract, terms, self.fallback)
+        self.demand_mw = terms.power_mw
+        self.arm(now, self.link.config.ready_ns + 5_000 * NS_PER_MS)
+        self.link.emit(PowerAccepted(flow=self.id, profile=terms))
+
+    def energise(self, now: Instant) -> None:
+        """The output is stable: READY. PTCP-4-05."""
+        # PTCP-4-05
+        self.deadline = None
+        self.key = self.link.office.enrol(self)
+        self.start_lease(now)
+        self._queue_ready()
+        self._send_ticket(now)
+
+    def _queue_ready(self) -> None:
+        profile = self.profile
+        if profile is None:
+            raise LocalProtocolError("READY without terms")
+        terms = (profile,) if self.fallback is None else (profile, self.fallback)
+        options = Options(contract=self.contract, profiles=terms)
+        self.link.send(encode_segment(Ready(self.id, self.esn_uj, options)), negotiation=True)
+        self.link.emit(
+            PowerReady(
+                flow=self.id,
+                contract=self.contract,
+                profile=profile,
+                fallback=self.fallback,
+                resumed=self.resumed,
+            )
+        )
+
+    def _send_ticket(self, now: Instant) -> None:
+        """Give the sink a new ticket. PTCP-10-01."""
+        # PTCP-10-01
+        config = self.link.config
+        self.ticket_at = now + config.ticket_ns
+        tenure = self.tenure()
+        if tenure is None:
+            return
+        ticket = self.link.office.issue(tenure, self.transcript, config.ticket_life_s, now)
+        segment = Ticket(self.id, self.esn_uj, config.ticket_life_s, ticket)
+        self.link.send(encode_segment(segment))
+
+    # --- delivery ----------------------------------------------------------------------------
+
+    def send_blocks(
+        self, now: Instant, blocks: Sequence[bytes], sums: Sequence[BlockSums] | None, *, ece: bool
+    ) -> int:
+        """Queue blocks while credit lasts; returns how many were taken. PTCP-6-01.
+
+        Raises LocalProtocolError for a block that does not follow the one before. A block that
+        protection refuses trips the flow and is not sent.
+        """
+        register, protector = self.register, self.protector
+        if not self.delivers or register is None or protector is None:
+            raise LocalProtocolError(f"flow {self.id}: no power flows in state {self.state.name}")
+        if sums is None:
+            sums = integrate_many(blocks, protector.window_samples)
+        taken = 0
+        link, esn = self.link, register.esn_uj
+        for block, measured in zip(blocks, sums, strict=True):
+            if measured.counter != self.counter:
+                raise LocalProtocolError(
+                    f"flow {self.id}: sample {measured.counter} where {self.counter} is next"
+                )
+            # PTCP-6-01
+            if register.peek(measured.a) > self.limit_uj:
+                self._block(now)
+                break
+            refusal = protector.check(measured)
+            if refusal is not None:
+                self.fire(Cause.VIOLATION, now, refusal)
+                break
+            link.send(data_header(self.id, esn, len(block), ece) + block)
+            esn = register.add(measured.a)
+            self.counter = (measured.counter + measured.n) & 0xFFFF_FFFF
+            taken += 1
+        if taken:
+            self._after_blocks(now)
+        return taken
+
+    def _after_blocks(self, now: Instant) -> None:
+        protector = self.protector
+        if protector is not None and (alert := protector.take_alert()) is not None:
+            self.alert(2, alert)
+        # PTCP-6-06
+        if self.energy_uj and self.delivers and self.esn_uj - self.start_uj >= self.energy_uj:
+            self.fire(Cause.CLOSE, now, Refusal(Reason.NORMAL, rule="the energy is delivered"))
+
+    # PTCP-6-05
+    def _block(self, now: Instant) -> None:
+        """Out of credit: say so once, then each second while it lasts."""
+        if self.blocked_at is None:
+            self._queue_blocked(now)
+
+    def _queue_blocked(self, now: Instant) -> None:
+        self.blocked_at = now + self.link.config.blocked_ns
+        self.link.send(encode_segment(Blocked(self.id, self.esn_uj, self.limit_uj)))
+
+    def take_credit(self, now: Instant, credit: Credit) -> None:
+        """CREDIT: limit, demand and acknowledgement. PTCP-6-01, PTCP-6-03."""
+        register, profile = self.register, self.profile
+        if register is None or profile is None:
+            raise Breach(Refusal(Reason.STATE, 3))
+        if not self.acked_uj <= credit.esn <= register.esn_uj:
+            raise Breach(Refusal(Reason.METER_MISMATCH, credit.esn, register.esn_uj))
+        self.acked_uj = credit.esn
+        if credit.limit_uj > self.limit_uj:
+            self.limit_uj = credit.limit_uj
+            self.blocked_at = None
+        # PTCP-6-03
+        most = profile.power_mw
+        self.demand_mw = most if credit.demand_mw == DEMAND_MAX else min(credit.demand_mw, most)
+        self.link.emit(
+            CreditReceived(
+                flow=self.id,
+                limit_uj=self.limit_uj,
+                acked_uj=self.acked_uj,
+                demand_mw=self.demand_mw,
+                cwr=credit.cwr,
+            )
+        )
+
+    # --- renegotiation and shedding ----------------------------------------------------------
+
+    def consider(self, now: Instant, options: Options) -> None:
+        """RENEG of the sink: our owner answers; glare is answered here. PTCP-9-07."""
+        number = self.take_contract(options)
+        pairs = read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
+        # PTCP-9-07
+        if self.outstanding:
+            self._answer(number, accepted=False, refusal=Refusal(Reason.GLARE, number))
+            return
+        if self.peer_proposal is not None:
+            raise Breach(Refusal(Reason.STATE, 6, rule="a second RENEG"))
+        asks = tuple(Ask(*pair) for pair in pairs)
+        self.peer_proposal = (number, asks)
+        self.link.emit(
+            RenegotiationRequested(flow=self.id, contract=number, asks=asks, refusal=options.reason)
+        )
+
+    def glare(self, now: Instant, options: Options) -> None:
+        """RENEG met our proposal: the source wins. PTCP-9-07."""
+        # PTCP-9-07
+        number = self.take_contract(options)
+        read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
+        refusal = Refusal(Reason.GLARE, number, self.outstanding)
+        self._answer(number, accepted=False, refusal=refusal)
+
+    def agree(self, now: Instant, profile: PowerProfile, fallback: PowerProfile | None) -> None:
+        """Accept the sink's proposal: ANSWER and READY with `profile`."""
+        if self.peer_proposal is None:
+            raise LocalProtocolError(f"flow {self.id}: nothing to answer")
+        number, asks = self.peer_proposal
+        if not any(in_range(profile, *ask) for ask in asks):
+            raise LocalProtocolError(f"flow {self.id}: terms outside of what was asked for")
+        self.peer_proposal = None
+        self._answer(number, accepted=True)
+        self._change(number, profile.with_type(ProfileType.GRANT), fallback)
+
+    def reject(self, now: Instant, refusal: Refusal | None = None) -> None:
+        """Reject the sink's proposal."""
+        if self.peer_proposal is None:
+            raise LocalProtocolError(f"flow {self.id}: nothing to answer")
+        number, self.peer_proposal = self.peer_proposal[0], None
+        self._answer(number, accepted=False, refusal=refusal)
+
+    def _answer(self, number: int, *, accepted: bool, refusal: Refusal | None = None) -> None:
+        options = Options(contract=number, reason=refusal)
+        octets = encode_segment(Answer(self.id, self.esn_uj, accepted, options))
+        self.link.send(octets, negotiation=True)
+
+    def _change(self, number: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
+        """Put terms in force and say READY."""
+        self.adopt(number, profile, fallback)
+        self.demand_mw = min(self.demand_mw or profile.power_mw, profile.power_mw)
+        self.proposed = None
+        self._queue_ready()
+
+    # PTCP-9-01
+    def _propose(self) -> int:
+        """Take the next contract number for a proposal; a pending one of the sink loses."""
+        if self.outstanding:
+            raise LocalProtocolError(f"flow {self.id}: proposal {self.outstanding} is unanswered")
+        if self.peer_proposal is not None:
+            self.reject(0, Refusal(Reason.GLARE, self.peer_proposal[0]))
+        self.outstanding = self.next_contract()
+        return self.outstanding
+
+    def propose(self, now: Instant, asks: tuple[Ask, ...], refusal: Refusal | None = None) -> None:
+        """RENEG: offer other terms, a restore for example."""
+        number = self._propose()
+        profiles = ask_profiles(asks, int.from_bytes(self.link.entropy(2), "big"))
+        options = Options(contract=number, profiles=profiles, reason=refusal)
+        self.link.send(encode_segment(Reneg(self.id, self.esn_uj, options)), negotiation=True)
+        profile = self.profile or asks[0].desired
+        terms = asks[0].desired.with_type(ProfileType.GRANT, lease_s=profile.lease_s)
+        self.proposed = (terms, self.fallback)
+        self.arm(now, self.link.config.answer_ns)
+
+    def _ceiling(self, ceiling: PowerProfile) -> PowerProfile:
+        """Return the terms of a shed: the contract's with the ceiling's current."""
+        profile = self.profile
+        if profile is None or ceiling.voltage_mv != profile.voltage_mv:
+            raise LocalProtocolError(f"flow {self.id}: a shed keeps the voltage")
+        return profile.with_type(ProfileType.GRANT, current_ma=ceiling.current_ma)
+
+    def send_shed(
+        self,
+        now: Instant,
+        ceiling: PowerProfile,
+        deadline_ms: int,
+        refusal: Refusal,
+        restore_s: int,
+    ) -> None:
+        """SHED with a deadline. PTCP-7-04."""
+        terms = self._ceiling(ceiling)
+        self._queue_shed(terms, deadline_ms, refusal, restore_s, urgent=False)
+        self.proposed = (terms, self._floor(terms))
+        self.arm(now, deadline_ms * NS_PER_MS)
+
+    def lower(self, now: Instant, ceiling: PowerProfile, refusal: Refusal, restore_s: int) -> None:
+        """SHED at once, for protection or a lapse; the answer comes late. PTCP-7-04."""
+        terms = self._ceiling(ceiling)
+        number = self._queue_shed(terms, 0, refusal, restore_s, urgent=True)
+        self._change(number, terms, self._floor(terms))
+        self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
+
+    def _floor(self, terms: PowerProfile) -> PowerProfile | None:
+        """Return the fallback under lowered terms: never above them. PTCP-1-04."""
+        if self.fallback is None:
+            return None
+        current = min(self.fallback.current_ma, terms.current_ma)
+        return self.fallback.with_type(ProfileType.FALLBACK, current_ma=current)
+
+    # PTCP-7-04
+    def _queue_shed(
+        self,
+        terms: PowerProfile,
+        deadline_ms: int,
+        refusal: Refusal,
+        restore_s: int,
+        *,
+        urgent: bool,
+    ) -> int:
+        number = self._propose()
+        options = Options(
+            contract=number, profiles=(terms.with_type(ProfileType.OFFER),), reason=refusal
+        )
+        segment = Shed(self.id, self.esn_uj, urgent, deadline_ms, restore_s, options)
+        self.link.send(encode_segment(segment), negotiation=True)
+        return number
+
+    def _take_answer(self, options: Options) -> int:
+        number = self.take_contract(options, theirs=False)
+        if number != self.outstanding:
+            raise Breach(Refusal(Reason.STATE, number, self.outstanding, rule="contract of ANSWER"))
+        self.outstanding = 0
+        return number
+
+    def late_answer(self, now: Instant, options: Options) -> None:
+        """The answer to a SHED whose deadline had passed."""
+        self._take_answer(options)
+
+    def shed_answered(self, now: Instant, options: Options) -> None:
+        """The sink yields: enforce the ceiling."""
+        self._enforce(self._take_answer(options))
+
+    # PTCP-7-05
+    def shed_deadline(self, now: Instant) -> None:
+        """No answer by the deadline: enforce the ceiling; the proposal stays outstanding."""
+        self._enforce(self.outstanding)
+
+    def _enforce(self, number: int) -> None:
+        self.deadline = None
+        if self.proposed is None:
+            raise LocalProtocolError("a shed without terms")
+        terms, fallback = self.proposed
+        self._change(number, terms, fallback)
+        self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
+
+    def proposal_accepted(self, now: Instant, options: Options) -> None:
+        """Our RENEG was accepted: READY."""
+        number = self._take_answer(options)
+        self.deadline = None
+        if self.proposed is None:
+            raise LocalProtocolError("a proposal without terms")
+        self.link.emit(
+            RenegotiationAnswered(
+                flow=self.id, contract=number, accepted=True, refusal=options.reason
+            )
+        )
+        self._change(number, *self.proposed)
+
+    def proposal_rejected(self, now: Instant, options: Options) -> None:
+        """Our RENEG was rejected: the old terms stand."""
+        number = self._take_answer(options)
+        self.deadline = self.proposed = None
+        self.link.emit(
+            RenegotiationAnswered(
+                flow=self.id, contract=number, accepted=False, refusal=options.reason
+            )
+        )
+
+    # --- lease -------------------------------------------------------------------------------
+
+    def pass_time(self, now: Instant) -> None:
+        """Do what is due; a lapse caps at FALLBACK or resets. PTCP-5-04."""
+        over = self.lease_until is not None and not self.lapsed and now >= self.lease_until
+        floor = self.fallback.power_mw if self.fallback else 0
+        # PTCP-5-04
+        if over and floor and not self.outstanding and self.state is Source.ENERGISED:
+            self._lapse_to_fallback(now)
+        super().pass_time(now)
+        if self.blocked_at is not None and now >= self.blocked_at and self.delivers:
+            self._queue_blocked(now)
+        if self.ticket_at is not None and now >= self.ticket_at and self.delivers:
+            self._send_ticket(now)
+
+    def _lapse_to_fallback(self, now: Instant) -> None:
+        fallback = self.fallback
+        self.link.emit(LeaseLapsed(flow=self.id, fallback=fallback))
+        self.lapsed = True
+        if fallback is not None:
+            self.fire(Cause.LOWER, now, fallback, self._lapse_reason(), 0)
+
+    def _lapse_reason(self) -> Refusal:
+        lease = self.profile.lease_s if self.profile else 0
+        return Refusal(Reason.LEASE_EXPIRED, lease, lease)
+
+    def lapse_reset(self, now: Instant) -> None:
+        """The lease is over and nothing stays granted: RST 307."""
+        self.link.emit(LeaseLapsed(flow=self.id, fallback=None))
+        reason = self._lapse_reason()
+        self.reset(reason)
+        self.end(reason, reset=True)
+
+    def other_times(self) -> tuple[Instant | None, ...]:
+        """BLOCKED and TICKET are repeated while power flows."""
+        if not self.delivers:
+            return ()
+        return (self.blocked_at, self.ticket_at)
+
+    # --- endings and resume ------------------------------------------------------------------
+
+    def farewell(self, refusal: Refusal) -> None:
+        """Remember why we close; nothing more is delivered."""
+        super().farewell(refusal)
+        self.ending = refusal
+        self.link.office.leave(self.key)
+
+    def why_ended(self) -> Refusal | None:
+        """Return the reason we closed or tripped with."""
+        return self.ending
+
+    def end(self, refusal: Refusal | None, *, truncated: bool = False, reset: bool = False) -> None:
+        """The flow is over; its owner releases the budget at FlowClosed."""
+        self._count_half_open(-1)
+        self.link.office.leave(self.key)
+        self.is_open = False
+        super().end(refusal, truncated=truncated, reset=reset)
+
+    def abandon(self, now: Instant, *_: object) -> None:
+        """The path or the sink went away before or after power flowed."""
+        self.end(self.ending, truncated=True)
+
+    # PTCP-10-02
+    def hold(self, now: Instant) -> None:
+        """The path is lost: keep budget and contract for T_GRACE."""
+        self.link.emit(FlowCut(flow=self.id, esn_uj=self.esn_uj))
+        self.arm(now, self.link.config.grace_ns)
+
+    def grace_over(self, now: Instant, *_: object) -> None:
+        """Nobody resumed the flow."""
+        self.end(None, truncated=True)
+
+    def tenure(self) -> Tenure | None:
+        """Return the contract as it stands, for a ticket."""
+        profile, sampling = self.profile, self.sampling
+        if profile is None or sampling is None or not self.may(Cause.RESUMED):
+            return None
+        return Tenure(
+            key=self.key,
+            contract=self.contract,
+            profile=profile,
+            fallback=self.fallback,
+            sampling=sampling,
+            minimum_mv=self.minimum_mv,
+            acked_uj=self.acked_uj,
+            sent_uj=self.esn_uj,
+            limit_uj=self.limit_uj,
+        )
+
+    def move(self, now: Instant) -> None:
+        """A ticket moved the contract: end this path."""
+        self.fire(Cause.RESUMED, now)
+
+    # PTCP-10-03
+    def hand_over(self, now: Instant) -> None:
+        """The contract continues elsewhere: RST 603 on this path."""
+        reason = Refusal(Reason.HANDOVER)
+        self.reset(reason)
+        self.end(reason, reset=True)

@@ -1,0 +1,208 @@
+"""Cookies and resume tickets: what a provider remembers across connections, and what it need not.
+
+One `TicketOffice` serves all connections of a daemon (protocol sections 4 and 10).
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import blake2s
+from hmac import compare_digest
+from struct import Struct
+from typing import Final
+
+from powertcp.crypto import KEY_OCTETS, NONCE_OCTETS, TAG_OCTETS, seal, unseal
+from powertcp.errors import DecodeError
+from powertcp.machine import Entropy
+from powertcp.profile import PowerProfile
+from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.options import Sampling
+
+COOKIE_ROTATION_NS: Final = 120 * NS_PER_S
+USED_IDS_MAX: Final = 65_536
+HALF_OPEN_COOKIE: Final = 256
+HALF_OPEN_REFUSE: Final = 1024
+# id, expiry in s of the office's clock, ESN base, contract, transcript, profile, sampling
+_PLAIN: Final = Struct(">QQQI32s16sIIIBB")
+_ASSOCIATED: Final = b"powertcp ticket 1"
+TICKET_OCTETS: Final = NONCE_OCTETS + _PLAIN.size + TAG_OCTETS
+
+
+@dataclass(slots=True, kw_only=True)
+class Tenure:
+    """A live contract that a ticket may move: the office's record of one energised flow.
+
+    key: the office's number of the flow. acked_uj, sent_uj: bounds of a resumed ESN.
+    move: ends the old path with 603 HANDOVER; called once, at the resume.
+    """
+
+    key: int
+    contract: int
+    profile: PowerProfile
+    fallback: PowerProfile | None
+    sampling: Sampling
+    minimum_mv: int
+    acked_uj: int
+    sent_uj: int
+    limit_uj: int
+
+
+class Holder:
+    """Whoever holds a flow that may be resumed elsewhere: a source flow."""
+
+    __slots__ = ()
+
+    def tenure(self) -> Tenure | None:
+        """Return the contract as it stands, None when it cannot be moved any more."""
+        raise NotImplementedError
+
+    def move(self, now: Instant) -> None:
+        """End this path: the contract lives on elsewhere."""
+        raise NotImplementedError
+
+
+class TicketOffice:
+    """Cookies, tickets and the flows that tickets may move, for all connections of a process.
+
+    entropy: source of keys and nonces. Bounds: 65,536 used ids, one holder per live flow.
+    """
+
+    __slots__ = (
+        "_cookie_keys",
+        "_entropy",
+        "_holders",
+        "_next_key",
+        "_rotate_at",
+        "_ticket_key",
+        "_used",
+        "half_open",
+        "half_open_cookie",
+        "half_open_refuse",
+    )
+
+    def __init__(
+        self,
+        entropy: Entropy,
+        *,
+        half_open_cookie: int = HALF_OPEN_COOKIE,
+        half_open_refuse: int = HALF_OPEN_REFUSE,
+    ) -> None:
+        self._entropy = entropy
+        self._ticket_key = entropy(KEY_OCTETS)
+        self._cookie_keys = (entropy(KEY_OCTETS), entropy(KEY_OCTETS))
+        self._rotate_at: Instant | None = None
+        self._used: OrderedDict[int, None] = OrderedDict()
+        self._holders: dict[int, Holder] = {}
+        self._next_key = 1
+        self.half_open = 0
+        self.half_open_cookie = half_open_cookie
+        self.half_open_refuse = half_open_refuse
+
+    @property
+    def needs_cookie(self) -> bool:
+        """Whether a SYN without a cookie gets one instead of an answer. PTCP-14-01."""
+        return self.half_open >= self.half_open_cookie
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a SYN is refused 508 whatever it carries. PTCP-14-01."""
+        return self.half_open >= self.half_open_refuse
+
+    # PTCP-4-08
+    def cookie(self, peer: bytes, flow: int, options: bytes, now: Instant) -> bytes:
+        """Return the cookie (32 octets) of a SYN: its peer, flow and options without cookie."""
+        self._rotate(now)
+        return _cookie(self._cookie_keys[0], peer, flow, options)
+
+    def has_cookie(
+        self, cookie: bytes | None, peer: bytes, flow: int, options: bytes, now: Instant
+    ) -> bool:
+        """Return whether `cookie` was given to this very SYN under one of the two keys."""
+        self._rotate(now)
+        if cookie is None:
+            return False
+        return any(
+            compare_digest(cookie, _cookie(key, peer, flow, options)) for key in self._cookie_keys
+        )
+
+    def _rotate(self, now: Instant) -> None:
+        if self._rotate_at is None:
+            self._rotate_at = now + COOKIE_ROTATION_NS
+        elif now >= self._rotate_at:
+            stale = now >= self._rotate_at + COOKIE_ROTATION_NS
+            older = self._entropy(KEY_OCTETS) if stale else self._cookie_keys[0]
+            self._cookie_keys = (self._entropy(KEY_OCTETS), older)
+            self._rotate_at = now + COOKIE_ROTATION_NS
+
+    def enrol(self, holder: Holder) -> int:
+        """Return a new key for a flow that tickets may move."""
+        key = self._next_key
+        self._next_key += 1
+        self._holders[key] = holder
+        return key
+
+    def leave(self, key: int) -> None:
+        """Forget a flow: its tickets are void."""
+        self._holders.pop(key, None)
+
+    # PTCP-10-01
+    def issue(self, tenure: Tenure, transcript: bytes, life_s: int, now: Instant) -> bytes:
+        """Return a new sealed ticket for a flow; each ticket can be used once."""
+        serial = int.from_bytes(self._entropy(8), "big")
+        sampling = tenure.sampling
+        plain = _PLAIN.pack(
+            serial,
+            now // NS_PER_S + life_s,
+            tenure.key,
+            tenure.contract,
+            transcript,
+            tenure.profile.to_wire(),
+            sampling.rate_hz,
+            sampling.nv_per_lsb,
+            sampling.na_per_lsb,
+            sampling.pairs,
+            sampling.encoding,
+        )
+        nonce = self._entropy(NONCE_OCTETS)
+        return nonce + seal(self._ticket_key, nonce, plain, _ASSOCIATED)
+
+    # PTCP-10-04
+    def redeem(self, ticket: bytes, esn_uj: int, now: Instant) -> Tenure | None:
+        """Return the contract a ticket moves and end its old path, or None: a plain SYN.
+
+        esn_uj: energy the sink verified; must lie between what it acknowledged and what was sent.
+        """
+        opened = self._open(ticket, now)
+        if opened is None:
+            return None
+        serial, key = opened
+        holder = self._holders.get(key)
+        tenure = holder.tenure() if holder else None
+        # PTCP-10-03
+        if holder is None or tenure is None or not tenure.acked_uj <= esn_uj <= tenure.sent_uj:
+            return None
+        self._used[serial] = None
+        if len(self._used) > USED_IDS_MAX:
+            self._used.popitem(last=False)
+        self.leave(key)
+        holder.move(now)
+        return tenure
+
+    def _open(self, ticket: bytes, now: Instant) -> tuple[int, int] | None:
+        """Return serial and key of a ticket that is ours, unexpired and unused."""
+        if len(ticket) != TICKET_OCTETS:
+            return None
+        try:
+            plain = unseal(
+                self._ticket_key, ticket[:NONCE_OCTETS], ticket[NONCE_OCTETS:], _ASSOCIATED
+            )
+        except DecodeError:
+            return None
+        serial, expiry_s, key, *_ = _PLAIN.unpack(plain)
+        if serial in self._used or now // NS_PER_S >= expiry_s:
+            return None
+        return serial, key
+
+
+def _cookie(key: bytes, peer: bytes, flow: int, options: bytes) -> bytes:
+    text = len(peer).to_bytes(2, "big") + peer + flow.to_bytes(4, "big") + options
+    return blake2s(text, key=key).digest()
