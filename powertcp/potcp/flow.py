@@ -86,7 +86,7 @@ class FlowStatus:
     outstanding: bool
 
 
-class Breach(Exception):  # noqa: N818 - control flow inside one flow, never leaves it
+class Breach(Exception):
     """The peer broke a rule of this flow; `refusal` goes into the RST."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -335,9 +335,10 @@ class Flow(Holder):
         self.reset(refusal)
         self.end(refusal, reset=True)
 
-    def note_alert(self, now: Instant, severity: int, options: Options) -> None:
+    def note_alert(self, now: Instant, alert: Alert) -> None:
         """Report what the peer alerted."""
-        self.link.emit(Alerted(flow=self.id, severity=severity, refusal=options.reason))
+        refusal = alert.options.reason
+        self.link.emit(Alerted(flow=self.id, severity=alert.severity, refusal=refusal))
 
     def drop(self, now: Instant, *_: object) -> None:
         """A lawful segment that no longer matters."""

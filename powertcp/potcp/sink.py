@@ -22,8 +22,16 @@ from powertcp.potcp.events import (
     SupplyBlocked,
     TicketReceived,
 )
-from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Breach, Flow, Link, ask_profiles, first_of
-from powertcp.potcp.flow import read_pairs
+from powertcp.potcp.flow import (
+    MAX_ASKS,
+    MAX_OFFERS,
+    Breach,
+    Flow,
+    Link,
+    ask_profiles,
+    first_of,
+    read_pairs,
+)
 from powertcp.potcp.states import SINK, Cause, Sink, State, Table
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
@@ -33,6 +41,7 @@ from powertcp.wire.options import Maintain, Options, Sampling
 from powertcp.wire.segments import (
     DEMAND_MAX,
     Answer,
+    Blocked,
     Control,
     CookieSegment,
     Reneg,
@@ -56,8 +65,8 @@ class SinkFlow(Flow):
         "base_uj",
         "batch",
         "blocks",
-        "counter",
         "cap_mw",
+        "counter",
         "credit_at",
         "ece_at",
         "ece_seen",
@@ -383,9 +392,9 @@ class SinkFlow(Flow):
             self.rise_at = now + self.link.interval_ms * NS_PER_MS
         self.grant_credit(now)
 
-    def note_blocked(self, now: Instant, limit_uj: int) -> None:
+    def note_blocked(self, now: Instant, blocked: Blocked) -> None:
         """BLOCKED: the source waits; grant again if there is room."""
-        self.link.emit(SupplyBlocked(flow=self.id, limit_uj=limit_uj))
+        self.link.emit(SupplyBlocked(flow=self.id, limit_uj=blocked.limit_uj))
         if self.esn_uj + self.window_uj > self.limit_uj:
             self.grant_credit(now)
 

@@ -18,8 +18,16 @@ from powertcp.potcp.events import (
     RenegotiationRequested,
     ShedEnforced,
 )
-from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Breach, Flow, Link, ask_profiles, first_of
-from powertcp.potcp.flow import read_pairs
+from powertcp.potcp.flow import (
+    MAX_ASKS,
+    MAX_OFFERS,
+    Breach,
+    Flow,
+    Link,
+    ask_profiles,
+    first_of,
+    read_pairs,
+)
 from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
 from powertcp.potcp.tickets import Tenure
 from powertcp.profile import PowerProfile, ProfileType, in_range
@@ -62,7 +70,6 @@ class SourceFlow(Flow):
         "proposed",
         "request",
         "resumed",
-        "restore_s",
         "start_uj",
         "syn",
         "tag",
@@ -89,7 +96,6 @@ class SourceFlow(Flow):
         self.start_uj = 0
         self.energy_uj = 0
         self.ending: Refusal | None = None
-        self.restore_s = 0
 
     @property
     def is_over(self) -> bool:
@@ -268,7 +274,8 @@ class SourceFlow(Flow):
                 )
             # PTCP-6-01
             if register.peek(measured.a) > self.limit_uj:
-                self._block(now)
+                if self.blocked_at is None:
+                    self._queue_blocked(now)
                 break
             refusal = protector.check(measured)
             if refusal is not None:
@@ -291,12 +298,8 @@ class SourceFlow(Flow):
             self.fire(Cause.CLOSE, now, Refusal(Reason.NORMAL, rule="the energy is delivered"))
 
     # PTCP-6-05
-    def _block(self, now: Instant) -> None:
-        """Out of credit: say so once, then each second while it lasts."""
-        if self.blocked_at is None:
-            self._queue_blocked(now)
-
     def _queue_blocked(self, now: Instant) -> None:
+        """Out of credit: say so once, then each second while it lasts."""
         self.blocked_at = now + self.link.config.blocked_ns
         self.link.send(encode_segment(Blocked(self.id, self.esn_uj, self.limit_uj)))
 
@@ -521,11 +524,9 @@ class SourceFlow(Flow):
             self._send_ticket(now)
 
     def _lapse_to_fallback(self, now: Instant) -> None:
-        fallback = self.fallback
-        self.link.emit(LeaseLapsed(flow=self.id, fallback=fallback))
+        self.link.emit(LeaseLapsed(flow=self.id, fallback=self.fallback))
         self.lapsed = True
-        if fallback is not None:
-            self.fire(Cause.LOWER, now, fallback, self._lapse_reason(), 0)
+        self.fire(Cause.LOWER, now, self.fallback, self._lapse_reason(), 0)
 
     def _lapse_reason(self) -> Refusal:
         lease = self.profile.lease_s if self.profile else 0

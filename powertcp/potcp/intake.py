@@ -1,0 +1,597 @@
+"""The receiving half of a connection: segments to flows, limits, endings, the outgoing queue.
+
+What a peer sends never raises (M2): a fault of a flow touches that flow only, a framing or churn
+fault ends the connection. `PowerConnection` adds the verbs. Protocol sections 2 to 14.
+"""
+
+from dataclasses import replace
+
+from powertcp.dve import BlockSums, integrate_many
+from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.machine import Buffer, Entropy, Trace
+from powertcp.potcp.config import ConnectionConfig
+from powertcp.potcp.events import (
+    Alerted,
+    ConnectionTerminated,
+    Event,
+    FlowResumed,
+    HeatCounted,
+)
+from powertcp.potcp.flow import Flow
+from powertcp.potcp.liveness import Liveness
+from powertcp.potcp.sink import SinkFlow
+from powertcp.potcp.source import SourceFlow
+from powertcp.potcp.states import Cause
+from powertcp.potcp.tickets import TicketOffice
+from powertcp.profile import ProfileType
+from powertcp.registry import Flag, Reason, Refusal, SegmentType
+from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.frames import RawSegment, Splitter, decode_segment, encode_segment
+from powertcp.wire.options import Options, encode_options
+from powertcp.wire.segments import (
+    Alert,
+    Answer,
+    Blocked,
+    Control,
+    CookieSegment,
+    Credit,
+    Data,
+    MaintainProbe,
+    Ready,
+    Reneg,
+    Segment,
+    Shed,
+    Ticket,
+    Trip,
+)
+
+SEND_MAX = 256 * 1024
+# what may wait for a peer that does not read, R4: control octets and negotiation segments
+CONTROL_QUEUE_MAX = 64 * 1024
+NEGOTIATION_QUEUE_MAX = 7 * 256
+_DATA = int(SegmentType.DATA)
+_OPTION_CAUSES: dict[type, Cause] = {
+    Ready: Cause.READY,
+    Reneg: Cause.RENEG,
+    Trip: Cause.TRIP,
+}
+_WHOLE_CAUSES: dict[type, Cause] = {
+    Credit: Cause.CREDIT,
+    Blocked: Cause.BLOCKED,
+    Ticket: Cause.TICKET,
+    CookieSegment: Cause.COOKIE,
+    Alert: Cause.ALERT,
+}
+_CTL_CAUSES = {
+    int(Flag.SYN): Cause.SYN,
+    int(Flag.SYN | Flag.ACK): Cause.SYN_ACK,
+    int(Flag.ACK): Cause.ACK,
+    int(Flag.FIN): Cause.FIN,
+    int(Flag.FIN | Flag.ACK): Cause.FIN_ACK,
+    int(Flag.RST): Cause.RST,
+}
+
+
+class Intake:
+    """One connection: who opened it, its flows, its probes.
+
+    client: whether we opened the TCP connection (odd flows are ours, PTCP-2.1-01).
+    entropy: source of nonces and tags. office: cookies and tickets shared by a provider's
+    connections. peer: octets that name the peer's address, for cookies.
+    """
+
+    __slots__ = (
+        "_churn",
+        "_clock",
+        "_control_octets",
+        "_events",
+        "_flows",
+        "_group",
+        "_is_started",
+        "_liveness",
+        "_negotiations",
+        "_next_flow",
+        "_out",
+        "_peer_top",
+        "_queued",
+        "_splitter",
+        "_stray_heat",
+        "_syn_deadline",
+        "_terminated",
+        "_trace",
+        "client",
+        "config",
+        "entropy",
+        "interval_ms",
+        "misses",
+        "office",
+        "peer",
+        "peer_msp",
+    )
+
+    def __init__(
+        self,
+        *,
+        client: bool,
+        config: ConnectionConfig,
+        entropy: Entropy,
+        office: TicketOffice | None = None,
+        peer: bytes = b"",
+        trace: Trace | None = None,
+    ) -> None:
+        self.client, self.config, self.entropy, self.peer = client, config, entropy, peer
+        self.office = office or TicketOffice(entropy)
+        self.interval_ms, self.misses = config.maintain_interval_ms, config.maintain_misses
+        self.peer_msp = 16384
+        self._trace = trace
+        self._splitter = Splitter(config.msp)
+        self._flows: dict[int, Flow] = {}
+        self._events: list[Event] = []
+        self._out: list[bytes] = []
+        self._queued = self._control_octets = self._negotiations = 0
+        self._next_flow = 1 if client else 2
+        self._peer_top = 0
+        self._clock: Instant | None = None
+        self._liveness: Liveness | None = None
+        self._syn_deadline: Instant | None = None
+        self._terminated = self._is_started = False
+        self._stray_heat = 0
+        self._group: list[tuple[SinkFlow, int, bool, memoryview]] = []
+        # (second, openings and resets in it), PTCP-13-02
+        self._churn = (0, 0)
+
+    # --- the machine contract ----------------------------------------------------------------
+
+    @property
+    def queued(self) -> int:
+        """Octets waiting for data_to_send."""
+        return self._queued
+
+    @property
+    def is_terminated(self) -> bool:
+        """Whether the connection is over; octets may remain to be sent."""
+        return self._terminated
+
+    @property
+    def write_limit_ns(self) -> int:
+        """How long a peer may read nothing before the connection is aborted, T_WRITE."""
+        leases = [flow.profile.lease_s for flow in self._flows.values() if flow.profile]
+        lease_s = max(leases, default=self.config.lease_s)
+        return lease_s * NS_PER_S + self.config.write_extra_ns
+
+    @property
+    def flows(self) -> tuple[int, ...]:
+        """Identifiers of the flows that are not over."""
+        return tuple(self._flows)
+
+    def start(self, now: Instant) -> None:
+        """The TCP connection stands: a server waits T_SYN for the first whole segment."""
+        self._tick(now)
+        if not self.client and not self._is_started:
+            self._syn_deadline = now + self.config.syn_ns
+        self._is_started = True
+
+    def receive_data(self, data: Buffer, now: Instant) -> None:
+        """Take octets of the peer; never raises on their content."""
+        self._tick(now)
+        if self._terminated:
+            return
+        self.start(now)
+        for raw in self._splitter.receive(data):
+            self._syn_deadline = None
+            if raw[0] == _DATA and self._take_data(raw, now):
+                continue
+            self._settle(now)
+            self._take(raw, now)
+            if self._terminated:
+                return
+        self._settle(now)
+        error = self._splitter.error
+        if error is not None:
+            # PTCP-2.1-03
+            self._fail(Refusal(error.code, error.value, error.limit), now)
+        self._check_queue(now)
+
+    def receive_eof(self, now: Instant) -> None:
+        """The path ended: live flows of a source are held, those of a sink are cut."""
+        self._tick(now)
+        if self._terminated:
+            return
+        self._settle(now)
+        for flow in list(self._flows.values()):
+            flow.fire(Cause.CUT, now)
+        self._terminate(None)
+
+    def data_to_send(self) -> bytes:
+        """Drain whole segments, at most 256 KiB and one segment; b"" when there are none."""
+        out = self._out
+        if self._queued <= SEND_MAX:
+            octets = b"".join(out)
+            out.clear()
+            self._queued = self._control_octets = self._negotiations = 0
+            return octets
+        size = count = 0
+        for piece in out:
+            size += len(piece)
+            count += 1
+            if size >= SEND_MAX:
+                break
+        octets = b"".join(out[:count])
+        del out[:count]
+        self._queued -= size
+        self._control_octets = min(self._control_octets, self._queued)
+        return octets
+
+    def next_event(self) -> Event | None:
+        """Drain one event; None when there are no more."""
+        return self._events.pop(0) if self._events else None
+
+    def take_events(self) -> list[Event]:
+        """Drain all events."""
+        events, self._events = self._events, []
+        return events
+
+    def get_timer(self) -> Instant | None:
+        """Return the earliest deadline."""
+        earliest = self._syn_deadline
+        for flow in self._flows.values():
+            time = flow.next_time()
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        if self._liveness is not None and not self._terminated:
+            probe = self._liveness.probe_at
+            if earliest is None or probe < earliest:
+                earliest = probe
+        return earliest
+
+    def handle_timer(self, now: Instant) -> None:
+        """Do what is due at `now`."""
+        self._tick(now)
+        if self._syn_deadline is not None and now >= self._syn_deadline:
+            limit = self.config.syn_ns // 1_000_000
+            self._fail(Refusal(Reason.TIMEOUT, limit, limit), now)
+            return
+        # PTCP-14-02
+        for flow in list(self._flows.values()):
+            time = flow.next_time()
+            if time is not None and now >= time:
+                flow.pass_time(now)
+        if self._terminated or self._liveness is None:
+            return
+        if now >= self._liveness.probe_at:
+            if not self._flows:
+                self._liveness.idle(now)
+                return
+            self._liveness.probe(self, now)
+
+    # --- what flows ask of us (Link) ---------------------------------------------------------
+
+    def send(self, octets: bytes, *, negotiation: bool = False) -> None:
+        """Queue a whole segment."""
+        self._out.append(octets)
+        self._queued += len(octets)
+        if negotiation:
+            self._negotiations += 1
+
+    def emit(self, event: Event) -> None:
+        """Queue an event."""
+        self._events.append(event)
+
+    def drop(self, flow: Flow, *, reset: bool) -> None:
+        """Forget a flow that is over."""
+        self._flows.pop(flow.id, None)
+        if reset:
+            self._count_churn(0)
+
+    # PTCP-5-01
+    def agree_maintain(self, interval_ms: int, misses: int, now: Instant) -> None:
+        """Fix interval and misses with the first flow; probes begin."""
+        if self._liveness is None:
+            self.interval_ms, self.misses = interval_ms, misses
+            self._liveness = Liveness(interval_ms, misses, now)
+
+    # --- receiving ---------------------------------------------------------------------------
+
+    def _tick(self, now: Instant) -> None:
+        if self._clock is not None and now < self._clock:
+            raise LocalProtocolError(f"the clock went back from {self._clock} to {now}")
+        self._clock = now
+
+    def _take_data(self, raw: RawSegment, now: Instant) -> bool:
+        """Collect a DATA segment of a sink that banks; False: not this way."""
+        flow = self._flows.get(raw[2])
+        if type(flow) is not SinkFlow or not flow.banks or raw[4]:
+            return False
+        payload = raw[5]
+        size = len(payload)
+        if size < 16 or size != 8 + 8 * payload[5] * int.from_bytes(payload[6:8], "big"):
+            return False
+        self._group.append((flow, raw[3], raw[1] & 0x40 != 0, payload))
+        return True
+
+    def _settle(self, now: Instant) -> None:
+        """Integrate the collected blocks together and apply them one by one. PTCP-3.3-03."""
+        group = self._group
+        if not group:
+            return
+        self._group = []
+        windows: dict[int, list[int]] = {}
+        for index, item in enumerate(group):
+            protector = item[0].protector
+            window = protector.window_samples if protector else 0
+            windows.setdefault(window, []).append(index)
+        sums: dict[int, BlockSums] = {}
+        # PTCP-3.3-03
+        for window, members in windows.items():
+            found = integrate_many([group[index][3] for index in members], window)
+            sums.update(zip(members, found, strict=True))
+        touched: dict[int, SinkFlow] = {}
+        for index, (flow, esn, ece, payload) in enumerate(group):
+            touched[flow.id] = flow
+            if flow.banks:
+                flow.bank_block(now, sums[index], esn, payload, ece=ece)
+            elif not flow.is_over:
+                # PTCP-8-01
+                flow.fire(Cause.DATA, now, flow.energy_of(sums[index]))
+        for flow in touched.values():
+            flow.flush_batch(now)
+
+    def _take(self, raw: RawSegment, now: Instant) -> None:
+        try:
+            segment = decode_segment(raw)
+        except DecodeError as error:
+            self._refuse_segment(raw, Refusal(error.code, error.value, error.limit), now)
+            return
+        if segment is None:
+            return
+        if type(segment) is MaintainProbe:
+            self._take_probe(segment, now)
+        elif raw[2] == 0:
+            self._take_connection(segment, now)
+        else:
+            self._take_flow(segment, raw, now)
+
+    def _refuse_segment(self, raw: RawSegment, refusal: Refusal, now: Instant) -> None:
+        """A segment that does not decode: RST on its flow, or on the connection. PTCP-11-02."""
+        # PTCP-11-02
+        flow = self._flows.get(raw[2])
+        if flow is not None:
+            flow.breach(refusal, now)
+        elif raw[2] == 0:
+            self._fail(refusal, now)
+        elif not (raw[0] == SegmentType.CTL and raw[1] & Flag.RST):
+            self._reset_unknown(raw[2], refusal, now)
+
+    def _reset_unknown(self, flow: int, refusal: Refusal, now: Instant) -> None:
+        octets = encode_segment(Control(flow, Flag.RST, 0, Options(reason=refusal)))
+        self.send(octets, negotiation=True)
+        self._count_churn(now)
+
+    def _take_connection(self, segment: Segment, now: Instant) -> None:
+        """Segments of flow 0."""
+        match segment:
+            case Control(flags=Flag.RST, options=options):
+                self._end_all(options.reason or Refusal(Reason.OPERATOR), now)
+            case Alert(severity=severity, options=options):
+                self.emit(Alerted(flow=0, severity=severity, refusal=options.reason))
+            case _:
+                self._fail(Refusal(Reason.STATE, 0), now)
+
+    def _take_flow(self, segment: Segment, raw: RawSegment, now: Instant) -> None:
+        flow = self._flows.get(raw[2])
+        if flow is None:
+            self._take_unknown(segment, raw, now)
+            return
+        kind = type(segment)
+        if isinstance(segment, Control):
+            self._take_control(flow, segment, now)
+        elif isinstance(segment, Data):
+            self._take_odd_data(flow, memoryview(segment.payload), now)
+        elif isinstance(segment, Shed):
+            self._take_shed(flow, segment, now)
+        elif isinstance(segment, Answer):
+            cause = Cause.ANSWER_ACCEPT if segment.accepted else Cause.ANSWER_REJECT
+            flow.fire(cause, now, segment.options)
+        elif isinstance(segment, Ready | Reneg | Trip):
+            flow.fire(_OPTION_CAUSES[kind], now, segment.options)
+        elif kind in _WHOLE_CAUSES:
+            flow.fire(_WHOLE_CAUSES[kind], now, segment)
+        else:
+            # RECEIPT, SEALED and FEED need an agreement of their own, PTCP-9-08
+            flow.breach(Refusal(Reason.STATE, raw[0], flow.state.value), now)
+
+    def _take_shed(self, flow: Flow, shed: Shed, now: Instant) -> None:
+        # PTCP-7-04
+        lawful = shed.deadline_ms == 0 if shed.urgent else 100 <= shed.deadline_ms <= 60_000
+        if not lawful:
+            flow.breach(Refusal(Reason.LIMIT, shed.deadline_ms, 60_000), now)
+            return
+        flow.fire(Cause.SHED, now, shed)
+
+    def _take_control(self, flow: Flow, control: Control, now: Instant) -> None:
+        cause = _CTL_CAUSES[control.flags]
+        if cause is Cause.SYN_ACK:
+            if control.options.msp is not None:
+                self.peer_msp = control.options.msp
+            flow.fire(cause, now, control.esn, control.options)
+        elif cause is Cause.ACK:
+            flow.fire(cause, now, control.options, encode_segment(control))
+        elif cause is Cause.SYN:
+            flow.breach(Refusal(Reason.STATE, 1, rule="a second SYN"), now)
+        else:
+            flow.fire(cause, now, control.options)
+
+    def _take_odd_data(self, flow: Flow, payload: memoryview, now: Instant) -> None:
+        """DATA that is not banked: wrong, unsolicited, or after a trip."""
+        if isinstance(flow, SinkFlow) and flow.banks:
+            if payload[5] * int.from_bytes(payload[6:8], "big") * 8 + 8 != len(payload):
+                flow.breach(Refusal(Reason.BAD_LENGTH, len(payload)), now)
+                return
+            self._group.append((flow, flow.esn_uj, False, payload))
+            self._settle(now)
+            return
+        energy = 0
+        try:
+            sums = integrate_many([payload])
+            energy = flow.energy_of(sums[0])
+        except DecodeError as error:
+            flow.breach(Refusal(error.code, error.value, error.limit), now)
+            return
+        flow.fire(Cause.DATA, now, energy)
+
+    def _take_unknown(self, segment: Segment, raw: RawSegment, now: Instant) -> None:
+        """A segment for no live flow: a SYN opens one, leftovers of an old one are dropped."""
+        number = raw[2]
+        if isinstance(segment, Control) and segment.flags == Flag.SYN:
+            self._take_syn(segment, now)
+            return
+        theirs = (number % 2 == 1) != self.client
+        known = number <= self._peer_top if theirs else number < self._next_flow
+        if isinstance(segment, Data):
+            self._stray_heat += len(segment.payload)
+            self.emit(HeatCounted(flow=number, energy_uj=0, refusal=None))
+        if isinstance(segment, Control) and segment.flags == Flag.FIN and known:
+            self.send(encode_segment(Control(number, Flag.FIN | Flag.ACK)), negotiation=True)
+        if known or (isinstance(segment, Control) and segment.flags == Flag.RST):
+            return
+        # PTCP-9-08
+        self._reset_unknown(number, Refusal(Reason.STATE, raw[0], 0), now)
+
+    def _take_syn(self, control: Control, now: Instant) -> None:
+        number, options = control.flow, control.options
+        self._count_churn(now)
+        if self._terminated:
+            return
+        # PTCP-2.1-01
+        if (number % 2 == 1) == self.client:
+            self._reset_unknown(number, Refusal(Reason.STATE, number, rule="parity"), now)
+            return
+        # PTCP-11-01
+        if len(self._flows) >= self.config.flows:
+            full = Refusal(Reason.LIMIT, len(self._flows) + 1, self.config.flows)
+            self._reset_unknown(number, full, now)
+            return
+        office = self.office
+        if office.needs_cookie and not self._has_cookie(control, now):
+            return
+        if office.is_full:
+            full = Refusal(Reason.LIMIT, office.half_open + 1, office.half_open_refuse, 1000)
+            self._reset_unknown(number, full, now)
+            return
+        if options.msp is not None:
+            self.peer_msp = options.msp
+        self._peer_top = max(self._peer_top, number)
+        flow = SourceFlow(self, number)
+        self._flows[number] = flow
+        if options.ticket is not None and self._resume(flow, control, now):
+            return
+        flow.fire(Cause.SYN, now, control, encode_segment(control))
+
+    # PTCP-4-08
+    def _has_cookie(self, control: Control, now: Instant) -> bool:
+        """Return whether a SYN carries its cookie; otherwise give it one and forget it."""
+        bare = encode_options(replace(control.options, cookie=None))
+        office, number = self.office, control.flow
+        if office.has_cookie(control.options.cookie, self.peer, number, bare, now):
+            return True
+        cookie = office.cookie(self.peer, number, bare, now)
+        self.send(encode_segment(CookieSegment(number, 0, cookie)), negotiation=True)
+        return False
+
+    # PTCP-10-03
+    def _resume(self, flow: SourceFlow, control: Control, now: Instant) -> bool:
+        """Try the ticket of a SYN; False: ALERT 406 and a plain SYN."""
+        ticket = control.options.ticket
+        tenure = self.office.redeem(ticket, control.esn, now) if ticket else None
+        # PTCP-10-04
+        if tenure is None:
+            flow.alert(2, Refusal(Reason.TICKET_INVALID))
+            return False
+        flow.request, flow.syn = control.options, encode_segment(control)
+        first = control.options.profiles[0] if control.options.profiles else tenure.profile
+        flow.tag = first.tag
+        flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv
+        # PTCP-10-05
+        flow.contract = flow.top_contract = tenure.contract
+        flow.asks = ((tenure.profile, None),)
+        flow.key = tenure.key
+        self.emit(
+            FlowResumed(
+                flow=flow.id,
+                key=tenure.key,
+                contract=tenure.contract,
+                profile=tenure.profile,
+                fallback=tenure.fallback,
+                sampling=tenure.sampling,
+                esn_uj=control.esn,
+                returned_uj=tenure.sent_uj - control.esn,
+            )
+        )
+        granted = tenure.profile.with_type(ProfileType.GRANT, tag=flow.tag)
+        profiles = (granted,) if tenure.fallback is None else (granted, tenure.fallback)
+        flow.fire(Cause.GRANT, now, profiles, tenure.sampling, None, None)
+        return True
+
+    def _take_probe(self, probe: MaintainProbe, now: Instant) -> None:
+        """Answer a probe at once; an answer renews every lease. PTCP-5-01, PTCP-5-02."""
+        if self._liveness is None:
+            self._liveness = Liveness(self.interval_ms, self.misses, now)
+        if probe.nonce:
+            # PTCP-5-01
+            self._liveness.answer(self, probe)
+        if not probe.echo:
+            return
+        sent = self._liveness.echoed(self, probe.echo)
+        # PTCP-5-02
+        if sent is not None:
+            for flow in list(self._flows.values()):
+                flow.renew(sent, now)
+
+    # --- limits and endings ------------------------------------------------------------------
+
+    def send_control(self, octets: bytes) -> None:
+        """Queue a segment that answers the peer unasked: bounded by CONTROL_QUEUE_MAX, R4."""
+        self._control_octets += len(octets)
+        self.send(octets)
+
+    def _count_churn(self, now: Instant) -> None:
+        """Count an opening or a reset; too many in a second end the connection. PTCP-13-02."""
+        second = (now or self._clock or 0) // NS_PER_S
+        count = self._churn[1] + 1 if self._churn[0] == second else 1
+        self._churn = (second, count)
+        limit = self.config.churn_per_s
+        # PTCP-13-02
+        if count > limit and not self._terminated:
+            refusal = Refusal(Reason.CHURN, count, limit)
+            alert = Alert(0, 0, 3, Options(reason=refusal))
+            self.send(encode_segment(alert))
+            self._fail(refusal, now or self._clock or 0)
+
+    def _check_queue(self, now: Instant) -> None:
+        """End the connection when a peer that does not read makes too much wait. PTCP-9-04."""
+        # PTCP-9-04
+        if self._terminated:
+            return
+        if self._control_octets > CONTROL_QUEUE_MAX:
+            self._fail(Refusal(Reason.LIMIT, self._control_octets, CONTROL_QUEUE_MAX), now)
+        elif self._negotiations > NEGOTIATION_QUEUE_MAX:
+            self._fail(Refusal(Reason.LIMIT, self._negotiations, NEGOTIATION_QUEUE_MAX), now)
+
+    def _fail(self, refusal: Refusal, now: Instant) -> None:
+        """The connection is over for `refusal`: RST on flow 0, budgets are released."""
+        if self._terminated:
+            return
+        octets = encode_segment(Control(0, Flag.RST, 0, Options(reason=refusal)))
+        self.send(octets)
+        self._end_all(refusal, now)
+
+    def _end_all(self, refusal: Refusal | None, now: Instant) -> None:
+        self._terminated = True
+        for flow in list(self._flows.values()):
+            flow.end(refusal, reset=False)
+        self._terminate(refusal)
+
+    def _terminate(self, refusal: Refusal | None) -> None:
+        self._terminated = True
+        self._syn_deadline = self._liveness = None
+        self.emit(ConnectionTerminated(refusal=refusal))
