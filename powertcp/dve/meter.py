@@ -41,7 +41,7 @@ class Readings:
 
     voltage_v, current_a: rms. power_w: active power. reactive_var: of the fundamental, inductive
     positive. apparent_va: V * I. power_factor: P / S, 0 without power. thd: of the voltage.
-    frequency_hz: of pair 1, 0 for DC. unbalance: negative to positive sequence of three voltages,
+    frequency_hz: of pair 1, 0 for DC and silence. unbalance: negative to positive sequence of three voltages,
     the difference to the mean of two, 0 for one.
     """
 
@@ -116,6 +116,7 @@ def measure(samples: Samples, sampling: Sampling, frequency_chz: int) -> Reading
     hz, reactive, thd, unbalance = 0.0, np.zeros(pairs), np.zeros(pairs), 0.0
     if frequency_chz:
         hz = _frequency(v[:, 0], sampling.rate_hz, frequency_chz / _CHZ_PER_HZ)
+    if hz > 0:
         turns = np.arange(n) * (hz / sampling.rate_hz)
         orders = range(1, 1 + _orders(hz, sampling.rate_hz))
         rotations = [weights * np.exp(-2j * pi * order * turns) for order in orders]
@@ -247,6 +248,8 @@ class MeterBank:
         i_cos, i_sin = (i.reshape(-1, n) @ self._fundamental).T
         hz = self._hann_hz(v, spectrum[:, -4:].astype(np.float64))
         gains = self._gains(np.abs(hz - self._hz))
+        # without a frequency there is nothing to be harmonic or in quadrature to
+        gains *= (hz > 0)[:, np.newaxis]
         v_cos, v_sin = spectrum[:, : self._orders], spectrum[:, self._orders : -4]
         squares = (v_cos * v_cos + v_sin * v_sin) * gains
         reactive = 2 * gains[:, 0] * (v_cos[:, 0] * i_sin - v_sin[:, 0] * i_cos)
