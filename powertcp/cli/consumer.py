@@ -1,0 +1,167 @@
+"""`powertcp consumer`: ask a provider for power and run something with it."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from powertcp.errors import ConfigError
+from powertcp.units import parse_duration_ns, parse_energy_uj
+
+if TYPE_CHECKING:
+    from powertcp.cli.consumer_options import Options
+    from powertcp.loads import Load
+    from powertcp.potcp.events import Ask
+
+LOADS = "lamp, hum[=FILE.wav], hostcap, none"
+EXAMPLE = """example:
+  powertcp consumer --connect 127.0.0.1 --request 12V/1.5A --minimum 5V/0.5A \\
+      --run 'sha256sum /dev/zero'
+  powertcp consumer --connect [::1]:3251 --request 230V/1A@50Hz --load lamp --for 60s
+
+exit status: 0 done (with --run: the command's own), 1 refused or tripped, 2 usage,
+  3 no answer or connection lost, 70 a bug"""
+
+
+class _Request(argparse.Action):
+    """Collects --request and the --minimum that follows it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Add a pair, or complete the last one."""
+        pairs: list[tuple[str, str | None]] = list(namespace.request or [])
+        text = str(values)
+        if option_string == "--minimum":
+            if not pairs or pairs[-1][1] is not None:
+                parser.error("--minimum follows the --request it belongs to")
+            pairs[-1] = (pairs[-1][0], text)
+        else:
+            pairs.append((text, None))
+        namespace.request = pairs
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the options of this command."""
+    parse = argparse.ArgumentParser(
+        prog="powertcp consumer",
+        description="Ask a provider for power; run something exactly while it is powered.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parse.add_argument
+    add("--connect", metavar="HOST[:PORT]", help="the provider (port 3251; IPv6 in brackets)")
+    add("--request", action=_Request, metavar="V/I[@Hz]", help="power, repeatable: 12V/1.5A")
+    add("--minimum", action=_Request, metavar="V/I[@Hz]", help="least for the --request before it")
+    add("--run", metavar="CMD", action="append", help="a command that runs while powered")
+    add("--load", metavar="LOAD", action="append", help=LOADS)
+    add("--on-shed", choices=("cap", "stop", "term"), help="the command while shed (cap)")
+    add("--for", dest="for_", metavar="TIME", help="end after this time of power: 60s")
+    add("--energy", metavar="ENERGY", help="end after this energy of each flow: 10kJ")
+    add("--mux", action="store_true", default=None, help="all requests on one connection")
+    add("--give-up", metavar="TIME", help="look this long for a lost provider (10min)")
+    add("--reset", metavar="LOAD", help="let a running consumer's tripped load try again")
+    add("--control", metavar="PATH", help="the control socket")
+    add("--json", action="store_true", default=None, help="one event per line, integers with units")
+    add("--config", metavar="FILE", help="TOML, keys as the options")
+    add("--check", action="store_true", help="read the configuration and exit")
+    add("--trace", metavar="DIR", help="write the protocol's events there")
+    add("-v", "--verbose", action="store_true", help="say more")
+    add("-q", "--quiet", action="store_true", help="only warnings and the end")
+    return parse
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns its exit status."""
+    from powertcp.cli.consumer_options import settle
+
+    given = parser().parse_args(argv)
+    options, file = settle(given, os.environ)
+    if given.check:
+        print(f"{file or 'command line'}: ok")
+        return 0
+    if not options.connect:
+        raise ConfigError(
+            "command line",
+            "--connect",
+            "no provider named: give --connect HOST[:PORT], nothing is discovered by itself yet",
+        )
+    if not options.request:
+        raise ConfigError("command line", "--request", "no power asked for, try --request 12V/1A")
+    return consume(options)
+
+
+def consume(options: "Options") -> int:
+    """Build the consumer and run it under trio."""
+    import trio
+
+    from powertcp.cli.consumer_options import read
+    from powertcp.cli.readings import JsonReport, TextReport
+    from powertcp.drivers.consumer import Consumer, Wishes
+    from powertcp.drivers.daemon import set_up_logging
+    from powertcp.drivers.dial import parse_address
+
+    host, port = parse_address(options.connect)
+    asks = read_asks(options)
+    level = logging.WARNING if options.quiet else logging.INFO
+    set_up_logging(os.environ, level=logging.DEBUG if options.verbose else level)
+    wishes = Wishes(
+        host=host,
+        port=port,
+        asks=asks,
+        mux=options.mux,
+        for_ns=read("--for", options.for_, parse_duration_ns),
+        energy_uj=read("--energy", options.energy, parse_energy_uj),
+        give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
+    )
+    loads = build_loads(options, len(asks))
+    report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
+    try:
+        return trio.run(Consumer(wishes, loads, report).run)
+    finally:
+        report.end()
+
+
+def read_asks(options: "Options") -> "list[Ask]":
+    """Read each request with its minimum. Raises ConfigError with a sentence."""
+    from powertcp.cli.consumer_options import read
+    from powertcp.errors import LocalProtocolError
+    from powertcp.potcp.events import Ask
+    from powertcp.profile import PowerProfile, ProfileType
+
+    if len(options.minimum) > len(options.request):
+        raise ConfigError("command line", "--minimum", "each follows the --request it belongs to")
+
+    def profile(path: str, text: str, kind: ProfileType) -> PowerProfile | None:
+        try:
+            return read(path, text, lambda given: PowerProfile.parse(given, kind))
+        except LocalProtocolError as error:
+            raise ConfigError("command line", path, str(error)) from error
+
+    asks = []
+    for index, text in enumerate(options.request):
+        least = options.minimum[index] if index < len(options.minimum) else ""
+        desired = profile("--request", text, ProfileType.REQUEST)
+        minimum = profile("--minimum", least, ProfileType.MINIMUM)
+        if desired is not None:
+            asks.append(Ask(desired, minimum))
+    return asks
+
+
+def build_loads(options: "Options", count: int) -> "list[Load]":
+    """Return a load for each request: the commands, then the loads, then none."""
+    from powertcp.loads import make_load
+
+    specs = [f"run={command}" for command in options.run] + list(options.load)
+    if len(specs) > count:
+        raise ConfigError(
+            "command line", "--load", f"{len(specs)} loads for {count} requests: one each"
+        )
+    specs += ["none"] * (count - len(specs))
+    return [make_load(spec, on_shed=options.on_shed) for spec in specs]

@@ -1,0 +1,144 @@
+"""How a consumer's events are shown: sentences for people, one JSON object per line for programs."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TextIO, cast
+
+from powertcp.units import format_current, format_energy, format_power, format_voltage
+
+Facts = Mapping[str, object]
+
+
+def number(facts: Facts, key: str) -> int:
+    """Return an integer field, 0 when it is missing."""
+    return cast("int", facts.get(key, 0))
+
+
+def reading_line(facts: Facts) -> str:
+    """Return one line of readings: V, I, P, Q, PF, THD, Hz, energy, cost, lease."""
+    words = [f"{facts.get('load', '')} powered", fixed(number(facts, "power_mw"), 3, 2, "W")]
+    if "voltage_mv" in facts:
+        words += [
+            fixed(number(facts, "voltage_mv"), 3, 2, "V"),
+            fixed(number(facts, "current_ma"), 3, 3, "A"),
+        ]
+        if number(facts, "frequency_mhz"):
+            words += [
+                fixed(number(facts, "reactive_mvar"), 3, 1, "var"),
+                f"PF {number(facts, 'power_factor_ppm') / 1e6:.3f}",
+                f"THD {number(facts, 'thd_ppm') / 1e4:.2f} %",
+                fixed(number(facts, "frequency_mhz"), 3, 3, "Hz"),
+            ]
+    words.append(fixed(number(facts, "energy_uj"), 6, 3, "J"))
+    if "cost_micro" in facts:
+        words.append(f"cost {number(facts, 'cost_micro') / 1000:.4f} m{facts['currency']}")
+    words.append(f"lease {number(facts, 'lease_ms') / 1000:.0f} s")
+    if facts.get("simulated"):
+        words.append("(simulated)")
+    return "  ".join(words)
+
+
+def fixed(value: int, exponent: int, places: int, unit: str) -> str:
+    """Return value * 10^-exponent with exactly `places` decimals, so that columns stand still."""
+    return f"{value / 10**exponent:,.{places}f} {unit}"
+
+
+def sentence(event: str, facts: Facts) -> str:
+    """Return the line for people of one event, "" for none."""
+    reason = f": {facts['sentence']}" if facts.get("sentence") else ""
+    request = facts.get("request", "")
+    match event:
+        case "granted":
+            terms = f"{format_voltage(number(facts, 'voltage_mv'))} "
+            terms += format_current(number(facts, "current_ma"))
+            return f"granted {terms}, lease {facts['lease_s']} s, asked {request}"
+        case "ready":
+            how = "resumed" if facts.get("resumed") else "ready"
+            return f"{how}: {format_power(number(facts, 'power_mw'))} for {facts['load']}"
+        case "shed":
+            return f"shed to {format_power(number(facts, 'limit_mw'))}{reason}"
+        case "lease over" | "lease restored":
+            return f"{event}, at most {format_power(number(facts, 'limit_mw'))}"
+        case "refused":
+            return f"refused {facts['sentence']}"
+        case "heat":
+            return f"heat {format_energy(number(facts, 'energy_uj'))}{reason}"
+        case "closed":
+            heat = number(facts, "heat_uj")
+            tail = f", heat {format_energy(heat)}" if heat else ""
+            return f"closed at {format_energy(number(facts, 'esn_uj'))}{tail}{reason}"
+        case "off":
+            return f"off after {facts['trips']} trips in 10 minutes{reason}"
+        case "load ended":
+            return f"{facts['load']} ended, exit {facts['status']}"
+        case "offered":
+            offers = facts.get("offers")
+            listed = ", ".join(offers) if isinstance(offers, list) else ""
+            return f"offered instead of {request}: {listed}"
+        case "done":
+            tail = "   (simulated)" if facts.get("simulated") else ""
+            return f"banked {fixed(number(facts, 'energy_uj'), 6, 3, 'J')}{tail}"
+        case _:
+            return f"{event}{reason}"
+
+
+class JsonReport:
+    """One JSON object per line."""
+
+    def __init__(self, out: TextIO) -> None:
+        """Write to `out`."""
+        self._out = out
+
+    def __call__(self, event: str, facts: Facts) -> None:
+        """Write one event."""
+        line = {"event": event, "time_ms": time.time_ns() // 1_000_000, **facts}
+        self._out.write(json.dumps(line) + "\n")
+        self._out.flush()
+
+    def end(self) -> None:
+        """Nothing is pending."""
+
+
+class TextReport:
+    """Sentences; readings rewrite one line on a terminal, and are lines of their own elsewhere.
+
+    What ends a contract without power is an error: one line on `errors`, named after the command.
+    """
+
+    ERRORS = frozenset({"refused", "unreachable", "off", "load failed"})
+
+    def __init__(self, out: TextIO, errors: TextIO) -> None:
+        """Write to `out`, errors to `errors`."""
+        self._out = out
+        self._errors = errors
+        self._rewrites = out.isatty()
+        self._open = False
+
+    def __call__(self, event: str, facts: Facts) -> None:
+        """Show one event."""
+        if event == "readings":
+            self._reading(reading_line(facts))
+            return
+        text = sentence(event, facts)
+        self.end()
+        if event in self.ERRORS:
+            said = text if event == "refused" or event == "off" else str(facts.get("sentence", ""))
+            print(f"powertcp consumer: {said}", file=self._errors, flush=True)
+        elif text:
+            print(text, file=self._out, flush=True)
+
+    def end(self) -> None:
+        """Leave the line that is being rewritten."""
+        if self._open:
+            self._out.write("\n")
+            self._out.flush()
+            self._open = False
+
+    def _reading(self, line: str) -> None:
+        if self._rewrites:
+            self._out.write(f"\r\x1b[K{line}")
+            self._open = True
+        else:
+            self._out.write(line + "\n")
+        self._out.flush()

@@ -1,0 +1,329 @@
+"""One contract that is wanted, the load it powers, and what becomes of both."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from powertcp.drivers.display import Display
+from powertcp.loads import (
+    Ceiling,
+    Delivered,
+    Ended,
+    Lease,
+    Load,
+    Lost,
+    Powered,
+    SupplyChannel,
+    SupplyEvent,
+    supply_line,
+)
+from powertcp.potcp.events import (
+    Alerted,
+    Ask,
+    FlowClosed,
+    FlowCut,
+    FlowEvent,
+    FlowRefused,
+    FlowTripped,
+    HeatCounted,
+    LeaseLapsed,
+    LeaseRestored,
+    PowerGranted,
+    PowerOffered,
+    PowerReady,
+    SamplesReceived,
+    ShedReceived,
+    TicketReceived,
+)
+from powertcp.profile import PowerProfile
+from powertcp.registry import Reason, Refusal
+from powertcp.units import NS_PER_MS, NS_PER_S, Instant
+
+TRIES = 3  # PTCP-4-07
+TRIPS = 5  # PTCP-8-03: in TRIP_WINDOW_NS, then off
+TRIP_WINDOW_NS = 600 * NS_PER_S
+BACK_OFF_MAX_S = 16
+NO = 1
+NO_ANSWER = 3
+# the provider goes, or lost sight of us: not an answer to the request
+_PASSING = frozenset({Reason.TIMEOUT, *range(Reason.DRAINING, Reason.OPERATOR)}) | {
+    Reason.LEASE_EXPIRED,
+    Reason.MAINTAIN_LOST,
+}
+
+Say = Callable[[str, Mapping[str, object]], None]
+
+
+def back_off_ns(times: int) -> int:
+    """Return 1, 2, 4, 8, 16 s after the 1st, 2nd, .. time."""
+    return min(1 << max(0, times - 1), BACK_OFF_MAX_S) * NS_PER_S
+
+
+def refusal_facts(refusal: Refusal | None) -> dict[str, object]:
+    """Return a refusal as fields of an event."""
+    if refusal is None:
+        return {}
+    return {
+        "code": refusal.code,
+        "reason": refusal.name,
+        "sentence": refusal.sentence(),
+        "value": refusal.value,
+        "limit": refusal.limit,
+        "retry_ms": refusal.retry_ms,
+        "text": refusal.text,
+    }
+
+
+@dataclass(slots=True)
+class Path:
+    """How often and when the next SYN is tried."""
+
+    due: Instant = 0
+    refusals: int = 0
+    losses: int = 0
+    trips: list[Instant] = field(default_factory=list)
+
+
+class Appliance:
+    """A wish, its flow if there is one, and its load.
+
+    say: told what happens, with units in the keys. Times are those of `now_ns`.
+    """
+
+    def __init__(self, name: str, ask: Ask, load: Load, say: Say) -> None:
+        """Want `ask` for `load`."""
+        self.name = name
+        self.ask = ask
+        self.load = load
+        self._say = say
+        self._line, self.supply = supply_line()
+        self.path = Path()
+        self.display = Display()
+        self.flow = 0
+        self.ticket: bytes | None = None
+        self.granted: PowerGranted | None = None
+        self.profile: PowerProfile | None = None
+        self.rated_mw = 0
+        self.energy_uj = 0
+        self.esn_uj = 0
+        self.heat_uj = 0
+        self.lease_until: Instant = 0
+        self.closing = False
+        self.done = False
+        self.status = 0
+        self._powered = False  # what the load was told last
+        self._refusal: Refusal | None = None
+        self._tripped = False
+        self._cut = False
+
+    @property
+    def channel(self) -> SupplyChannel:
+        """The load's end of the line."""
+        return self.supply
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether power was ever on."""
+        return self.rated_mw > 0
+
+    def say(self, event: str, facts: Mapping[str, object] | None = None) -> None:
+        """Report `event` of this contract."""
+        base: dict[str, object] = {"request": self.ask.desired.format(), "load": self.load.name}
+        self._say(event, {**base, **({"flow": self.flow} if self.flow else {}), **(facts or {})})
+
+    def tell(self, event: SupplyEvent) -> None:
+        """Tell the load."""
+        self._line.send(event)
+
+    def finish(self, status: int, refusal: Refusal | None = None) -> None:
+        """It is over for good; the load ends."""
+        if not self.done:
+            self.done = True
+            self.status = self.status or status
+            self.tell(Ended(refusal=refusal))
+
+    def end_load(self) -> None:
+        """The contract is about to be closed by us."""
+        self.closing = True
+        self.tell(Ended())
+
+    def renew(self, until: Instant) -> None:
+        """The lease runs until `until`."""
+        self.lease_until = until
+        if self._powered:
+            self.tell(Lease(until_ns=until))
+
+    def take(self, event: FlowEvent, now: Instant, lease_until: Instant) -> None:
+        """Take one event of the flow."""
+        match event:
+            case SamplesReceived():
+                self._bank(event, now)
+            case PowerGranted():
+                self.granted = event
+                self.say("granted", self._terms(event.profile) | {"contract": event.contract})
+            case PowerReady():
+                self._ready(event, now, lease_until)
+            case ShedReceived():
+                self._shed(event)
+            case FlowRefused(refusal=refusal):
+                self._refusal = refusal
+            case PowerOffered(refusal=refusal, offers=offers):
+                self._refusal = refusal or Refusal(Reason.NOT_OFFERED)
+                self.say("offered", {"offers": [pair.offer.format() for pair in offers]})
+            case FlowTripped(refusal=refusal, by_peer=by_peer):
+                self._tripped, self._refusal = True, refusal
+                self.say("tripped", refusal_facts(refusal) | {"by_peer": by_peer})
+            case TicketReceived(ticket=ticket):
+                self.ticket = ticket
+            case FlowCut(esn_uj=esn_uj):
+                self._cut, self.esn_uj = True, esn_uj
+                self.say("cut", {"esn_uj": esn_uj})
+            case FlowClosed():
+                self._closed(event, now)
+            case _:
+                self._note(event)
+
+    def _note(self, event: FlowEvent) -> None:
+        """Take what changes the ceiling of the load or is only worth a line."""
+        match event:
+            case LeaseLapsed(fallback=fallback):
+                limit_mw = fallback.power_mw if fallback else 0
+                self.say("lease over", {"limit_mw": limit_mw})
+                self._limit(limit_mw, None)
+            case LeaseRestored(profile=profile):
+                self.say("lease restored", {"limit_mw": profile.power_mw})
+                self._limit(profile.power_mw, None)
+            case HeatCounted(energy_uj=energy_uj, refusal=refusal):
+                self.heat_uj += energy_uj
+                self.say("heat", {"energy_uj": energy_uj} | refusal_facts(refusal))
+            case Alerted(severity=severity, refusal=refusal):
+                self.say("alert", {"severity": severity} | refusal_facts(refusal))
+
+    def _terms(self, profile: PowerProfile) -> dict[str, object]:
+        return {
+            "profile": profile.format(),
+            "voltage_mv": profile.voltage_mv,
+            "current_ma": profile.current_ma,
+            "power_mw": profile.power_mw,
+            "lease_s": profile.lease_s,
+        }
+
+    def _bank(self, event: SamplesReceived, now: Instant) -> None:
+        self.energy_uj += event.energy_uj
+        self.esn_uj = event.esn_uj
+        sampling = self.granted.sampling if self.granted else None
+        power_mw = self.display.add(event, sampling, now)
+        self.tell(
+            Delivered(
+                power_mw=power_mw,
+                energy_uj=event.energy_uj,
+                total_uj=self.energy_uj,
+                samples=event.samples if self.load.wants_samples else None,
+                sampling=sampling,
+                sim=event.sim,
+            )
+        )
+
+    def _ready(self, event: PowerReady, now: Instant, lease_until: Instant) -> None:
+        """First power, power that returned, or other terms of a flow that runs."""
+        self.profile = event.profile
+        if self.path.refusals or self.path.losses:
+            self.path.refusals = self.path.losses = 0
+        self._cut = False
+        lapsed = self.lease_until <= now
+        fresh = not self._powered or (lapsed and not event.resumed)
+        self.lease_until = lease_until
+        facts = self._terms(event.profile) | {
+            "contract": event.contract,
+            "resumed": event.resumed,
+            "fallback_mw": event.fallback.power_mw if event.fallback else 0,
+        }
+        self.say("ready", facts)
+        if fresh:
+            if event.profile.power_mw:
+                self.rated_mw = max(self.rated_mw, event.profile.power_mw)
+                self._power_on(event, now)
+        else:
+            self.tell(Lease(until_ns=lease_until))
+            self._limit(event.profile.power_mw, None)
+
+    def _power_on(self, event: PowerReady, now: Instant) -> None:
+        self._powered = True
+        fallback_mw = event.fallback.power_mw if event.fallback else 0
+        lease_ns = max(0, self.lease_until - now)
+        profile = event.profile
+        self.tell(Powered(profile=profile, lease_ns=lease_ns, fallback_mw=fallback_mw))
+
+    def _shed(self, event: ShedReceived) -> None:
+        facts: dict[str, object] = {
+            "limit_mw": event.ceiling.power_mw,
+            "deadline_ms": event.deadline_ms,
+            "restore_s": event.restore_s,
+        }
+        self.say("shed", facts | refusal_facts(event.refusal))
+        self._limit(event.ceiling.power_mw, event.refusal)
+
+    def _limit(self, limit_mw: int, refusal: Refusal | None) -> None:
+        """Cap the load; power below the minimum is of no use to it."""
+        minimum_mw = self.ask.minimum.power_mw if self.ask.minimum else 0
+        limit_mw = 0 if limit_mw < minimum_mw else limit_mw
+        self.tell(Ceiling(limit_mw=limit_mw, rated_mw=self.rated_mw, refusal=refusal))
+
+    def _closed(self, event: FlowClosed, now: Instant) -> None:
+        """Decide what the end of the flow means."""
+        refusal = self._refusal or event.refusal
+        self._refusal = None
+        tripped, self._tripped = self._tripped, False
+        was_flow, self.flow = self.flow, 0
+        self.esn_uj = event.esn_uj
+        facts = {"esn_uj": event.esn_uj, "heat_uj": event.heat_uj, "truncated": event.truncated}
+        if self.closing or was_flow == 0:
+            self.say("closed", facts | refusal_facts(refusal))
+            self.finish(0, refusal)
+        elif self._cut:
+            return  # the link comes back with the ticket
+        elif tripped:
+            self._trip(refusal, now)
+        elif refusal is None or refusal.code == Reason.NORMAL:
+            self.say("closed", facts | refusal_facts(refusal))
+            self.finish(0, refusal)
+        elif refusal.code in _PASSING and self.was_ready:
+            self.say("lost", refusal_facts(refusal))
+            self.lose(refusal, now)
+        else:
+            self._refused(refusal, now)
+
+    def lose(self, refusal: Refusal | None, now: Instant) -> None:
+        """The contract is gone and wanted back: the load pauses, the next SYN waits a little."""
+        self.ticket = None
+        self._powered = False
+        self.path.losses += 1
+        self.path.due = now + back_off_ns(self.path.losses)
+        self.tell(Lost(refusal=refusal, returning=True))
+
+    def _refused(self, refusal: Refusal, now: Instant) -> None:
+        # PTCP-4-07
+        self.path.refusals += 1
+        again = refusal.retry_ms > 0 and self.path.refusals < TRIES
+        self.say("refused", refusal_facts(refusal) | {"again": again})
+        if not again:
+            self.finish(NO, refusal)
+            return
+        self._powered = False
+        self.tell(Lost(refusal=refusal, returning=True))
+        wait_ns = refusal.retry_ms * NS_PER_MS
+        self.path.due = now + round(wait_ns * random.uniform(0.8, 1.2))
+
+    def _trip(self, refusal: Refusal | None, now: Instant) -> None:
+        # PTCP-8-03
+        trips = [time for time in self.path.trips if now - time < TRIP_WINDOW_NS]
+        trips.append(now)
+        self.path.trips = trips
+        self.ticket = None
+        self._powered = False
+        if len(trips) >= TRIPS:
+            self.say("off", {"trips": len(trips)} | refusal_facts(refusal))
+            self.finish(NO, refusal)
+            return
+        self.tell(Lost(refusal=refusal, returning=True))
+        self.path.due = now + back_off_ns(len(trips))
