@@ -40,6 +40,11 @@ CHECK_SOON_NS = 100 * NS_PER_MS
 STEP_PERCENT = 2  # smaller raises that do not reach the request are not worth a change
 
 Draw = Callable[[int], int]
+Busy = Callable[[Key], bool]
+
+
+def _never(_: Key) -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -181,19 +186,19 @@ class Breaker:
 
     # -- shedding and restoring --------------------------------------------------------------
 
-    def plan(self, now: Instant) -> list[Change]:
+    def plan(self, now: Instant, is_busy: Busy = _never) -> list[Change]:
         """Return the changes that are due now; each counts as proposed when this returns.
 
-        Sheds come when the rating has fallen, a ceiling was ordered, or a better claim waits;
+        is_busy(key) excludes flows that cannot take a proposal now. Sheds come when the rating has fallen, a ceiling was ordered, or a better claim waits;
         raises when at least 105 % of the need is free.
         """
         over = self.overloaded
         if not (over or self.waiting or self._wanting):
             return []
         targets = self._targets(self.waiting)
-        changes = list(self._sheds(targets, now, over=over))
+        changes = list(self._sheds(targets, now, is_busy, over=over))
         if not over and not self.waiting and self.free_mw:
-            changes.extend(self._raises(targets, now))
+            changes.extend(self._raises(targets, now, is_busy))
         return changes
 
     @property
@@ -333,7 +338,8 @@ class Breaker:
         if choice.grant is not None:
             desired, minimum = range_of(request.asks, choice.grant)
             profile, supply = choice.grant, choice.supply_index
-            mw, amps = held_mw(profile), ((supply, profile.current_ma),)
+            mw = held_mw(profile)
+            amps: tuple[tuple[int, int], ...] = ((supply, profile.current_ma),)
         elif choice.offers:
             offers = [offer for offer, _ in choice.offers]
             profile = max(offers, key=held_mw)
@@ -425,7 +431,9 @@ class Breaker:
             )
         return allocate(self.rating_mw - fixed_mw, capped)
 
-    def _sheds(self, targets: dict[Key, int], now: Instant, *, over: bool) -> Iterator[Change]:
+    def _sheds(
+        self, targets: dict[Key, int], now: Instant, is_busy: Busy, *, over: bool
+    ) -> Iterator[Change]:
         """Yield the sheds that are due, the least claim first."""
         needed = over or bool(self.waiting)
         some = list(self.holdings.values()) if needed else [
@@ -440,7 +448,7 @@ class Breaker:
                 continue
             # PTCP-7-07
             dwells = not holding.may_change(now)
-            if dwells and not over:
+            if (dwells and not over) or is_busy(holding.key):
                 continue
             code = Reason.OPERATOR if ordered else Reason.BUDGET
             profile = with_power(holding.profile, target_mw)
@@ -450,7 +458,7 @@ class Breaker:
             self._wanting.add(holding.key)
             yield Change(holding.key, profile, raised=False, urgent=dwells, refusal=holding.refusal)
 
-    def _raises(self, targets: dict[Key, int], now: Instant) -> Iterator[Change]:
+    def _raises(self, targets: dict[Key, int], now: Instant, is_busy: Busy) -> Iterator[Change]:
         """Yield the restores that are due, the best claim first; what they need is held."""
         wanting = [self.holdings[key] for key in self._wanting]
         contended = (
@@ -464,7 +472,7 @@ class Breaker:
             if self.ramp_mw_per_s and self._ramp_free > now:
                 return
             profile = self._raised(holding, targets.get(holding.key, 0), contended=contended)
-            if profile is None:
+            if profile is None or is_busy(holding.key):
                 continue
             need_mw = held_mw(profile) - holding.mw
             if self.ramp_mw_per_s:

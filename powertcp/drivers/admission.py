@@ -1,0 +1,421 @@
+"""What a provider answers to the events of its connections: the breaker's decisions as verbs."""
+
+import logging
+from collections.abc import Callable
+
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.delivery import Delivery
+from powertcp.drivers.session import FlowRecord, Session
+from powertcp.potcp.events import (
+    Alerted,
+    Ask,
+    ConnectionFresh,
+    ConnectionStale,
+    CreditReceived,
+    Event,
+    FlowClosed,
+    FlowCut,
+    FlowEvent,
+    FlowResumed,
+    FlowTripped,
+    LeaseLapsed,
+    PowerAccepted,
+    PowerReady,
+    PowerRequested,
+    RenegotiationAnswered,
+    RenegotiationRequested,
+    ShedEnforced,
+)
+from powertcp.potcp.negotiate import Choice
+from powertcp.profile import PowerProfile, ProfileType
+from powertcp.registry import Reason, Refusal
+from powertcp.sources import Admission, Breaker, Change, Explanation, Explanations
+from powertcp.units import (
+    NS_PER_S,
+    Instant,
+    format_current,
+    format_power,
+    format_voltage,
+)
+
+RELIEF_NS = 2 * NS_PER_S  # after CWR: two MAINTAIN intervals without a new mark
+NEVER: Instant = 1 << 62
+_log = logging.getLogger("provider")
+
+
+class Admissions:
+    """Flows of all sessions against one breaker."""
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        delivery: Delivery,
+        explanations: Explanations,
+        *,
+        spread: Callable[[int], int],
+        shed_ms: int = 1000,
+        wake: Callable[[Instant], None],
+    ) -> None:
+        """Answer from `breaker`; wake(t) sees to it that `check` is called at t."""
+        self.breaker = breaker
+        self.explanations = explanations
+        self.drawn_mw = 0
+        self.returned_uj = 0
+        self.delivered_uj = 0
+        self.heat_uj = 0
+        self.counts: dict[str, int] = {}
+        self.draining = False
+        self._delivery = delivery
+        self._spread = spread
+        self._shed_ms = shed_ms
+        self._wake = wake
+        self._by_key: dict[int, FlowRecord] = {}
+        self._requests: dict[FlowRecord, PowerRequested] = {}
+        self._ramping: set[FlowRecord] = set()
+
+    # -- events ------------------------------------------------------------------------------
+
+    def handle(self, session: Session, events: list[Event], now: Instant) -> None:
+        """Answer the events of one wake-up of `session`."""
+        for event in events:
+            if isinstance(event, FlowResumed):
+                self._resume(session, event, now)
+        for event in events:
+            match event:
+                case CreditReceived():
+                    self._credit(session, event, now)
+                case PowerRequested():
+                    self._request(session, event, now)
+                case ConnectionStale() | ConnectionFresh():
+                    self._path(session, now, stale=isinstance(event, ConnectionStale))
+                case FlowEvent():
+                    record = session.flows.get(event.flow)
+                    if record is not None:
+                        self._flow_event(record, event, now)
+                case _:
+                    pass
+
+    def _flow_event(self, record: FlowRecord, event: FlowEvent, now: Instant) -> None:
+        match event:
+            case PowerAccepted():
+                self._accept(record, event.profile, now)
+            case PowerReady():
+                self._terms(record, event, now)
+            case ShedEnforced():
+                self.breaker.settled(record, event.profile)
+                self.settle(now)
+            case RenegotiationRequested():
+                self._renegotiate(record, event, now)
+            case RenegotiationAnswered(accepted=False) if record.profile is not None:
+                self.breaker.settled(record, record.profile)
+            case LeaseLapsed():
+                self.breaker.hold_back(record, NEVER)
+                self._note(record, "lapsed", Refusal(Reason.LEASE_EXPIRED), now)
+            case FlowTripped():
+                self._quiet(record, "tripped")
+                self._note(record, "tripped", event.refusal, now)
+            case FlowCut():
+                self._quiet(record, "cut")
+                self.breaker.hold_back(record, NEVER)
+                self._say(record, "cut", "path lost, budget held")
+            case Alerted() if event.refusal is not None:
+                self._say(record, "alert", event.refusal.sentence())
+            case FlowClosed():
+                self._close(record, event, now)
+            case _:
+                pass
+
+    # -- handshake ---------------------------------------------------------------------------
+
+    def _request(self, session: Session, event: PowerRequested, now: Instant) -> None:
+        record = session.flows[event.flow] = FlowRecord(session, event.flow)
+        record.sampling = event.sampling
+        refusal = self._unfit(event)
+        if refusal is not None:
+            self._refuse(record, event, Choice(None, -1, refusal=refusal), now)
+            return
+        admission = self.breaker.admit(record, event.asks, session.peer, now)
+        if admission.choice is None:
+            record.state = "waiting"
+            self._requests[record] = event
+            self._wake(now)
+            return
+        self._answer(record, event, admission, now)
+
+    def _unfit(self, event: PowerRequested) -> Refusal | None:
+        """Return why nothing could be granted whatever is free."""
+        if self.draining:
+            return Refusal(Reason.DRAINING)
+        sampling, desired = event.sampling, event.asks[0].desired
+        # PTCP-3.2-01
+        if not 10 <= sampling.rate_hz <= 100_000:
+            limit = 10 if sampling.rate_hz < 10 else 100_000
+            return Refusal(Reason.SAMPLING, sampling.rate_hz, limit)
+        if sampling.pairs != desired.pairs or sampling.encoding:
+            return Refusal(Reason.SAMPLING, sampling.pairs, desired.pairs, text="pairs differ")
+        return None
+
+    def _answer(
+        self, record: FlowRecord, event: PowerRequested, admission: Admission, now: Instant
+    ) -> None:
+        """Say what the breaker decided."""
+        choice, machine = admission.choice, record.session.machine
+        if choice is None or (choice.grant is None and not choice.offers):
+            refused = choice or Choice(None, -1, refusal=Refusal(Reason.NO_CAPACITY))
+            self._refuse(record, event, refused, now)
+            return
+        record.supply = admission.supply
+        if choice.grant is None:
+            refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
+            record.state = "offered"
+            self._note(record, "offered", refusal, now, wanted=event.asks[0].desired)
+            machine.counter(record.flow, choice.offers, refusal, sampling=event.sampling, now=now)
+            return
+        short = self._lease_refusal(choice.grant, event)
+        if short is not None:
+            self.breaker.release(record)
+            self._refuse(record, event, Choice(None, -1, refusal=short), now)
+            return
+        record.state = "granted"
+        record.fallback = _fallback(choice.grant, event.fallback)
+        machine.grant(
+            record.flow, choice.grant, fallback=record.fallback, sampling=event.sampling, now=now
+        )
+
+    def _lease_refusal(self, grant: PowerProfile, event: PowerRequested) -> Refusal | None:
+        """Refuse a lease that ends before a lost connection could be noticed."""
+        # PTCP-4-06
+        silence_ms = event.maintain.interval_ms * event.maintain.misses
+        if grant.lease_s * 1000 > silence_ms:
+            return None
+        return Refusal(Reason.LEASE_RANGE, grant.lease_s, silence_ms // 1000 + 1)
+
+    def _refuse(
+        self, record: FlowRecord, event: PowerRequested, choice: Choice, now: Instant
+    ) -> None:
+        refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
+        record.state = "refused"
+        self._note(record, "refused", refusal, now, wanted=event.asks[0].desired)
+        record.session.machine.refuse(record.flow, refusal, choice.best, now=now)
+
+    def _accept(self, record: FlowRecord, profile: PowerProfile, now: Instant) -> None:
+        """The sink took it: bring the output up, then READY."""
+        if record.state != "resumed":
+            self.breaker.accepted(record, profile)
+        ramp_ns = self.breaker.ramp_ns(record, now)
+        record.profile = profile
+        record.state = "ramping"
+        if ramp_ns:
+            record.ready_at = now + ramp_ns
+            self._ramping.add(record)
+            self._wake(record.ready_at)
+            return
+        self._energise(record, now)
+
+    def _energise(self, record: FlowRecord, now: Instant) -> None:
+        record.session.machine.ready(record.flow, now=now)
+        record.key = record.session.machine.key(record.flow)
+        self._by_key[record.key] = record
+
+    def _terms(self, record: FlowRecord, event: PowerReady, now: Instant) -> None:
+        """New terms are in force on `record`."""
+        first = record.cohort is None
+        if record.profile is not None and not first:
+            self.breaker.settled(record, event.profile)
+        self._draw(record, -1)
+        record.profile, record.fallback = event.profile, event.fallback
+        record.state = "energised"
+        record.demand_mw = record.session.machine.demand_mw(record.flow)
+        self._draw(record, +1)
+        if first and record.sampling is not None:
+            supply = self.breaker.supplies[self.breaker.holdings[record].supply].profile
+            self._delivery.start(record, supply, record.sampling, now)
+            lease = f"lease {event.profile.lease_s} s, priority {event.profile.effective_priority}"
+            self._say(
+                record, "resumed" if event.resumed else "granted", _terms(event.profile), lease
+            )
+        self.settle(now)
+
+    def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:
+        record = session.flows.get(event.flow)
+        if record is None:
+            return
+        record.blocked = False
+        if event.cwr:
+            record.relieved_until = now + RELIEF_NS
+        if event.demand_mw != record.demand_mw:
+            self._draw(record, -1)
+            record.demand_mw = event.demand_mw
+            self._draw(record, +1)
+
+    def _draw(self, record: FlowRecord, sign: int) -> None:
+        """Count what `record` draws into the feeder's load, or out of it."""
+        if sign > 0:
+            most = record.profile.power_mw if record.profile else 0
+            # PTCP-6-03
+            record.wanted_mw = min(most, record.demand_mw)
+        self.drawn_mw += sign * record.wanted_mw
+        if sign < 0:
+            record.wanted_mw = 0
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def _renegotiate(self, record: FlowRecord, event: RenegotiationRequested, now: Instant) -> None:
+        choice = self.breaker.renegotiate(record, event.asks, now)
+        machine = record.session.machine
+        if choice.grant is None or record.profile is None:
+            refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
+            self._note(record, "kept", refusal, now, wanted=event.asks[0].desired)
+            machine.answer(record.flow, accept=False, refusal=refusal, now=now)
+            return
+        grant = choice.grant.with_type(ProfileType.GRANT, lease_s=record.profile.lease_s)
+        fallback = _fallback(grant, record.fallback)
+        machine.answer(record.flow, accept=True, profile=grant, fallback=fallback, now=now)
+        self._say(record, "changed", _terms(grant))
+
+    def check(self, now: Instant) -> Instant | None:
+        """Do what the breaker plans, and what ramps; return when to call again."""
+        for record in [one for one in self._ramping if (one.ready_at or 0) <= now]:
+            if record in self._ramping:
+                self._ramping.discard(record)
+                record.ready_at = None
+                self._energise(record, now_ns())
+                _kick(record.session)
+        self.settle(now)
+        for change in self.breaker.plan(now, self.is_busy):
+            if isinstance(change.key, FlowRecord):
+                self._change(change.key, change, now_ns())
+        times = [one.ready_at for one in self._ramping if one.ready_at is not None]
+        later = self.breaker.next_check(now)
+        return min([*times, *([later] if later is not None else [])], default=None)
+
+    def settle(self, now: Instant) -> None:
+        """Answer the requests that waited for others to be shed."""
+        if not self.breaker.waiting:
+            return
+        for key, admission in self.breaker.retry(now):
+            if isinstance(key, FlowRecord) and key in self._requests:
+                self._answer(key, self._requests.pop(key), admission, now_ns())
+                _kick(key.session)
+
+    def _change(self, record: FlowRecord, change: Change, now: Instant) -> None:
+        machine = record.session.machine
+        if change.raised:
+            machine.renegotiate(record.flow, (Ask(change.profile),), now=now)
+            self._say(record, "restore", _terms(change.profile))
+        else:
+            what = f"to {format_power(change.profile.power_mw)}"
+            self._note(record, "shed", change.refusal, now, given=change.profile, extra=what)
+            machine.shed(
+                record.flow, change.profile, deadline_ms=self._shed_ms,
+                refusal=change.refusal, urgent=change.urgent, now=now,
+            )  # fmt: skip
+        _kick(record.session)
+
+    def is_busy(self, key: object) -> bool:
+        """Say whether a proposal on this flow is still unanswered, or its path is not there."""
+        if not isinstance(key, FlowRecord) or key.state != "energised":
+            return True
+        if key.session.stale or key.session.wire.closed:
+            return True
+        return not key.session.machine.may_propose(key.flow)
+
+    # -- endings -----------------------------------------------------------------------------
+
+    def _path(self, session: Session, now: Instant, *, stale: bool) -> None:
+        """A connection became stale, or fresh again. PTCP-5-03: nobody starts a RENEG then."""
+        session.stale = stale
+        for record in session.flows.values():
+            # PTCP-7-07
+            until = NEVER if stale else now + self._spread(10 * NS_PER_S)
+            self.breaker.hold_back(record, until)
+
+    def _resume(self, session: Session, event: FlowResumed, now: Instant) -> None:
+        """A ticket moved a contract here: its power comes along, no joule twice."""
+        old = self._by_key.pop(event.key, None)
+        if old is None:
+            return
+        record = session.flows[event.flow] = FlowRecord(session, event.flow)
+        record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
+        self._quiet(old, "moved")
+        self.breaker.move(old, record, session.peer)
+        # PTCP-10-03
+        self.returned_uj += event.returned_uj
+        self.delivered_uj -= event.esn_uj
+        if old.session is not session:
+            _kick(old.session)
+
+    def _quiet(self, record: FlowRecord, state: str) -> None:
+        """Deliver nothing more on `record`."""
+        self._draw(record, -1)
+        self._delivery.stop(record)
+        record.state = state
+
+    def _close(self, record: FlowRecord, event: FlowClosed, now: Instant) -> None:
+        """The flow is over: its budget returns here and nowhere else."""
+        self._quiet(record, "closed" if record.state != "refused" else "refused")
+        self.delivered_uj += event.acked_uj
+        self.returned_uj += max(0, event.esn_uj - event.acked_uj)
+        self.heat_uj += event.heat_uj
+        self._by_key.pop(record.key, None)
+        self._requests.pop(record, None)
+        self._ramping.discard(record)
+        record.session.flows.pop(record.flow, None)
+        freed = self.breaker.release(record)
+        if freed:
+            reason = event.refusal or Refusal(Reason.NORMAL)
+            self._note(record, "closed", reason, now, given=record.profile)
+            self.settle(now)
+            if self.breaker.next_check(now) is not None:
+                self._wake(now)
+
+    # -- words -------------------------------------------------------------------------------
+
+    def _note(
+        self,
+        record: FlowRecord,
+        what: str,
+        refusal: Refusal,
+        now: Instant,
+        *,
+        wanted: PowerProfile | None = None,
+        given: PowerProfile | None = None,
+        extra: str = "",
+    ) -> None:
+        """Remember a decision for `explain` and say it."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+        self.explanations.note(
+            Explanation(
+                flow=record.name,
+                what=what,
+                refusal=refusal,
+                now_ns=now,
+                state=record.state,
+                wanted=wanted,
+                given=given,
+            )
+        )
+        self._say(record, what, extra, refusal.sentence())
+
+    def _say(self, record: FlowRecord, what: str, *words: str) -> None:
+        held = f"{format_power(self.breaker.held_mw)} of {format_power(self.breaker.rating_mw)}"
+        said = ", ".join(word for word in words if word)
+        _log.info("flow %-24s %-9s %s  %s", record.name, what, said, held)
+
+
+def _terms(profile: PowerProfile) -> str:
+    return f"{format_voltage(profile.voltage_mv)} {format_current(profile.current_ma)}"
+
+
+def _fallback(grant: PowerProfile, wished: PowerProfile | None) -> PowerProfile | None:
+    """Return the fallback under `grant`: at most what was wished, the same but for the current."""
+    if wished is None:
+        return None
+    current_ma = min(wished.current_ma, grant.current_ma)
+    return grant.with_type(ProfileType.FALLBACK, current_ma=current_ma)
+
+
+def _kick(session: Session) -> None:
+    """Hand over what a verb outside of a wake-up caused, and send it."""
+    session.wire.handle_timer(now_ns())
+    session.wire.flush()

@@ -1,0 +1,139 @@
+"""Delivery: one generator per supply and sampling, flows ticking in cohorts on the wheel (P9)."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+from powertcp.drivers.session import FlowRecord
+from powertcp.drivers.wheel import SLOT_NS, Wheel
+from powertcp.errors import PowerError
+from powertcp.profile import PowerProfile
+from powertcp.sources import Generator
+from powertcp.units import Instant
+from powertcp.wire.options import Sampling
+
+COHORT_FLOWS = 64  # in one step of the wheel: about 2 ms, P19
+QUEUE_OCTETS = 256 * 1024  # a congested wire misses its ticks, D3
+_log = logging.getLogger("delivery")
+
+
+class Cohort:
+    """Flows of one generator that tick at the same moments."""
+
+    __slots__ = ("_congested", "generator", "members", "next_ns")
+
+    def __init__(
+        self, generator: Generator, next_ns: Instant, congested: Callable[[], bool]
+    ) -> None:
+        """Tick first at `next_ns`, then every period of `generator`."""
+        self.generator = generator
+        self.next_ns = next_ns
+        self.members: list[FlowRecord] = []
+        self._congested = congested
+
+    def get_timer(self) -> Instant | None:
+        """Return the next tick, None without members."""
+        return self.next_ns if self.members else None
+
+    def flush(self) -> bool:
+        """Do nothing: every tick flushes its own wire."""
+        return True
+
+    def handle_timer(self, now: Instant) -> None:
+        """Send one block on each flow that may have one; ticks that are over are not made up."""
+        if now < self.next_ns:
+            return
+        period = self.generator.period_ns
+        self.next_ns += period
+        if self.next_ns <= now:
+            self.next_ns = now - (now - self.next_ns) % period + period
+        ece = self._congested()
+        for record in list(self.members):
+            if record.wanted_mw and not record.blocked:
+                self._tick(record, now, ece=ece)
+
+    def _tick(self, record: FlowRecord, now: Instant, *, ece: bool) -> None:
+        """Send one block on one flow; its errors end at its connection (P12)."""
+        wire = record.session.wire
+        if wire.queued > QUEUE_OCTETS or wire.closed:
+            return
+        payload, sums, n = self.generator.block(record.counter, record.wanted_mw)
+        # PTCP-7-01: marked until the sink has said that it reduces
+        marked = ece and now >= record.relieved_until
+        try:
+            taken = record.session.machine.send_samples(
+                record.flow, (payload,), (sums,), ece=marked, now=now
+            )
+        except PowerError as error:
+            _log.warning("flow %s: %s", record.name, error)
+            wire.abort()
+            wire.handle_timer(now)
+            return
+        if taken:
+            record.counter += n
+            wire.flush()
+        else:
+            record.blocked = True
+            wire.handle_timer(now)
+            wire.flush()
+
+
+class Delivery:
+    """All cohorts of a provider."""
+
+    def __init__(
+        self, wheel: Wheel, draw: Callable[[int], int], congested: Callable[[], bool]
+    ) -> None:
+        """Arm cohorts on `wheel`; draw(n) returns 0..n-1 and spreads phases."""
+        self._wheel = wheel
+        self._draw = draw
+        self._congested = congested
+        self._generators: dict[tuple[bytes, Sampling], Generator] = {}
+        self._cohorts: dict[tuple[bytes, Sampling, int], list[Cohort]] = {}
+
+    def start(
+        self, record: FlowRecord, supply: PowerProfile, sampling: Sampling, now: Instant
+    ) -> None:
+        """Let `record` tick from now on, at a random phase of its period."""
+        wire = supply.to_wire()
+        generator = self._generators.get((wire, sampling))
+        if generator is None:
+            generator = Generator(supply, sampling)
+            self._generators[wire, sampling] = generator
+        slots = max(1, generator.period_ns // SLOT_NS)
+        phase = self._draw(slots)
+        key = (wire, sampling, phase)
+        cohorts = self._cohorts.setdefault(key, [])
+        cohort = next((one for one in cohorts if len(one.members) < COHORT_FLOWS), None)
+        if cohort is None:
+            period = generator.period_ns
+            first = now - now % period + phase * SLOT_NS
+            first += 0 if first > now else period
+            cohort = Cohort(generator, first, self._congested)
+            cohorts.append(cohort)
+        record.cohort_key, record.cohort = key, cohort
+        cohort.members.append(record)
+        if cohort.next_ns <= now:
+            cohort.next_ns = now + SLOT_NS
+        self._wheel.arm(cohort, cohort.next_ns)
+
+    def stop(self, record: FlowRecord) -> None:
+        """Take `record` out; what nobody uses any more is forgotten."""
+        cohort, key = record.cohort, record.cohort_key
+        if cohort is None or key is None:
+            return
+        cohort.members.remove(record)
+        record.cohort = record.cohort_key = None
+        if cohort.members:
+            return
+        self._wheel.disarm(cohort)
+        cohorts = self._cohorts[key]
+        cohorts.remove(cohort)
+        if not cohorts:
+            del self._cohorts[key]
+            if not any(other[:2] == key[:2] for other in self._cohorts):
+                self._generators.pop(key[:2], None)
+
+    def cohorts(self) -> Iterator[Cohort]:
+        """Yield every cohort."""
+        for some in self._cohorts.values():
+            yield from some

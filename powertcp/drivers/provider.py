@@ -1,0 +1,280 @@
+"""The provider: accepts connections, lets the breaker decide, delivers, drains."""
+
+import logging
+import os
+import random
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from powertcp.drivers.admission import Admissions
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.delivery import Delivery
+from powertcp.drivers.dial import accept, format_address
+from powertcp.drivers.poll import Poll
+from powertcp.drivers.session import AddressLimit, Session, peer_of
+from powertcp.drivers.wheel import Wheel
+from powertcp.drivers.wire import Wire
+from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
+from powertcp.potcp.events import ConnectionTerminated, Event
+from powertcp.registry import Reason, Refusal
+from powertcp.sources import Breaker, Explanations, Supply
+from powertcp.units import NS_PER_S, Duration, Instant, format_power
+
+PER_ADDRESS = 64  # connections of one address without VPPN, protocol section 14
+EMFILE_PAUSE_S = 0.1
+DRAIN_NS = 5 * NS_PER_S
+_log = logging.getLogger("provider")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """What a provider offers.
+
+    supplies: voltages with their amperes. rating_mw: of all together. ramp_mw_per_s: how fast
+    power is connected, None at once. per_peer_mw: most for one peer. per_address: connections of
+    one address (IPv6: one /64). best_priority: best class anyone may have. seed: of everything
+    that is spread at random.
+    """
+
+    supplies: Sequence[Supply]
+    rating_mw: int
+    name: str = ""
+    ramp_mw_per_s: int | None = None
+    per_peer_mw: int | None = None
+    per_address: int = PER_ADDRESS
+    best_priority: int = 1
+    seed: int = 0
+    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
+
+
+class Provider:
+    """A breaker with listeners: one poll task and one wheel for all connections."""
+
+    def __init__(
+        self,
+        config: ProviderConfig,
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Prepare to serve; nothing is opened yet."""
+        chance = random.Random(config.seed)
+        self.config = config
+        self.breaker = Breaker(
+            config.rating_mw,
+            list(config.supplies),
+            chance.randrange,
+            ramp_mw_per_s=config.ramp_mw_per_s,
+            per_peer_mw=config.per_peer_mw,
+            best_priority=config.best_priority,
+        )
+        self.wheel = Wheel()
+        self.poll = Poll()
+        self.office = TicketOffice(entropy)
+        self.explanations = Explanations()
+        self.delivery = Delivery(self.wheel, chance.randrange, self._congested)
+        self.admissions = Admissions(
+            self.breaker,
+            self.delivery,
+            self.explanations,
+            spread=chance.randrange,
+            shed_ms=config.connection.shed_ms,
+            wake=self._wake,
+        )
+        self.sessions: set[Session] = set()
+        self.refused_connections = 0
+        self._entropy = entropy
+        self._addresses = AddressLimit(config.per_address)
+        self._nursery: trio.Nursery | None = None
+        self._check_at: Instant | None = None
+        self._drained = trio.Event()
+        self._stop = trio.Event()
+
+    # -- serving -----------------------------------------------------------------------------
+
+    async def serve(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until drained or cancelled; started with the addresses of `listeners`.
+
+        Cancelled, sockets are reset; flows are held by nobody any more.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self.wheel.run)
+                nursery.start_soon(self.poll.run)
+                for listener in listeners:
+                    nursery.start_soon(self._accept_loop, listener)
+                task_status.started([_address(listener) for listener in listeners])
+                await self._stop.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            for session in list(self.sessions):
+                session.wire.abort()
+            self.poll.close()
+            for listener in listeners:
+                listener.close()
+
+    async def _accept_loop(self, listener: socket.socket) -> None:
+        """Accept up to 64 connections per wake-up (P7)."""
+        while not self.admissions.draining:
+            try:
+                await trio.lowlevel.wait_readable(listener)
+                accepted = accept(listener)
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                _log.warning("accept: %s", error)
+                await trio.sleep_until(trio.current_time() + EMFILE_PAUSE_S)
+                continue
+            now = now_ns()
+            for sock, (host, port) in accepted:
+                self._open(sock, host, port, now)
+
+    def _open(self, sock: socket.socket, host: str, port: int, now: Instant) -> None:
+        """Begin a session, unless its address has too many; the first read is made at once."""
+        peer = peer_of(host)
+        nursery = self._nursery
+        # PTCP-14-01: counted before any object exists
+        if nursery is None or not self._addresses.enter(peer):
+            self.refused_connections += 1
+            sock.close()
+            _log.info("connection of %s refused: more than %d", host, self.config.per_address)
+            return
+        octets = peer + port.to_bytes(2, "big")
+        machine = PowerConnection(
+            client=False,
+            config=self.config.connection,
+            entropy=self._entropy,
+            office=self.office,
+            peer=octets,
+        )
+        session = Session(machine, host, port, peer)
+
+        def handle(events: list[Event]) -> None:
+            self._handle(session, events)
+
+        def closed() -> None:
+            self._addresses.leave(peer)
+            self._forget(session)
+
+        session.wire = Wire(
+            sock,
+            machine,
+            handle,
+            nursery=nursery,
+            wheel=self.wheel,
+            on_close=closed,
+            write_ns=machine.write_limit_ns,
+        )
+        self.sessions.add(session)
+        machine.start(now)
+        if session.wire.readable(now) and not session.wire.closed:
+            self.poll.register(session.wire)
+        session.wire.rearm()
+
+    def _handle(self, session: Session, events: list[Event]) -> None:
+        now = now_ns()
+        self.admissions.handle(session, events, now)
+        if any(isinstance(event, ConnectionTerminated) for event in events):
+            session.wire.finish()
+        self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        """Drop a session whose wire is gone and whose flows are over, grace included."""
+        if session.wire.closed and not session.has_flows():
+            self.sessions.discard(session)
+        if self.admissions.draining and not self._busy():
+            self._drained.set()
+
+    def _busy(self) -> bool:
+        return any(not session.wire.closed for session in self.sessions)
+
+    # -- checking ----------------------------------------------------------------------------
+
+    def _congested(self) -> bool:
+        return self.breaker.congested(self.admissions.drawn_mw)
+
+    def _wake(self, when: Instant) -> None:
+        """See to it that the breaker's plan is looked at by `when`."""
+        if self._check_at is None or when < self._check_at:
+            self._check_at = when
+            self.wheel.arm(self, when)
+
+    def get_timer(self) -> Instant | None:
+        """Return when the plan is looked at next."""
+        return self._check_at
+
+    def handle_timer(self, now: Instant) -> None:
+        """Look at the plan: shed, restore, answer who waited."""
+        if self._check_at is None or now < self._check_at:
+            return
+        self._check_at = None
+        self._check_at = self.admissions.check(now)
+
+    def flush(self) -> bool:
+        """Do nothing: each change flushes its own wire."""
+        return True
+
+    # -- orders ------------------------------------------------------------------------------
+
+    def set_rating(self, rating_mw: int) -> None:
+        """Change the rating; what is held above it is shed."""
+        self.reload(replace(self.config, rating_mw=rating_mw, supplies=self._current()))
+
+    def _current(self) -> list[Supply]:
+        return [supply for supply in self.breaker.supplies if not supply.retiring]
+
+    def set_ceiling(self, flow: str, ceiling_mw: int | None) -> bool:
+        """Order a ceiling for a flow by name; False when there is no such flow."""
+        for session in self.sessions:
+            for record in session.flows.values():
+                if record.name == flow and record in self.breaker.holdings:
+                    self.breaker.set_ceiling(record, ceiling_mw)
+                    self._wake(now_ns())
+                    return True
+        return False
+
+    def reload(self, config: ProviderConfig) -> None:
+        """Take rating and supplies of `config`; power that is delivered stays on."""
+        now = now_ns()
+        self.config = config
+        self.breaker.reload(config.rating_mw, config.supplies, now)
+        _log.info("rating %s, %d supplies", format_power(config.rating_mw), len(config.supplies))
+        self._wake(now)
+
+    async def drain(self, most_ns: Duration = DRAIN_NS) -> None:
+        """Say FIN 601 on every flow, wait at most T_DRAIN, then end `serve`."""
+        self.admissions.draining = True
+        refusal = Refusal(Reason.DRAINING)
+        for session in list(self.sessions):
+            if not session.wire.closed:
+                session.machine.shutdown(refusal=refusal, now=now_ns())
+                session.wire.handle_timer(now_ns())
+                session.wire.flush()
+                if not session.has_flows():
+                    session.wire.finish()
+        if self._busy():
+            with trio.move_on_after(most_ns / NS_PER_S):
+                await self._drained.wait()
+        self._stop.set()
+
+    def stop(self) -> None:
+        """End `serve` at once: connections are reset."""
+        self._stop.set()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return format_address(host, port)
+
+
+def total_mw(supplies: Iterable[Supply]) -> int:
+    """Return the power of all supplies together: the rating when none was given."""
+    return sum(supply.rating_mw for supply in supplies)

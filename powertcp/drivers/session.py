@@ -1,0 +1,137 @@
+"""What a provider keeps for each connection and each flow."""
+
+import ipaddress
+from typing import Any
+
+from powertcp.drivers.dial import format_address
+from powertcp.drivers.wire import Wire
+from powertcp.potcp.connection import PowerConnection
+from powertcp.potcp.events import Event
+from powertcp.profile import PowerProfile
+from powertcp.units import Instant
+from powertcp.wire.options import Sampling
+
+__all__ = ["AddressLimit", "FlowRecord", "Session", "peer_of"]
+
+
+def peer_of(host: str) -> bytes:
+    """Return the octets by which limits count a peer: an IPv4 address, or an IPv6 /64."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host.encode()
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        return mapped.packed if mapped else address.packed[:8]
+    return address.packed
+
+
+class AddressLimit:
+    """Connections per address, counted before any object exists for them (P7)."""
+
+    def __init__(self, most: int) -> None:
+        """Allow `most` connections of one peer at a time."""
+        self._most = most
+        self._open: dict[bytes, int] = {}
+
+    def enter(self, peer: bytes) -> bool:
+        """Count one more connection of `peer`; False when it has too many."""
+        # PTCP-14-01
+        count = self._open.get(peer, 0)
+        if count >= self._most:
+            return False
+        self._open[peer] = count + 1
+        return True
+
+    def leave(self, peer: bytes) -> None:
+        """Count one connection less."""
+        count = self._open[peer] - 1
+        if count:
+            self._open[peer] = count
+        else:
+            del self._open[peer]
+
+
+class Session:
+    """One accepted connection: its machine, its wire, its flows."""
+
+    __slots__ = ("_flows", "host", "machine", "peer", "port", "stale", "wire")
+
+    wire: Wire[Event]
+
+    def __init__(self, machine: PowerConnection, host: str, port: int, peer: bytes) -> None:
+        """Begin without flows; the wire is set before the first octet."""
+        self.machine = machine
+        self.host = host
+        self.port = port
+        self.peer = peer
+        self.stale = False
+        self._flows: dict[int, FlowRecord] | None = None
+
+    @property
+    def flows(self) -> "dict[int, FlowRecord]":
+        """Flows by identifier; made on first use (P20)."""
+        if self._flows is None:
+            self._flows = {}
+        return self._flows
+
+    def has_flows(self) -> bool:
+        """Say whether any flow is left."""
+        return bool(self._flows)
+
+
+class FlowRecord:
+    """One flow of a session; its identity is the key by which the breaker holds power.
+
+    counter: samples made, not reduced modulo 2^32. wanted_mw: what the next block carries.
+    blocked: credit is short until the next CREDIT. relieved_until: no ECE until then.
+    """
+
+    __slots__ = (
+        "blocked",
+        "cohort",
+        "cohort_key",
+        "counter",
+        "demand_mw",
+        "fallback",
+        "flow",
+        "key",
+        "profile",
+        "ready_at",
+        "relieved_until",
+        "sampling",
+        "session",
+        "state",
+        "supply",
+        "wanted_mw",
+    )
+
+    profile: PowerProfile | None
+    fallback: PowerProfile | None
+    sampling: Sampling | None
+    relieved_until: Instant
+    ready_at: Instant | None
+
+    def __init__(self, session: Session, flow: int) -> None:
+        """Begin as a request."""
+        self.session = session
+        self.flow = flow
+        self.key = 0
+        self.state = "requested"
+        self.profile = None
+        self.fallback = None
+        self.sampling = None
+        self.supply = -1
+        self.demand_mw = 0
+        self.wanted_mw = 0
+        self.counter = 0
+        self.blocked = False
+        self.relieved_until = 0
+        self.ready_at = None
+        self.cohort: Any = None
+        self.cohort_key: Any = None
+
+    @property
+    def name(self) -> str:
+        """The flow as people see it: ADDRESS:PORT/FLOW."""
+        return f"{format_address(self.session.host, self.session.port)}/{self.flow}"
