@@ -1,5 +1,6 @@
 """What a consumer does with power: one coroutine per load, fed with Supply events."""
 
+from powertcp.loads.command import CommandLoad, OnShed
 from powertcp.loads.events import (
     Ceiling,
     Delivered,
@@ -20,12 +21,14 @@ from powertcp.loads.load import LOADS, make_load
 __all__ = [
     "LOADS",
     "Ceiling",
+    "CommandLoad",
     "Delivered",
     "Ended",
     "Fresh",
     "Lease",
     "Load",
     "Lost",
+    "OnShed",
     "Powered",
     "Stale",
     "SupplyChannel",

@@ -58,10 +58,12 @@ class Resampler:
         count = len(samples)
         if count == 0:
             return samples
-        at = np.arange(self._position, count, self._step)
+        # index -1 is the last sample of the push before; past count - 1 nothing is known yet
+        due = max(0, math.floor((count - 1 - self._position) / self._step) + 1)
+        at = self._position + self._step * np.arange(due)
         out: Floats = np.interp(at, np.arange(-1, count), np.concatenate([[self._last], samples]))
         self._last = float(samples[-1])
-        self._position = self._position + len(at) * self._step - count
+        self._position += due * self._step - count
         return out
 
 
