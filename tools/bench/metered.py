@@ -1,5 +1,6 @@
 """Metered DATA between two processes: PowerConnection at both ends against a message library."""
 
+import math
 import secrets
 import socket
 import time
@@ -10,7 +11,7 @@ import trio
 
 from powertcp.drivers import Poll, SegmentStream
 from powertcp.drivers.daemon import now_ns
-from powertcp.dve import encode_block
+from powertcp.dve import EnergyRegister, encode_block, integrate
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
@@ -31,8 +32,8 @@ from tools.bench.streams import BATCH, Ends, Span, accepted, both_ends
 
 UNIT = "segments/CPU s"
 PEER = "websockets, messages of the same size, counted"
-REQUEST = PowerProfile.parse("12V/1A,lease=3600s")
-SAMPLING = Sampling(1000)
+REQUEST = PowerProfile.parse("230V/1A@50Hz,lease=3600s")
+CYCLE_HZ = 50
 # the limits that real time would set are raised: blocks are sent as fast as they can be made
 CONFIG = ConnectionConfig(lease_s=3600, window_ns=500 * NS_PER_S)
 ROOM = 262144
@@ -40,14 +41,17 @@ TURN_S = 0.001
 
 
 class Blocks:
-    """Groups of equal blocks of 12 V and 1 A whose counters go on."""
+    """Groups of equal blocks of whole cycles of 230 V and 1 A, whose counters go on."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, cycles: int) -> None:
         """Make one group; later ones differ in their counters."""
         self.samples = samples
         self.octets = 8 + 8 * samples
         self.group = max(1, BATCH // self.octets)
-        block = encode_block(0, numpy.tile(numpy.array([12_000, 1_000_000]), (samples, 1)))
+        sine = numpy.sin(numpy.arange(samples) * (2 * math.pi * cycles / samples)) * math.sqrt(2)
+        columns = numpy.rint(numpy.outer(sine, [230_000, 990_000]))
+        block = encode_block(0, columns.astype(numpy.int32))
+        self.sum = integrate(block)
         rows = numpy.frombuffer(block * self.group, dtype=numpy.uint8).copy()
         self._rows = rows.reshape(self.group, self.octets)
         self._counters = self._rows[:, :4].view(">u4")[:, 0]
@@ -63,11 +67,11 @@ class Blocks:
 class Supplier:
     """The source: grants what is asked and delivers as fast as credit and kernel allow."""
 
-    def __init__(self, samples: int, seconds: float) -> None:
+    def __init__(self, samples: int, cycles: int, seconds: float) -> None:
         """Wait for a SYN."""
         self.machine = PowerConnection(client=False, config=CONFIG, entropy=secrets.token_bytes)
         self.flow = 0
-        self._blocks = Blocks(samples)
+        self._blocks = Blocks(samples, cycles)
         self._seconds = seconds
         self._ready = trio.Event()
         self._credit = trio.Event()
@@ -113,10 +117,11 @@ class Supplier:
 class Metered:
     """The sink: asks for power and verifies every block."""
 
-    def __init__(self, samples: int, span: Span) -> None:
+    def __init__(self, samples: int, cycles: int, span: Span) -> None:
         """Send SYN."""
+        self.sampling = Sampling(samples * CYCLE_HZ // cycles)
         self.machine = PowerConnection(client=True, config=CONFIG, entropy=secrets.token_bytes)
-        self.machine.open_flow([Ask(REQUEST, None)], sampling=SAMPLING, now=now_ns())
+        self.machine.open_flow([Ask(REQUEST, None)], sampling=self.sampling, now=now_ns())
         self.esn_uj = 0
         self._samples = samples
         self._span = span
@@ -132,20 +137,20 @@ class Metered:
                 self.esn_uj = event.esn_uj
 
 
-async def supply(sock: socket.socket, samples: int, seconds: float) -> dict[str, Any]:
+async def supply(sock: socket.socket, samples: int, cycles: int, seconds: float) -> dict[str, Any]:
     """The source's process."""
     async with trio.open_nursery() as nursery:
-        supplier = Supplier(samples, seconds)
+        supplier = Supplier(samples, cycles, seconds)
         stream = SegmentStream(sock, supplier.machine, supplier.handle, nursery=nursery)
         nursery.start_soon(stream.read)
         return await supplier.pump(stream)
 
 
-async def consume(sock: socket.socket, samples: int, seconds: float) -> dict[str, Any]:
+async def consume(sock: socket.socket, samples: int, cycles: int, seconds: float) -> dict[str, Any]:
     """The sink's process."""
     span = Span(seconds)
     async with trio.open_nursery() as nursery:
-        sink = Metered(samples, span)
+        sink = Metered(samples, cycles, span)
         poll = Poll()
         stream = SegmentStream(
             sock,
@@ -157,32 +162,32 @@ async def consume(sock: socket.socket, samples: int, seconds: float) -> dict[str
         poll.register(stream)
         stream.flush()
         await poll.run()
-    # 12 mW s per sample of 1 ms, exactly
-    due = span.total * samples * 12_000
+    register = EnergyRegister(sink.sampling)
+    due = register.add(Blocks(samples, cycles).sum * span.total)
     if sink.esn_uj != due:
         raise WrongResultError(f"{sink.esn_uj} uJ were banked, {due} uJ delivered")
     return span.answer(esn=sink.esn_uj)
 
 
-def metered_ends(samples: int) -> Ends:
-    """Source and sink, each on its own process."""
+def metered_ends(samples: int, cycles: int) -> Ends:
+    """Source and sink, each in its own process; blocks of whole cycles, as AC is cut."""
 
     def send(sock: socket.socket, seconds: float) -> dict[str, Any]:
-        return trio.run(supply, sock, samples, seconds)
+        return trio.run(supply, sock, samples, cycles, seconds)
 
     def receive(listening: socket.socket, seconds: float) -> dict[str, Any]:
-        return trio.run(consume, accepted(listening), samples, seconds)
+        return trio.run(consume, accepted(listening), samples, cycles, seconds)
 
     return Ends(send, receive)
 
 
 @bench("transport-1k-metered", unit=UNIT, peer=PEER, must=1.0, stretch=3.0)
 def transport_1k_metered(options: Options) -> Pair:
-    """Blocks of 127 samples: every check, integral and ESN, credit granted and consumed."""
-    return Pair(both_ends(metered_ends(127)), both_ends(websocket_ends(1024)))
+    """Blocks of 127 samples, one cycle each: every check, integral and ESN, credit granted and consumed."""
+    return Pair(both_ends(metered_ends(127, 1)), both_ends(websocket_ends(1024)))
 
 
 @bench("transport-16k-metered", unit=UNIT, peer=PEER)
 def transport_16k_metered(options: Options) -> Pair:
-    """Blocks of 2047 samples."""
-    return Pair(both_ends(metered_ends(2047)), both_ends(websocket_ends(16384)))
+    """Blocks of 2047 samples, 23 cycles each."""
+    return Pair(both_ends(metered_ends(2047, 23)), both_ends(websocket_ends(16384)))
