@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 from powertcp import data
 from powertcp.registry import REASONS, Flag, OptionKind, SegmentType
+from powertcp.wire import schema
 from tools import rfc_gen
 from tools.rfc_set import ID, WITHDRAWN, Draft, Finding, RfcSet, words
 
@@ -189,6 +190,52 @@ def _same(kind: str, listed: dict[int, str], coded: dict[int, str]) -> Iterator[
             yield Finding("registry.toml", text)
 
 
+def layouts(spec: RfcSet) -> Iterator[Finding]:
+    """Lengths of options and diagrams of payloads are those of powertcp/wire/schema.py."""
+    octets = {row["name"]: sum(w for _, w in row["fields"]) // 8 for row in spec.registry["layout"]}
+    coded = {"header": schema.HEADER.shortest, "profile": schema.PROFILE.shortest}
+    coded |= {"block": schema.BLOCK.shortest, "sampling": schema.OPTIONS[6][1].shortest + 2}
+    for name in ("CREDIT", "BLOCKED", "SHED", "MAINTAIN"):
+        coded[name.lower()] = schema.TYPES[schema.TYPE_NUMBERS[name]].payload.shortest
+    for name, has in coded.items():
+        if octets.get(name) != has:
+            text = f"layout {name} has {octets.get(name)} octets, the schema {has}"
+            yield Finding("registry.toml", text)
+    for row in spec.registry["option"]:
+        if row["value"] in schema.OPTIONS:
+            _, layout = schema.OPTIONS[row["value"]]
+            if _span(row["length"]) != (layout.shortest + 2, layout.longest + 2):
+                text = f"option {row['name']} is {row['length']} octets long, not so in the schema"
+                yield Finding("registry.toml", text)
+
+
+def _span(length: str) -> tuple[int, int]:
+    """Return the least and the greatest length that a row of options states."""
+    least, _, rest = length.partition("..")
+    if rest:
+        return int(least), int(rest)
+    if length.endswith("+n"):
+        return int(length[:-2]), int(length[:-2]) + schema.MAX_TEXT
+    if length.endswith(" or more"):
+        return int(length.partition(" ")[0]), 255
+    return int(length), int(length)
+
+
+def readme(spec: RfcSet) -> Iterator[Finding]:
+    """README.md counts what there is."""
+    said = (spec.folder / "README.md").read_text(encoding="utf-8")
+    levels = {row["id"]: row["level"] for row in spec.requirements}
+    for draft in spec.drafts:
+        names = draft.requirements().keys()
+        must, should = (sum(levels.get(n) == level for n in names) for level in ("MUST", "SHOULD"))
+        excused = sum(row["id"] in names for row in spec.exceptions)
+        prefixes = ", ".join(sorted({name.partition("-")[0] for name in names}))
+        stem = draft.path.stem
+        row = f"| [{stem}]({stem}.txt) | {prefixes} | {must} | {should} | {excused} |"
+        if row not in said:
+            yield Finding("README.md", f"should have a row: {row}")
+
+
 def generated(spec: RfcSet) -> Iterator[Finding]:
     """gen/ holds what `rfc.py gen` makes, and nothing else."""
     made = rfc_gen.generate(spec.folder)
@@ -230,7 +277,8 @@ def _one_vector(path: Path, place: str, known: set[Any]) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[RfcSet], Iterable[Finding]], ...] = (
-    anchors, key_words, requirements, exceptions, references, registry, generated, vectors,
+    anchors, key_words, requirements, exceptions, references, registry, layouts, generated,
+    vectors, readme,
 )  # fmt: skip
 
 

@@ -1,14 +1,12 @@
 """What each requirement rests on: citing code, tests, conformance cases, exceptions."""
 
 import ast
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.check_citations import comments_and_docstrings
 from tools.rfc_set import ID, RfcSet
-
-COMMENT = re.compile(r"#[#=\s]*(?P<said>.*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +28,10 @@ class Row:
 
 
 def cited(files: Iterable[Path]) -> Iterator[str]:
-    """Yield each id in a comment of `files`."""
+    """Yield each id in a comment or a docstring of `files`."""
     for path in files:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if found := COMMENT.search(line):
-                yield from ID.findall(found["said"])
+        for _, said in comments_and_docstrings(path.read_text(encoding="utf-8")):
+            yield from ID.findall(said)
 
 
 def marked(files: Iterable[Path], name: str) -> Iterator[str]:
