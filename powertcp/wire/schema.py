@@ -40,7 +40,7 @@ MAX_PROFILES = 16
 MAX_TEXT = 128
 
 
-class Rejected(Exception):  # noqa: N818 - the word of the vectors
+class Rejected(Exception):
     """Octets that the specification refuses: reason code, value, offset and field."""
 
     def __init__(self, code: int, value: int, offset: int, field: str) -> None:

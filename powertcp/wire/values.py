@@ -311,6 +311,14 @@ _TEXTS: Mapping[str, Callable[[Fields], str]] = {
 }
 
 
+def _power(it: Fields) -> str:
+    """Return the power of a profile: floor(pairs * V * I / 1000) mW."""
+    values = _profile_values(it)
+    pairs = {"ONE": 1, "SPLIT": 2}.get(values["phases"], 3)
+    power_mw = pairs * values["voltage_mv"] * values["current_ma"] // 1000
+    return f"power {power_mw // 1000}.{power_mw % 1000:03} W"
+
+
 def _text(layout: Layout, name: str, fields: Fields) -> str:
     """Return the value of a field as people read it."""
     texts = _PROFILE_TEXTS if layout is PROFILE else _TEXTS
@@ -328,7 +336,8 @@ def _add_rows(rows: list[Row], layout: Layout, octets: bytes, offset: int, depth
         size = size_of(subcon, len(octets) - at)
         field = octets[at : at + size]
         value = _text(layout, subcon.name, fields)
-        rows.append(Row(offset + at, field, subcon.name, value, subcon.docs, depth))
+        meaning = _power(fields) if layout is PROFILE and subcon.name == "current" else subcon.docs
+        rows.append(Row(offset + at, field, subcon.name, value, meaning, depth))
         at += size
 
 
