@@ -7,11 +7,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from powertcp.errors import DecodeError
-from powertcp.registry import Reason
 
 KEY_OCTETS = 32
 NONCE_OCTETS = 12
 TAG_OCTETS = 16
+# Reason.DECRYPT; the table of reasons is a sibling of this module
+DECRYPT = 509
 
 
 def seal(key: bytes, nonce: bytes, text: bytes, associated: bytes = b"") -> bytes:
@@ -24,4 +25,4 @@ def unseal(key: bytes, nonce: bytes, sealed: bytes, associated: bytes = b"") -> 
     try:
         return ChaCha20Poly1305(key).decrypt(nonce, sealed, associated)
     except InvalidTag as error:
-        raise DecodeError(0, "tag", Reason.DECRYPT, len(sealed)) from error
+        raise DecodeError(0, "tag", DECRYPT, len(sealed)) from error
