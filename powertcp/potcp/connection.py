@@ -314,7 +314,7 @@ class PowerConnection(Intake):
             raise LocalProtocolError("the connection is over")
 
     def _live(self, flow: int, now: Instant) -> Flow:
-        self._usable(now)
+        self._tick(now)
         found = self._flows.get(flow)
         if found is None:
             raise LocalProtocolError(f"flow {flow} is over")

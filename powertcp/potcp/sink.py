@@ -222,7 +222,8 @@ class SinkFlow(Flow):
         self.adopt(contract, grant, first_of(options.profiles, ProfileType.FALLBACK))
         self.deadline = self.peer_proposal = None
         was_lapsed = self.lapsed
-        self.start_lease(now)
+        if was_lapsed or not first:
+            self.start_lease(now)
         self.link.emit(
             PowerReady(
                 flow=self.id,
