@@ -96,6 +96,8 @@ class Admissions:
                     pass
 
     def _flow_event(self, record: FlowRecord, event: FlowEvent, now: Instant) -> None:
+        if not isinstance(event, FlowClosed) and record.flow not in record.session.machine.flows:
+            return  # ended by what came later in the same wake-up; its FlowClosed follows
         match event:
             case PowerAccepted():
                 self._accept(record, event.profile, now)
@@ -128,6 +130,8 @@ class Admissions:
     # -- handshake ---------------------------------------------------------------------------
 
     def _request(self, session: Session, event: PowerRequested, now: Instant) -> None:
+        if event.flow not in session.machine.flows:
+            return
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.sampling = event.sampling
         refusal = self._unfit(event)

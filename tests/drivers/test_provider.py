@@ -89,9 +89,11 @@ async def client(address: str) -> AsyncIterator[Client]:
         nursery.start_soon(wheel.run)
         stream = SegmentStream[Event](sock, machine, nursery=nursery, wheel=wheel)
         machine.start(now_ns())
-        yield Client(stream, machine)
-        stream.close()
-        nursery.cancel_scope.cancel()
+        try:
+            yield Client(stream, machine)
+        finally:
+            stream.close()
+            nursery.cancel_scope.cancel()
 
 
 async def eventually(truth: Callable[[], bool]) -> None:
