@@ -76,7 +76,7 @@ def run_gen(rfc: Path, *, check: bool) -> int:
     """Write gen/, or with `check` only tell what is stale."""
     folder = rfc / "gen"
     made = rfc_gen.generate(rfc)
-    found = {p.name: p.read_text(encoding="utf-8") for p in folder.glob("*") if p.is_file()}
+    found = {p.name: p.read_text(encoding="utf-8") for p in rfc_gen.owned(rfc)}
     stale = sorted(n for n in made.keys() | found.keys() if made.get(n) != found.get(n))
     for name in stale:
         print(f"gen/{name}: {'is stale' if check else 'written'}")

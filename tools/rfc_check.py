@@ -237,14 +237,14 @@ def readme(spec: RfcSet) -> Iterator[Finding]:
 
 
 def generated(spec: RfcSet) -> Iterator[Finding]:
-    """gen/ holds what `rfc.py gen` makes, and nothing else."""
+    """gen/ holds what `rfc.py gen` makes, and nothing else but state diagrams."""
     made = rfc_gen.generate(spec.folder)
     folder = spec.folder / "gen"
     for name, text in made.items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             yield Finding(f"gen/{name}", "is stale (rfc.py gen)")
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in rfc_gen.owned(spec.folder):
         if path.name not in made:
             yield Finding(f"gen/{path.name}", "is made by nobody")
 

@@ -198,6 +198,11 @@ def _vector(rfc: Path, path: Path) -> list[str]:
     ]
 
 
+def owned(rfc: Path) -> list[Path]:
+    """Return the files of gen/ but the state diagrams, which tools/draw_states.py makes."""
+    return sorted(p for p in (rfc / "gen").glob("*") if not p.name.startswith("states-"))
+
+
 def generate(rfc: Path) -> dict[str, str]:
     """Return name -> text of everything that belongs into gen/."""
     registry = tomllib.loads((rfc / "registry.toml").read_text())

@@ -160,6 +160,7 @@ def test_two_renderings_are_octet_identical(planted: Path) -> None:
 
 def test_gen_check_tells_and_gen_mends(planted: Path, capsys: Say) -> None:
     (planted / "rfc/gen/foreign.xml").write_text("<t/>")
+    (planted / "rfc/gen/states-drawn.txt").write_text("made by tools/draw_states.py")
     edit(planted / "rfc/gen/flags.xml", "FIN", "FAN")
     root = ["--root", str(planted)]
     assert rfc.main([*root, "gen", "--check"]) == 1
@@ -167,6 +168,7 @@ def test_gen_check_tells_and_gen_mends(planted: Path, capsys: Say) -> None:
     assert rfc.main([*root, "gen"]) == 0
     assert rfc.main([*root, "gen", "--check"]) == 0
     assert not (planted / "rfc/gen/foreign.xml").exists()
+    assert (planted / "rfc/gen/states-drawn.txt").exists()
 
 
 def test_sync_copies_the_text_and_keeps_the_rest(planted: Path, capsys: Say) -> None:
