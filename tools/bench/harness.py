@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import statistics
 import sys
 import time
@@ -180,6 +181,17 @@ class Child:
             raise RuntimeError(answer)
         return answer
 
+    def end(self) -> None:
+        """End the process, which gives no answer; its traceback is shown if it ended before."""
+        try:
+            with os.fdopen(self._fd, "rb") as pipe:
+                os.kill(self.pid, signal.SIGINT)
+                text = pipe.read()
+        finally:
+            os.waitpid(self.pid, 0)
+        if text and json.loads(text)[0] != "ended":
+            raise RuntimeError(f"the server ended: {json.loads(text)[1]}")
+
 
 def _in_child(work: Callable[[], Any], out: int, cpu: int | None) -> None:
     """Run `work`, write its answer, end the process without the parent's clean-up."""
@@ -192,6 +204,8 @@ def _in_child(work: Callable[[], Any], out: int, cpu: int | None) -> None:
         answer = ("wrong", str(wrong))
     except (MissingError, ModuleNotFoundError) as missing:
         answer = ("missing", str(missing))
+    except KeyboardInterrupt:
+        answer = ("ended", "")
     except BaseException:  # noqa: BLE001  the parent reports whatever ended the child
         answer = ("error", traceback.format_exc())
     try:
