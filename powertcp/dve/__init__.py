@@ -21,7 +21,7 @@ from powertcp.dve.measure import (
     integrate,
     integrate_many,
 )
-from powertcp.dve.meter import BankReadings, MeterBank, Readings, measure
+from powertcp.dve.meter import BankReadings, MeterBank, Readings
 from powertcp.dve.waveform import Harmonic, Synth, VoltageEvent, sag, spike, step, swell
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "encode_rows",
     "integrate",
     "integrate_many",
-    "measure",
     "sag",
     "spike",
     "step",
