@@ -200,16 +200,19 @@ def pytest_runtest_makereport(
 
 # ---- the audit hook -----------------------------------------------------------------------------
 
-FORBIDDEN = ("socket.", "sqlite3.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn")
+FORBIDDEN = ("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.system")
+NAMED = ("open", "sqlite3.connect")
 # rooms that touch this machine by design: files of their own temporary folder are theirs
 TOUCHING_ROOMS = ("linux", "store", "loads", "cli", "drivers")
+# what Hypothesis and coverage keep for themselves
+OWN_FILES = (".hypothesis", ".coverage")
 SOURCE_SUFFIXES = (".py", ".pyc", ".so")
 
 
 class Audit:
     """Fails a test that opens a file, a socket, a database or a process.
 
-    Late imports and the own storage of Hypothesis are not the test's doing.
+    Late imports and the files that test tools keep for themselves are not the test's doing.
     """
 
     def __init__(self) -> None:
@@ -221,14 +224,14 @@ class Audit:
         """Judge one audit event of the interpreter."""
         if not self.armed:
             return
-        if event == "open":
+        if event in NAMED:
             path = os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else str(args[0])
             if path.endswith(SOURCE_SUFFIXES) or ".hypothesis" in path or _by_hypothesis():
                 return
             if self.temporary and path.startswith(self.temporary):
                 return
-            event = f"open {path}"
-        elif not event.startswith(FORBIDDEN) and event != "os.system":
+            event = f"{event} {path}"
+        elif not event.startswith(FORBIDDEN):
             return
         self.seen.append(event)
         raise RuntimeError(f"a unit test must not touch the world: {event}")
