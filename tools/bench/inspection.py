@@ -12,11 +12,10 @@ import tempfile
 from collections.abc import Callable
 from typing import TypeVar
 
-from tools.bench.harness import Bench, Options, measured
+from tools.bench.harness import PROFILE_SWITCH, Bench, Options, measured
 
 PROFILE_S = 1.0
 TOP = 25
-SWITCH = "POWERTCP_BENCH_PROFILE"
 EXIT_MISSING = 3
 
 T = TypeVar("T")
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 def profile_side(rows: list[Bench]) -> int:
     """Print the top functions of our side; read the counts, not the times. Exit status 0."""
-    os.environ[SWITCH] = "1"
+    os.environ[PROFILE_SWITCH] = "1"
     for row in rows:
         print(f"== {row.name}")
         run_ours(row)
@@ -39,7 +38,7 @@ def run_ours(row: Bench) -> None:
 
 def profiled(work: Callable[[], T]) -> T:
     """Run `work`, the body of a measured process; print its profile if that was asked for."""
-    if SWITCH not in os.environ:
+    if PROFILE_SWITCH not in os.environ:
         return work()
     profile = cProfile.Profile()
     try:
