@@ -24,6 +24,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     connect: str = ""
     request: tuple[str, ...] = ()
     minimum: tuple[str, ...] = ()
+    voltage: str = ""
+    current: str = ""
     run: tuple[str, ...] = ()
     load: tuple[str, ...] = ()
     on_shed: str = "cap"
@@ -89,6 +91,8 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
     }
     merged = table | {key: value for key, value in flags.items() if value is not None}
     file = str(path) if path is not None else ""
+    if merged.get("voltage") and merged.get("current") and not merged.get("request"):
+        merged["request"] = [f"{merged['voltage']}/{merged['current']}"]
     try:
         return msgspec.convert(merged, Options), file
     except msgspec.ValidationError as error:

@@ -76,6 +76,8 @@ def sentence(event: str, facts: Facts) -> str:
             offers = facts.get("offers")
             listed = ", ".join(offers) if isinstance(offers, list) else ""
             return f"offered instead of {request}: {listed}"
+        case "done" if not number(facts, "energy_uj"):
+            return ""
         case "done":
             tail = "   (simulated)" if facts.get("simulated") else ""
             return f"banked {fixed(number(facts, 'energy_uj'), 6, 3, 'J')}{tail}"

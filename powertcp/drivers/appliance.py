@@ -153,7 +153,7 @@ class Appliance:
         if self._powered:
             self.tell(Lease(until_ns=until))
 
-    def take(self, event: FlowEvent, now: Instant, lease_until: Instant) -> None:
+    def take(self, event: FlowEvent | SamplesReceived, now: Instant, lease_until: Instant) -> None:
         """Take one event of the flow."""
         match event:
             case SamplesReceived():
@@ -183,7 +183,7 @@ class Appliance:
             case _:
                 self._note(event)
 
-    def _note(self, event: FlowEvent) -> None:
+    def _note(self, event: FlowEvent | SamplesReceived) -> None:
         """Take what changes the ceiling of the load or is only worth a line."""
         match event:
             case LeaseLapsed(fallback=fallback):

@@ -26,6 +26,7 @@ from powertcp.potcp.events import (
     FlowEvent,
     LeaseRenewed,
     PowerOffered,
+    SamplesReceived,
 )
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Duration, Instant
@@ -170,7 +171,7 @@ class Link:
                 await self._kick.wait()
 
     def _open(self, each: Appliance, now: Instant) -> None:
-        if self._machine is None or self._stream is None:
+        if self._machine is None or self._stream is None or self._machine.is_terminated:
             return
         ticket, each.ticket = each.ticket, None
         each.flow = self._stream.queue(
@@ -199,7 +200,7 @@ class Link:
         now = now_ns()
         for event in events:
             match event:
-                case FlowEvent(flow=flow):
+                case FlowEvent(flow=flow) | SamplesReceived(flow=flow):
                     self._of_flow(machine, flow, event, now)
                 case LeaseRenewed():
                     for each in self.wanted:
@@ -213,7 +214,13 @@ class Link:
                     self._terminated(refusal)
         self._kick.set()
 
-    def _of_flow(self, machine: PowerConnection, flow: int, event: FlowEvent, now: Instant) -> None:
+    def _of_flow(
+        self,
+        machine: PowerConnection,
+        flow: int,
+        event: FlowEvent | SamplesReceived,
+        now: Instant,
+    ) -> None:
         each = next((one for one in self._appliances if one.flow == flow), None)
         if each is None:
             return

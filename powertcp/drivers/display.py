@@ -53,7 +53,7 @@ def measured(samples: bytes, sampling: Sampling, frequency_chz: int) -> dict[str
     """Return V, I, Q, S, PF, THD and frequency of interleaved samples; of the first pair."""
     import numpy
 
-    from powertcp.dve import measure
+    from powertcp.dve.meter import measure
 
     columns = 2 * sampling.pairs
     words = numpy.frombuffer(samples, ">i4")
