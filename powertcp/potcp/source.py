@@ -103,6 +103,11 @@ class SourceFlow(Flow):
         return self.state is Source.LISTEN and not self.is_open
 
     @property
+    def esn_uj(self) -> int:
+        """Energy delivered so far, uJ; before READY what a resumed flow starts from."""
+        return self.register.esn_uj if self.register else self.start_uj
+
+    @property
     def delivers(self) -> bool:
         """Whether blocks may be sent."""
         return self.state in _POWERED

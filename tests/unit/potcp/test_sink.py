@@ -1,0 +1,674 @@
+"""The consumer's end of a flow, in conversation with a real source."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from powertcp.dve import encode_block
+from powertcp.errors import LocalProtocolError
+from powertcp.potcp.events import (
+    Alerted,
+    FlowClosed,
+    FlowCut,
+    FlowRefused,
+    FlowTripped,
+    HeatCounted,
+    LeaseLapsed,
+    LeaseRestored,
+    PowerGranted,
+    PowerOffered,
+    PowerReady,
+    RenegotiationAnswered,
+    RenegotiationRequested,
+    SamplesReceived,
+    ShedReceived,
+    SupplyBlocked,
+    TicketReceived,
+)
+from powertcp.profile import ProfileType
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_S
+from powertcp.wire.frames import credit_segment, data_header, encode_segment
+from powertcp.wire.options import Maintain, Options, Sampling
+from powertcp.wire.segments import (
+    DEMAND_MAX,
+    Alert,
+    Answer,
+    Blocked,
+    Control,
+    CookieSegment,
+    Credit,
+    Ready,
+    Reneg,
+    Shed,
+    Trip,
+)
+from tests.conversation import SINK, SOURCE, Pair, ask, profile
+
+WHY = Refusal(Reason.BUDGET, 60_000, 14_200)
+
+
+def samples_of(pair: Pair, flow: int, values: list[tuple[int, int]]) -> bytes:
+    """Return DATA octets for the sink with the right ESN and counter and these samples."""
+    status = pair.source.status(flow)
+    payload = encode_block(pair.counters.get(flow, 0), np.array(values))
+    return data_header(flow, status.esn_uj, len(payload)) + payload
+
+
+@pytest.mark.requirement("PTCP-4-01", "PTCP-4-05")
+def test_a_grant_is_latched_and_power_flows_after_ready() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1.5A", "5V/0.5A")
+    granted = pair.one(SINK, PowerGranted)
+    ready = pair.one(SINK, PowerReady)
+    assert granted.profile.format() == "12V/1.5A,lease=60s"
+    assert (ready.contract, ready.resumed) == (1, False)
+    pair.deliver(flow)
+    banked = pair.one(SINK, SamplesReceived)
+    assert (banked.count, banked.energy_uj, banked.esn_uj) == (100, 1_800_000, 1_800_000)
+    assert banked.sim
+    assert banked.samples is None
+
+
+def test_samples_are_kept_only_where_they_are_wanted() -> None:
+    pair = Pair()
+    flow = pair.energise(want_samples=True)
+    pair.deliver(flow, 7)
+    assert len(pair.one(SINK, SamplesReceived).samples or b"") == 7 * 8
+
+
+@pytest.mark.requirement("PTCP-4-08")
+def test_a_syn_is_repeated_once_with_its_cookie() -> None:
+    pair = Pair()
+    pair.office.half_open = pair.office.half_open_cookie
+    pair.request(ask("12V/1A"))
+    syns = [s for s in pair.said(SINK, Control) if isinstance(s, Control)]
+    assert [syn.options.cookie is not None for syn in syns] == [False, True]
+    again = encode_segment(CookieSegment(1, 0, b"\1" * 32))
+    pair.inject(SINK, again)
+    assert pair.one(SINK, FlowClosed).refusal.code == Reason.STATE  # type: ignore[union-attr]
+
+
+@pytest.mark.requirement("PTCP-4-01", "PTCP-4-07")
+def test_a_counter_offer_is_accepted_within_its_range() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/2A"))
+    offers = [(profile("12V/1A"), profile("12V/0.5A", ProfileType.MINIMUM))]
+    pair.source.counter(flow, offers, WHY, now=pair.now)
+    pair.exchange()
+    offered = pair.one(SINK, PowerOffered)
+    assert offered.refusal is not None
+    assert offered.refusal.code == Reason.BUDGET
+    chosen = replace(offered.offers[0].offer, current_ma=700)
+    pair.sink.accept(flow, chosen, now=pair.now)
+    pair.exchange()
+    pair.source.ready(flow, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, PowerReady).profile.current_ma == 700
+    assert pair.source.status(flow).esn_uj == 0
+
+
+def test_a_counter_offer_is_declined() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/2A"))
+    pair.source.counter(flow, [(profile("12V/1A"), None)], WHY, now=pair.now)
+    pair.exchange()
+    pair.sink.decline(flow, WHY, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, FlowClosed).refusal == WHY
+    assert pair.one(SOURCE, FlowClosed).refusal is not None
+
+
+@pytest.mark.requirement("PTCP-4-07")
+def test_a_refusal_says_why_and_what_would_do() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/2A"))
+    pair.source.refuse(flow, replace(WHY, retry_ms=5000), profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    refused = pair.one(SINK, FlowRefused)
+    assert refused.refusal.retry_ms == 5000
+    assert refused.best is not None
+    assert refused.best.type is ProfileType.REFUSE
+    assert pair.one(SINK, FlowClosed).flow == flow
+
+
+def syn_ack(**changes: object) -> bytes:
+    options: dict[str, object] = {
+        "contract": 1,
+        "profiles": (profile("12V/1A,lease=60s", ProfileType.GRANT),),
+        "sampling": Sampling(1000),
+        "maintain": Maintain(),
+    }
+    options.update(changes)
+    esn = options.pop("esn", 0)
+    flags = Flag.SYN | Flag.ACK
+    return encode_segment(Control(1, flags, esn, Options(**options)))  # type: ignore[arg-type]
+
+
+@pytest.mark.requirement("PTCP-3.2-01", "PTCP-4-01", "PTCP-9-06")
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"sampling": None}, Reason.SAMPLING),
+        ({"sampling": Sampling(1001)}, Reason.SAMPLING),
+        ({"sampling": Sampling(9)}, Reason.SAMPLING),
+        ({"sampling": Sampling(1000, pairs=2)}, Reason.SAMPLING),
+        ({"contract": None}, Reason.BAD_OPTION),
+        ({"contract": 2}, Reason.STATE),
+        ({"profiles": ()}, Reason.LIMIT),
+        ({"profiles": (profile("12V/2A", ProfileType.GRANT),)}, Reason.NOT_OFFERED),
+        ({"profiles": (profile("12V/2A", ProfileType.MINIMUM),)}, Reason.BAD_OPTION),
+        ({"esn": 5}, Reason.METER_MISMATCH),
+    ],
+)
+def test_a_syn_ack_that_breaks_a_rule_is_reset(changes: dict[str, object], code: int) -> None:
+    pair = Pair()
+    pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.sink.data_to_send()
+    pair.inject(SINK, syn_ack(**changes))
+    refusal = pair.one(SINK, FlowClosed).refusal
+    assert refusal is not None
+    assert refusal.code == code
+
+
+def test_without_maintain_in_the_syn_ack_the_own_wish_holds() -> None:
+    pair = Pair()
+    pair.sink.open_flow([ask("12V/1A")], maintain=Maintain(2000, 4), now=pair.now)
+    pair.inject(SINK, syn_ack(maintain=None))
+    assert (pair.sink.interval_ms, pair.sink.misses) == (2000, 4)
+
+
+@pytest.mark.requirement("PTCP-4-05")
+def test_data_before_ready_is_heat_and_trips_305() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    payload = encode_block(0, np.array([[12_000, 1_000_000]] * 10))
+    pair.sink.receive_data(data_header(flow, 0, len(payload)) + payload, pair.now)
+    pair.collect()
+    assert pair.one(SINK, HeatCounted).energy_uj == 120_000
+    tripped = pair.one(SINK, FlowTripped)
+    assert (tripped.refusal.code, tripped.by_peer) == (Reason.UNSOLICITED, False)
+
+
+@pytest.mark.requirement("PTCP-3.3-02")
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_meter_that_is_off_by_one_microjoule_trips_400(off: int) -> None:
+    pair = Pair()
+    flow = pair.energise()
+    pair.deliver(flow)
+    esn = pair.sink.status(flow).esn_uj
+    payload = pair.block(flow, 10)
+    pair.inject(SINK, data_header(flow, esn + off, len(payload)) + payload)
+    refusal = pair.one(SINK, FlowTripped).refusal
+    assert (refusal.code, refusal.value, refusal.limit) == (400, esn + off, esn)
+    assert pair.one(SINK, HeatCounted).energy_uj == 180_000
+
+
+@pytest.mark.requirement("PTCP-3.1-01")
+@pytest.mark.parametrize(("counter", "width"), [(1, 2), (0, 4)])
+def test_a_gap_or_another_number_of_pairs_trips_405(counter: int, width: int) -> None:
+    pair = Pair()
+    flow = pair.energise()
+    pair.deliver(flow, 0x10)
+    payload = encode_block(16 + counter, np.array([[12_000, 0] * (width // 2)] * 4))
+    esn = pair.sink.status(flow).esn_uj
+    pair.inject(SINK, data_header(flow, esn, len(payload)) + payload)
+    assert pair.one(SINK, FlowTripped).refusal.code == Reason.SAMPLE_GAP
+
+
+@pytest.mark.requirement("PTCP-8-04", "PTCP-8-01")
+@pytest.mark.parametrize("position", range(20))
+def test_one_10_kv_sample_anywhere_trips_300_and_nothing_is_banked(position: int) -> None:
+    pair = Pair()
+    flow = pair.energise()
+    values = [(12_000, 1_000_000)] * 20
+    values[position] = (10_000_000, 0)
+    before = pair.sink.status(flow).esn_uj
+    pair.inject(SINK, samples_of(pair, flow, values))
+    refusal = pair.one(SINK, FlowTripped).refusal
+    assert (refusal.code, refusal.value, refusal.limit) == (300, 10_000_000, 13_200)
+    assert pair.one(SINK, FlowClosed).esn_uj == before
+    with pytest.raises(LocalProtocolError):
+        pair.source.status(flow)
+
+
+@pytest.mark.requirement("PTCP-6-02")
+def test_a_block_beyond_credit_is_banked_to_the_limit() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    limit = pair.sink.status(flow).limit_uj
+    assert limit == 24_000_000
+    for _ in range(15):
+        pair.sink.set_headroom(flow, 0, now=pair.now)
+        pair.deliver(flow)
+    left = limit - pair.sink.status(flow).esn_uj
+    pair.take(SINK, SamplesReceived)
+    payload = encode_block(pair.counters[flow], np.array([[12_000, 1_000_000]] * 600))
+    octets = data_header(flow, pair.sink.status(flow).esn_uj, len(payload)) + payload
+    pair.inject(SINK, octets)
+    assert pair.one(SINK, SamplesReceived).energy_uj == left
+    assert pair.one(SINK, FlowTripped).refusal.code == Reason.CREDIT_OVERRUN
+    assert pair.one(SINK, HeatCounted).energy_uj == 600 * 12_000 - left
+
+
+@pytest.mark.requirement("PTCP-6-01", "PTCP-6-03", "PTCP-6-04")
+def test_credit_is_granted_again_at_half_of_the_window_and_at_once_below_a_tenth() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.said(SINK, Credit)
+    pair.deliver(flow)
+    assert pair.said(SINK, Credit) == []
+    for _ in range(9):
+        pair.now += NS_PER_S // 10
+        pair.deliver(flow)
+    (credit,) = pair.said(SINK, Credit)
+    assert isinstance(credit, Credit)
+    assert (credit.limit_uj, credit.demand_mw) == (12_000_000 + 24_000_000, DEMAND_MAX)
+    for _ in range(20):
+        pair.deliver(flow)
+    assert len(pair.said(SINK, Credit)) == 1
+
+
+def test_credit_that_is_due_too_early_is_granted_by_its_own_timer() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.said(SINK, Credit)
+    for _ in range(12):
+        pair.deliver(flow)
+    assert pair.said(SINK, Credit) == []
+    pair.advance(0.1)
+    assert len(pair.said(SINK, Credit)) == 1
+
+
+@pytest.mark.requirement("PTCP-6-03")
+def test_another_demand_is_stated_at_most_once_per_gap() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.said(SINK, Credit)
+    pair.now += NS_PER_S
+    pair.sink.set_demand(flow, 5_000, now=pair.now)
+    pair.sink.set_demand(flow, 5_000, now=pair.now)
+    pair.sink.set_demand(flow, 6_000, now=pair.now)
+    pair.exchange()
+    assert pair.source.demand_mw(flow) == 5_000
+    pair.advance(0.1)
+    assert pair.source.demand_mw(flow) == 6_000
+
+
+def test_demand_before_power_flows_is_kept_for_the_first_credit() -> None:
+    pair = Pair()
+    flow = pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.sink.set_demand(flow, 3_000, now=pair.now)
+    pair.exchange()
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    pair.source.ready(flow, now=pair.now)
+    pair.exchange()
+    assert pair.source.demand_mw(flow) == 3_000
+
+
+@pytest.mark.requirement("PTCP-6-05")
+def test_blocked_is_answered_with_credit_when_there_is_room() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.sink.set_headroom(flow, 0, now=pair.now)
+    while pair.deliver(flow):
+        pass
+    assert pair.one(SINK, SupplyBlocked).limit_uj == 24_000_000
+    pair.said(SINK, Credit)
+    pair.sink.set_headroom(flow, None, now=pair.now)
+    pair.advance(1.0)
+    assert len(pair.said(SINK, Credit)) == 1
+    assert pair.deliver(flow) == 1
+
+
+@pytest.mark.requirement("PTCP-7-01", "PTCP-7-02", "PTCP-2.1-05")
+def test_ece_lowers_the_demand_by_an_eighth_with_cwr_and_it_rises_again() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A", "12V/0.9A")
+    pair.said(SINK, Credit)
+
+    def marked() -> None:
+        block = pair.block(flow, 10)
+        pair.source.send_samples(flow, [block], ece=True, now=pair.now)
+        pair.counters[flow] = pair.counters.get(flow, 0) + 10
+        pair.exchange()
+
+    marked()
+    (credit,) = pair.said(SINK, Credit)
+    assert isinstance(credit, Credit)
+    # an eighth less would be 10.5 W; the minimum holds
+    assert (credit.cwr, credit.demand_mw) == (True, 10_800)
+    assert pair.one(SINK, SamplesReceived).ece
+    marked()
+    assert pair.said(SINK, Credit) == []
+    pair.advance(1.0)
+    demands = [pair.source.demand_mw(flow)]
+    for _ in range(6):
+        pair.advance(1.0)
+        demands.append(pair.source.demand_mw(flow))
+    assert demands[0] == 10_800
+    assert demands[1] == 10_800 + 375
+    assert demands[-1] == 12_000
+
+
+@pytest.mark.requirement("PTCP-9-01", "PTCP-9-03")
+def test_other_terms_hold_from_ready_on() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.take(SINK, PowerReady)
+    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    with pytest.raises(LocalProtocolError, match="unanswered"):
+        pair.sink.renegotiate(flow, [ask("12V/0.4A")], now=pair.now)
+    pair.exchange()
+    request = pair.one(SOURCE, RenegotiationRequested)
+    assert request.contract % 2 == 0
+    pair.source.answer(flow, True, profile=profile("12V/0.5A"), now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, RenegotiationAnswered).accepted
+    assert pair.one(SINK, PowerReady).profile.current_ma == 500
+
+
+def test_a_rejected_proposal_leaves_the_old_terms() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    pair.exchange()
+    pair.source.answer(flow, False, refusal=WHY, now=pair.now)
+    pair.exchange()
+    answered = pair.one(SINK, RenegotiationAnswered)
+    assert (answered.accepted, answered.refusal and answered.refusal.code) == (False, 309)
+    assert pair.sink.status(flow).outstanding is False
+    assert pair.sink.get_timer() is not None
+
+
+@pytest.mark.requirement("PTCP-9-07")
+def test_in_glare_the_source_wins_and_each_proposal_has_one_answer() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    terms = ask("12V/0.7A")
+    pair.source.renegotiate(flow, [terms], now=pair.now)
+    pair.exchange()
+    answered = pair.one(SINK, RenegotiationAnswered)
+    assert (answered.accepted, answered.refusal and answered.refusal.code) == (False, 107)
+    pair.one(SINK, RenegotiationRequested)
+    pair.sink.answer(flow, True, now=pair.now)
+    pair.exchange()
+    assert pair.sink.status(flow).profile == pair.source.status(flow).profile
+    assert len(pair.said(SINK, Answer)) == len(pair.said(SOURCE, Answer)) == 1
+
+
+def test_an_own_proposal_is_void_when_the_sink_yields_to_a_shed() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    ceiling = profile("12V/0.3A", ProfileType.OFFER)
+    pair.source.shed(flow, ceiling, refusal=WHY, now=pair.now)
+    pair.exchange()
+    shed = pair.one(SINK, ShedReceived)
+    assert (shed.deadline_ms, shed.ceiling.current_ma, shed.urgent) == (1000, 300, False)
+    assert not pair.one(SINK, RenegotiationAnswered).accepted
+    assert pair.sink.status(flow).state == "ENERGISED"
+    assert pair.sink.status(flow).profile == pair.source.status(flow).profile
+
+
+def test_a_proposal_of_the_source_may_be_rejected() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.source.renegotiate(flow, [ask("12V/2A")], now=pair.now)
+    pair.exchange()
+    pair.one(SINK, RenegotiationRequested)
+    pair.sink.answer(flow, False, refusal=WHY, now=pair.now)
+    pair.exchange()
+    assert not pair.one(SOURCE, RenegotiationAnswered).accepted
+    with pytest.raises(LocalProtocolError, match="nothing to answer"):
+        pair.sink.answer(flow, False, now=pair.now)
+    with pytest.raises(LocalProtocolError, match="nothing to answer"):
+        pair.sink.answer(flow, True, now=pair.now)
+
+
+def energised_sink() -> tuple[Pair, int]:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    return pair, flow
+
+
+GRANT = profile("12V/1A,lease=60s", ProfileType.GRANT)
+
+
+@pytest.mark.requirement("PTCP-9-01", "PTCP-9-06", "PTCP-7-04")
+@pytest.mark.parametrize(
+    ("octets", "code"),
+    [
+        (encode_segment(Shed(1, 0, False, 1000, 0, Options(contract=3))), Reason.BAD_OPTION),
+        (encode_segment(Shed(1, 0, True, 5, 0, Options(contract=3))), Reason.LIMIT),
+        (encode_segment(Shed(1, 0, False, 99, 0, Options(contract=3))), Reason.LIMIT),
+        (encode_segment(Reneg(1, 0, Options(contract=2, profiles=(GRANT,)))), Reason.STATE),
+        (encode_segment(Reneg(1, 0, Options(contract=3))), Reason.LIMIT),
+        (encode_segment(Answer(1, 0, False, Options(contract=8))), Reason.STATE),
+        (encode_segment(Ready(1, 0, Options(contract=1, profiles=(GRANT,)))), Reason.STATE),
+        (credit_segment(1, 0, 5), Reason.STATE),
+    ],
+)
+def test_what_a_source_may_not_send_resets_the_flow(octets: bytes, code: int) -> None:
+    pair, _ = energised_sink()
+    pair.inject(SINK, octets)
+    refusal = pair.one(SINK, FlowClosed).refusal
+    assert refusal is not None
+    assert refusal.code == code
+
+
+def test_a_second_proposal_before_the_answer_resets_the_flow() -> None:
+    pair, _ = energised_sink()
+    wish = (profile("12V/1A"),)
+    for number in (3, 5):
+        reneg = Reneg(1, 0, Options(contract=number, profiles=wish))
+        pair.inject(SINK, encode_segment(reneg))
+    assert pair.one(SINK, FlowClosed).refusal is not None
+
+
+@pytest.mark.parametrize("options", [Options(contract=1), Options(contract=7, profiles=(GRANT,))])
+def test_a_first_ready_without_terms_or_of_another_contract_resets(options: Options) -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    pair.inject(SINK, encode_segment(Ready(flow, 0, options)))
+    assert pair.one(SINK, FlowClosed).refusal is not None
+
+
+@pytest.mark.requirement("PTCP-5-06")
+def test_a_lapsed_lease_caps_at_fallback_until_a_probe_is_answered() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=5s", fallback="12V/0.1A")
+    pair.take(SINK, LeaseLapsed)
+    pair.pass_at(SINK, 5)
+    lapsed = pair.one(SINK, LeaseLapsed)
+    assert lapsed.fallback is not None
+    assert lapsed.fallback.current_ma == 100
+    assert pair.sink.status(flow).demand_mw == 1_200
+    # only the probe of this instant is on its way; its answer renews from when it was sent
+    octets = pair.sink.data_to_send()
+    echo = Pair(now=pair.now)
+    echo.source.receive_data(octets[-36:], pair.now)
+    pair.sink.receive_data(echo.source.data_to_send(), pair.now)
+    pair.collect()
+    assert pair.one(SINK, LeaseRestored).profile.current_ma == 1000
+    assert not pair.sink.status(flow).lapsed
+
+
+def test_without_fallback_a_lapse_means_nothing_may_be_drawn() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=5s")
+    pair.pass_at(SINK, 5)
+    assert pair.one(SINK, LeaseLapsed).fallback is None
+    assert pair.sink.status(flow).demand_mw == 0
+
+
+@pytest.mark.requirement("PTCP-5-04", "PTCP-5-06")
+def test_a_frozen_provider_comes_back_to_both_ends_energised_at_fallback() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=5s", fallback="12V/0.1A")
+    for _ in range(80):
+        pair.pass_at(SINK, 0.1)
+    pair.one(SINK, LeaseLapsed)
+    pair.source.handle_timer(pair.now)
+    pair.exchange()
+    shed = pair.one(SINK, ShedReceived)
+    assert (shed.urgent, shed.refusal and shed.refusal.code) == (True, 307)
+    states = pair.sink.status(flow), pair.source.status(flow)
+    assert [status.state for status in states] == ["ENERGISED"] * 2
+    assert [status.profile and status.profile.current_ma for status in states] == [100, 100]
+    pair.one(SINK, LeaseRestored)
+
+
+@pytest.mark.requirement("PTCP-5-02")
+def test_a_late_answer_cannot_extend_a_lease() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=5s")
+    start = pair.now
+    pair.now += NS_PER_S
+    pair.sink.handle_timer(pair.now)
+    probe = pair.sink.data_to_send()
+    pair.now += 3 * NS_PER_S
+    pair.inject(SOURCE, probe)
+    assert pair.sink.status(flow).lease_until_ns == start + 6 * NS_PER_S
+
+
+@pytest.mark.requirement("PTCP-8-02", "PTCP-8-01")
+def test_after_a_trip_what_still_comes_is_heat_and_fin_ack_ends_it() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    block = pair.block(flow, 10)
+    pair.source.send_samples(flow, [block], now=pair.now)
+    late = pair.source.data_to_send()
+    pair.sink.trip(flow, WHY, now=pair.now)
+    pair.sink.receive_data(late, pair.now)
+    ready = Ready(flow, 0, Options(contract=1, profiles=(GRANT,)))
+    pair.sink.receive_data(encode_segment(ready), pair.now)
+    pair.collect()
+    assert pair.one(SINK, HeatCounted).energy_uj == 120_000
+    pair.exchange()
+    closed = pair.one(SINK, FlowClosed)
+    assert (closed.refusal, closed.heat_uj, closed.esn_uj) == (WHY, 120_000, 0)
+    assert pair.one(SOURCE, FlowTripped).by_peer
+
+
+@pytest.mark.requirement("PTCP-13-01")
+def test_data_after_fin_is_still_banked() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.source.send_samples(flow, [pair.block(flow, 10)], now=pair.now)
+    late = pair.source.data_to_send()
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.sink.receive_data(late, pair.now)
+    pair.collect()
+    assert pair.one(SINK, SamplesReceived).energy_uj == 120_000
+    pair.sink.set_demand(flow, 1, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, FlowClosed).refusal == Refusal(Reason.NORMAL)
+
+
+@pytest.mark.requirement("PTCP-8-02")
+def test_a_trip_of_the_source_is_answered_with_fin_ack() -> None:
+    pair, flow = energised_sink()
+    pair.inject(SINK, encode_segment(Trip(flow, 0, Options(reason=WHY))))
+    assert pair.one(SINK, FlowTripped).by_peer
+    assert pair.one(SINK, FlowClosed).refusal == WHY
+    fin = [s for s in pair.said(SINK, Control) if isinstance(s, Control) and s.flags & Flag.FIN]
+    assert len(fin) == 1
+
+
+def test_an_alert_is_reported() -> None:
+    pair, flow = energised_sink()
+    pair.inject(SINK, encode_segment(Alert(flow, 0, 2, Options(reason=WHY))))
+    alert = pair.one(SINK, Alerted)
+    assert (alert.severity, alert.refusal) == (2, WHY)
+
+
+@pytest.mark.requirement("PTCP-8-07")
+def test_under_voltage_is_alerted_once_per_dip() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.inject(SINK, samples_of(pair, flow, [(10_000, 1_000_000)] * 100))
+    assert len(pair.said(SINK, Alert)) == 1
+
+
+@pytest.mark.requirement("PTCP-14-02")
+@pytest.mark.parametrize("seconds", [5])
+def test_no_answer_to_a_syn_ends_in_507(seconds: int) -> None:
+    pair = Pair()
+    pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.pass_at(SINK, seconds)
+    closed = pair.one(SINK, FlowClosed)
+    assert closed.refusal == Refusal(Reason.TIMEOUT, 5000, 5000)
+
+
+@pytest.mark.requirement("PTCP-10-02", "PTCP-13-01")
+def test_a_cut_after_power_flowed_keeps_the_ticket() -> None:
+    pair, flow = energised_sink()
+    assert pair.one(SINK, TicketReceived).lifetime_s == 3600
+    pair.cut()
+    assert pair.one(SINK, FlowCut).flow == flow
+    assert pair.one(SINK, FlowClosed).truncated
+
+
+def test_a_cut_before_power_flowed_is_only_an_ending() -> None:
+    pair = Pair()
+    pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.cut()
+    assert pair.take(SINK, FlowCut) == []
+    assert pair.one(SINK, FlowClosed).truncated
+
+
+def test_closing_before_power_flows_is_a_reset() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, FlowClosed).refusal == Refusal(Reason.NORMAL)
+    assert pair.one(SOURCE, FlowClosed).flow == flow
+
+
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-04", "PTCP-10-05")
+def test_a_resumed_flow_goes_on_from_what_the_sink_verified() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.deliver(flow)
+    ticket = pair.take(SINK, TicketReceived)[-1].ticket
+    verified = pair.sink.status(flow).esn_uj
+    pair.cut()
+    again = Pair(office=pair.office, now=pair.now)
+    resumed = again.request(ask("12V/1A"), ticket=ticket, esn_uj=verified)
+    again.source.ready(resumed, now=again.now)
+    again.exchange()
+    ready = again.one(SINK, PowerReady)
+    assert ready.resumed
+    assert again.deliver(resumed, 10) == 1
+    assert again.sink.status(resumed).esn_uj == again.source.status(resumed).esn_uj
+    assert again.sink.status(resumed).esn_uj == verified + 120_000
+
+
+@pytest.mark.requirement("PTCP-10-04")
+def test_a_ticket_nobody_knows_is_a_plain_syn() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"), ticket=b"no such ticket", esn_uj=9)
+    assert pair.one(SINK, Alerted).refusal == Refusal(Reason.TICKET_INVALID)
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    pair.source.ready(flow, now=pair.now)
+    pair.exchange()
+    assert not pair.one(SINK, PowerReady).resumed
+    assert pair.sink.status(flow).esn_uj == 0
+
+
+def test_a_block_that_is_out_of_credit_is_reported_and_forgotten_in_the_end() -> None:
+    pair, flow = energised_sink()
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.sink.receive_data(encode_segment(Blocked(flow, 0, 5)), pair.now)
+    pair.collect()
+    assert pair.take(SINK, SupplyBlocked) == []
