@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
 
 import trio
@@ -71,7 +71,9 @@ class Notifier:
             await trio.sleep_until(trio.current_time() + self.watchdog_s)
 
 
-def activated_sockets(environ: dict[str, str], name: str = "potcp") -> list[socket.socket]:
+def activated_sockets(
+    environ: MutableMapping[str, str], name: str = "potcp"
+) -> list[socket.socket]:
     """Return the listening sockets that the service manager opened for us under `name`.
 
     The three variables are removed, so that no child takes the descriptors for its own.

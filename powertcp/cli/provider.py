@@ -1,0 +1,283 @@
+"""`powertcp provider`: offer power; a breaker that admits, meters and sheds."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import trio
+
+import powertcp
+from powertcp.cli.config import Effective, ProviderOptions, check_lines, load
+from powertcp.drivers.control import Control, Fields, Verb, ask, find_sockets
+from powertcp.drivers.daemon import (
+    Notifier,
+    activated_sockets,
+    listen_error,
+    make_private,
+    raise_file_limit,
+    runtime_folder,
+    set_up_logging,
+    state_folder,
+)
+from powertcp.drivers.dial import listen, parse_address
+from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
+from powertcp.drivers.report import ProviderReport
+from powertcp.errors import ConfigError, LocalProtocolError, PowerError
+from powertcp.potcp import ConnectionConfig
+from powertcp.registry import Refusal
+from powertcp.sources import Supply, make_source, parse_supply
+from powertcp.units import NS_PER_S, format_power
+
+EXAMPLE = """example:
+  powertcp provider --supply 12V/5A --supply 230V/16A@50Hz --rating 3.6kW --listen [::]:3251
+
+signals: TERM, INT drain (a second one resets), HUP reads the file again, USR1 logs a status.
+exit status: 0 done, 2 usage or configuration, 3 no running provider, 70 a bug"""
+_log = logging.getLogger("provider")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `powertcp provider`."""
+    parser = argparse.ArgumentParser(
+        prog="powertcp provider",
+        description="Offer power: a breaker that admits, meters and sheds.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--supply", action="append", metavar="PROFILE", help="a voltage to offer, repeatable")
+    add("--listen", action="append", metavar="ADDR", help="HOST:PORT, repeatable ([::]:3251)")
+    add("--rating", metavar="POWER", help="of all supplies together (their sum)")
+    add("--source", metavar="KIND", help="where the energy comes from (mains)")
+    add("--name", help="what people see (empty)")
+    add("--ramp", metavar="POWER", help="connect at most so much in a second (at once)")
+    add("--per-peer", metavar="POWER", help="most for one address or IPv6 /64 (no limit)")
+    add("--connections", type=int, metavar="N", help="of one address or IPv6 /64 (64)")
+    add("--best-priority", type=int, metavar="N", help="best class anyone may have (1)")
+    add("--lease", metavar="TIME", help="of a grant whose request states none (60s)")
+    add("--grace", metavar="TIME", help="hold power after a lost path (10s)")
+    add("--seed", type=int, metavar="N", help="of what is spread at random (0)")
+    add("--control", metavar="PATH", help="control socket (provider-PID.sock)")
+    add("--state-dir", metavar="DIR", help="persistent state")
+    add("--log-format", choices=("text", "json"), help="of the log on stderr (text)")
+    add("--config", metavar="FILE", help="TOML file (XDG, then /etc/powertcp/provider.toml)")
+    add("--check", action="store_true", help="decode the configuration and exit")
+    add("--drain", action="store_true", help="tell a running provider to drain")
+    add("--json", action="store_true", help="one JSON object per line on stdout")
+    add("-v", "--verbose", action="store_true", help="say more")
+    add("-q", "--quiet", action="store_true", help="say less")
+    return parser
+
+
+_NOT_KEYS = ("config", "check", "drain", "json", "verbose", "quiet")
+
+
+def main(argv: list[str]) -> int:
+    """Run `powertcp provider`; returns the exit status."""
+    arguments = vars(build_parser().parse_args(argv))
+    flags = {name: value for name, value in arguments.items() if name not in _NOT_KEYS}
+
+    def read() -> Effective[ProviderOptions]:
+        return load(
+            ProviderOptions, "provider", flags, config=arguments["config"], environ=os.environ
+        )
+
+    if arguments["drain"]:
+        return _drain(read().options.control)
+    effective = read()
+    provider_config(effective.options)
+    if arguments["check"]:
+        _say_check(effective, as_json=arguments["json"])
+        return 0
+    level = logging.DEBUG if arguments["verbose"] else logging.INFO
+    level = logging.WARNING if arguments["quiet"] else level
+    set_up_logging(os.environ, level=level, form=effective.options.log_format)
+    raise_file_limit()
+    trio.run(_Daemon(read, as_json=arguments["json"]).run)
+    return 0
+
+
+def _say_check(effective: Effective[ProviderOptions], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(check_lines("provider", effective)))
+        return
+    keys = sum(origin in ("file", "environment") for origin in effective.origins.values())
+    name = effective.file.name if effective.file else "command line"
+    print(f"{name}: ok ({keys} keys)")
+
+
+def provider_config(options: ProviderOptions) -> ProviderConfig:
+    """Return what the driver needs. Raises ConfigError naming the key and what is wrong."""
+    supplies: list[Supply] = []
+    for text in options.supply:
+        try:
+            supplies.append(parse_supply(text))
+        except ValueError as error:
+            raise ConfigError("provider", "supply", str(error)) from error
+    if not supplies:
+        raise ConfigError("provider", "supply", "nothing to offer: --supply 12V/5A, for example")
+    make_source(options.source)
+    for address in options.listen:
+        parse_address(address)
+    lease_s, rest = divmod(options.lease, NS_PER_S)
+    if rest:
+        raise ConfigError("provider", "lease", "a lease is in whole seconds")
+    if options.connections < 1 or not 1 <= options.best_priority <= 15:
+        raise ConfigError("provider", "connections", "connections >= 1, best_priority 1..15")
+    try:
+        connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
+    except LocalProtocolError as error:
+        raise ConfigError("provider", "lease, grace", str(error)) from error
+    return ProviderConfig(
+        supplies=supplies,
+        rating_mw=total_mw(supplies) if options.rating is None else int(options.rating),
+        name=options.name,
+        ramp_mw_per_s=options.ramp and int(options.ramp),
+        per_peer_mw=None if options.per_peer is None else int(options.per_peer),
+        per_address=options.connections,
+        best_priority=options.best_priority,
+        seed=options.seed,
+        connection=connection,
+    )
+
+
+def _drain(control: str) -> int:
+    """Tell the running provider to drain: the named one, or the only one there is."""
+    state = state_folder(os.environ, "provider")
+    paths = [Path(control)] if control else [
+        path for path in find_sockets(os.environ, state) if path.name.startswith("provider")
+    ]  # fmt: skip
+    told = 0
+    for path in paths:
+        try:
+            _, answer = ask(path, {"op": "drain"})
+        except OSError:
+            continue
+        if "ok" not in answer:
+            print(f"powertcp provider: {path}: {answer.get('refusal')}", file=sys.stderr)
+            return 1
+        told += 1
+    if not told:
+        print("powertcp provider: no running provider answers", file=sys.stderr)
+        return 3
+    return 0
+
+
+class _Daemon:
+    """One run of the provider with its control socket and signals."""
+
+    def __init__(self, read: Callable[[], Effective[ProviderOptions]], *, as_json: bool) -> None:
+        self._read = read
+        self._json = as_json
+        self._options = read().options
+        self._provider = Provider(provider_config(self._options))
+        self._report = ProviderReport(self._provider)
+        self._notifier = Notifier(os.environ)
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Serve until drained or told to stop."""
+        listeners = activated_sockets(os.environ)
+        addresses = [] if listeners else [parse_address(text) for text in self._options.listen]
+        try:
+            listeners += listen(addresses)
+        except OSError as error:
+            raise listen_error(error, ", ".join(self._options.listen)) from error
+        state = state_folder(os.environ, "provider", self._options.state_dir)
+        path = Path(self._options.control) if self._options.control else (
+            runtime_folder(os.environ, state) / f"provider-{os.getpid()}.sock"
+        )  # fmt: skip
+        if not self._options.control:
+            make_private(path.parent)
+        with trio.open_signal_receiver(
+            signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
+        ) as signals:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                control = Control(
+                    self._greeting(), self._verbs(), guarded=frozenset(("set", "reload", "drain"))
+                )
+                await nursery.start(control.serve, path)
+                nursery.start_soon(self._heed, signals)
+                nursery.start_soon(self._notifier.watch)
+                await self._serve(nursery, listeners)
+                nursery.cancel_scope.cancel()
+        self._notifier.send(STOPPING=1)
+
+    async def _serve(self, nursery: trio.Nursery, listeners: list[socket.socket]) -> None:
+        done = trio.Event()
+
+        async def serve(
+            *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
+        ) -> None:
+            await self._provider.serve(listeners, task_status=task_status)
+            done.set()
+
+        where: list[str] = await nursery.start(serve)
+        config = self._provider.config
+        rating = format_power(config.rating_mw)
+        name = f' as "{config.name}"' if config.name else ""
+        if self._json:
+            facts = {"event": "listening", "addresses": where, "rating_mw": config.rating_mw}
+            print(json.dumps(facts), flush=True)
+        else:
+            print(f"listening on {', '.join(where)}{name}, rating {rating}", flush=True)
+        self._notifier.send(READY=1, STATUS=self._report.line())
+        await done.wait()
+
+    def _greeting(self) -> Fields:
+        return {
+            "powertcp": 1, "role": "provider", "name": self._options.name, "pid": os.getpid(),
+            "version": powertcp.__version__,
+        }  # fmt: skip
+
+    def _verbs(self) -> dict[str, Verb]:
+        return {
+            "status": self._report.status,
+            "explain": self._report.explain,
+            "set": self._report.set,
+            "reload": self._on_reload,
+            "drain": self._on_drain,
+        }
+
+    async def _on_reload(self, _: Mapping[str, object]) -> Fields | Refusal:
+        await trio.lowlevel.checkpoint()
+        return {"reloaded": self._reload()}
+
+    async def _on_drain(self, _: Mapping[str, object]) -> Fields | Refusal:
+        await trio.lowlevel.checkpoint()
+        if self._nursery is not None:
+            self._nursery.start_soon(self._provider.drain)
+        return {"state": "draining"}
+
+    async def _heed(self, signals: AsyncIterator[int]) -> None:
+        """Act on signals: drain, at once the second time; reload; a status line."""
+        async for number in signals:
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number == signal.SIGUSR1:
+                _log.info("%s", self._report.line())
+            elif self._provider.admissions.draining:
+                self._provider.stop()
+            elif self._nursery is not None:
+                self._notifier.send(STOPPING=1)
+                self._nursery.start_soon(self._provider.drain)
+
+    def _reload(self) -> bool:
+        """Read the configuration again: the whole of it valid, or the old one stays."""
+        self._notifier.reloading()
+        try:
+            self._provider.reload(provider_config(self._read().options))
+        except PowerError as error:
+            _log.warning("configuration kept: %s", error)
+            return False
+        finally:
+            self._notifier.send(READY=1, STATUS=self._report.line())
+        return True

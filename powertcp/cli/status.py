@@ -1,0 +1,108 @@
+"""`powertcp status`: what the running daemons of this user do, asked through their sockets."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from powertcp.drivers.control import Fields, ask, find_sockets
+from powertcp.drivers.daemon import state_folder
+from powertcp.errors import HostError
+from powertcp.units import format_energy, format_power
+
+EXAMPLE = """example:
+  powertcp status --flows --watch
+
+exit status: 0 done, 2 usage, 3 no daemon answers"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `powertcp status`."""
+    parser = argparse.ArgumentParser(
+        prog="powertcp status",
+        description="Show every running daemon: supplies, flows, energy.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--watch", action="store_true", help="draw again each second")
+    add("--flows", action="store_true", help="one line for each flow")
+    add("--json", action="store_true", help="one JSON object per daemon and line")
+    add("--control", metavar="PATH", help="ask this socket only")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run `powertcp status`; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    state = state_folder(os.environ, "provider")
+    while True:
+        paths = [Path(arguments.control)] if arguments.control else find_sockets(os.environ, state)
+        answers = [found for path in paths if (found := _ask(path, flows=arguments.flows))]
+        if not answers and not arguments.watch:
+            print("powertcp status: no running daemon answers", file=sys.stderr)
+            return 3
+        if arguments.watch and not arguments.json and sys.stdout.isatty():
+            print("\x1b[H\x1b[2J", end="")
+        for greeting, answer in answers:
+            if arguments.json:
+                print(json.dumps({**greeting, **answer}), flush=True)
+            else:
+                print("\n".join(lines(greeting, answer)), flush=True)
+        if not arguments.watch:
+            return 0
+        time.sleep(1)
+
+
+def _ask(path: Path, *, flows: bool) -> tuple[Fields, Fields] | None:
+    try:
+        greeting, answer = ask(path, {"op": "status", "flows": flows})
+    except (OSError, HostError):
+        return None
+    found = answer.get("ok")
+    return (greeting, found) if isinstance(found, dict) else None
+
+
+def lines(greeting: Fields, status: Fields) -> list[str]:
+    """Return the text of one daemon's status, at most 100 columns."""
+    name = f' "{greeting["name"]}"' if greeting.get("name") else ""
+    head = f"{greeting.get('role')}{name} pid {greeting.get('pid')}: {status.get('state')}"
+    if "rating_mw" not in status:
+        return [head]
+    text = [
+        f"{head}, {_power(status, 'delivered_mw')} delivered, {_power(status, 'reserved_mw')} held of"
+        f" {_power(status, 'rating_mw')}",
+        f"  {status.get('flow_count')} flows on {status.get('connections')} connections,"
+        f" {format_energy(_whole(status, 'energy_uj'))} acknowledged (simulated),"
+        f" heat {format_energy(_whole(status, 'heat_uj'))}",
+    ]
+    text += [
+        f"  {supply.get('text')!s:<24} {_power(supply, 'delivered_mw'):>12} delivered"
+        f" {_power(supply, 'reserved_mw'):>12} held of {_power(supply, 'rating_mw')}"
+        for supply in _rows(status, "supplies")
+    ]
+    for flow in _rows(status, "flows"):
+        text.append(
+            f"  {flow.get('id')!s:<28} {flow.get('state')!s:<10} {flow.get('text')!s:<22}"
+            f" {_power(flow, 'power_mw'):>10} {format_energy(_whole(flow, 'energy_uj')):>14}"
+        )
+        if flow.get("refusal"):
+            text.append(f"    {flow['refusal']}")
+    return text
+
+
+def _rows(fields: Fields, name: str) -> list[Fields]:
+    found = fields.get(name)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _whole(fields: Fields, name: str) -> int:
+    value = fields.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _power(fields: Fields, name: str) -> str:
+    return format_power(_whole(fields, name))

@@ -1,0 +1,150 @@
+"""What a provider tells of itself: status, flows, why; and the orders it takes."""
+
+from collections.abc import Mapping
+
+import trio
+
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.provider import Provider
+from powertcp.drivers.session import FlowRecord
+from powertcp.registry import Reason, Refusal
+from powertcp.units import NS_PER_S, Instant, format_power
+
+SLICE = 256  # flows between two checkpoints, P19
+MAX_FLOWS = 150  # lines of one answer: 64 KiB
+
+Fields = dict[str, object]
+
+
+class ProviderReport:
+    """Verbs of the control socket that only look, and `set`."""
+
+    def __init__(self, provider: Provider) -> None:
+        """Tell of `provider`."""
+        self._provider = provider
+
+    def line(self) -> str:
+        """Return one line for people: what is delivered to how many."""
+        flows = len(self._provider.breaker.holdings)
+        drawn = format_power(self._provider.admissions.drawn_mw)
+        return f"delivering {drawn} to {flows} flows of {format_power(self._provider.breaker.rating_mw)}"
+
+    async def status(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Answer `status`; with flows: true at most 150 of them, from `after` on."""
+        await trio.lowlevel.checkpoint()
+        provider, now = self._provider, now_ns()
+        breaker, books = provider.breaker, provider.admissions
+        delivered = [0] * len(breaker.supplies)
+        energy_uj, count = books.delivered_uj, 0
+        flows: list[Fields] = []
+        wanted, after = bool(request.get("flows")), _number(request.get("after"))
+        for session in list(provider.sessions):
+            for record in list(session.flows.values()):
+                count += 1
+                if not count % SLICE:
+                    await trio.lowlevel.checkpoint()
+                if record not in breaker.holdings:
+                    continue
+                delivered[breaker.holdings[record].supply] += record.wanted_mw
+                if record.flow not in session.machine.flows:
+                    continue
+                energy_uj += session.machine.status(record.flow).acked_uj
+                if wanted and after < count and len(flows) < MAX_FLOWS:
+                    flows.append(self._flow(record, now))
+        answer: Fields = {
+            "state": "draining" if books.draining else "ready",
+            "rating_mw": breaker.rating_mw,
+            "reserved_mw": breaker.held_mw,
+            "delivered_mw": books.drawn_mw,
+            "connections": sum(not session.wire.closed for session in provider.sessions),
+            "flow_count": len(breaker.holdings),
+            "waiting": len(breaker.waiting),
+            "energy_uj": energy_uj,
+            "returned_uj": books.returned_uj,
+            "heat_uj": books.heat_uj,
+            "residual_uj": 0,
+            "counts": dict(books.counts),
+            "supplies": [
+                {
+                    "profile": supply.profile.to_wire().hex(),
+                    "text": supply.profile.format(),
+                    "rating_mw": supply.rating_mw,
+                    "reserved_ma": breaker.held_ma[index],
+                    "reserved_mw": supply.profile.pairs
+                    * supply.profile.voltage_mv
+                    * breaker.held_ma[index]
+                    // 1000,
+                    "delivered_mw": delivered[index],
+                    "retiring": supply.retiring,
+                }
+                for index, supply in enumerate(breaker.supplies)
+            ],
+        }
+        if wanted:
+            answer["flows"] = flows
+        return answer
+
+    def _flow(self, record: FlowRecord, now: Instant) -> Fields:
+        status = record.session.machine.status(record.flow)
+        refusal = self._provider.breaker.explain(record)
+        lease_s = max(0, (status.lease_until_ns or now) - now) // NS_PER_S
+        return {
+            "id": record.name,
+            "peer": record.session.host,
+            "name": "",
+            "state": record.state,
+            "contract": record.profile.to_wire().hex() if record.profile else "",
+            "text": record.profile.format() if record.profile else "",
+            "power_mw": record.wanted_mw,
+            "energy_uj": status.acked_uj,
+            "lease_s": lease_s,
+            "refusal": refusal.sentence() if refusal else "",
+        }
+
+    async def explain(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Answer `explain`: the last decision on a flow, or the last ones without `what`."""
+        await trio.lowlevel.checkpoint()
+        what, memory = str(request.get("what") or ""), self._provider.explanations
+        found = [memory.about(what)] if what else list(memory.last(20))
+        rows = [
+            {
+                "flow": one.flow,
+                "what": one.what,
+                "code": one.refusal.code,
+                "sentence": one.refusal.sentence(),
+                "value": one.refusal.value,
+                "limit": one.refusal.limit,
+                "rule": one.refusal.rule,
+                "state": one.state,
+                "ago_ns": now_ns() - one.now_ns,
+                "wanted": one.wanted.format() if one.wanted else "",
+                "given": one.given.format() if one.given else "",
+            }
+            for one in found
+            if one is not None
+        ]
+        return (
+            {"explanations": rows}
+            if rows or not what
+            else Refusal(Reason.STATE, rule="no such flow")
+        )
+
+    async def set(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Answer `set`: {"rating_mw"} or {"flow", "ceiling_mw"}; a ceiling of null lifts it."""
+        await trio.lowlevel.checkpoint()
+        rating, flow = request.get("rating_mw"), request.get("flow")
+        if isinstance(rating, int) and not isinstance(rating, bool) and rating >= 0:
+            self._provider.set_rating(rating)
+            return {"rating_mw": rating}
+        ceiling = request.get("ceiling_mw")
+        lawful = ceiling is None or (isinstance(ceiling, int) and ceiling >= 0)
+        if isinstance(flow, str) and lawful and "ceiling_mw" in request:
+            order = ceiling if isinstance(ceiling, int) else None
+            if self._provider.set_ceiling(flow, order):
+                return {"flow": flow, "ceiling_mw": order}
+            return Refusal(Reason.STATE, rule="no such flow")
+        return Refusal(Reason.STATE, rule="set needs rating_mw, or flow and ceiling_mw")
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
