@@ -287,7 +287,7 @@ class Wire(Generic[EventT]):
         invariant(sock is not None, "only an open stream sends")
         while sock is not None and sock is self._sock:
             if not self._tail:
-                self._tail = memoryview(self.machine.data_to_send())
+                self._tail = memoryview(self.machine.data_to_send() if self.machine.queued else b"")
             if not self._tail:
                 break
             try:

@@ -68,7 +68,10 @@ class Protector:
             return self._peak(Reason.OVER_VOLTAGE, sums.v_peak, self._v_peak, volts=True)
         if sums.i_peak > self._i_peak:
             return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, self._i_peak, volts=False)
-        for window in self._windows.add(sums):
+        windows = self._windows.add(sums)
+        if len(windows) > 1 and self._are_calm(windows):
+            return None
+        for window in windows:
             refusal = self._check_window(window)
             if refusal is not None:
                 return refusal
@@ -78,6 +81,23 @@ class Protector:
         """Return the under-voltage found since the last call, once per dip. PTCP-8-07."""
         alert, self._alert_at = self._alert_at, None
         return alert
+
+    def _are_calm(self, windows: list[Window]) -> bool:
+        """Return whether no window of a DC block is near a limit: what the loop finds, at once.
+
+        Windows are equally long, so the extreme ones speak for all.
+        """
+        if self._profile.waveform is Waveform.SINE:
+            return False
+        n, scale_i, scale_v = windows[0].n, self._sampling.na_per_lsb, self._sampling.nv_per_lsb
+        worst = max([max(window.sum_i2) for window in windows])
+        if 16 * worst * scale_i * scale_i > n * self._i_mean_square:
+            return False
+        least = min([min(window.sum_v2) for window in windows])
+        if 100 * least * scale_v * scale_v < n * self._v_least_square:
+            return False
+        self._alerted = False
+        return True
 
     def _check_window(self, window: Window) -> Refusal | None:
         scale_i = self._sampling.na_per_lsb
