@@ -42,6 +42,8 @@ def asks_of(row: tuple[object, bool, int, int, int]) -> list[Ask]:
 class House(RuleBasedStateMachine):
     """A breaker, and beside it plain books of what every flow may draw at this moment."""
 
+    proposed: dict[int, Change]
+
     @initialize(rating=st.integers(1, 700_000), per_peer=st.sampled_from([None, 50_000]))
     def start(self, rating: int, per_peer: int | None) -> None:
         self.now = 0
@@ -49,7 +51,7 @@ class House(RuleBasedStateMachine):
         self.count = 0
         self.offered: dict[int, list[PowerProfile]] = {}  # SYN+ACK sent: any of them may come
         self.inforce: dict[int, PowerProfile] = {}
-        self.proposed: dict[int, Change] = {}
+        self.proposed = {}
         self.pending: set[int] = set()
         self.may_exceed = False
 
