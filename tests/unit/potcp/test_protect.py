@@ -1,0 +1,54 @@
+"""Protection: windows judged together are judged as each alone."""
+
+import random
+
+import numpy as np
+import pytest
+
+from powertcp.dve import encode_block, integrate_many
+from powertcp.potcp.protect import Protector
+from powertcp.profile import PowerProfile
+from powertcp.registry import Reason
+from powertcp.wire.options import Sampling
+
+PROFILE = PowerProfile.parse("12V/1A")
+SLOW = Sampling(10)  # a window of 20 ms is one sample
+
+
+def _verdicts(columns: list[tuple[int, int]], cut: int) -> tuple[int | None, bool]:
+    """The code of the first refusal and whether an alert was due, in blocks of `cut` samples."""
+    protector = Protector(PROFILE, SLOW)
+    alerted = False
+    for at in range(0, len(columns), cut):
+        block = encode_block(at, np.array(columns[at : at + cut]))
+        [sums] = integrate_many([block], protector.window_samples)
+        refusal = protector.check(sums)
+        if refusal is not None:
+            return refusal.code, alerted
+        alerted = alerted or protector.take_alert() is not None
+    return None, alerted
+
+
+@pytest.mark.requirement("PTCP-8-06", "PTCP-8-07")
+@pytest.mark.parametrize("seed", range(40))
+def test_many_windows_in_a_block_are_judged_as_one_by_one(seed: int) -> None:
+    chance = random.Random(seed)
+    columns = [(12_000, 1_000_000)] * 20
+    for _ in range(chance.randrange(3)):
+        volts, amperes = chance.choice([(10_700, 1_000_000), (12_000, 1_300_000)])
+        columns[chance.randrange(20)] = (volts, amperes)
+    code, alerted = _verdicts(columns, 1)
+    assert _verdicts(columns, 10)[0] == code
+    if code is None:
+        assert _verdicts(columns, 10)[1] == alerted
+
+
+@pytest.mark.requirement("PTCP-8-06")
+@pytest.mark.parametrize(
+    ("amperes_ua", "code"), [(1_250_000, None), (1_250_001, Reason.OVER_CURRENT)]
+)
+def test_the_current_of_one_window_is_judged_at_the_limit(
+    amperes_ua: int, code: Reason | None
+) -> None:
+    columns = [(12_000, 1_000_000)] * 9 + [(12_000, amperes_ua)]
+    assert _verdicts(columns, 10)[0] == code
