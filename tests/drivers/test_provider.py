@@ -282,3 +282,19 @@ def test_the_limit_per_address_at_it_and_one_above() -> None:
     assert limit.enter(b"b")
     limit.leave(b"a")
     assert limit.enter(b"a")
+
+
+@pytest.mark.requirement("PTCP-14-01")
+async def test_half_open_connections_do_not_keep_a_good_client_waiting() -> None:
+    """The flood of the bench in small: silent connections, then one READY within a second."""
+    async with serving(per_address=400) as (provider, [address]):
+        host, port = parse_address(address)
+        socks = [socket.create_connection((host, port)) for _ in range(300)]
+        await eventually(lambda: len(provider.sessions) == 300)
+        start = trio.current_time()
+        async with client(address) as sink:
+            sink.ask("12V/1A")
+            await sink.until(PowerReady)
+        assert trio.current_time() - start < 1
+        for sock in socks:
+            sock.close()

@@ -90,7 +90,7 @@ class House(RuleBasedStateMachine):
         keys = sorted({*self.offered, *self.inforce, *self.pending})
         key = keys[pick % len(keys)]
         for book in (self.offered, self.inforce, self.proposed):
-            book.pop(key, None)  # type: ignore[attr-defined]
+            book.pop(key, None)
         self.pending.discard(key)
         self.pool.release(key)
         if again:

@@ -22,9 +22,22 @@ def ask(request: str, minimum: str | None = None) -> list[Ask]:
     return [Ask(desired, least)]
 
 
-def breaker(rating_mw: int = 60_000, *supplies: str, **options: int) -> Breaker:
+def breaker(
+    rating_mw: int = 60_000,
+    *supplies: str,
+    ramp_mw_per_s: int | None = None,
+    per_peer_mw: int | None = None,
+    best_priority: int = 1,
+) -> Breaker:
     made = [parse_supply(text) for text in supplies] or [BENCH]
-    return Breaker(rating_mw, made, draw=lambda n: n // 2, **options)
+    return Breaker(
+        rating_mw,
+        made,
+        draw=lambda n: n // 2,
+        ramp_mw_per_s=ramp_mw_per_s,
+        per_peer_mw=per_peer_mw,
+        best_priority=best_priority,
+    )
 
 
 def power_up(
