@@ -281,16 +281,14 @@ def cut_options(area: bytes, base: int) -> list[Option]:
         except StreamError as error:
             raise Rejected(503, here, here, "length") from error
         option = Option(tlv.kind, here, tlv.value)
-        _admit_option(option, found, tlv.length)
+        _admit_option(option, found)
         found.append(option)
     return found
 
 
-def _admit_option(option: Option, before: Sequence[Option], length: int) -> None:
+def _admit_option(option: Option, before: Sequence[Option]) -> None:
     """Refuse an option for its kind, its length, or for being one too many."""
     kind, here, value = option
-    if length < 2:
-        raise Rejected(503, here, here, "length")
     if kind not in OPTIONS and 128 <= kind <= 252:
         raise Rejected(505, kind, here, "kind")
     equal = sum(1 for other in before if other.kind == kind)

@@ -62,9 +62,16 @@ class Explanation(NamedTuple):
     fault: Rejected | None
 
 
+def _energy_j(raw: Fields) -> int:
+    return int(raw.energy.mantissa * 10**raw.energy.exponent)
+
+
+def _lease_s(raw: Fields) -> int:
+    return int((16 + raw.lease.mantissa) * 2**raw.lease.exponent - 16)
+
+
 def _profile_values(raw: Fields) -> Values:
     scale = 1000 if raw.head.kilo else 1
-    lease = (16 + raw.lease.mantissa) * 2**raw.lease.exponent - 16
     return {
         "type": PROFILE_TYPES[raw.head.type],
         "voltage_mv": raw.voltage * scale,
@@ -73,8 +80,8 @@ def _profile_values(raw: Fields) -> Values:
         "phases": PHASES[raw["shape"].phases],
         "priority": raw["shape"].priority,
         "frequency_chz": raw.frequency,
-        "energy_j": raw.energy.mantissa * 10**raw.energy.exponent,
-        "lease_s": lease,
+        "energy_j": _energy_j(raw),
+        "lease_s": _lease_s(raw),
         "profile_id": raw.profile_id,
         "tag": raw.tag,
         "giveback": bool(raw.head.giveback),
@@ -293,8 +300,8 @@ _PROFILE_TEXTS: Mapping[str, Callable[[Fields], str]] = {
     "voltage": _milli("voltage", "V"),
     "current": _milli("current", "A"),
     "frequency": lambda it: f"{it.frequency / 100:.2f} Hz" if it.frequency < 65535 else "any",
-    "energy": lambda it: f"{_profile_values(it)['energy_j']} J",
-    "lease": lambda it: f"{_profile_values(it)['lease_s']} s",
+    "energy": lambda it: f"{_energy_j(it)} J",
+    "lease": lambda it: f"{_lease_s(it)} s",
     "tag": lambda it: f"{it.tag:#06x}",
 }
 _TEXTS: Mapping[str, Callable[[Fields], str]] = {
@@ -313,9 +320,9 @@ _TEXTS: Mapping[str, Callable[[Fields], str]] = {
 
 def _power(it: Fields) -> str:
     """Return the power of a profile: floor(pairs * V * I / 1000) mW."""
-    values = _profile_values(it)
-    pairs = {"ONE": 1, "SPLIT": 2}.get(values["phases"], 3)
-    power_mw = pairs * values["voltage_mv"] * values["current_ma"] // 1000
+    scale = 1000 if it.head.kilo else 1
+    pairs = min(it["shape"].phases + 1, 3)
+    power_mw = pairs * it.voltage * it.current * scale**2 // 1000
     return f"power {power_mw // 1000}.{power_mw % 1000:03} W"
 
 
@@ -365,6 +372,8 @@ def _explain_segment(rows: list[Row], octets: bytes, msp: int) -> None:
     start = header.offset * 4
     if row is not SKIPPED:
         _explain_options(rows, octets[HEADER_OCTETS:start], HEADER_OCTETS)
+    elif start > HEADER_OCTETS:
+        rows.append(Row(HEADER_OCTETS, octets[HEADER_OCTETS:start], "options", "", "skipped", 1))
     if octets[start:]:
         _add_rows(rows, row.payload, octets[start:], start, 1)
         parse_payload(row.payload, octets[start:], start)

@@ -159,6 +159,10 @@ def test_the_splitter_keeps_at_most_one_segment() -> None:
     splitter = Splitter()
     assert splitter.receive(cut[:30]) == []
     assert splitter.pending == 30
+    splitter = Splitter()
+    plain = encode_segment(Data(1, 0, False, BLOCK))  # noqa: FBT003
+    assert len(splitter.receive(plain + plain[:-1])) == 1
+    assert splitter.pending == len(plain) - 1
 
 
 @pytest.mark.requirement("PTCP-2.2-03")
