@@ -26,6 +26,7 @@ from powertcp.potcp.events import (
     FlowEvent,
     LeaseRenewed,
     PowerOffered,
+    RenegotiationRequested,
     SamplesReceived,
 )
 from powertcp.registry import Reason, Refusal
@@ -233,6 +234,10 @@ class Link:
         self._lost_at = None
         if isinstance(event, PowerOffered):
             machine.decline(flow, Refusal(Reason.NOT_OFFERED), now=now)
+        if isinstance(event, RenegotiationRequested):
+            fits = event.asks[0].desired.power_mw <= each.ask.desired.power_mw
+            refusal = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
+            machine.answer(flow, accept=fits, refusal=refusal, now=now)
         limit = self._wishes.energy_uj
         if limit is not None and each.energy_uj >= limit and each.flow and not each.closing:
             each.end_load()

@@ -23,7 +23,7 @@ from powertcp.profile import PowerProfile, ProfileType
 from powertcp.units import NS_PER_S, Duration, format_power
 
 CYCLE_S = 20  # of a scene without end: full, halved from 30 %, full again from 65 %
-HEADROOM_PERCENT = 110  # rating above the request, so that a restore finds 105 % of its need
+HEADROOM_PERCENT = 125  # rating above the request: below 90 % load nobody is asked to save
 GOODBYE_S = 5
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SHELL = 'exec "$0" "$1" > "$2"'
