@@ -174,12 +174,12 @@ def walk(area: Buffer, base: int, rules: Sequence[KindRule]) -> list[tuple[int, 
         length = octets[at + 1] if at + 1 < size else 0
         if length < 2 or at + length > size:
             raise DecodeError(base + at, "length", BAD_OPTION, base + at)
-        rule = rules[kind]
-        if not rule.known and rule.critical:  # PTCP-2.3-01
+        shortest, longest, times, known, critical = rules[kind]
+        if critical and not known:  # PTCP-2.3-01
             raise DecodeError(base + at, "kind", UNSUPPORTED_OPTION, kind)
         if kind in seen:
-            _check_repeat(found, kind, rule, base + at)
-        if not rule.shortest <= length <= rule.longest:
+            _check_repeat(found, kind, times, base + at)
+        if not shortest <= length <= longest:
             raise DecodeError(base + at, "length", BAD_OPTION, base + at)
         seen.add(kind)
         found.append((kind, base + at, octets[at + 2 : at + length]))
@@ -196,12 +196,10 @@ def _check_padding(octets: bytes, end: int, base: int) -> None:
         raise DecodeError(offset, "padding", BAD_OPTION, base + end)
 
 
-def _check_repeat(
-    found: list[tuple[int, int, bytes]], kind: int, rule: KindRule, offset: int
-) -> None:
+def _check_repeat(found: list[tuple[int, int, bytes]], kind: int, times: int, offset: int) -> None:
     """Refuse a kind that appears once more than its rule allows."""
-    if rule.times == 1:  # PTCP-2.3-02
+    if times == 1:  # PTCP-2.3-02
         raise DecodeError(offset, "kind", BAD_OPTION, offset)
     count = 1 + sum(1 for row in found if row[0] == kind)
-    if count > rule.times:  # PTCP-2.3-03
-        raise DecodeError(offset, "kind", LIMIT, count, rule.times)
+    if count > times:  # PTCP-2.3-03
+        raise DecodeError(offset, "kind", LIMIT, count, times)

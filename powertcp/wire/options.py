@@ -130,6 +130,7 @@ class Options:
 
 NO_OPTIONS = Options()
 
+_PROFILE = int(OptionKind.PROFILE)
 # PTCP-2.3-05
 _LENGTHS: Mapping[OptionKind, tuple[int, int, int]] = {
     OptionKind.MSP: (4, 4, 1),
@@ -244,11 +245,15 @@ _DECODERS: Mapping[int, tuple[str, Callable[[bytes], object]]] = {
 }
 
 
+_CHECK_OF = {int(kind): check for kind, check in _CHECKS.items()}
+_DECODER_OF = {int(kind): row for kind, row in _DECODERS.items()}
+
+
 def _walk_checked(area: Buffer, base: int) -> list[tuple[int, int, bytes]]:
     """Return (kind, offset, value) of the options of `area`, each proven right."""
     found = walk(area, base, RULES)
     for kind, at, value in found:
-        check = _CHECKS.get(kind)
+        check = _CHECK_OF.get(kind)
         if check is not None:
             check(value, at)
     return found
@@ -273,11 +278,10 @@ def decode_options(area: Buffer, base: int = 20) -> Options:
     unknown: list[tuple[int, bytes]] = []
     fields: dict[str, object] = {}
     for kind, _, value in _walk_checked(area, base):
-        if kind == OptionKind.PROFILE:
+        if kind == _PROFILE:
             profiles.append(PowerProfile.from_wire(value))
-        elif kind in _DECODERS:
-            name, decode = _DECODERS[kind]
-            fields[name] = decode(value)
+        elif (row := _DECODER_OF.get(kind)) is not None:
+            fields[row[0]] = row[1](value)
         else:  # PTCP-2.3-01
             unknown.append((kind, value))
     if profiles:
@@ -285,7 +289,7 @@ def decode_options(area: Buffer, base: int = 20) -> Options:
     if unknown:
         fields["unknown"] = tuple(unknown)
     options = Options.__new__(Options)
-    vars(options).update(fields)
+    object.__setattr__(options, "__dict__", fields)
     return options
 
 
