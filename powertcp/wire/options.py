@@ -301,8 +301,14 @@ def shorten_text(text: str) -> bytes:
     return octets[:MAX_TEXT_OCTETS].decode(errors="ignore").encode()
 
 
+def _saturated(value: int) -> int:
+    """Return the nearest i64: an ESN that a peer claims has 64 unsigned bits."""
+    return max(-(2**63), min(value, 2**63 - 1))
+
+
 def _encode_reason(reason: Refusal) -> bytes:
-    head = _REASON.pack(reason.code, reason.retry_ms, reason.value, reason.limit)
+    numbers = _saturated(reason.value), _saturated(reason.limit)
+    head = _REASON.pack(reason.code, reason.retry_ms, *numbers)
     return head + shorten_text(reason.text)
 
 

@@ -124,3 +124,10 @@ def test_sixteen_profiles_and_no_more() -> None:
 def test_own_options_that_do_not_fit_are_a_bug(options: Options) -> None:
     with pytest.raises(LocalProtocolError):
         encode_options(options)
+
+
+@pytest.mark.requirement("PTCP-2.3-05", "PTCP-3.3-02")
+def test_a_reason_about_an_esn_beyond_63_bits_is_saturated() -> None:
+    claimed = Options(reason=Refusal(400, 2**64 - 1, -(2**64)))
+    decoded = decode_options(encode_options(claimed))
+    assert decoded.reason == Refusal(400, 2**63 - 1, -(2**63))
