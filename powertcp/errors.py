@@ -3,7 +3,9 @@
 Section 7 of the architecture: one error per fault, each with a sentence a stranger can act on.
 """
 
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+ValueT = TypeVar("ValueT")
 
 
 class SupportsSentence(Protocol):
@@ -33,9 +35,7 @@ class DecodeError(PowerError):
     code: reason code (500..599 for octets); value and limit: as that code states them.
     """
 
-    def __init__(
-        self, offset: int, field: str, code: int, value: int = 0, limit: int = 0
-    ) -> None:
+    def __init__(self, offset: int, field: str, code: int, value: int = 0, limit: int = 0) -> None:
         super().__init__(offset, field, code, value, limit)
         self.offset = offset
         self.field = field
@@ -101,3 +101,10 @@ def invariant(condition: object, sentence: str) -> None:
     """
     if not condition:
         raise BrokenInvariant(sentence)
+
+
+def known(value: ValueT | None, sentence: str) -> ValueT:
+    """Return `value`, which our own logic has set. Raises BrokenInvariant when it is None."""
+    if value is None:
+        raise BrokenInvariant(sentence)
+    return value

@@ -24,9 +24,11 @@ def counting_entropy(seed: int = 1) -> Callable[[int], bytes]:
 
     def entropy(count: int) -> bytes:
         state[0] += 1
-        return (state[0] * 0x9E3779B97F4A7C15 % (1 << 64)).to_bytes(8, "big").ljust(count, b"\7")[
-            :count
-        ]
+        return (
+            (state[0] * 0x9E3779B97F4A7C15 % (1 << 64))
+            .to_bytes(8, "big")
+            .ljust(count, b"\7")[:count]
+        )
 
     return entropy
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from powertcp.dve import BlockSums, EnergyRegister
-from powertcp.errors import LocalProtocolError
+from powertcp.errors import LocalProtocolError, known
 from powertcp.machine import Entropy
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.events import Alerted, Ask, Event, FlowClosed, FlowTripped, HeatCounted
@@ -222,13 +222,14 @@ class Flow(Holder):
 
     def adopt(self, contract: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
         """Put terms in force: limits and windows start anew, energy does not."""
-        same = self.profile is not None and (
-            (self.profile.voltage_mv, self.profile.current_ma)
-            == (profile.voltage_mv, profile.current_ma)
-        )
+        before = self.profile
         self.contract, self.profile, self.fallback = contract, profile, fallback
-        if self.sampling is not None and not (same and self.protector):
-            self.protector = Protector(profile, self.sampling, self.minimum_mv)
+        sampling = known(self.sampling, "terms hold under a sampling")
+        if before is None or (before.voltage_mv, before.current_ma) != (
+            profile.voltage_mv,
+            profile.current_ma,
+        ):
+            self.protector = Protector(profile, sampling, self.minimum_mv)
 
     def energy_of(self, sums: BlockSums) -> int:
         """Return the energy of one block in uJ, never negative."""
@@ -244,17 +245,18 @@ class Flow(Holder):
     # PTCP-5-02
     def renew(self, sent: Instant, now: Instant) -> None:
         """A probe sent at `sent` was answered: the lease runs from then."""
-        if self.profile is None or self.lease_until is None:
+        if self.lease_until is None:
             return
-        self.lease_until = max(self.lease_until, sent + self.profile.lease_s * NS_PER_S)
+        terms = known(self.profile, "a lease belongs to terms")
+        self.lease_until = max(self.lease_until, sent + terms.lease_s * NS_PER_S)
         if self.lapsed and self.lease_until > now:
             self.restore(now)
 
     def start_lease(self, since: Instant) -> None:
         """Start the lease of the contract in force at `since`."""
-        if self.profile is not None:
-            self.lease_until = since + self.profile.lease_s * NS_PER_S
-            self.lapsed = False
+        terms = known(self.profile, "a lease belongs to terms")
+        self.lease_until = since + terms.lease_s * NS_PER_S
+        self.lapsed = False
 
     def restore(self, now: Instant) -> None:
         """Undo a lapse."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from powertcp.dve import BlockSums, EnergyRegister
-from powertcp.errors import LocalProtocolError
+from powertcp.errors import LocalProtocolError, known
 from powertcp.potcp.events import (
     Ask,
     FlowCut,
@@ -182,9 +182,8 @@ class SinkFlow(Flow):
     ) -> None:
         """Accept terms: ACK echoes them, and the first CREDIT goes with it. PTCP-4-04."""
         grant = profile.with_type(ProfileType.GRANT)
-        if self.sampling is None:
-            raise LocalProtocolError("no sampling was agreed")
-        self.register = EnergyRegister(self.sampling, self.base_uj)
+        sampling = known(self.sampling, "SYN+ACK fixed the sampling")
+        self.register = EnergyRegister(sampling, self.base_uj)
         self.limit_uj = self.base_uj
         ask = next((ask for ask in self.asks if in_range(grant, *ask)), self.asks[0])
         if ask.minimum is not None:
@@ -245,9 +244,9 @@ class SinkFlow(Flow):
 
     def check_block(self, sums: BlockSums, stated_esn: int) -> Refusal | None:
         """Return why a block is not banked: gap, meter, protection; in this order."""
-        register, sampling = self.register, self.sampling
-        if register is None or sampling is None or self.protector is None:
-            return Refusal(Reason.UNSOLICITED, 0)
+        register = known(self.register, "a sink that banks has a register")
+        sampling = known(self.sampling, "a sink that banks has a sampling")
+        protector = known(self.protector, "a sink that banks is protected")
         # PTCP-3.1-01
         if sums.pairs != sampling.pairs:
             return Refusal(Reason.SAMPLE_GAP, sums.pairs, sampling.pairs)
@@ -256,18 +255,17 @@ class SinkFlow(Flow):
         # PTCP-3.3-02
         if stated_esn != register.esn_uj:
             return Refusal(Reason.METER_MISMATCH, stated_esn, register.esn_uj)
-        return self.protector.check(sums)
+        return protector.check(sums)
 
     def bank_block(
         self, now: Instant, sums: BlockSums, stated_esn: int, payload: memoryview, *, ece: bool
     ) -> None:
         """Verify one block and bank it, or trip."""
-        register = self.register
+        register = known(self.register, "a sink that banks has a register")
         refusal = self.check_block(sums, stated_esn)
-        if refusal is not None or register is None:
-            reason = refusal or Refusal(Reason.UNSOLICITED)
-            self.count_heat(self.energy_of(sums), reason)
-            self.fire(Cause.VIOLATION, now, reason)
+        if refusal is not None:
+            self.count_heat(self.energy_of(sums), refusal)
+            self.fire(Cause.VIOLATION, now, refusal)
             return
         self.counter = (sums.counter + sums.n) & 0xFFFF_FFFF
         before = register.esn_uj
@@ -282,7 +280,8 @@ class SinkFlow(Flow):
             return
         register.add(sums.a)
         self._note(sums, after - before, after, payload, ece=ece)
-        if self.protector is not None and (alert := self.protector.take_alert()) is not None:
+        alert = known(self.protector, "a sink that banks is protected").take_alert()
+        if alert is not None:
             self.alert(2, alert)
 
     def _note(
@@ -310,7 +309,7 @@ class SinkFlow(Flow):
             batch.samples = b"".join(self.blocks)
             self.blocks.clear()
         self.link.emit(batch)
-        if self.profile is None or not self.banks or self.state is Sink.FIN_SENT:
+        if not self.banks or self.state is Sink.FIN_SENT:
             return
         if batch.ece:
             self._ease(now)
@@ -322,7 +321,7 @@ class SinkFlow(Flow):
     def window_uj(self) -> int:
         """Credit window: 2 s at contract power, or the store's head-room. PTCP-6-04."""
         # PTCP-6-04
-        power = self.profile.power_mw if self.profile else 0
+        power = known(self.profile, "credit is granted on terms").power_mw
         window = power * self.link.config.window_ns // NS_PER_MS
         return window if self.headroom_uj is None else min(window, self.headroom_uj)
 
@@ -373,17 +372,15 @@ class SinkFlow(Flow):
             return
         self.ece_at, self.rise_at = now, now + interval
         self.ece_seen = False
-        contract = self.profile.power_mw if self.profile else 0
+        contract = known(self.profile, "a sink that banks has terms").power_mw
         present = min(self.demand_now(), contract)
         self.cap_mw = max(present - -(-present // 8), self.minimum_mw)
         self.grant_credit(now, cwr=True)
 
     def _rise(self, now: Instant) -> None:
         """Without ECE for an interval the ceiling of congestion rises by 1/32."""
-        contract = self.profile.power_mw if self.profile else 0
-        if self.cap_mw is None:
-            self.rise_at = None
-            return
+        contract = known(self.profile, "congestion was of a contract").power_mw
+        self.cap_mw = known(self.cap_mw, "congestion left a ceiling")
         if not self.ece_seen:
             self.cap_mw += max(1, contract // 32)
         self.ece_seen = False
@@ -512,9 +509,9 @@ class SinkFlow(Flow):
     def restore(self, now: Instant) -> None:
         """A probe was answered after a lapse."""
         self.lapsed = False
-        if self.profile is not None:
-            self.link.emit(LeaseRestored(flow=self.id, profile=self.profile))
-            self.grant_credit(now)
+        terms = known(self.profile, "a lease belongs to terms")
+        self.link.emit(LeaseRestored(flow=self.id, profile=terms))
+        self.grant_credit(now)
 
     def keep_ticket(self, now: Instant, segment: Ticket) -> None:
         """Report a resume ticket."""

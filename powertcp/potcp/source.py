@@ -5,7 +5,7 @@ from hashlib import blake2s
 from typing import ClassVar
 
 from powertcp.dve import BlockSums, EnergyRegister, integrate_many
-from powertcp.errors import LocalProtocolError
+from powertcp.errors import LocalProtocolError, known
 from powertcp.potcp.events import (
     Ask,
     CreditReceived,
@@ -206,9 +206,7 @@ class SourceFlow(Flow):
         ask = next((ask for ask in self.asks if in_range(terms, *ask)), None)
         if ask and ask[1] is not None:
             self.minimum_mv = ask[1].voltage_mv
-        sampling = self.sampling
-        if sampling is None:
-            raise LocalProtocolError("no sampling was fixed")
+        sampling = known(self.sampling, "SYN+ACK fixed the sampling")
         self.register = EnergyRegister(sampling, self.start_uj)
         self.acked_uj = self.limit_uj = self.start_uj
         self.energy_uj = terms.energy_j * 1_000_000
@@ -227,9 +225,7 @@ class SourceFlow(Flow):
         self._send_ticket(now)
 
     def _queue_ready(self) -> None:
-        profile = self.profile
-        if profile is None:
-            raise LocalProtocolError("READY without terms")
+        profile = known(self.profile, "READY has terms")
         terms = (profile,) if self.fallback is None else (profile, self.fallback)
         options = Options(contract=self.contract, profiles=terms)
         self.link.send(encode_segment(Ready(self.id, self.esn_uj, options)), negotiation=True)
@@ -248,9 +244,7 @@ class SourceFlow(Flow):
         # PTCP-10-01
         config = self.link.config
         self.ticket_at = now + config.ticket_ns
-        tenure = self.tenure()
-        if tenure is None:
-            return
+        tenure = known(self.tenure(), "a flow that delivers can be moved")
         ticket = self.link.office.issue(tenure, self.transcript, config.ticket_life_s, now)
         segment = Ticket(self.id, self.esn_uj, config.ticket_life_s, ticket)
         self.link.send(encode_segment(segment))
@@ -295,8 +289,8 @@ class SourceFlow(Flow):
         return taken
 
     def _after_blocks(self, now: Instant) -> None:
-        protector = self.protector
-        if protector is not None and (alert := protector.take_alert()) is not None:
+        alert = known(self.protector, "a powered flow is protected").take_alert()
+        if alert is not None:
             self.alert(2, alert)
         # PTCP-6-06
         if self.energy_uj and self.delivers and self.esn_uj - self.start_uj >= self.energy_uj:
@@ -310,9 +304,8 @@ class SourceFlow(Flow):
 
     def take_credit(self, now: Instant, credit: Credit) -> None:
         """CREDIT: limit, demand and acknowledgement. PTCP-6-01, PTCP-6-03."""
-        register, profile = self.register, self.profile
-        if register is None or profile is None:
-            raise Breach(Refusal(Reason.STATE, 3))
+        register = known(self.register, "an ACK set the register")
+        profile = known(self.profile, "an ACK set the terms")
         if not self.acked_uj <= credit.esn <= register.esn_uj:
             raise Breach(Refusal(Reason.METER_MISMATCH, credit.esn, register.esn_uj))
         self.acked_uj = credit.esn
@@ -404,15 +397,15 @@ class SourceFlow(Flow):
         profiles = ask_profiles(asks, int.from_bytes(self.link.entropy(2), "big"))
         options = Options(contract=number, profiles=profiles, reason=refusal)
         self.link.send(encode_segment(Reneg(self.id, self.esn_uj, options)), negotiation=True)
-        profile = self.profile or asks[0].desired
+        profile = known(self.profile, "a powered flow has terms")
         terms = asks[0].desired.with_type(ProfileType.GRANT, lease_s=profile.lease_s)
         self.proposed = (terms, self.fallback)
         self.arm(now, self.link.config.answer_ns)
 
     def _ceiling(self, ceiling: PowerProfile) -> PowerProfile:
         """Return the terms of a shed: the contract's with the ceiling's current."""
-        profile = self.profile
-        if profile is None or ceiling.voltage_mv != profile.voltage_mv:
+        profile = known(self.profile, "a powered flow has terms")
+        if ceiling.voltage_mv != profile.voltage_mv:
             raise LocalProtocolError(f"flow {self.id}: a shed keeps the voltage")
         return profile.with_type(ProfileType.GRANT, current_ma=ceiling.current_ma)
 
@@ -484,9 +477,7 @@ class SourceFlow(Flow):
 
     def _enforce(self, number: int) -> None:
         self.deadline = None
-        if self.proposed is None:
-            raise LocalProtocolError("a shed without terms")
-        terms, fallback = self.proposed
+        terms, fallback = known(self.proposed, "a shed has terms")
         self._change(number, terms, fallback)
         self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
 
@@ -494,14 +485,12 @@ class SourceFlow(Flow):
         """Our RENEG was accepted: READY."""
         number = self._take_answer(options)
         self.deadline = None
-        if self.proposed is None:
-            raise LocalProtocolError("a proposal without terms")
         self.link.emit(
             RenegotiationAnswered(
                 flow=self.id, contract=number, accepted=True, refusal=options.reason
             )
         )
-        self._change(number, *self.proposed)
+        self._change(number, *known(self.proposed, "a proposal has terms"))
 
     def proposal_rejected(self, now: Instant, options: Options) -> None:
         """Our RENEG was rejected: the old terms stand."""
@@ -534,7 +523,7 @@ class SourceFlow(Flow):
         self.fire(Cause.LOWER, now, self.fallback, self._lapse_reason(), 0)
 
     def _lapse_reason(self) -> Refusal:
-        lease = self.profile.lease_s if self.profile else 0
+        lease = known(self.profile, "a lease belongs to terms").lease_s
         return Refusal(Reason.LEASE_EXPIRED, lease, lease)
 
     def lapse_reset(self, now: Instant) -> None:
