@@ -204,8 +204,8 @@ FORBIDDEN = ("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "
 NAMED = ("open", "sqlite3.connect")
 # rooms that touch this machine by design: files of their own temporary folder are theirs
 TOUCHING_ROOMS = ("linux", "store", "loads", "cli", "drivers")
-# what Hypothesis and coverage keep for themselves
-OWN_FILES = (".hypothesis", ".coverage")
+# what Hypothesis keeps for itself
+OWN_FILES = ".hypothesis"
 SOURCE_SUFFIXES = (".py", ".pyc", ".so")
 
 
@@ -246,7 +246,10 @@ def _by_hypothesis() -> bool:
 
 
 AUDIT = Audit()
-sys.addaudithook(AUDIT)
+# in CPython 3.11 an audit hook lets a tracer run inside itself, which tears the data of coverage;
+# the run without coverage has the hook
+if sys.gettrace() is None:
+    sys.addaudithook(AUDIT)
 
 
 @pytest.hookimpl(wrapper=True)
