@@ -402,6 +402,8 @@ class Admissions:
         self._say(record, what, extra, refusal.sentence())
 
     def _say(self, record: FlowRecord, what: str, *words: str) -> None:
+        if not _log.isEnabledFor(logging.INFO):
+            return
         held = f"{format_power(self.breaker.held_mw)} of {format_power(self.breaker.rating_mw)}"
         said = ", ".join(word for word in words if word)
         _log.info("flow %-24s %-9s %s  %s", record.name, what, said, held)
