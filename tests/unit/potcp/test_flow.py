@@ -1,0 +1,249 @@
+"""What both ends of a flow share: pairs of profiles, leases, endings, status."""
+
+import pytest
+
+from powertcp.dve import EnergyRegister, integrate_many
+from powertcp.errors import BrokenInvariant, LocalProtocolError
+from powertcp.potcp.events import Alerted, FlowClosed, FlowTripped, HeatCounted, LeaseRenewed
+from powertcp.potcp.flow import Breach, Flow, ask_profiles, first_of, read_pairs
+from powertcp.potcp.sink import SinkFlow
+from powertcp.potcp.source import SourceFlow
+from powertcp.potcp.states import Cause, Sink
+from powertcp.profile import ProfileType
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_S
+from powertcp.wire.frames import encode_segment
+from powertcp.wire.options import Options
+from powertcp.wire.segments import Alert, Control, Reneg, Trip
+from tests.conversation import SINK, SOURCE, Pair, ask, profile
+
+WHY = Refusal(Reason.BUDGET, 2, 1)
+
+
+@pytest.mark.requirement("PTCP-1-03")
+def test_asks_become_pairs_and_pairs_become_asks() -> None:
+    asks = [ask("12V/2A", "12V/1A"), ask("5V/1A")]
+    profiles = ask_profiles(asks, 0xBEEF)
+    assert [one.tag for one in profiles] == [0xBEEF] * 3
+    pairs = read_pairs(profiles, ProfileType.REQUEST, 4)
+    assert [(most.voltage_mv, least is None) for most, least in pairs] == [
+        (12_000, False),
+        (5_000, True),
+    ]
+    assert first_of(profiles, ProfileType.MINIMUM) == pairs[0][1]
+    assert first_of(profiles, ProfileType.GRANT) is None
+
+
+@pytest.mark.requirement("PTCP-1-03", "PTCP-1-04")
+def test_a_fallback_among_the_pairs_is_left_to_others() -> None:
+    profiles = (profile("12V/2A"), profile("12V/1A", ProfileType.FALLBACK))
+    assert read_pairs(profiles, ProfileType.REQUEST, 4) == ((profiles[0], None),)
+
+
+@pytest.mark.requirement("PTCP-1-03")
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [ProfileType.MINIMUM],
+        [ProfileType.REQUEST, ProfileType.MINIMUM, ProfileType.MINIMUM],
+        [ProfileType.GRANT],
+        [],
+        [ProfileType.REQUEST] * 5,
+    ],
+)
+def test_what_is_no_list_of_pairs_is_a_breach(kinds: list[ProfileType]) -> None:
+    with pytest.raises(Breach):
+        read_pairs(tuple(profile("12V/1A", kind) for kind in kinds), ProfileType.REQUEST, 4)
+
+
+def test_a_minimum_of_another_kind_is_a_breach() -> None:
+    pair = (profile("12V/1A"), profile("12V/1A@50Hz", ProfileType.MINIMUM))
+    with pytest.raises(Breach):
+        read_pairs(pair, ProfileType.REQUEST, 4)
+
+
+@pytest.mark.requirement("PTCP-9-06")
+def test_the_source_proposes_odd_and_the_sink_even_numbers_above_all_seen() -> None:
+    pair = Pair()
+    source, sink = SourceFlow(pair.source, 1), SinkFlow(pair.sink, 1)
+    assert [source.next_contract() for _ in range(2)] == [1, 3]
+    assert [sink.next_contract() for _ in range(2)] == [2, 4]
+    assert source.take_contract(Options(contract=8)) == 8
+    assert source.next_contract() == 9
+    assert sink.take_contract(Options(contract=9)) == 9
+    assert sink.next_contract() == 10
+
+
+def test_the_energy_of_a_block_is_nothing_before_there_is_a_register() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    sums = integrate_many([pair.block(flow, 10)])[0]
+    bare = SinkFlow(pair.sink, 9)
+    assert bare.energy_of(sums) == 0
+    sampling = pair.source.status(flow).sampling
+    assert sampling is not None
+    bare.register = EnergyRegister(sampling)
+    assert bare.energy_of(sums) == 120_000
+    bare.count_heat(7, WHY)
+    assert bare.heat_uj == 7
+    assert pair.sink.take_events()[-1] == HeatCounted(flow=9, energy_uj=7, refusal=WHY)
+
+
+@pytest.mark.requirement("PTCP-5-02")
+def test_a_lease_runs_from_the_time_the_probe_was_sent_and_never_backwards() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=5s")
+    start = pair.sink.status(flow).lease_until_ns
+    assert start == pair.now + 5 * NS_PER_S
+    pair.advance(1.0)
+    assert pair.sink.status(flow).lease_until_ns == pair.now + 5 * NS_PER_S
+    assert pair.take(SINK, LeaseRenewed)
+    bare = SinkFlow(pair.sink, 9)
+    bare.renew(pair.now, pair.now)
+    assert bare.lease_until is None
+    with pytest.raises(BrokenInvariant):
+        bare.start_lease(pair.now)
+
+
+def test_a_base_flow_restores_and_knows_no_times_of_its_own() -> None:
+    pair = Pair()
+
+    class Plain(SinkFlow):
+        """A flow with only what both sides share."""
+
+    flow = Plain(pair.sink, 9)
+    flow.lapsed = True
+    Flow.restore(flow, pair.now)
+    assert not flow.lapsed
+    assert Flow.other_times(flow) == ()
+    assert Flow.why_ended(flow) == Refusal(Reason.NORMAL)
+    assert Flow.next_time(flow) is None
+
+
+@pytest.mark.requirement("PTCP-13-01")
+def test_fin_is_answered_and_what_comes_late_is_dropped() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.source.close_flow(flow, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, FlowClosed).refusal == Refusal(Reason.NORMAL)
+    assert pair.one(SOURCE, FlowClosed).refusal == Refusal(Reason.NORMAL)
+    fins = [one for one in pair.said(SINK, Control) if isinstance(one, Control)]
+    assert fins[-1].flags == Flag.FIN | Flag.ACK
+
+
+@pytest.mark.requirement("PTCP-13-01")
+def test_both_may_say_goodbye_at_once() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.source.close_flow(flow, refusal=WHY, now=pair.now)
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    assert pair.sink.flows == pair.source.flows == ()
+    for side in (SINK, SOURCE):
+        assert pair.one(side, FlowClosed).flow == flow
+
+
+def test_a_late_segment_after_fin_is_dropped() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.source.shed(flow, profile("12V/0.5A"), refusal=WHY, now=pair.now)
+    late = pair.source.data_to_send()
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.sink.receive_data(late, pair.now)
+    pair.exchange()
+    assert pair.one(SINK, FlowClosed).refusal == Refusal(Reason.NORMAL)
+
+
+@pytest.mark.requirement("PTCP-8-02")
+def test_both_may_trip_at_once() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    for end in pair.ends:
+        end.trip(flow, WHY, now=pair.now)
+    pair.exchange()
+    assert pair.sink.flows == pair.source.flows == ()
+    assert len(pair.take(SINK, FlowTripped)) == 2
+
+
+def test_a_trip_or_reset_without_reason_counts_as_the_operators() -> None:
+    for octets in (encode_segment(Trip(1, 0)), encode_segment(Control(1, Flag.RST))):
+        pair = Pair()
+        pair.energise("12V/1A")
+        pair.inject(SOURCE, octets)
+        assert pair.one(SOURCE, FlowClosed).refusal == Refusal(Reason.OPERATOR)
+
+
+def test_alerts_go_both_ways() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.inject(SOURCE, encode_segment(Alert(flow, 0, 3, Options(reason=WHY))))
+    assert pair.one(SOURCE, Alerted).severity == 3
+    held = SourceFlow(pair.source, flow)
+    held.alert(1, WHY)
+    pair.exchange()
+    assert pair.one(SINK, Alerted).refusal == WHY
+
+
+@pytest.mark.requirement("PTCP-14-02")
+def test_timers_before_their_time_do_nothing() -> None:
+    pair = Pair()
+    flow = SinkFlow(pair.sink, 9)
+    flow.state = Sink.SYN_SENT
+    flow.arm(pair.now, 100)
+    flow.pass_time(pair.now + 99)
+    assert flow.state is Sink.SYN_SENT
+    assert flow.next_time() == pair.now + 100
+    flow.pass_time(pair.now + 100)
+    assert flow.state is Sink.CLOSED
+    assert flow.may(Cause.OPEN)
+
+
+def test_the_status_says_what_stands() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A", fallback="12V/0.1A")
+    pair.deliver(flow)
+    for end, is_source in ((pair.sink, False), (pair.source, True)):
+        status = end.status(flow)
+        assert (status.state, status.is_source, status.contract) == ("ENERGISED", is_source, 1)
+        assert status.esn_uj == 1_200_000
+        assert status.acked_uj == (0 if is_source else 1_200_000)
+        assert not status.lapsed
+        assert not status.outstanding
+
+
+def test_the_source_resets_a_flow_by_its_own_rule() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.source.reset_flow(flow, WHY, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, FlowClosed).refusal == WHY
+
+
+@pytest.mark.requirement("PTCP-9-06", "PTCP-9-08")
+def test_a_breach_inside_an_action_resets_and_a_verb_out_of_place_does_not() -> None:
+    for options in (Options(profiles=(profile("12V/0.8A"),)), Options(contract=3)):
+        pair = Pair()
+        flow = pair.energise("12V/1A")
+        pair.inject(SOURCE, encode_segment(Reneg(flow, 0, options)))
+        assert pair.one(SOURCE, FlowClosed).refusal is not None
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    with pytest.raises(LocalProtocolError, match="STABLE in state ENERGISED"):
+        pair.source.ready(flow, now=pair.now)
+    pair.inject(SOURCE, encode_segment(Control(flow, Flag.ACK, 0, Options(contract=1))))
+    refusal = pair.one(SOURCE, FlowClosed).refusal
+    assert refusal is not None
+    assert refusal.code == Reason.STATE
+
+
+@pytest.mark.requirement("PTCP-5-02", "PTCP-5-06")
+def test_a_renewal_after_a_lapse_restores_the_flow() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=5s", fallback="12V/0.1A")
+    pair.pass_at(SINK, 5)
+    assert pair.sink.status(flow).lapsed
+    pair.pass_at(SOURCE, 0)
+    pair.advance(1.2)
+    assert not pair.sink.status(flow).lapsed
+    assert not pair.source.status(flow).lapsed
