@@ -106,6 +106,7 @@ class Flow(Holder):
         "contract",
         "deadline",
         "demand_mw",
+        "ending",
         "fallback",
         "heat_uj",
         "id",
@@ -142,6 +143,8 @@ class Flow(Holder):
         self.heat_uj = 0
         self.lease_until: Instant | None = None
         self.lapsed = False
+        # why we close or tripped
+        self.ending: Refusal | None = None
         self.deadline: Instant | None = None
         self.timeout_from: Instant = 0
         # our unanswered RENEG or SHED: its contract number, 0 none (PTCP-9-01)
@@ -295,6 +298,7 @@ class Flow(Holder):
 
     def farewell(self, refusal: Refusal) -> None:
         """Remember why we close, for FlowClosed; the lease no longer matters."""
+        self.ending = refusal
         self.peer_proposal = self.lease_until = None
 
     def send_trip(self, now: Instant, refusal: Refusal) -> None:
@@ -324,11 +328,7 @@ class Flow(Holder):
 
     def finish(self, now: Instant, options: Options) -> None:
         """FIN+ACK came."""
-        self.end(self.why_ended())
-
-    def why_ended(self) -> Refusal | None:
-        """Return the reason of an ending that we began."""
-        return Refusal(Reason.NORMAL)
+        self.end(self.ending)
 
     def time_out(self, now: Instant) -> None:
         """A deadline of the present state passed: RST 507."""

@@ -382,6 +382,9 @@ class Intake:
         if flow is None:
             self._take_unknown(segment, raw, now)
             return
+        if isinstance(flow, SourceFlow) and (refusal := flow.acknowledge(raw[3])) is not None:
+            flow.breach(refusal, now)
+            return
         kind = type(segment)
         if isinstance(segment, Control):
             self._take_control(flow, segment, now)

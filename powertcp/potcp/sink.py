@@ -70,7 +70,6 @@ class SinkFlow(Flow):
         "credit_at",
         "ece_at",
         "ece_seen",
-        "ending",
         "headroom_uj",
         "last_credit",
         "minimum_mw",
@@ -103,7 +102,6 @@ class SinkFlow(Flow):
         self.last_credit: Instant | None = None
         self.batch: SamplesReceived | None = None
         self.blocks: list[bytes] = []
-        self.ending: Refusal | None = None
 
     @property
     def banks(self) -> bool:
@@ -534,12 +532,7 @@ class SinkFlow(Flow):
     def farewell(self, refusal: Refusal) -> None:
         """Remember why we close."""
         super().farewell(refusal)
-        self.ending = refusal
         self.credit_at = self.rise_at = None
-
-    def why_ended(self) -> Refusal | None:
-        """Return the reason we closed or tripped with."""
-        return self.ending
 
     def cut(self, now: Instant) -> None:
         """The path is lost; a ticket may resume the flow. PTCP-13-01."""

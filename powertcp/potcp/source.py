@@ -61,7 +61,6 @@ class SourceFlow(Flow):
         "asks",
         "blocked_at",
         "counter",
-        "ending",
         "energy_uj",
         "half_open",
         "is_open",
@@ -95,7 +94,6 @@ class SourceFlow(Flow):
         self.resumed = False
         self.start_uj = 0
         self.energy_uj = 0
-        self.ending: Refusal | None = None
 
     @property
     def is_over(self) -> bool:
@@ -302,13 +300,23 @@ class SourceFlow(Flow):
         self.blocked_at = now + self.link.config.blocked_ns
         self.link.send(encode_segment(Blocked(self.id, self.esn_uj, self.limit_uj)))
 
+    # PTCP-2.1-02
+    def acknowledge(self, esn_uj: int) -> Refusal | None:
+        """Take the energy the sink has verified, stated by each of its segments.
+
+        Returns why it cannot be: less than before, or more than was sent.
+        """
+        register = self.register
+        if register is None:
+            return None
+        if not self.acked_uj <= esn_uj <= register.esn_uj:
+            return Refusal(Reason.METER_MISMATCH, esn_uj, register.esn_uj)
+        self.acked_uj = esn_uj
+        return None
+
     def take_credit(self, now: Instant, credit: Credit) -> None:
         """CREDIT: limit, demand and acknowledgement. PTCP-6-01, PTCP-6-03."""
-        register = known(self.register, "an ACK set the register")
         profile = known(self.profile, "an ACK set the terms")
-        if not self.acked_uj <= credit.esn <= register.esn_uj:
-            raise Breach(Refusal(Reason.METER_MISMATCH, credit.esn, register.esn_uj))
-        self.acked_uj = credit.esn
         if credit.limit_uj > self.limit_uj:
             self.limit_uj = credit.limit_uj
             self.blocked_at = None
@@ -544,12 +552,7 @@ class SourceFlow(Flow):
     def farewell(self, refusal: Refusal) -> None:
         """Remember why we close; nothing more is delivered."""
         super().farewell(refusal)
-        self.ending = refusal
         self.link.office.leave(self.key)
-
-    def why_ended(self) -> Refusal | None:
-        """Return the reason we closed or tripped with."""
-        return self.ending
 
     def end(self, refusal: Refusal | None, *, truncated: bool = False, reset: bool = False) -> None:
         """The flow is over; its owner releases the budget at FlowClosed."""

@@ -116,7 +116,7 @@ def test_a_base_flow_restores_and_knows_no_times_of_its_own() -> None:
     Flow.restore(flow, pair.now)
     assert not flow.lapsed
     assert Flow.other_times(flow) == ()
-    assert Flow.why_ended(flow) == Refusal(Reason.NORMAL)
+    assert flow.ending is None
     assert Flow.next_time(flow) is None
 
 
