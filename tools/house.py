@@ -102,7 +102,7 @@ def figures(root: Path) -> dict[str, Any]:
     return {
         "modules": len(modules),
         "max_module_lines": max(module.lines for module in modules),
-        "max_function_lines": max(lines for lines, _ in functions),
+        "max_function_lines": max((lines for lines, _ in functions), default=0),
         "over_limit": sorted(over),
         "spec_citations_per_kloc": round(1000 * citations / max(citing_lines, 1), 1),
         "package_lines": package_lines,
