@@ -80,7 +80,6 @@ class Wire(Generic[EventT]):
         "_give_up",
         "_handle",
         "_handling",
-        "_nursery",
         "_on_close",
         "_roomy",
         "_sock",
@@ -88,6 +87,7 @@ class Wire(Generic[EventT]):
         "_wheel",
         "_writing",
         "machine",
+        "nursery",
         "watcher",
         "write_ns",
     )
@@ -111,7 +111,7 @@ class Wire(Generic[EventT]):
         self._sock = sock
         self.machine = machine
         self._handle = handle
-        self._nursery = nursery
+        self.nursery = nursery
         self._wheel = wheel
         self._on_close = on_close
         self._give_up = give_up
@@ -321,7 +321,7 @@ class Wire(Generic[EventT]):
         self._writing = True
         if self._deadline is None:
             self._deadline = now_ns() + self.write_ns
-        self._nursery.start_soon(self._write)
+        self.nursery.start_soon(self._write)
 
     async def _write(self) -> None:
         """Go on with the tail whenever the kernel takes more; ends when nothing is left.

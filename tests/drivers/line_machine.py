@@ -1,9 +1,13 @@
 """A machine of real segments without flow states: what the driver tests run over sockets."""
 
-from powertcp.registry import Refusal
+import socket
+
+from powertcp.machine import Buffer
 from powertcp.wire.frames import Splitter, data_header
 
 FLOW = 1
+END = b""  # the event of the end of the stream
+Pair = tuple[socket.socket, socket.socket]
 
 
 class Lines:
@@ -12,10 +16,9 @@ class Lines:
     def __init__(self) -> None:
         self.splitter = Splitter()
         self.out: list[bytes] = []
-        self.events: list[bytes | None] = []
+        self.events: list[bytes] = []
         self.timer: int | None = None
         self.fired: list[int] = []
-        self.gave_up: Refusal | None = None
 
     @property
     def queued(self) -> int:
@@ -24,19 +27,18 @@ class Lines:
     def send(self, payload: bytes) -> None:
         self.out.append(data_header(FLOW, 0, len(payload)) + payload)
 
-    def receive_data(self, data: bytes | bytearray | memoryview, now: int) -> None:
+    def receive_data(self, data: Buffer, now: int) -> None:
         self.events += [bytes(raw[5]) for raw in self.splitter.receive(data)]
-        assert self.splitter.error is None, self.splitter.error
 
     def receive_eof(self, now: int) -> None:
-        self.events.append(None)
+        self.events.append(END)
 
     def data_to_send(self) -> bytes:
         out, self.out = b"".join(self.out), []
         return out
 
-    def next_event(self) -> bytes | None | tuple[()]:
-        return self.events.pop(0) or () if self.events else None
+    def next_event(self) -> bytes | None:
+        return self.events.pop(0) if self.events else None
 
     def get_timer(self) -> int | None:
         return self.timer
