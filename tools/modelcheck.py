@@ -140,9 +140,9 @@ def sink_steps(end: PowerConnection, limit: int) -> Iterator[tuple[str, Step]]:
     if flow.may(Cause.PROPOSE) and not flow.outstanding and room:
         yield "sink renegotiates", lambda e: e[SINK].renegotiate(FLOW, [LESS], now=0)
     if flow.may(Cause.AGREE) and flow.peer_proposal:
-        yield "sink agrees", lambda e: e[SINK].answer(FLOW, True, now=0)
+        yield "sink agrees", lambda e: e[SINK].answer(FLOW, accept=True, now=0)
     if flow.may(Cause.REJECT) and flow.peer_proposal:
-        yield "sink rejects", lambda e: e[SINK].answer(FLOW, False, now=0)
+        yield "sink rejects", lambda e: e[SINK].answer(FLOW, accept=False, now=0)
     yield from _endings(flow, SINK)
 
 
@@ -162,8 +162,8 @@ def source_steps(end: PowerConnection, limit: int) -> Iterator[tuple[str, Step]]
         yield "source renegotiates", lambda e: e[SOURCE].renegotiate(FLOW, [ASK], now=0)
     if flow.may(Cause.AGREE) and flow.peer_proposal:
         terms = flow.peer_proposal[1][0].desired
-        yield "source agrees", lambda e: e[SOURCE].answer(FLOW, True, profile=terms, now=0)
-        yield "source rejects", lambda e: e[SOURCE].answer(FLOW, False, now=0)
+        yield "source agrees", lambda e: e[SOURCE].answer(FLOW, accept=True, profile=terms, now=0)
+        yield "source rejects", lambda e: e[SOURCE].answer(FLOW, accept=False, now=0)
     yield from _endings(flow, SOURCE)
 
 
@@ -230,7 +230,7 @@ def advance(state: State, step: Step, channel: int) -> tuple[State, list[str]]:
         channels[channel] = channels[channel][1:]
     channels[SINK] += to_sink
     channels[SOURCE] += to_source
-    if channel == -2:  # noqa: PLR2004 - the cut loses what was under way
+    if channel == -2:
         channels = [(), ()]
         to_sink = to_source = ()
     broken = [fault for part in (to_sink, to_source) for fault in _faults(part)]
@@ -331,7 +331,7 @@ def explore(
         elif not moved:
             tally["deadlocks"] += 1
             first = first or _story(paths, here)
-        if progress and len(numbers) % 5000 < 5:  # noqa: PLR2004
+        if progress and len(numbers) % 5000 < 5:
             print(f"\r{len(numbers):,} states", end="", file=sys.stderr)
     unclosable = len(numbers) - len(_ancestors(before, resting)) if not frontier else 0
     return Report(states=len(numbers), unclosable=unclosable, first=first, **tally)
@@ -377,7 +377,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plant", choices=sorted(PLANTS), help="plant a fault that must be found")
     args = parser.parse_args(argv)
     if args.plant:
-        SourceFlow.shed_deadline = PLANTS[args.plant]  # type: ignore[method-assign]
+        SourceFlow.shed_deadline = PLANTS[args.plant]  # type: ignore[method-assign, assignment]
     began = time.perf_counter()
     report = explore(
         limit=args.limit,
