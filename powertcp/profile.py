@@ -348,6 +348,18 @@ def is_minimum_of(least: PowerProfile, most: PowerProfile) -> bool:
     )
 
 
+# PTCP-1-04
+def is_fallback_of(floor: PowerProfile, grant: PowerProfile) -> bool:
+    """Return whether `floor` is the power of `grant` with another, not greater, current."""
+    return (
+        floor.waveform == grant.waveform
+        and floor.phases == grant.phases
+        and floor.frequency_chz == grant.frequency_chz
+        and floor.voltage_mv == grant.voltage_mv
+        and floor.current_ma <= grant.current_ma
+    )
+
+
 @cache
 def named_profiles() -> dict[str, dict[str, int]]:
     """Return the rows of data/profiles.toml by name: fields of `PowerProfile.make`."""

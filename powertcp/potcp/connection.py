@@ -17,24 +17,16 @@ from powertcp.potcp.intake import Intake
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.states import Cause
-from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Flag, Reason, Refusal, SegmentType
+from powertcp.profile import (
+    PowerProfile,
+    ProfileType,
+    decode_lease,
+    encode_lease,
+    is_fallback_of,
+)
+from powertcp.registry import Reason, Refusal
 from powertcp.units import Instant
 from powertcp.wire.options import Entity, Maintain, Options, Sampling, Tariff
-
-SEND_MAX = 256 * 1024
-# what may wait for a peer that does not read, R4: control octets and negotiation segments
-CONTROL_QUEUE_MAX = 64 * 1024
-NEGOTIATION_QUEUE_MAX = 7 * 256
-_DATA = int(SegmentType.DATA)
-_CTL_CAUSES = {
-    int(Flag.SYN): Cause.SYN,
-    int(Flag.SYN | Flag.ACK): Cause.SYN_ACK,
-    int(Flag.ACK): Cause.ACK,
-    int(Flag.FIN): Cause.FIN,
-    int(Flag.FIN | Flag.ACK): Cause.FIN_ACK,
-    int(Flag.RST): Cause.RST,
-}
 
 
 class PowerConnection(Intake):
@@ -130,7 +122,8 @@ class PowerConnection(Intake):
         if request.sampling is None:
             raise LocalProtocolError(f"flow {flow}: nothing was asked")
         # PTCP-4-06
-        lease_s = profile.lease_s or self.config.lease_s
+        # what the octet of the lease can say, so that both ends count alike
+        lease_s = decode_lease(encode_lease(profile.lease_s or self.config.lease_s, up=False))
         wish = request.maintain or Maintain()
         interval = max(wish.interval_ms, self.config.maintain_interval_ms)
         least = -(-interval * wish.misses // 1000) + 1
@@ -141,9 +134,11 @@ class PowerConnection(Intake):
         granted = profile.with_type(ProfileType.GRANT, lease_s=lease_s, tag=source.tag)
         profiles = [granted]
         if fallback is not None:
-            profiles.append(
-                fallback.with_type(ProfileType.FALLBACK, lease_s=lease_s, tag=source.tag)
-            )
+            # PTCP-1-04
+            if not is_fallback_of(fallback, granted):
+                raise LocalProtocolError(f"flow {flow}: a fallback differs in current only")
+            floor_ma = fallback.current_ma
+            profiles.append(granted.with_type(ProfileType.FALLBACK, current_ma=floor_ma))
         chosen = sampling or request.sampling
         source.fire(Cause.GRANT, now, tuple(profiles), chosen, None, tariff)
 

@@ -167,9 +167,14 @@ class Flow(Holder):
             # PTCP-9-08
             self.breach(Refusal(Reason.STATE, cause.value, self.state.value), now)
             return
+        before = self.state
         action, self.state = row
         try:
             getattr(self, action)(now, *args)
+        except LocalProtocolError:
+            if cause in _VERBS:
+                self.state = before
+            raise
         except Breach as breach:
             self.breach(breach.refusal, now)
 

@@ -220,6 +220,7 @@ class Intake:
         del out[:count]
         self._queued -= size
         self._control_octets = min(self._control_octets, self._queued)
+        self._negotiations = min(self._negotiations, len(out))
         return octets
 
     def next_event(self) -> Event | None:
@@ -389,7 +390,7 @@ class Intake:
         if isinstance(segment, Control):
             self._take_control(flow, segment, now)
         elif isinstance(segment, Data):
-            self._take_odd_data(flow, memoryview(segment.payload), now)
+            self._take_odd_data(flow, segment, now)
         elif isinstance(segment, Shed):
             self._take_shed(flow, segment, now)
         elif isinstance(segment, Answer):
@@ -424,19 +425,18 @@ class Intake:
         else:
             flow.fire(cause, now, control.options)
 
-    def _take_odd_data(self, flow: Flow, payload: memoryview, now: Instant) -> None:
-        """DATA that is not banked: wrong, unsolicited, or after a trip."""
+    def _take_odd_data(self, flow: Flow, segment: Data, now: Instant) -> None:
+        """DATA that carries options, is wrong, unsolicited, or comes after a trip."""
+        payload = memoryview(segment.payload)
         if isinstance(flow, SinkFlow) and flow.banks:
             if payload[5] * int.from_bytes(payload[6:8], "big") * 8 + 8 != len(payload):
                 flow.breach(Refusal(Reason.BAD_LENGTH, len(payload)), now)
                 return
-            self._group.append((flow, flow.esn_uj, False, payload))
+            self._group.append((flow, segment.esn, segment.ece, payload))
             self._settle(now)
             return
-        energy = 0
         try:
-            sums = integrate_many([payload])
-            energy = flow.energy_of(sums[0])
+            energy = flow.energy_of(integrate_many([payload])[0])
         except DecodeError as error:
             flow.breach(Refusal(error.code, error.value, error.limit), now)
             return
@@ -584,8 +584,7 @@ class Intake:
         """The connection is over for `refusal`: RST on flow 0, budgets are released."""
         if self._terminated:
             return
-        octets = encode_segment(Control(0, Flag.RST, 0, Options(reason=refusal)))
-        self.send(octets)
+        self.send(encode_segment(Control(0, Flag.RST, 0, Options(reason=refusal))))
         self._end_all(refusal, now)
 
     def _end_all(self, refusal: Refusal | None, now: Instant) -> None:

@@ -33,7 +33,7 @@ from powertcp.potcp.flow import (
     read_pairs,
 )
 from powertcp.potcp.states import SINK, Cause, Sink, State, Table
-from powertcp.profile import PowerProfile, ProfileType, in_range
+from powertcp.profile import PowerProfile, ProfileType, in_range, is_fallback_of
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import credit_segment, encode_segment
@@ -152,7 +152,7 @@ class SinkFlow(Flow):
         # PTCP-4-01
         if not self.resuming and not any(in_range(grant, *ask) for ask in self.asks):
             raise Breach(Refusal(Reason.NOT_OFFERED, grant.power_mw, self.asks[0].desired.power_mw))
-        fallback = first_of(options.profiles, ProfileType.FALLBACK)
+        fallback = _floor_of(options.profiles, grant)
         self.link.emit(
             PowerGranted(
                 flow=self.id,
@@ -216,7 +216,7 @@ class SinkFlow(Flow):
         if contract != self._awaited():
             raise Breach(Refusal(Reason.STATE, contract, self._awaited(), rule="contract of READY"))
         first = self.peer_proposal is None
-        self.adopt(contract, grant, first_of(options.profiles, ProfileType.FALLBACK))
+        self.adopt(contract, grant, _floor_of(options.profiles, grant))
         self.deadline = self.peer_proposal = None
         was_lapsed = self.lapsed
         if was_lapsed or not first:
@@ -551,3 +551,12 @@ class SinkFlow(Flow):
             self.grant_credit(now)
         if self.rise_at is not None and now >= self.rise_at and not self.is_over:
             self._rise(now)
+
+
+# PTCP-1-04
+def _floor_of(profiles: tuple[PowerProfile, ...], grant: PowerProfile) -> PowerProfile | None:
+    """Return the FALLBACK that goes with `grant`; one of another power is a breach."""
+    floor = first_of(profiles, ProfileType.FALLBACK)
+    if floor is not None and not is_fallback_of(floor, grant):
+        raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="FALLBACK of another power"))
+    return floor

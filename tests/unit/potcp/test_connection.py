@@ -1,0 +1,296 @@
+"""The verbs of a connection: what they refuse, and several powers side by side."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from powertcp.errors import LocalProtocolError
+from powertcp.potcp.events import (
+    ConnectionTerminated,
+    FlowClosed,
+    FlowRefused,
+    FlowTripped,
+    PowerGranted,
+    PowerOffered,
+    PowerReady,
+    PowerRequested,
+    SamplesReceived,
+)
+from powertcp.profile import ProfileType
+from powertcp.registry import Reason, Refusal
+from powertcp.wire.frames import encode_segment
+from powertcp.wire.options import Maintain, Options
+from powertcp.wire.segments import Answer, Control, Ready
+from tests.conversation import SINK, SOURCE, Pair, ask, profile
+
+WHY = Refusal(Reason.BUDGET, 60_000, 14_200)
+DC, AC = "5V/3A", "230V/10A@50Hz"
+
+
+@pytest.mark.requirement("PTCP-11-01")
+def test_two_powers_on_one_connection_each_with_its_own_contract_and_energy() -> None:
+    pair = Pair()
+    flows = pair.energise(DC), pair.energise(AC)
+    assert flows == (1, 3)
+    for _ in range(3):
+        for flow in flows:
+            assert pair.deliver(flow, 100) == 1
+    for flow, text in zip(flows, (DC, AC), strict=True):
+        near, far = (end.status(flow) for end in pair.ends)
+        assert near.profile is not None
+        assert near.profile.format().startswith(text)
+        assert near.esn_uj == far.esn_uj > 0
+        assert near.contract == far.contract == 1
+        assert pair.source.credit_left_uj(flow) == far.limit_uj - far.esn_uj
+        assert pair.source.demand_mw(flow) == profile(text).power_mw
+        assert pair.source.key(flow) > 0
+        assert pair.sink.key(flow) == 0
+
+
+@pytest.mark.requirement("PTCP-11-02")
+def test_a_trip_or_reset_of_one_flow_leaves_the_other_alone() -> None:
+    pair = Pair()
+    first, second, third = pair.energise(DC), pair.energise(AC), pair.energise("12V/1A")
+    pair.source.trip(first, WHY, now=pair.now)
+    pair.sink.reset_flow(third, WHY, now=pair.now)
+    pair.exchange()
+    assert {event.flow for event in pair.take(SINK, FlowTripped)} == {first}
+    assert {event.flow for event in pair.take(SOURCE, FlowClosed)} == {first, third}
+    assert pair.sink.flows == pair.source.flows == (second,)
+    pair.take(SINK, SamplesReceived)
+    assert pair.deliver(second, 100) == 1
+    assert pair.one(SINK, SamplesReceived).flow == second
+
+
+@pytest.mark.requirement("PTCP-11-01", "PTCP-14-01")
+def test_256_flows_and_not_257() -> None:
+    pair = Pair(churn_per_s=10_000)
+    for _ in range(256):
+        pair.sink.open_flow([ask("5V/0.1A")], now=pair.now)
+    pair.exchange()
+    assert len(pair.take(SOURCE, PowerRequested)) == 256
+    with pytest.raises(LocalProtocolError, match="256 flows, 256 are allowed"):
+        pair.sink.open_flow([ask("5V/0.1A")], now=pair.now)
+    assert len(pair.source.flows) == 256
+
+
+@pytest.mark.requirement("PTCP-11-01", "PTCP-14-01")
+def test_the_257th_syn_of_a_peer_is_refused_508_and_costs_no_flow() -> None:
+    pair = Pair(churn_per_s=10_000, flows=4)
+    greedy = Pair(churn_per_s=10_000, flows=5)
+    greedy.source = pair.source
+    for _ in range(5):
+        greedy.sink.open_flow([ask("5V/0.1A")], now=greedy.now)
+    greedy.exchange()
+    refused = greedy.one(SINK, FlowRefused)
+    assert (refused.flow, refused.refusal.code) == (9, Reason.LIMIT)
+    assert (refused.refusal.value, refused.refusal.limit) == (5, 4)
+    assert len(greedy.source.flows) == 4
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_one_to_four_wishes(count: int) -> None:
+    pair = Pair()
+    with pytest.raises(LocalProtocolError, match=r"asks, 1\.\.4 are allowed"):
+        pair.sink.open_flow([ask("5V/1A")] * count, now=pair.now)
+    assert pair.sink.data_to_send() == b""
+
+
+def test_a_wish_for_a_fallback_reaches_the_owner() -> None:
+    pair = Pair()
+    pair.request(ask("12V/1A", "9V/0.5A"), fallback=profile("12V/0.1A"))
+    request = pair.one(SOURCE, PowerRequested)
+    assert request.fallback is not None
+    assert request.fallback.current_ma == 100
+    tags = {one.tag for one in (*request.asks[0], request.fallback) if one is not None}
+    assert len(tags) == 1
+
+
+MISUSES: dict[str, Callable[[Pair, int], object]] = {
+    "accept": lambda p, f: p.sink.accept(f, profile("12V/1A"), now=p.now),
+    "decline": lambda p, f: p.sink.decline(f, now=p.now),
+    "grant": lambda p, f: p.source.grant(f, profile("12V/1A"), now=p.now),
+    "counter": lambda p, f: p.source.counter(f, [(profile("12V/1A"), None)], WHY, now=p.now),
+    "no offers": lambda p, f: p.source.counter(f, [], WHY, now=p.now),
+    "refuse": lambda p, f: p.source.refuse(f, WHY, now=p.now),
+    "ready": lambda p, f: p.source.ready(f, now=p.now),
+    "answer nothing": lambda p, f: p.sink.answer(f, True, now=p.now),
+    "reject nothing": lambda p, f: p.source.answer(f, False, now=p.now),
+    "no terms": lambda p, f: p.source.answer(f, True, now=p.now),
+    "no proposal": lambda p, f: p.source.answer(f, True, profile=profile("12V/1A"), now=p.now),
+    "sink of a source": lambda p, f: p.source.set_demand(f, 1, now=p.now),
+    "source of a sink": lambda p, f: p.sink.ready(f, now=p.now),
+    "samples of a sink": lambda p, f: p.sink.send_samples(f, [], now=p.now),
+    "unknown": lambda p, f: p.sink.close_flow(f + 2, now=p.now),
+    "unknown status": lambda p, f: p.sink.status(f + 2),
+    "unknown samples": lambda p, f: p.source.send_samples(f + 2, [], now=p.now),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_misuse_raises_and_changes_nothing(misuse: str) -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1.5A", "5V/0.5A")
+    before = [end.status(flow) for end in pair.ends]
+    with pytest.raises(LocalProtocolError):
+        MISUSES[misuse](pair, flow)
+    assert [end.status(flow) for end in pair.ends] == before
+    assert [end.data_to_send() for end in pair.ends] == [b"", b""]
+
+
+@pytest.mark.requirement("PTCP-9-01")
+def test_only_one_proposal_may_be_open() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1.5A", "5V/0.5A")
+    assert pair.sink.may_propose(flow)
+    assert not pair.sink.may_propose(flow + 2)
+    pair.sink.renegotiate(flow, [ask("12V/1A")], now=pair.now)
+    assert not pair.sink.may_propose(flow)
+    with pytest.raises(LocalProtocolError, match="proposal 2 is unanswered"):
+        pair.sink.renegotiate(flow, [ask("12V/1A")], now=pair.now)
+
+
+def test_a_grant_or_an_offer_needs_a_request() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    with pytest.raises(LocalProtocolError):
+        pair.source.counter(flow, [(profile("12V/1A"), None)] * 9, WHY, now=pair.now)
+    with pytest.raises(LocalProtocolError):
+        pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+
+
+@pytest.mark.requirement("PTCP-4-06")
+@pytest.mark.parametrize(("lease", "granted"), [("91s", False), ("92s", True)])
+def test_a_lease_outlasts_the_probes_or_is_refused_108(lease: str, granted: bool) -> None:
+    pair = Pair()
+    wish = Maintain(30_000, 3)
+    flow = pair.request(ask("12V/1A"), maintain=wish)
+    pair.source.grant(flow, profile(f"12V/1A,lease={lease}"), now=pair.now)
+    pair.exchange()
+    refusals = [event.refusal for event in pair.take(SINK, FlowRefused)]
+    assert ([] if granted else [Reason.LEASE_RANGE]) == [one.code for one in refusals]
+
+
+def test_an_offer_may_have_a_minimum_and_a_lease_of_its_own() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    offer = profile("12V/0.8A,lease=30s"), profile("12V/0.2A", ProfileType.MINIMUM)
+    pair.source.counter(flow, [offer, (profile("9V/1A"), None)], WHY, now=pair.now)
+    pair.exchange()
+    offers = pair.one(SINK, PowerOffered).offers
+    assert [one.offer.lease_s for one in offers] == [30, 60]
+    assert [one.minimum is not None for one in offers] == [True, False]
+
+
+@pytest.mark.requirement("PTCP-7-04")
+@pytest.mark.parametrize(
+    ("priority", "wanted_ms", "deadline_ms"),
+    [(1, 100, 1000), (2, 100, 100), (2, 5, 100), (0, 90_000, 60_000), (0, None, 1000)],
+)
+def test_the_deadline_of_a_shed_is_kept_in_its_bounds(
+    priority: int, wanted_ms: int | None, deadline_ms: int
+) -> None:
+    pair = Pair()
+    flow = pair.energise(f"12V/1A,prio={priority}")
+    ceiling = profile("12V/0.5A")
+    pair.source.shed(flow, ceiling, refusal=WHY, deadline_ms=wanted_ms, now=pair.now)
+    assert pair.source.get_timer() == pair.now + min(deadline_ms, 1000) * 1_000_000
+    pair.exchange()
+    assert pair.source.status(flow).profile.current_ma == 500  # type: ignore[union-attr]
+
+
+@pytest.mark.requirement("PTCP-7-04")
+def test_an_urgent_shed_holds_at_once() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.source.shed(flow, profile("12V/0.5A"), refusal=WHY, urgent=True, now=pair.now)
+    assert pair.source.status(flow).profile.current_ma == 500  # type: ignore[union-attr]
+
+
+def test_either_side_proposes_and_the_other_answers() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1.5A", "5V/0.5A")
+    pair.take(SINK, PowerReady)
+    pair.sink.renegotiate(flow, [ask("12V/1A")], now=pair.now)
+    pair.exchange()
+    pair.source.answer(flow, True, profile=profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, PowerReady).profile.format() == "12V/1A,lease=60s"
+    pair.source.renegotiate(flow, [ask("12V/1.2A")], WHY, now=pair.now)
+    pair.exchange()
+    pair.sink.answer(flow, True, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, PowerReady).profile.current_ma == 1200
+
+
+def test_head_room_bounds_the_window() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    before = pair.sink.status(flow).limit_uj
+    assert before == 24_000_000
+    pair.sink.set_headroom(flow, 10, now=pair.now)
+    pair.sink.set_headroom(flow, None, now=pair.now)
+    assert pair.sink.status(flow).limit_uj == before
+
+
+@pytest.mark.requirement("PTCP-13-01")
+def test_shutdown_closes_each_flow_as_its_state_allows() -> None:
+    pair = Pair()
+    pair.energise(DC)
+    pair.request(ask(AC))
+    pair.source.shutdown(refusal=Refusal(Reason.DRAINING), now=pair.now)
+    pair.source.shutdown(now=pair.now)
+    pair.exchange()
+    closed = pair.take(SOURCE, FlowClosed)
+    assert {event.flow for event in closed} == {1, 3}
+    assert pair.sink.flows == pair.source.flows == ()
+
+
+def test_abort_says_why_once_and_then_nothing_may_be_asked() -> None:
+    pair = Pair()
+    flow = pair.energise(DC)
+    pair.source.abort(WHY, now=pair.now)
+    pair.source.abort(WHY, now=pair.now)
+    pair.exchange()
+    for side in (SINK, SOURCE):
+        assert pair.one(side, ConnectionTerminated).refusal == WHY
+        assert pair.one(side, FlowClosed).flow == flow
+    said = [one for one in pair.said(SOURCE, Control) if isinstance(one, Control)]
+    assert [one.options.reason for one in said if one.flow == 0] == [WHY]
+    with pytest.raises(LocalProtocolError, match="the connection is over"):
+        pair.sink.open_flow([ask(DC)], now=pair.now)
+    with pytest.raises(LocalProtocolError, match="flow 1 is over"):
+        pair.sink.close_flow(flow, now=pair.now)
+
+
+@pytest.mark.requirement("PTCP-1-04")
+@pytest.mark.parametrize("floor", ["9V/0.1A", "12V/1.1A", "12V/0.1A@50Hz", "12V/0.1A/split"])
+def test_a_fallback_is_granted_with_less_current_and_nothing_else_changed(floor: str) -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A,prio=2"))
+    grant = profile("12V/1A,prio=2")
+    with pytest.raises(LocalProtocolError, match="differs in current only"):
+        pair.source.grant(flow, grant, fallback=profile(floor), now=pair.now)
+    pair.source.grant(flow, grant, fallback=profile("12V/0.1A"), now=pair.now)
+    pair.exchange()
+    granted = pair.one(SINK, PowerGranted)
+    assert granted.fallback == granted.profile.with_type(ProfileType.FALLBACK, current_ma=100)
+
+
+@pytest.mark.requirement("PTCP-1-04")
+def test_a_sink_does_not_take_a_fallback_of_another_power() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    status = pair.source.status(flow)
+    assert status.profile is not None
+    other = status.profile.with_type(ProfileType.FALLBACK, voltage_mv=9_000, current_ma=1)
+    ready = Ready(flow, 0, Options(contract=1, profiles=(status.profile, other)))
+    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    pair.pump(SINK)
+    pair.sink.receive_data(encode_segment(Answer(flow, 0, True, Options(contract=2))), pair.now)
+    octets = encode_segment(replace(ready, options=replace(ready.options, contract=2)))
+    pair.sink.receive_data(octets, pair.now)
+    pair.collect()
+    assert pair.one(SINK, FlowClosed).refusal.code == Reason.BAD_OPTION  # type: ignore[union-attr]
