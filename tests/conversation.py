@@ -8,13 +8,15 @@ from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import Ask, Event, PowerRequested
 from powertcp.potcp.tickets import TicketOffice
-from powertcp.profile import PowerProfile, ProfileType
+from powertcp.profile import PowerProfile, ProfileType, named_profiles
 from powertcp.units import NS_PER_MS, NS_PER_S
 from powertcp.wire.frames import HEADER, Splitter, decode_segment
 from powertcp.wire.segments import Segment
 
 SINK, SOURCE = 0, 1
 START = 1_000 * NS_PER_S
+# the table of named profiles is a file: read once, at import
+named_profiles()
 EventT = TypeVar("EventT", bound=Event)
 
 

@@ -31,29 +31,18 @@ def find(name: str) -> Command:
     """Import one command."""
     match name:
         case "provider":
-            from powertcp.cli import provider
-
-            return provider.main
+            from powertcp.cli.provider import main as command
         case "consumer":
-            from powertcp.cli import consumer
-
-            return consumer.main
+            from powertcp.cli.consumer import main as command
         case "status":
-            from powertcp.cli import status
-
-            return status.main
+            from powertcp.cli.status import main as command
         case "decode":
-            from powertcp.cli import decode
-
-            return decode.main
+            from powertcp.cli.decode import main as command
         case "explain":
-            from powertcp.cli import explain
-
-            return explain.main
+            from powertcp.cli.explain import main as command
         case _:
-            from powertcp.cli import demo
-
-            return demo.main
+            from powertcp.cli.demo import main as command
+    return command
 
 
 def usage() -> str:
