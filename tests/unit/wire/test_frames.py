@@ -34,8 +34,8 @@ BLOCK = bytes.fromhex("00000000 80 01 0001 00001388 0007a120")
 SEGMENTS: list[Segment] = [
     Control(1, 0x02, 0, Options(msp=1024)),
     Control(0, 0x04),
-    Data(1, 250_000, True, BLOCK),  # noqa: FBT003
-    Data(2, 2**64 - 1, False, BLOCK),  # noqa: FBT003
+    Data(1, 250_000, True, BLOCK),
+    Data(2, 2**64 - 1, False, BLOCK),
     Credit(1, 5, 2**64 - 1, 18_000, cwr=True),
     Credit(1, 5, 0),
     Blocked(1, 5, 6),
@@ -160,7 +160,7 @@ def test_the_splitter_keeps_at_most_one_segment() -> None:
     assert splitter.receive(cut[:30]) == []
     assert splitter.pending == 30
     splitter = Splitter()
-    plain = encode_segment(Data(1, 0, False, BLOCK))  # noqa: FBT003
+    plain = encode_segment(Data(1, 0, False, BLOCK))
     assert len(splitter.receive(plain + plain[:-1])) == 1
     assert splitter.pending == len(plain) - 1
 
