@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from powertcp.errors import ConfigError
+from powertcp.errors import ConfigError, HostError
 from powertcp.units import parse_duration_ns, parse_energy_uj
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from powertcp.cli.consumer_options import Options
     from powertcp.loads import Load
     from powertcp.potcp.events import Ask
@@ -86,6 +88,8 @@ def main(argv: list[str]) -> int:
     if given.check:
         print(f"{file or 'command line'}: ok")
         return 0
+    if given.reset:
+        return reset(given.reset, options.control)
     if not options.connect:
         raise ConfigError(
             "command line",
@@ -105,6 +109,7 @@ def consume(options: "Options") -> int:
     from powertcp.cli.readings import JsonReport, TextReport
     from powertcp.drivers.consumer import Consumer, Wishes
     from powertcp.drivers.daemon import set_up_logging
+    from powertcp.drivers.desk import Desk
     from powertcp.drivers.dial import parse_address
 
     host, port = parse_address(options.connect)
@@ -122,10 +127,55 @@ def consume(options: "Options") -> int:
     )
     loads = build_loads(options, len(asks))
     report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
+    consumer = Consumer(wishes, loads, report)
+    path = control_path(options)
+
+    async def serve() -> int:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Desk(consumer).control().serve, path)
+            status = await consumer.run()
+            nursery.cancel_scope.cancel()
+        return status
+
     try:
-        return trio.run(Consumer(wishes, loads, report).run)
+        return trio.run(serve)
     finally:
         report.end()
+
+
+def control_path(options: "Options") -> "Path":
+    """Return where the control socket stands; its folder is made when it is ours to make."""
+    from pathlib import Path
+
+    from powertcp.drivers.daemon import make_private, runtime_folder, state_folder
+    from powertcp.drivers.desk import socket_path
+
+    if options.control:
+        return Path(options.control)
+    folder = runtime_folder(os.environ, state_folder(os.environ, "consumer"))
+    make_private(folder)
+    return socket_path(folder)
+
+
+def reset(load: str, control: str) -> int:
+    """Tell the running consumers that `load` may try again; 3 when no consumer has it off."""
+    from pathlib import Path
+
+    from powertcp.drivers.control import ask, find_sockets
+    from powertcp.drivers.daemon import state_folder
+
+    state = state_folder(os.environ, "consumer")
+    paths = [Path(control)] if control else find_sockets(os.environ, state)
+    for path in paths:
+        try:
+            _, answer = ask(path, {"op": "reset", "load": load})
+        except (OSError, HostError):
+            continue
+        if "ok" in answer:
+            print(f"{load} may try again")
+            return 0
+    print(f"powertcp consumer: no running consumer has a load {load} that is off", file=sys.stderr)
+    return 3
 
 
 def read_asks(options: "Options") -> "list[Ask]":

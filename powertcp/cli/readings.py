@@ -56,26 +56,31 @@ def sentence(event: str, facts: Facts) -> str:
         case "ready":
             how = "resumed" if facts.get("resumed") else "ready"
             return f"{how}: {format_power(number(facts, 'power_mw'))} for {facts['load']}"
-        case "shed":
-            return f"shed to {format_power(number(facts, 'limit_mw'))}{reason}"
-        case "lease over" | "lease restored":
-            return f"{event}, at most {format_power(number(facts, 'limit_mw'))}"
+        case "shed" | "lease over" | "lease restored":
+            return f"{event}, at most {format_power(number(facts, 'limit_mw'))}{reason}"
         case "refused":
             return f"refused {facts['sentence']}"
+        case "offered":
+            offers = facts.get("offers")
+            listed = ", ".join(offers) if isinstance(offers, list) else ""
+            return f"offered instead of {request}: {listed}"
         case "heat":
             return f"heat {format_energy(number(facts, 'energy_uj'))}{reason}"
+        case _:
+            return ending(event, facts, reason)
+
+
+def ending(event: str, facts: Facts, reason: str) -> str:
+    """Return the line of what ends a contract, a load or all of it."""
+    match event:
         case "closed":
             heat = number(facts, "heat_uj")
             tail = f", heat {format_energy(heat)}" if heat else ""
             return f"closed at {format_energy(number(facts, 'esn_uj'))}{tail}{reason}"
         case "off":
-            return f"off after {facts['trips']} trips in 10 minutes{reason}"
+            return f"off after {facts['trips']} trips in 10 minutes, until --reset{reason}"
         case "load ended":
             return f"{facts['load']} ended, exit {facts['status']}"
-        case "offered":
-            offers = facts.get("offers")
-            listed = ", ".join(offers) if isinstance(offers, list) else ""
-            return f"offered instead of {request}: {listed}"
         case "done" if not number(facts, "energy_uj"):
             return ""
         case "done":
@@ -125,7 +130,7 @@ class TextReport:
         text = sentence(event, facts)
         self.end()
         if event in self.ERRORS:
-            said = text if event == "refused" or event == "off" else str(facts.get("sentence", ""))
+            said = text if event in ("refused", "off") else str(facts.get("sentence", ""))
             print(f"powertcp consumer: {said}", file=self._errors, flush=True)
         elif text:
             print(text, file=self._out, flush=True)

@@ -43,6 +43,7 @@ TRIES = 3  # PTCP-4-07
 TRIPS = 5  # PTCP-8-03: in TRIP_WINDOW_NS, then off
 TRIP_WINDOW_NS = 600 * NS_PER_S
 BACK_OFF_MAX_S = 16
+NEVER: Instant = 1 << 62
 NO = 1
 NO_ANSWER = 3
 # the provider goes, or lost sight of us: not an answer to the request
@@ -208,6 +209,21 @@ class Appliance:
             "lease_s": profile.lease_s,
         }
 
+    @property
+    def is_off(self) -> bool:
+        """Whether it tripped too often and waits for `reset`."""
+        return self.path.due == NEVER
+
+    def answers_to(self, name: str) -> bool:
+        """Whether people call the load so: its name, the command without its pid, its number."""
+        return name in (self.name, self.load.name, self.load.name.partition("[")[0])
+
+    def reset(self) -> None:
+        """Let a load that tripped too often try again."""
+        self.path.trips.clear()
+        self.path.due = 0
+        self.status = 0
+
     def _bank(self, event: SamplesReceived, now: Instant) -> None:
         self.energy_uj += event.energy_uj
         self.esn_uj = event.esn_uj
@@ -323,7 +339,8 @@ class Appliance:
         self._powered = False
         if len(trips) >= TRIPS:
             self.say("off", {"trips": len(trips)} | refusal_facts(refusal))
-            self.finish(NO, refusal)
+            self.tell(Lost(refusal=refusal, returning=True))
+            self.status, self.path.due = NO, NEVER
             return
         self.tell(Lost(refusal=refusal, returning=True))
         self.path.due = now + back_off_ns(len(trips))

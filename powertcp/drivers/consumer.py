@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from powertcp.drivers.appliance import NO_ANSWER, Appliance, Say, back_off_ns, refusal_facts
+from powertcp.drivers.appliance import NEVER, NO_ANSWER, Appliance, Say, back_off_ns, refusal_facts
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.stream import SegmentStream
@@ -124,6 +124,10 @@ class Link:
             return
         self._stream.queue(self._machine.close_flow, appliance.flow, now=now_ns())
 
+    def kick(self) -> None:
+        """Look at once which SYN is due."""
+        self._kick.set()
+
     async def _once(self) -> None:
         """One connection, from SYN to its end."""
         host, port = self._wishes.host, self._wishes.port
@@ -167,7 +171,7 @@ class Link:
             due = [each.path.due for each in waiting if not each.flow]
             self._kick = trio.Event()
             with trio.CancelScope() as scope:
-                if due:
+                if due and min(due) < NEVER:
                     scope.deadline = min(due) / NS_PER_S
                 await self._kick.wait()
 
@@ -326,6 +330,15 @@ class Consumer:
             "heat_uj": sum(each.heat_uj for each in self.appliances),
             "simulated": any(each.display.sim for each in self.appliances),
         }
+
+    def reset(self, load: str) -> int:
+        """Let loads of this name that are off try again; returns how many."""
+        found = [each for each in self.appliances if each.is_off and each.answers_to(load)]
+        for each in found:
+            each.reset()
+        for link in self._links:
+            link.kick()
+        return len(found)
 
     async def stop(self) -> None:
         """End in order: goodbye on every flow, at most 5 s."""

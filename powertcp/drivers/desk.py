@@ -1,0 +1,67 @@
+"""A consumer's control socket: its status, and the reset of a load that tripped too often."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import powertcp
+from powertcp.drivers.consumer import Consumer
+from powertcp.drivers.control import Control, Fields
+from powertcp.drivers.daemon import now_ns
+from powertcp.registry import Reason, Refusal
+from powertcp.units import NS_PER_MS
+
+
+class Desk:
+    """Answers for one consumer."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        """Speak for `consumer`."""
+        self._consumer = consumer
+
+    def control(self) -> Control:
+        """Return the socket's server; run its `serve`."""
+        greeting: Fields = {
+            "powertcp": 1,
+            "role": "consumer",
+            "name": "",
+            "pid": os.getpid(),
+            "version": powertcp.__version__,
+        }
+        verbs = {"status": self.status, "reset": self.reset}
+        return Control(greeting, verbs, guarded=frozenset({"reset"}))
+
+    async def status(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Return the sums; with "flows": true each contract."""
+        appliances = self._consumer.appliances
+        live = [each for each in appliances if each.flow and not each.done]
+        answer: Fields = {
+            "state": "powered" if live else "waiting",
+            "energy_uj": sum(each.energy_uj for each in appliances),
+            "heat_uj": sum(each.heat_uj for each in appliances),
+        }
+        if request.get("flows"):
+            now = now_ns()
+            answer["flows"] = [
+                {
+                    "id": each.name,
+                    "name": each.load.name,
+                    "state": "off" if each.is_off else "done" if each.done else "wanted",
+                    "text": each.ask.desired.format(),
+                    "power_mw": each.profile.power_mw if each.profile and each.flow else 0,
+                    "energy_uj": each.energy_uj,
+                    "lease_ms": max(0, each.lease_until - now) // NS_PER_MS,
+                }
+                for each in appliances
+            ]
+        return answer
+
+    async def reset(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Let the named load try again; refusal 206 when none of that name is off."""
+        count = self._consumer.reset(str(request.get("load", "")))
+        return {"reset": count} if count else Refusal(Reason.POLICY)
+
+
+def socket_path(folder: Path) -> Path:
+    """Return where a consumer's control socket stands."""
+    return folder / f"consumer-{os.getpid()}.sock"
