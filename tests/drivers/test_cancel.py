@@ -4,8 +4,9 @@ import pytest
 import trio
 import trio.testing
 
-from powertcp.drivers import SegmentStream
-from tests.drivers.line_machine import Lines, Pair
+from powertcp.drivers import CarriedStream, SegmentStream
+from powertcp.errors import WireBroken
+from tests.drivers.line_machine import END, Lines, Pair
 
 PAYLOADS = [bytes([number % 256]) * (100 + 37 * number % 3000) for number in range(120)]
 AFTER = [b"first after", b"second after"]
@@ -130,3 +131,65 @@ async def test_receive_batch_cancelled_at_each_checkpoint_loses_no_event(
         got += await receive(reader, len(PAYLOADS) - len(got))
         assert got == PAYLOADS
         nursery.cancel_scope.cancel()
+
+
+async def test_a_writer_cancelled_inside_send_all_breaks_the_stream_for_ever() -> None:
+    near, far = trio.testing.lockstep_stream_pair()
+    machine = Lines()
+    async with trio.open_nursery() as doomed:
+        stream = CarriedStream(near, machine, nursery=doomed)
+        stream.queue(machine.send, PAYLOADS[0])
+        await trio.testing.wait_all_tasks_blocked()
+        assert stream.queued
+        doomed.cancel_scope.cancel()
+    assert doomed.cancel_scope.cancelled_caught
+    with pytest.raises(WireBroken):
+        stream.queue(machine.send, b"late")
+    with pytest.raises(WireBroken):
+        await stream.room()
+    with pytest.raises(WireBroken):
+        await stream.receive_batch()
+    await far.aclose()
+
+
+async def test_a_carried_stream_delivers_both_ways_and_ends() -> None:
+    near, far = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        ours, theirs = Lines(), Lines()
+        one = CarriedStream(near, ours, nursery=nursery)
+        two = CarriedStream(far, theirs, nursery=nursery)
+        for payload in PAYLOADS:
+            one.queue(ours.send, payload)
+        assert await receive(two, len(PAYLOADS)) == PAYLOADS
+        two.queue(theirs.send, b"back")
+        assert await receive(one, 1) == [b"back"]
+        await one.room()
+        await one.aclose()
+        assert await two.receive_batch() == [END]
+        assert await two.receive_batch() == []
+
+
+@pytest.mark.parametrize("number", range(1, 30))
+async def test_a_carried_reader_cancelled_at_each_checkpoint_loses_no_event(number: int) -> None:
+    near, far = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        machine = Lines()
+        writer = CarriedStream(near, machine, nursery=nursery)
+        reader = CarriedStream(far, Lines(), nursery=nursery)
+
+        async def feed() -> None:
+            for payload in PAYLOADS:
+                writer.queue(machine.send, payload)
+                await trio.testing.wait_all_tasks_blocked()
+
+        nursery.start_soon(feed)
+        got: list[bytes] = []
+        step = CancelStep(number)
+        trio.lowlevel.add_instrument(step)
+        with step.scope:
+            while True:
+                got += await reader.receive_batch()
+        trio.lowlevel.remove_instrument(step)
+        assert step.scope.cancelled_caught
+        got += await receive(reader, len(PAYLOADS) - len(got))
+        assert got == PAYLOADS
