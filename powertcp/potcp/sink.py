@@ -23,13 +23,13 @@ from powertcp.potcp.events import (
     TicketReceived,
 )
 from powertcp.potcp.flow import (
-    MAX_ASKS,
     MAX_OFFERS,
     Breach,
     Flow,
     Link,
     ask_profiles,
     first_of,
+    read_asks,
     read_pairs,
 )
 from powertcp.potcp.states import SINK, Cause, Sink, State, Table
@@ -262,6 +262,7 @@ class SinkFlow(Flow):
         register = known(self.register, "a sink that banks has a register")
         refusal = self.check_block(sums, stated_esn)
         if refusal is not None:
+            self._report()
             self.count_heat(self.energy_of(sums), refusal)
             self.fire(Cause.VIOLATION, now, refusal)
             return
@@ -273,6 +274,7 @@ class SinkFlow(Flow):
             over = Refusal(Reason.CREDIT_OVERRUN, after, self.limit_uj)
             banked = self.limit_uj - before
             self._note(sums, banked, self.limit_uj, payload, ece=ece)
+            self._report()
             self.count_heat(after - self.limit_uj, over)
             self.fire(Cause.VIOLATION, now, over)
             return
@@ -297,16 +299,21 @@ class SinkFlow(Flow):
         if self.wants_samples:
             self.blocks.append(bytes(payload[8:]))
 
+    def _report(self) -> SamplesReceived | None:
+        """Emit what was banked since the last call: before whatever ended the banking."""
+        batch, self.batch = self.batch, None
+        if batch is not None:
+            if self.wants_samples:
+                batch.samples = b"".join(self.blocks)
+                self.blocks.clear()
+            self.link.emit(batch)
+        return batch
+
     def flush_batch(self, now: Instant) -> None:
         """Report what was banked since the last call and consider new credit."""
-        batch = self.batch
+        batch = self._report()
         if batch is None:
             return
-        self.batch = None
-        if self.wants_samples:
-            batch.samples = b"".join(self.blocks)
-            self.blocks.clear()
-        self.link.emit(batch)
         if not self.banks or self.state is Sink.FIN_SENT:
             return
         if batch.ece:
@@ -466,10 +473,9 @@ class SinkFlow(Flow):
     def consider(self, now: Instant, options: Options) -> None:
         """RENEG of the source: our owner answers."""
         number = self.take_contract(options)
-        pairs = read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
+        asks = read_asks(options.profiles)
         if self.peer_proposal is not None:
             raise Breach(Refusal(Reason.STATE, 6, rule="a second RENEG"))
-        asks = tuple(Ask(*pair) for pair in pairs)
         self.peer_proposal = (number, asks)
         self.link.emit(
             RenegotiationRequested(flow=self.id, contract=number, asks=asks, refusal=options.reason)
