@@ -90,7 +90,7 @@ class HostError(PowerError):
         self.wanted = wanted
 
 
-class BrokenInvariant(Exception):  # noqa: N818 - not an error of input: no handler catches it
+class BrokenInvariant(Exception):
     """One of our own truths does not hold: a bug."""
 
 

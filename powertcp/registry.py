@@ -155,9 +155,7 @@ def table(rows: Iterable[ReasonRow]) -> dict[int, ReasonRow]:
     names: set[str] = set()
     for row in rows:
         if row.code in found or row.name in names:
-            raise LocalProtocolError(
-                f"reason code {row.code} {row.name} is registered twice"
-            )
+            raise LocalProtocolError(f"reason code {row.code} {row.name} is registered twice")
         found[row.code] = row
         names.add(row.name)
     return found
@@ -184,25 +182,17 @@ REASONS = table(
             "priority {value} is not allowed, best is {limit}",
         ),
         _row(Reason.NOT_OFFERED, "mW", "accepted {value} mW, offered were {limit} mW"),
-        _row(
-            Reason.GLARE, "", "contract {value} met proposal {limit} of the other side"
-        ),
+        _row(Reason.GLARE, "", "contract {value} met proposal {limit} of the other side"),
         _row(Reason.LEASE_RANGE, "s", "lease of {value} s, the limit is {limit} s"),
         _row(Reason.SAMPLING, "Hz", "sampling at {value} Hz, the limit is {limit} Hz"),
         _row(Reason.AUTH_REQUIRED, "", "an identity is required"),
         _row(Reason.KEY_UNKNOWN, "", "the key is not known"),
-        _row(
-            Reason.CERT_EXPIRED, "", "the certificate expired at {value}, it is {limit}"
-        ),
+        _row(Reason.CERT_EXPIRED, "", "the certificate expired at {value}, it is {limit}"),
         _row(Reason.CERT_REVOKED, "", "the certificate is revoked"),
-        _row(
-            Reason.WATT_LIMIT, "mW", "asked {value} mW, this peer may have {limit} mW"
-        ),
+        _row(Reason.WATT_LIMIT, "mW", "asked {value} mW, this peer may have {limit} mW"),
         _row(Reason.ENERGY_QUOTA, "uJ", "used {value} uJ of a quota of {limit} uJ"),
         _row(Reason.POLICY, "", "refused by policy, rule line {value}"),
-        _row(
-            Reason.IDENTITY_MISMATCH, "", "the identity is not the one of the contract"
-        ),
+        _row(Reason.IDENTITY_MISMATCH, "", "the identity is not the one of the contract"),
         _row(Reason.SEAL_REQUIRED, "", "power must be sealed here"),
         _row(Reason.OVER_VOLTAGE, "mV", "measured {value} mV, the limit is {limit} mV"),
         _row(
@@ -211,9 +201,7 @@ REASONS = table(
             "measured {value} mV, at least {limit} mV is due",
         ),
         _row(Reason.OVER_CURRENT, "mA", "measured {value} mA, the limit is {limit} mA"),
-        _row(
-            Reason.SHORT_CIRCUIT, "mA", "measured {value} mA, the limit is {limit} mA"
-        ),
+        _row(Reason.SHORT_CIRCUIT, "mA", "measured {value} mA, the limit is {limit} mA"),
         _row(
             Reason.REVERSE_POWER,
             "uJ",
@@ -239,9 +227,7 @@ REASONS = table(
             "uJ",
             "a block ends at {value} uJ, credit ends at {limit} uJ",
         ),
-        _row(
-            Reason.PAYMENT_REQUIRED, "", "payment is required: {value}, limit {limit}"
-        ),
+        _row(Reason.PAYMENT_REQUIRED, "", "payment is required: {value}, limit {limit}"),
         _row(Reason.RECEIPT_INVALID, "", "receipt {value} is not valid"),
         _row(
             Reason.RECEIPT_MISSING,
@@ -257,9 +243,7 @@ REASONS = table(
         _row(Reason.UNSUPPORTED_TYPE, "", "segment type {value} is not supported"),
         _row(Reason.UNSUPPORTED_OPTION, "", "critical option {value} is not supported"),
         _row(Reason.STATE, "", "segment type {value} is not allowed in state {limit}"),
-        _row(
-            Reason.TIMEOUT, "ms", "nothing came for {value} ms, the limit is {limit} ms"
-        ),
+        _row(Reason.TIMEOUT, "ms", "nothing came for {value} ms, the limit is {limit} ms"),
         _row(Reason.LIMIT, "", "{value} is over the limit of {limit}"),
         _row(Reason.DECRYPT, "", "a sealed segment does not open"),
         _row(Reason.EPOCH, "", "epoch {value}, current is {limit}"),
@@ -316,9 +300,5 @@ class Refusal:
             said += f" ({self.rule})"
         if self.retry_ms:
             seconds, ms = divmod(self.retry_ms, 1000)
-            said += (
-                f"; retry in {seconds} s"
-                if not ms
-                else f"; retry in {self.retry_ms:,} ms"
-            )
+            said += f"; retry in {seconds} s" if not ms else f"; retry in {self.retry_ms:,} ms"
         return f"{self.code} {self.name}: {said}"

@@ -80,10 +80,8 @@ def parse_power_mw(text: str) -> int:
 def parse_energy_uj(text: str) -> int:
     """Parse "10kJ", "3.5J", "5kWh" to uJ >= 0. Raises ValueError with a sentence."""
     if text.strip().endswith("Wh"):
-        hours = {name: scale for name, scale in _WATT_HOURS.items()} | {"uWh": 0}
-        return _not_negative(
-            _scaled(text, "an energy", hours) * 3600, text, "an energy"
-        )
+        hours = {"uWh": 0, **_WATT_HOURS}
+        return _not_negative(_scaled(text, "an energy", hours) * 3600, text, "an energy")
     return _not_negative(_scaled(text, "an energy", _ENERGY), text, "an energy")
 
 
@@ -95,9 +93,7 @@ def parse_duration_ns(text: str) -> int:
         value = int(whole + part) * _LONG_DURATION[unit] * NS_PER_S * sign
         return _not_negative(value // 10 ** len(part), text, "a duration")
     if unit not in _DURATION:
-        raise ValueError(
-            f'a duration needs a unit of {units}, got "{unit}" in "{text}"'
-        )
+        raise ValueError(f'a duration needs a unit of {units}, got "{unit}" in "{text}"')
     return _not_negative(_scaled(text, "a duration", _DURATION), text, "a duration")
 
 

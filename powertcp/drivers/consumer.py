@@ -152,9 +152,11 @@ class Link:
                 wheel=self._wheel,
                 give_up=self._give_up,
             )
-            nursery.start_soon(self._open_due)
-            await self._stream.read()
-            self._stream.close()
+            try:
+                nursery.start_soon(self._open_due)
+                await self._stream.read()
+            finally:
+                self._stream.abort()
             nursery.cancel_scope.cancel()
         self._machine = self._stream = None
         self._after()

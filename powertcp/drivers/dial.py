@@ -76,12 +76,17 @@ async def connect(host: str, port: int) -> socket.socket:
         won.append(sock)
         nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for family, _, _, _, address in found:
-            ended = trio.Event()
-            nursery.start_soon(attempt, family, address, ended)
-            with trio.move_on_after(STAGGER_S):
-                await ended.wait()
+    try:
+        async with trio.open_nursery() as nursery:
+            for family, _, _, _, address in found:
+                ended = trio.Event()
+                nursery.start_soon(attempt, family, address, ended)
+                with trio.move_on_after(STAGGER_S):
+                    await ended.wait()
+    except BaseException:
+        for sock in won:
+            sock.close()
+        raise
     if won:
         return won[0]
     if len(failed) == 1:

@@ -424,6 +424,11 @@ def read_pairs(
     return tuple(pairs)
 
 
+def read_asks(profiles: tuple[PowerProfile, ...]) -> tuple[Ask, ...]:
+    """Return the wishes of a SYN or RENEG, at most 4; anything else is a breach."""
+    return tuple(Ask(*pair) for pair in read_pairs(profiles, ProfileType.REQUEST, MAX_ASKS))
+
+
 def first_of(profiles: tuple[PowerProfile, ...], kind: ProfileType) -> PowerProfile | None:
     """Return the first profile of `kind`."""
     return next((profile for profile in profiles if profile.type is kind), None)

@@ -12,6 +12,7 @@ from powertcp.machine import Buffer, Entropy, Trace
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.events import (
     Alerted,
+    Ask,
     ConnectionTerminated,
     Event,
     FlowResumed,
@@ -516,7 +517,7 @@ class Intake:
         flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv
         # PTCP-10-05
         flow.contract = flow.top_contract = tenure.contract
-        flow.asks = ((tenure.profile, None),)
+        flow.asks = (Ask(tenure.profile),)
         flow.key = tenure.key
         self.emit(
             FlowResumed(

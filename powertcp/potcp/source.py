@@ -19,13 +19,13 @@ from powertcp.potcp.events import (
     ShedEnforced,
 )
 from powertcp.potcp.flow import (
-    MAX_ASKS,
     MAX_OFFERS,
     Breach,
     Flow,
     Link,
     ask_profiles,
     first_of,
+    read_asks,
     read_pairs,
 )
 from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
@@ -78,7 +78,7 @@ class SourceFlow(Flow):
 
     def __init__(self, link: Link, flow: int) -> None:
         super().__init__(link, flow)
-        self.asks: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
+        self.asks: tuple[Ask, ...] = ()
         self.request = Options()
         self.syn = b""
         self.tag = 0
@@ -115,7 +115,7 @@ class SourceFlow(Flow):
     def ask_owner(self, now: Instant, control: Control, octets: bytes) -> None:
         """A SYN: report what it asks for. PTCP-4-01."""
         options = control.options
-        self.asks = read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
+        self.asks = read_asks(options.profiles)
         if options.sampling is None:
             raise Breach(Refusal(Reason.SAMPLING, 0, 0, rule="SAMPLING is missing"))
         if options.via is not None:
@@ -125,7 +125,7 @@ class SourceFlow(Flow):
         self.link.emit(
             PowerRequested(
                 flow=self.id,
-                asks=tuple(Ask(*pair) for pair in self.asks),
+                asks=self.asks,
                 sampling=options.sampling,
                 maintain=options.maintain or Maintain(),
                 fallback=first_of(options.profiles, ProfileType.FALLBACK),
@@ -202,6 +202,7 @@ class SourceFlow(Flow):
         self.transcript = blake2s(self.syn + octets).digest()
         self.syn = b""
         ask = next((ask for ask in self.asks if in_range(terms, *ask)), None)
+        # PTCP-7-03
         if ask and ask[1] is not None:
             self.minimum_mv = ask[1].voltage_mv
         sampling = known(self.sampling, "SYN+ACK fixed the sampling")
@@ -338,26 +339,19 @@ class SourceFlow(Flow):
     def consider(self, now: Instant, options: Options) -> None:
         """RENEG of the sink: our owner answers; glare is answered here. PTCP-9-07."""
         number = self.take_contract(options)
-        pairs = read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
+        asks = read_asks(options.profiles)
         # PTCP-9-07
         if self.outstanding:
-            self._answer(number, accepted=False, refusal=Refusal(Reason.GLARE, number))
+            self._answer(
+                number, accepted=False, refusal=Refusal(Reason.GLARE, number, self.outstanding)
+            )
             return
         if self.peer_proposal is not None:
             raise Breach(Refusal(Reason.STATE, 6, rule="a second RENEG"))
-        asks = tuple(Ask(*pair) for pair in pairs)
         self.peer_proposal = (number, asks)
         self.link.emit(
             RenegotiationRequested(flow=self.id, contract=number, asks=asks, refusal=options.reason)
         )
-
-    def glare(self, now: Instant, options: Options) -> None:
-        """RENEG met our proposal: the source wins. PTCP-9-07."""
-        # PTCP-9-07
-        number = self.take_contract(options)
-        read_pairs(options.profiles, ProfileType.REQUEST, MAX_ASKS)
-        refusal = Refusal(Reason.GLARE, number, self.outstanding)
-        self._answer(number, accepted=False, refusal=refusal)
 
     def agree(self, now: Instant, profile: PowerProfile, fallback: PowerProfile | None) -> None:
         """Accept the sink's proposal: ANSWER and READY with `profile`."""
@@ -565,7 +559,7 @@ class SourceFlow(Flow):
         """The path or the sink went away before or after power flowed."""
         self.end(self.ending, truncated=True)
 
-    # PTCP-10-02
+    # PTCP-10-02, PTCP-5-05
     def hold(self, now: Instant) -> None:
         """The path is lost: keep budget and contract for T_GRACE."""
         self.link.emit(FlowCut(flow=self.id, esn_uj=self.esn_uj))

@@ -178,7 +178,7 @@ SOURCE: Table = {
     (Source.RENEG_SENT, Cause.ANSWER_REJECT): ("proposal_rejected", Source.ENERGISED),
     (Source.RENEG_SENT, Cause.TIMEOUT): ("time_out", Source.LISTEN),
     # PTCP-9-07
-    **_rows([Source.SHED_SENT, Source.RENEG_SENT], Cause.RENEG, "glare", None),
+    **_rows([Source.SHED_SENT, Source.RENEG_SENT], Cause.RENEG, "consider", None),
     **_rows(_POWERED, Cause.CREDIT, "take_credit", None),
     **_rows([Source.RAMPING], Cause.CREDIT, "take_credit", None),
     **_rows([Source.HELD], Cause.TIMEOUT, "grace_over", Source.LISTEN),
