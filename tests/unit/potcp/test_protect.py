@@ -52,3 +52,49 @@ def test_the_current_of_one_window_is_judged_at_the_limit(
 ) -> None:
     columns = [(12_000, 1_000_000)] * 9 + [(12_000, amperes_ua)]
     assert _verdicts(columns, 10)[0] == code
+
+
+@pytest.mark.requirement("PTCP-3.1-02")
+def test_energy_in_the_other_direction_is_refused_304() -> None:
+    protector = Protector(PowerProfile.parse("12V/1A"), Sampling(1000))
+    (sums,) = integrate_many([encode_block(0, np.array([[12_000, -1_000]] * 5))], 20)
+    refusal = protector.check(sums)
+    assert refusal is not None
+    assert (refusal.code, refusal.value) == (Reason.REVERSE_POWER, -60)
+
+
+@pytest.mark.requirement("PTCP-8-04", "PTCP-8-05")
+@pytest.mark.parametrize(
+    ("power", "sample", "code"),
+    [
+        ("12V/1A", (13_200, 0), None),
+        ("12V/1A", (-13_201, 0), Reason.OVER_VOLTAGE),
+        ("230V/1A@50Hz", (357_811, 0), None),
+        ("230V/1A@50Hz", (357_812, 0), Reason.OVER_VOLTAGE),
+        ("12V/1A", (0, 4_300_000), None),
+        ("12V/1A", (0, -4_300_001), Reason.SHORT_CIRCUIT),
+    ],
+)
+def test_peaks_at_the_limit_and_one_above(
+    power: str, sample: tuple[int, int], code: int | None
+) -> None:
+    protector = Protector(PowerProfile.parse(power), Sampling(1000))
+    (sums,) = integrate_many([encode_block(0, np.array([sample]))], protector.window_samples)
+    refusal = protector.check(sums)
+    assert (refusal.code if refusal else None) == code
+
+
+@pytest.mark.requirement("PTCP-8-08")
+@pytest.mark.parametrize(("volts", "code"), [(23_000, None), (23_100, Reason.WAVEFORM)])
+def test_direct_voltage_under_an_ac_contract_is_refused_after_ten_windows(
+    volts: int, code: int | None
+) -> None:
+    protector = Protector(PowerProfile.parse("230V/1A@50Hz"), Sampling(1000))
+    window = protector.window_samples
+    found = []
+    for at in range(10):
+        block = encode_block(at * window, np.array([(volts, 0)] * window))
+        (sums,) = integrate_many([block], window)
+        refusal = protector.check(sums)
+        found.append(refusal.code if refusal else None)
+    assert found == [None] * 9 + [code]
