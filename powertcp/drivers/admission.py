@@ -78,7 +78,7 @@ class Admissions:
     def handle(self, session: Session, events: list[Event], now: Instant) -> None:
         """Answer the events of one wake-up of `session`."""
         for event in events:
-            if isinstance(event, FlowResumed):
+            if type(event) is FlowResumed:
                 self._resume(session, event, now)
         for event in events:
             match event:

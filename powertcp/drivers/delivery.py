@@ -8,12 +8,16 @@ from powertcp.drivers.wheel import SLOT_NS, Wheel
 from powertcp.errors import PowerError
 from powertcp.profile import PowerProfile
 from powertcp.sources import Generator
+from powertcp.sources.generator import Tick
 from powertcp.units import Instant
 from powertcp.wire.options import Sampling
 
 COHORT_FLOWS = 64  # in one step of the wheel: about 2 ms, P19
 QUEUE_OCTETS = 256 * 1024  # a congested wire misses its ticks, D3
 _log = logging.getLogger("delivery")
+
+# blocks of one tick: flows that began together carry the same octets
+Made = dict[tuple[int, int], Tick]
 
 
 class Cohort:
@@ -47,21 +51,25 @@ class Cohort:
         if self.next_ns <= now:
             self.next_ns = now - (now - self.next_ns) % period + period
         ece = self._congested()
+        made: Made = {}
         for record in list(self.members):
             if record.wanted_mw and not record.blocked:
-                self._tick(record, now, ece=ece)
+                self._tick(record, now, made, ece=ece)
 
-    def _tick(self, record: FlowRecord, now: Instant, *, ece: bool) -> None:
+    def _tick(self, record: FlowRecord, now: Instant, made: Made, *, ece: bool) -> None:
         """Send one block on one flow; its errors end at its connection (P12)."""
         wire = record.session.wire
         if wire.queued > QUEUE_OCTETS or wire.closed:
             return
-        payload, sums, n = self.generator.block(record.counter, record.wanted_mw)
+        key = (record.counter, record.wanted_mw)
+        tick = made.get(key)
+        if tick is None:
+            tick = made[key] = self.generator.block(*key)
         # PTCP-7-01: marked until the sink has said that it reduces
         marked = ece and now >= record.relieved_until
         try:
             taken = record.session.machine.send_samples(
-                record.flow, (payload,), (sums,), ece=marked, now=now
+                record.flow, (tick.payload,), (tick.sums,), ece=marked, now=now
             )
         except PowerError as error:
             _log.warning("flow %s: %s", record.name, error)
@@ -69,7 +77,7 @@ class Cohort:
             wire.handle_timer(now)
             return
         if taken:
-            record.counter += n
+            record.counter += tick.n
             wire.flush()
         else:
             record.blocked = True

@@ -18,7 +18,7 @@ from powertcp.drivers.session import AddressLimit, Session, peer_of
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
-from powertcp.potcp.events import ConnectionTerminated, Event
+from powertcp.potcp.events import Event
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Breaker, Explanations, Supply
 from powertcp.units import NS_PER_S, Duration, Instant, format_power
@@ -182,9 +182,10 @@ class Provider:
     def _handle(self, session: Session, events: list[Event]) -> None:
         now = now_ns()
         self.admissions.handle(session, events, now)
-        if any(isinstance(event, ConnectionTerminated) for event in events):
+        if session.machine.is_terminated:
             session.wire.finish()
-        self._forget(session)
+        if session.wire.closed or self.admissions.draining:
+            self._forget(session)
 
     def _forget(self, session: Session) -> None:
         """Drop a session whose wire is gone and whose flows are over, grace included."""

@@ -52,7 +52,9 @@ class Wheel:
 
     def arm(self, wire: Timed, time_ns: Instant) -> None:
         """See to it that `wire` is called at `time_ns`, at most 10 ms later."""
-        self._arm_slot(wire, -(-time_ns // SLOT_NS))
+        earlier = self._at.get(wire)
+        if earlier is None or time_ns <= (earlier - 1) * SLOT_NS:
+            self._arm_slot(wire, -(-time_ns // SLOT_NS))
 
     def disarm(self, wire: Timed) -> None:
         """Forget the deadlines of `wire`."""

@@ -29,6 +29,8 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends a TCP reset
 # the only receive buffer of the process: a view of it dies when receive_data returns (P4)
 _BUFFER = bytearray(RECEIVE_OCTETS)
 
+_NOTHING = memoryview(b"")
+
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
 _log = logging.getLogger("stream")
@@ -117,7 +119,7 @@ class Wire(Generic[EventT]):
         self._give_up = give_up
         self.write_ns = write_ns
         self.watcher: Watcher | None = None
-        self._tail = memoryview(b"")  # taken from the machine, not yet by the kernel
+        self._tail = _NOTHING  # taken from the machine, not yet by the kernel
         self._writing = False  # the writer task exists
         self._broken = False
         self._eof = False
@@ -182,8 +184,11 @@ class Wire(Generic[EventT]):
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline of machine and wire."""
-        times = (self.machine.get_timer(), self._deadline, self._end_by)
-        return min((time for time in times if time is not None), default=None)
+        earliest = self.machine.get_timer()
+        for time in (self._deadline, self._end_by):
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        return earliest
 
     def flush(self) -> bool:
         """Give the kernel what is queued, without waiting; True when nothing is left.
@@ -191,7 +196,7 @@ class Wire(Generic[EventT]):
         The only caller of send, with `_write`, which exists after a refusal of the kernel alone.
         """
         done = False
-        if self.closed:
+        if self._sock is None:
             self._discard()
             done = True
         elif not self._writing:
@@ -272,10 +277,11 @@ class Wire(Generic[EventT]):
         if self._handling:
             return
         self._handling = True
+        next_event = self.machine.next_event
         try:
-            while (event := self.machine.next_event()) is not None:
+            while (event := next_event()) is not None:
                 events = [event]
-                while (event := self.machine.next_event()) is not None:
+                while (event := next_event()) is not None:
                     events.append(event)
                 self._handle(events)
         finally:
@@ -285,23 +291,26 @@ class Wire(Generic[EventT]):
         """Send until nothing is left (True) or the kernel takes no more (False)."""
         sock = self._sock
         invariant(sock is not None, "only an open stream sends")
+        machine = self.machine
         while sock is not None and sock is self._sock:
-            if not self._tail:
-                self._tail = memoryview(self.machine.data_to_send() if self.machine.queued else b"")
-            if not self._tail:
+            octets = self._tail or (machine.data_to_send() if machine.queued else b"")
+            if not octets:
                 break
             try:
-                sent = sock.send(self._tail)
+                sent = sock.send(octets)
             except (BlockingIOError, InterruptedError):
+                self._tail = memoryview(octets)
                 return False
             except OSError as error:
                 self._lose(error, now_ns())
                 return True
-            self._tail = self._tail[sent:]
             self._deadline = None
-            if self._tail:
+            if sent != len(octets):
+                self._tail = memoryview(octets)[sent:]
                 return False
-        self._all_sent()
+            self._tail = _NOTHING
+        if self._ending or self._roomy is not None:
+            self._all_sent()
         return True
 
     def _all_sent(self) -> None:
@@ -363,7 +372,7 @@ class Wire(Generic[EventT]):
             Wire.faults += 1
             _log.warning("wire lost: %s", error)
         self._eof = True
-        self._tail = memoryview(b"")
+        self._tail = _NOTHING
         self.close()
         self._tell_eof(now)
 
@@ -386,7 +395,7 @@ class Wire(Generic[EventT]):
         self.rearm()
 
     def _discard(self) -> None:
-        self._tail = memoryview(b"")
+        self._tail = _NOTHING
         while self.machine.data_to_send():
             pass
 

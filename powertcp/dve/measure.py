@@ -35,8 +35,9 @@ _UJ_DENOMINATOR = 10**12
 _I64 = npt.NDArray[np.int64]
 # (sync, pairs, n) of equal blocks, and where their parts begin
 _Shape = tuple[int, int, int]
-# a of each block; sum v as [block][part][pair]; sums of v^2 and i^2 as [v or i][block][part][pair]
-_Sums = tuple[list[int], list[list[list[int]]], list[list[list[list[int]]]]]
+# a of each block; sum v as [block][part][pair]; sums of v^2 and i^2 as [v or i][block][part][pair];
+# the least sum of v^2 and the greatest of i^2 of each block
+_Sums = tuple[list[int], list[list[list[int]]], list[list[list[list[int]]]], list[int], list[int]]
 
 
 class BlockSums(NamedTuple):
@@ -48,6 +49,7 @@ class BlockSums(NamedTuple):
     window_samples: the block is cut into parts where its sample counter is a multiple of this;
         0: the block is one part.
     lengths: the samples of each part. sum_v, sum_v2, sum_i2: sums of v, v^2, i^2, [part][pair].
+    is_whole: every part is a whole window. least_v2, most_i2: the extreme sums of all parts.
     """
 
     counter: int
@@ -62,6 +64,9 @@ class BlockSums(NamedTuple):
     sum_v: list[list[int]]
     sum_v2: list[list[int]]
     sum_i2: list[list[int]]
+    is_whole: bool = False
+    least_v2: int = 0
+    most_i2: int = 0
 
 
 def integrate(payload: Buffer) -> int:
@@ -160,8 +165,14 @@ def _plain_sums(payload: Buffer, cuts: list[int], window_samples: int) -> BlockS
     a = sum(map(mul, v, i))
     v_peak, i_peak = max(map(abs, v)), max(map(abs, i))
     return BlockSums(
-        counter, sync, pairs, n, a, v_peak, i_peak, window_samples, lengths, sum_v, sum_v2, sum_i2
-    )
+        counter, sync, pairs, n, a, v_peak, i_peak, window_samples, lengths, sum_v, sum_v2, sum_i2,
+        _are_whole(lengths, window_samples), min(map(min, sum_v2)), max(map(max, sum_i2)),
+    )  # fmt: skip
+
+
+def _are_whole(lengths: list[int], window_samples: int) -> bool:
+    """Return whether every part of a block is a whole window."""
+    return lengths.count(window_samples) == len(lengths)
 
 
 def _group_sums(
@@ -170,6 +181,7 @@ def _group_sums(
     """Return the sums of equal blocks, one in each row of `words`, a cacheful at a time."""
     sync, pairs, n = shape
     lengths = [end - start for start, end in pairwise([*cuts, n])]
+    whole = _are_whole(lengths, window_samples)
     size = max(1, GROUP_SAMPLES_MAX // (n * pairs))
     results: list[BlockSums] = []
     for at in range(0, len(words), size):
@@ -182,10 +194,11 @@ def _group_sums(
         peak = max(max(v_peaks), max(i_peaks))
         # PTCP-3.3-01
         sums = _narrow_sums if peak * peak * n * pairs < _INT64_END else _wide_sums
-        a, sum_v, (sum_v2, sum_i2) = sums(columns, cuts)
+        a, sum_v, (sum_v2, sum_i2), least_v2, most_i2 = sums(columns, cuts)
         fields = (
             rows[:, 0].tolist(), repeat(sync), repeat(pairs), repeat(n), a, v_peaks, i_peaks,
             repeat(window_samples), repeat(lengths), sum_v, sum_v2, sum_i2,
+            repeat(whole), least_v2, most_i2,
         )  # fmt: skip
         results.extend(map(BlockSums._make, zip(*fields, strict=False)))
     return results
@@ -200,20 +213,25 @@ def _narrow_sums(columns: _I64, cuts: list[int]) -> _Sums:
     if n % length == 0 and cuts == list(range(0, n, length)):
         # equal parts: [.., pair, part, sample]
         columns = columns.reshape(*columns.shape[:-1], -1, length)
-        return a.tolist(), _by_part(columns[0].sum(axis=-1)), _by_part(np.vecdot(columns, columns))
-    squares = np.add.reduceat(columns * columns, cuts, axis=-1)
-    return a.tolist(), _by_part(np.add.reduceat(v, cuts, axis=-1)), _by_part(squares)
+        sum_v, squares = columns[0].sum(axis=-1), np.vecdot(columns, columns)
+    else:
+        sum_v = np.add.reduceat(v, cuts, axis=-1)
+        squares = np.add.reduceat(columns * columns, cuts, axis=-1)
+    return a.tolist(), _by_part(sum_v), _by_part(squares), *_extremes(squares)
 
 
 def _wide_sums(columns: _I64, cuts: list[int]) -> _Sums:
     """Return the sums of `_group` for any samples: products are added in halves of 32 bits."""
     v, i = columns
     a = _halves(v * i, [0]).sum(axis=(1, 2))
-    return (
-        a.tolist(),
-        _by_part(np.add.reduceat(v, cuts, axis=-1)),
-        _by_part(_halves(columns * columns, cuts)),
-    )
+    squares = _halves(columns * columns, cuts)
+    sum_v = _by_part(np.add.reduceat(v, cuts, axis=-1))
+    return a.tolist(), sum_v, _by_part(squares), *_extremes(squares)
+
+
+def _extremes(squares: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
+    """Return the least sum of v^2 and the greatest of i^2 of each block."""
+    return squares[0].min(axis=(1, 2)).tolist(), squares[1].max(axis=(1, 2)).tolist()
 
 
 def _halves(products: _I64, cuts: list[int]) -> npt.NDArray[np.object_]:
@@ -310,6 +328,11 @@ class WindowSums:
         # counter at which the open window continues
         self._next = 0
         self._open: Window | None = None
+
+    def skip(self, sums: BlockSums) -> None:
+        """Take a block of whole windows that were judged by their extremes."""
+        self._open = None
+        self._next = (sums.counter + sums.n) % COUNTER_MODULUS
 
     def add(self, sums: BlockSums) -> list[Window]:
         """Take the next block of the flow; return the windows it completes, oldest first.

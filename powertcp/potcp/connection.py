@@ -8,10 +8,7 @@ from collections.abc import Sequence
 
 from powertcp.dve import BlockSums, default_sampling
 from powertcp.errors import LocalProtocolError
-from powertcp.potcp.events import (
-    Ask,
-    Offer,
-)
+from powertcp.potcp.events import Ask, Event, Offer
 from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Flow, FlowStatus
 from powertcp.potcp.intake import Intake
 from powertcp.potcp.sink import SinkFlow
@@ -25,7 +22,7 @@ from powertcp.profile import (
     is_fallback_of,
 )
 from powertcp.registry import Reason, Refusal
-from powertcp.units import Instant
+from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.options import Entity, Maintain, Options, Sampling, Tariff
 
 
@@ -33,6 +30,28 @@ class PowerConnection(Intake):
     """One connection with its verbs; every verb takes `now`, ns on the connection's clock."""
 
     __slots__ = ()
+
+    @property
+    def is_terminated(self) -> bool:
+        """Whether the connection is over; octets may remain to be sent."""
+        return self._terminated
+
+    @property
+    def write_limit_ns(self) -> int:
+        """How long a peer may read nothing before the connection is aborted, T_WRITE."""
+        leases = [flow.profile.lease_s for flow in self._flows.values() if flow.profile]
+        lease_s = max(leases, default=self.config.lease_s)
+        return lease_s * NS_PER_S + self.config.write_extra_ns
+
+    @property
+    def flows(self) -> tuple[int, ...]:
+        """Identifiers of the flows that are not over."""
+        return tuple(self._flows)
+
+    def take_events(self) -> list[Event]:
+        """Drain all events."""
+        events, self._events = self._events, []
+        return events
 
     # --- verbs of the sink -------------------------------------------------------------------
 

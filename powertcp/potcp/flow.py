@@ -359,8 +359,13 @@ class Flow(Holder):
 
     def next_time(self) -> Instant | None:
         """Return the earliest deadline of this flow."""
-        times = [self.deadline, None if self.lapsed else self.lease_until, *self.other_times()]
-        return min((time for time in times if time is not None), default=None)
+        earliest, lease = self.deadline, self.lease_until
+        if lease is not None and not self.lapsed and (earliest is None or lease < earliest):
+            earliest = lease
+        for time in self.other_times():
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        return earliest
 
     def other_times(self) -> tuple[Instant | None, ...]:
         """Deadlines of the one side only."""

@@ -27,7 +27,13 @@ from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
-from powertcp.wire.frames import RawSegment, Splitter, decode_segment, encode_segment
+from powertcp.wire.frames import (
+    RawSegment,
+    Splitter,
+    decode_segment,
+    encode_segment,
+    read_credit,
+)
 from powertcp.wire.options import Options, encode_options
 from powertcp.wire.segments import (
     Alert,
@@ -51,6 +57,7 @@ SEND_MAX = 256 * 1024
 CONTROL_QUEUE_MAX = 64 * 1024
 NEGOTIATION_QUEUE_MAX = 7 * 256
 _DATA = int(SegmentType.DATA)
+_CREDIT = int(SegmentType.CREDIT)
 _OPTION_CAUSES: dict[type, Cause] = {
     Ready: Cause.READY,
     Reneg: Cause.RENEG,
@@ -148,23 +155,6 @@ class Intake:
         """Octets waiting for data_to_send."""
         return self._queued
 
-    @property
-    def is_terminated(self) -> bool:
-        """Whether the connection is over; octets may remain to be sent."""
-        return self._terminated
-
-    @property
-    def write_limit_ns(self) -> int:
-        """How long a peer may read nothing before the connection is aborted, T_WRITE."""
-        leases = [flow.profile.lease_s for flow in self._flows.values() if flow.profile]
-        lease_s = max(leases, default=self.config.lease_s)
-        return lease_s * NS_PER_S + self.config.write_extra_ns
-
-    @property
-    def flows(self) -> tuple[int, ...]:
-        """Identifiers of the flows that are not over."""
-        return tuple(self._flows)
-
     def start(self, now: Instant) -> None:
         """The TCP connection stands: a server waits T_SYN for the first whole segment."""
         self._tick(now)
@@ -177,21 +167,27 @@ class Intake:
         self._tick(now)
         if self._terminated:
             return
-        self.start(now)
+        if not self._is_started:
+            self.start(now)
         for raw in self._splitter.receive(data):
             self._syn_deadline = None
             if raw[0] == _DATA and self._take_data(raw, now):
                 continue
-            self._settle(now)
+            if self._group:
+                self._settle(now)
+            if raw[0] == _CREDIT and self._take_credit(raw):
+                continue
             self._take(raw, now)
             if self._terminated:
                 return
-        self._settle(now)
+        if self._group:
+            self._settle(now)
         error = self._splitter.error
         if error is not None:
             # PTCP-2.1-03
             self._fail(Refusal(error.code, error.value, error.limit), now)
-        self._check_queue(now)
+        if self._control_octets or self._negotiations:
+            self._check_queue(now)
 
     def receive_eof(self, now: Instant) -> None:
         """The path ended: live flows of a source are held, those of a sink are cut."""
@@ -227,11 +223,6 @@ class Intake:
     def next_event(self) -> Event | None:
         """Drain one event; None when there are no more."""
         return self._events.pop(0) if self._events else None
-
-    def take_events(self) -> list[Event]:
-        """Drain all events."""
-        events, self._events = self._events, []
-        return events
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline."""
@@ -311,11 +302,20 @@ class Intake:
         self._group.append((flow, raw[3], raw[1] & 0x40 != 0, payload))
         return True
 
+    def _take_credit(self, raw: RawSegment) -> bool:
+        """Take a plain CREDIT of a flow that delivers; False: not this way."""
+        flow = self._flows.get(raw[2])
+        if type(flow) is not SourceFlow or not flow.delivers:
+            return False
+        said = read_credit(raw)
+        if said is None or flow.acknowledge(raw[3]) is not None:
+            return False
+        flow.credit(said[0], said[1], cwr=said[2])
+        return True
+
     def _settle(self, now: Instant) -> None:
         """Integrate the collected blocks together and apply them one by one. PTCP-3.3-03."""
         group = self._group
-        if not group:
-            return
         self._group = []
         windows: dict[int, list[int]] = {}
         for index, item in enumerate(group):

@@ -27,10 +27,12 @@ class Protector:
         "_alert_at",
         "_alerted",
         "_i_mean_square",
+        "_i_most",
         "_i_peak",
         "_means",
         "_profile",
         "_sampling",
+        "_v_least",
         "_v_least_square",
         "_v_peak",
         "_windows",
@@ -55,6 +57,10 @@ class Protector:
         # numerators of n * (1.25 I)^2 and n * (0.9 V)^2, see the checks
         self._i_mean_square = 25 * (profile.current_ma * _NANO_PER_MILLI) ** 2
         self._v_least_square = 81 * (self.minimum_mv * _NANO_PER_MILLI) ** 2
+        # the same for one whole window, in LSB^2: sums up to and from here are calm
+        n, scale_i, scale_v = self.window_samples, sampling.na_per_lsb, sampling.nv_per_lsb
+        self._i_most = n * self._i_mean_square // (16 * scale_i * scale_i)
+        self._v_least = -(-n * self._v_least_square // (100 * scale_v * scale_v))
 
     def check(self, sums: BlockSums) -> Refusal | None:
         """Return why the block must not be sent or banked, None when it may.
@@ -68,10 +74,11 @@ class Protector:
             return self._peak(Reason.OVER_VOLTAGE, sums.v_peak, self._v_peak, volts=True)
         if sums.i_peak > self._i_peak:
             return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, self._i_peak, volts=False)
-        windows = self._windows.add(sums)
-        if len(windows) > 1 and self._are_calm(windows):
+        if self._is_calm(sums):
+            self._windows.skip(sums)
+            self._alerted = False
             return None
-        for window in windows:
+        for window in self._windows.add(sums):
             refusal = self._check_window(window)
             if refusal is not None:
                 return refusal
@@ -82,22 +89,18 @@ class Protector:
         alert, self._alert_at = self._alert_at, None
         return alert
 
-    def _are_calm(self, windows: list[Window]) -> bool:
-        """Return whether no window of a DC block is near a limit: what the loop finds, at once.
+    def _is_calm(self, sums: BlockSums) -> bool:
+        """Return whether a block is whole windows, none near a limit: what the loop finds, at once.
 
-        Windows are equally long, so the extreme ones speak for all.
+        Windows are equally long, so the extreme ones speak for all; the mean of AC needs each.
         """
-        if self._profile.waveform is Waveform.SINE:
-            return False
-        n, scale_i, scale_v = windows[0].n, self._sampling.na_per_lsb, self._sampling.nv_per_lsb
-        worst = max([max(window.sum_i2) for window in windows])
-        if 16 * worst * scale_i * scale_i > n * self._i_mean_square:
-            return False
-        least = min([min(window.sum_v2) for window in windows])
-        if 100 * least * scale_v * scale_v < n * self._v_least_square:
-            return False
-        self._alerted = False
-        return True
+        return (
+            sums.is_whole
+            and sums.window_samples == self.window_samples
+            and sums.most_i2 <= self._i_most
+            and sums.least_v2 >= self._v_least
+            and self._profile.waveform is not Waveform.SINE
+        )
 
     def _check_window(self, window: Window) -> Refusal | None:
         scale_i = self._sampling.na_per_lsb

@@ -36,7 +36,6 @@ from powertcp.units import NS_PER_MS, Instant
 from powertcp.wire.frames import data_header, encode_segment
 from powertcp.wire.options import Maintain, Options, Sampling, Tariff
 from powertcp.wire.segments import (
-    DEMAND_MAX,
     Answer,
     Blocked,
     Control,
@@ -317,20 +316,23 @@ class SourceFlow(Flow):
 
     def take_credit(self, now: Instant, credit: Credit) -> None:
         """CREDIT: limit, demand and acknowledgement. PTCP-6-01, PTCP-6-03."""
-        profile = known(self.profile, "an ACK set the terms")
-        if credit.limit_uj > self.limit_uj:
-            self.limit_uj = credit.limit_uj
+        self.credit(credit.limit_uj, credit.demand_mw, cwr=credit.cwr)
+
+    def credit(self, limit_uj: int, demand_mw: int, *, cwr: bool) -> None:
+        """Take what a CREDIT says; only while `delivers` without the table."""
+        if limit_uj > self.limit_uj:
+            self.limit_uj = limit_uj
             self.blocked_at = None
-        # PTCP-6-03
-        most = profile.power_mw
-        self.demand_mw = most if credit.demand_mw == DEMAND_MAX else min(credit.demand_mw, most)
+        # PTCP-6-03, DEMAND_MAX is above every contract
+        most = known(self.profile, "an ACK set the terms").power_mw
+        self.demand_mw = most if demand_mw > most else demand_mw
         self.link.emit(
             CreditReceived(
                 flow=self.id,
                 limit_uj=self.limit_uj,
                 acked_uj=self.acked_uj,
                 demand_mw=self.demand_mw,
-                cwr=credit.cwr,
+                cwr=cwr,
             )
         )
 
@@ -537,9 +539,7 @@ class SourceFlow(Flow):
 
     def other_times(self) -> tuple[Instant | None, ...]:
         """BLOCKED and TICKET are repeated while power flows."""
-        if not self.delivers:
-            return ()
-        return (self.blocked_at, self.ticket_at)
+        return (self.blocked_at, self.ticket_at) if self.state in _POWERED else ()
 
     # --- endings and resume ------------------------------------------------------------------
 

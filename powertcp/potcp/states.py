@@ -7,7 +7,13 @@ A table maps (state, cause) to (action, next state). A pair that is not listed i
 from enum import Enum, auto
 
 
-class Sink(Enum):
+class _Member(Enum):
+    """A value that is its own key: the tables are looked up for every segment."""
+
+    __hash__ = object.__hash__
+
+
+class Sink(_Member):
     """States of a consumer's end of a flow."""
 
     CLOSED = auto()
@@ -21,7 +27,7 @@ class Sink(Enum):
     TRIPPED = auto()
 
 
-class Source(Enum):
+class Source(_Member):
     """States of a provider's end of a flow; budget is held in all but LISTEN (PTCP-9-05)."""
 
     LISTEN = auto()
@@ -38,7 +44,7 @@ class Source(Enum):
 State = Sink | Source
 
 
-class Cause(Enum):
+class Cause(_Member):
     """What can happen to a flow: a segment came, a verb was called, time ran out."""
 
     # verbs

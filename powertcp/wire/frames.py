@@ -82,6 +82,7 @@ __all__ = [
     "encode_segment",
     "maintain_segment",
     "pack_segment",
+    "read_credit",
 ]
 
 MAGIC = 0x504F
@@ -294,6 +295,14 @@ def _decode_credit(raw: RawSegment) -> Credit:
     if raw[4]:
         walk_options(raw[4])
     return Credit(raw[2], raw[3], limit_uj, demand_mw, raw[1] & 0x80 != 0)
+
+
+def read_credit(raw: RawSegment) -> tuple[int, int, bool] | None:
+    """Return (limit_uj, demand_mw, cwr) of a CREDIT without options, None to decode in full."""
+    if raw[4] or len(raw[5]) != _CREDIT.size:
+        return None
+    limit_uj, demand_mw = _CREDIT.unpack(raw[5])
+    return limit_uj, demand_mw, raw[1] & 0x80 != 0
 
 
 def _decode_blocked(raw: RawSegment) -> Blocked:

@@ -64,9 +64,12 @@ def expected_sums(payload: bytes, window: int) -> BlockSums:
                 total[-1][pair] += value
     v_peak = max(abs(v) for row in rows for v in row[0::2])
     i_peak = max(abs(i) for row in rows for i in row[1::2])
+    least_v2 = min(total for part in sums[1] for total in part)
+    most_i2 = max(total for part in sums[2] for total in part)
     return BlockSums(
-        counter, sync, pairs, n, exact(payload), v_peak, i_peak, window, lengths, *sums
-    )
+        counter, sync, pairs, n, exact(payload), v_peak, i_peak, window, lengths, *sums,
+        all(length == window for length in lengths), least_v2, most_i2,
+    )  # fmt: skip
 
 
 # ---- integrate ----------------------------------------------------------------------------------
