@@ -1,0 +1,111 @@
+"""Commands as people run them: processes, exit codes, one line per error."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "POWERTCP_CONFIG"}
+
+
+def powertcp(*words: str, state: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = ENVIRONMENT | ({"XDG_STATE_HOME": str(state)} if state else {})
+    return subprocess.run(
+        [sys.executable, "-m", "powertcp", *words],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env=environment,
+        check=False,
+    )
+
+
+def test_the_version_imports_neither_trio_nor_numpy() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "powertcp", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+    assert "powertcp.cli.main" in modules or "powertcp.errors" in modules
+    assert not modules & {"trio", "numpy", "cryptography", "msgspec", "argparse", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--connect", "127.0.0.1:1", "--request", "12V/1A"), 3, "127.0.0.1:1: Connection refused"),
+        (("--request", "12V/1A"), 2, "--connect"),
+        (("--connect", "127.0.0.1"), 2, "--request"),
+        (("--connect", "127.0.0.1", "--request", "12/1A"), 2, "a voltage needs"),
+        (("--connect", "127.0.0.1", "--request", "12V/1A", "--for", "5"), 2, "a duration needs"),
+        (("--connect", "a:b", "--request", "12V/1A"), 2, "a port is a number"),
+        (("--connect", "a", "--request", "12V/1A", "--load", "lmp"), 2, "no such load"),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--load", "lamp", "--load", "lamp"),
+            2,
+            "2 loads",
+        ),
+        (("--config", "/nonexistent.toml"), 2, "/nonexistent.toml"),
+        (("--reset", "lamp"), 3, "no running consumer"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    words: tuple[str, ...], status: int, said: str, tmp_path: Path
+) -> None:
+    ran = powertcp("consumer", *words, state=tmp_path)
+    assert ran.returncode == status, ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert said in ran.stderr
+
+
+def test_a_misspelt_key_names_the_intended_one(tmp_path: Path) -> None:
+    file = tmp_path / "consumer.toml"
+    file.write_text('voltge = "12V"\n')
+    ran = powertcp("consumer", "--config", str(file))
+    assert ran.returncode == 2
+    assert str(file) in ran.stderr
+    assert 'did you mean "voltage"?' in ran.stderr
+
+
+def test_a_configuration_file_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "consumer.toml"
+    file.write_text('connect = "127.0.0.1"\nvoltage = "12V"\ncurrent = "1A"\nfor = "5s"\n')
+    ran = powertcp("consumer", "--config", str(file), "--check")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "ok" in ran.stdout
+
+
+def test_scene_light_ends_by_itself_with_equal_registers() -> None:
+    ran = powertcp("demo", "--terminal", "--scene", "light", "--for", "4s")
+    assert ran.returncode == 0, ran.stderr
+    assert "difference 0 uJ" in ran.stdout
+    assert "(simulated)" in ran.stdout
+    assert "rating halved" in ran.stdout
+
+
+def test_scene_light_ends_cleanly_with_ctrl_c() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "powertcp", "demo", "--terminal", "--for", "60s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert process.stdout is not None
+    while "(simulated)" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert "difference 0 uJ" in out
+
+
+def test_the_stage_is_not_there_without_terminal() -> None:
+    ran = powertcp("demo")
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
