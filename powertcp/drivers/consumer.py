@@ -23,6 +23,7 @@ from powertcp.potcp.events import (
     ConnectionStale,
     ConnectionTerminated,
     Event,
+    FlowClosed,
     FlowEvent,
     LeaseRenewed,
     PowerOffered,
@@ -238,6 +239,8 @@ class Link:
         each.take(event, now, until)
         self._losses = 0
         self._lost_at = None
+        if isinstance(event, FlowClosed):
+            self._leave(event)
         if isinstance(event, PowerOffered):
             machine.decline(flow, Refusal(Reason.NOT_OFFERED), now=now)
         if isinstance(event, RenegotiationRequested):
@@ -248,6 +251,12 @@ class Link:
         if limit is not None and each.energy_uj >= limit and each.flow and not each.closing:
             each.end_load()
             machine.close_flow(flow, now=now)
+
+    def _leave(self, event: FlowClosed) -> None:
+        """Hang up on a provider that drains, so that it can go; its successor is asked."""
+        drains = event.refusal is not None and event.refusal.code == Reason.DRAINING
+        if drains and self._stream is not None and not any(each.flow for each in self.wanted):
+            self._stream.finish()
 
     def _all(self, word: str, event: Stale | Fresh) -> None:
         for each in self.wanted:
