@@ -67,7 +67,8 @@ def expected_sums(payload: bytes, window: int) -> BlockSums:
     least_v2 = min(total for part in sums[1] for total in part)
     most_i2 = max(total for part in sums[2] for total in part)
     return BlockSums(
-        counter, sync, pairs, n, exact(payload), v_peak, i_peak, window, lengths, *sums,
+        counter, sync, pairs, n, exact(payload), v_peak, i_peak, window, lengths,
+        sums[0], sums[1], sums[2],
         all(length == window for length in lengths), least_v2, most_i2,
     )  # fmt: skip
 
