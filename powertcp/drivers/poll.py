@@ -51,10 +51,10 @@ class Poll:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             started = now_ns()
             while ready := self._epoll.poll(0, READY_PER_CALL):
-                now = now_ns()
                 for number, _ in ready:
                     wire = self._wires.get(number)
-                    if wire is not None and not wire.readable(now):
+                    # read anew: the wire before may have moved the clock of this one
+                    if wire is not None and not wire.readable(now_ns()):
                         self.unregister(wire)
                 if now_ns() - started > STEP_NS:
                     await trio.lowlevel.checkpoint()

@@ -180,8 +180,7 @@ class Provider:
         session.wire.rearm()
 
     def _handle(self, session: Session, events: list[Event]) -> None:
-        now = now_ns()
-        self.admissions.handle(session, events, now)
+        self.admissions.handle(session, events, session.wire.now)
         if session.machine.is_terminated:
             session.wire.finish()
         if session.wire.closed or self.admissions.draining:

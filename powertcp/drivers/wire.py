@@ -89,6 +89,7 @@ class Wire(Generic[EventT]):
         "_wheel",
         "_writing",
         "machine",
+        "now",
         "nursery",
         "watcher",
         "write_ns",
@@ -119,6 +120,7 @@ class Wire(Generic[EventT]):
         self._give_up = give_up
         self.write_ns = write_ns
         self.watcher: Watcher | None = None
+        self.now: Instant = 0  # of the wake-up whose events are handled
         self._tail = _NOTHING  # taken from the machine, not yet by the kernel
         self._writing = False  # the writer task exists
         self._broken = False
@@ -155,6 +157,7 @@ class Wire(Generic[EventT]):
     def readable(self, now: Instant) -> bool:
         """Read once, feed the machine, hand over all events, flush; False when no more will come."""
         sock = self._sock
+        self.now = now
         if sock is None:
             return False
         try:
@@ -172,6 +175,7 @@ class Wire(Generic[EventT]):
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due: the machine's deadlines, T_WRITE, the end of a goodbye."""
+        self.now = now
         try:
             if self._deadline is not None and now >= self._deadline and not self.closed:
                 self._stuck(now)
@@ -385,6 +389,7 @@ class Wire(Generic[EventT]):
 
     def _tell_eof(self, now: Instant) -> None:
         """Let the machine know that its path is gone, unless the goodbye was said."""
+        self.now = now
         if not self._ending:
             self._ending = True
             try:

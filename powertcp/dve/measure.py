@@ -329,10 +329,9 @@ class WindowSums:
         self._next = 0
         self._open: Window | None = None
 
-    def skip(self, sums: BlockSums) -> None:
-        """Take a block of whole windows that were judged by their extremes."""
+    def skip(self) -> None:
+        """Drop the open window: blocks of whole windows follow, judged by their extremes."""
         self._open = None
-        self._next = (sums.counter + sums.n) % COUNTER_MODULUS
 
     def add(self, sums: BlockSums) -> list[Window]:
         """Take the next block of the flow; return the windows it completes, oldest first.

@@ -53,6 +53,48 @@ class PowerConnection(Intake):
         events, self._events = self._events, []
         return events
 
+    # --- time ----------------------------------------------------------------------------------
+
+    def get_timer(self) -> Instant | None:
+        """Return the earliest deadline; looked for only after something that may move it."""
+        if self.moved:
+            self.moved = False
+            self._earliest = self._find_timer()
+        return self._earliest
+
+    def _find_timer(self) -> Instant | None:
+        earliest = self._syn_deadline
+        for flow in self._flows.values():
+            time = flow.next_time()
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        if self._liveness is not None and not self._terminated:
+            probe = self._liveness.probe_at
+            if earliest is None or probe < earliest:
+                earliest = probe
+        return earliest
+
+    def handle_timer(self, now: Instant) -> None:
+        """Do what is due at `now`."""
+        self._tick(now)
+        self.moved = True
+        if self._syn_deadline is not None and now >= self._syn_deadline:
+            limit = self.config.syn_ns // 1_000_000
+            self._fail(Refusal(Reason.TIMEOUT, limit, limit), now)
+            return
+        # PTCP-14-02
+        for flow in list(self._flows.values()):
+            time = flow.next_time()
+            if time is not None and now >= time:
+                flow.pass_time(now)
+        if self._terminated or self._liveness is None:
+            return
+        if now >= self._liveness.probe_at:
+            if not self._flows:
+                self._liveness.idle(now)
+                return
+            self._liveness.probe(self, now)
+
     # --- verbs of the sink -------------------------------------------------------------------
 
     def open_flow(
@@ -324,11 +366,13 @@ class PowerConnection(Intake):
 
     def _usable(self, now: Instant) -> None:
         self._tick(now)
+        self.moved = True
         if self._terminated:
             raise LocalProtocolError("the connection is over")
 
     def _live(self, flow: int, now: Instant) -> Flow:
         self._tick(now)
+        self.moved = True
         found = self._flows.get(flow)
         if found is None:
             raise LocalProtocolError(f"flow {flow} is over")

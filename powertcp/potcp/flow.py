@@ -51,6 +51,7 @@ class Link(Protocol):
     peer: bytes
     interval_ms: int
     misses: int
+    moved: bool
 
     def send(self, octets: bytes, *, negotiation: bool = False) -> None:
         """Queue a whole segment."""
@@ -115,6 +116,7 @@ class Flow(Holder):
         "limit_uj",
         "link",
         "minimum_mv",
+        "most_mw",
         "outstanding",
         "peer_proposal",
         "profile",
@@ -137,6 +139,8 @@ class Flow(Holder):
         self.register: EnergyRegister | None = None
         self.protector: Protector | None = None
         self.minimum_mv = 0
+        # power of the terms in force
+        self.most_mw = 0
         self.acked_uj = 0
         self.limit_uj = 0
         self.demand_mw = 0
@@ -160,6 +164,7 @@ class Flow(Holder):
 
         Raises LocalProtocolError, state unchanged, when a verb does not fit the state.
         """
+        self.link.moved = True
         row = self.TABLE.get((self.state, cause))
         if row is None:
             if cause in _VERBS:
@@ -232,6 +237,7 @@ class Flow(Holder):
         """Put terms in force: limits and windows start anew, energy does not."""
         before = self.profile
         self.contract, self.profile, self.fallback = contract, profile, fallback
+        self.most_mw = profile.power_mw
         sampling = known(self.sampling, "terms hold under a sampling")
         if before is None or (before.voltage_mv, before.current_ma) != (
             profile.voltage_mv,

@@ -92,6 +92,7 @@ class Intake:
         "_churn",
         "_clock",
         "_control_octets",
+        "_earliest",
         "_events",
         "_flows",
         "_group",
@@ -112,6 +113,7 @@ class Intake:
         "entropy",
         "interval_ms",
         "misses",
+        "moved",
         "office",
         "peer",
         "peer_msp",
@@ -143,6 +145,9 @@ class Intake:
         self._liveness: Liveness | None = None
         self._syn_deadline: Instant | None = None
         self._terminated = self._is_started = False
+        # whether a deadline may have changed since `_earliest` was found
+        self.moved = True
+        self._earliest: Instant | None = None
         self._stray_heat = 0
         self._group: list[tuple[SinkFlow, int, bool, memoryview]] = []
         # (second, openings and resets in it), PTCP-13-02
@@ -160,6 +165,7 @@ class Intake:
         self._tick(now)
         if not self.client and not self._is_started:
             self._syn_deadline = now + self.config.syn_ns
+            self.moved = True
         self._is_started = True
 
     def receive_data(self, data: Buffer, now: Instant) -> None:
@@ -171,12 +177,13 @@ class Intake:
             self.start(now)
         for raw in self._splitter.receive(data):
             self._syn_deadline = None
-            if raw[0] == _DATA and self._take_data(raw, now):
+            if raw[0] == _DATA and self._take_data(raw):
                 continue
             if self._group:
                 self._settle(now)
             if raw[0] == _CREDIT and self._take_credit(raw):
                 continue
+            self.moved = True
             self._take(raw, now)
             if self._terminated:
                 return
@@ -224,39 +231,6 @@ class Intake:
         """Drain one event; None when there are no more."""
         return self._events.pop(0) if self._events else None
 
-    def get_timer(self) -> Instant | None:
-        """Return the earliest deadline."""
-        earliest = self._syn_deadline
-        for flow in self._flows.values():
-            time = flow.next_time()
-            if time is not None and (earliest is None or time < earliest):
-                earliest = time
-        if self._liveness is not None and not self._terminated:
-            probe = self._liveness.probe_at
-            if earliest is None or probe < earliest:
-                earliest = probe
-        return earliest
-
-    def handle_timer(self, now: Instant) -> None:
-        """Do what is due at `now`."""
-        self._tick(now)
-        if self._syn_deadline is not None and now >= self._syn_deadline:
-            limit = self.config.syn_ns // 1_000_000
-            self._fail(Refusal(Reason.TIMEOUT, limit, limit), now)
-            return
-        # PTCP-14-02
-        for flow in list(self._flows.values()):
-            time = flow.next_time()
-            if time is not None and now >= time:
-                flow.pass_time(now)
-        if self._terminated or self._liveness is None:
-            return
-        if now >= self._liveness.probe_at:
-            if not self._flows:
-                self._liveness.idle(now)
-                return
-            self._liveness.probe(self, now)
-
     # --- what flows ask of us (Link) ---------------------------------------------------------
 
     def send(self, octets: bytes, *, negotiation: bool = False) -> None:
@@ -273,6 +247,7 @@ class Intake:
     def drop(self, flow: Flow, *, reset: bool) -> None:
         """Forget a flow that is over."""
         self._flows.pop(flow.id, None)
+        self.moved = True
         if reset:
             self._count_churn(0)
 
@@ -290,7 +265,7 @@ class Intake:
             raise LocalProtocolError(f"the clock went back from {self._clock} to {now}")
         self._clock = now
 
-    def _take_data(self, raw: RawSegment, now: Instant) -> bool:
+    def _take_data(self, raw: RawSegment) -> bool:
         """Collect a DATA segment of a sink that banks; False: not this way."""
         flow = self._flows.get(raw[2])
         if type(flow) is not SinkFlow or not flow.banks or raw[4]:
@@ -305,6 +280,7 @@ class Intake:
     def _take_credit(self, raw: RawSegment) -> bool:
         """Take a plain CREDIT of a flow that delivers; False: not this way."""
         flow = self._flows.get(raw[2])
+        # PTCP-9-08: in any other state the table decides
         if type(flow) is not SourceFlow or not flow.delivers:
             return False
         said = read_credit(raw)
@@ -316,7 +292,7 @@ class Intake:
     def _settle(self, now: Instant) -> None:
         """Integrate the collected blocks together and apply them one by one. PTCP-3.3-03."""
         group = self._group
-        self._group = []
+        self._group, self.moved = [], True
         windows: dict[int, list[int]] = {}
         for index, item in enumerate(group):
             protector = item[0].protector
@@ -597,4 +573,5 @@ class Intake:
     def _terminate(self, refusal: Refusal | None) -> None:
         self._terminated = True
         self._syn_deadline = self._liveness = None
+        self.moved = True
         self.emit(ConnectionTerminated(refusal=refusal))

@@ -4,8 +4,9 @@ Source and sink run the same `Protector` over the same sums, so both decide alik
 """
 
 from collections import deque
+from functools import lru_cache
 from math import isqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 from powertcp.dve import BlockSums, Window, WindowSums, window_samples_for
 from powertcp.profile import PowerProfile, Waveform
@@ -14,11 +15,70 @@ from powertcp.wire.options import Sampling
 
 # windows over which an AC voltage must average to nothing, PTCP-8-08
 MEAN_WINDOWS: Final = 10
+# different contracts whose limits are remembered
+LIMITS_MAX: Final = 256
 _NANO_PER_MILLI: Final = 1_000_000
 
 
+class Limits(NamedTuple):
+    """The limits of equal contracts in units of their samples, one object for all of them.
+
+    v_peak, i_peak: of one sample, LSB. i_mean_square, v_least_square: numerators of n * (1.25 I)^2
+    and n * (0.9 V)^2, see the checks. i_most, v_least: sums of a whole window, LSB^2, up to and
+    from which it is calm. window_samples: in a window. has_mean: AC must average to nothing.
+    """
+
+    v_peak: int
+    i_peak: int
+    i_mean_square: int
+    v_least_square: int
+    i_most: int
+    v_least: int
+    window_samples: int
+    has_mean: bool
+
+    def is_calm(self, sums: BlockSums) -> bool:
+        """Return whether a block is whole windows, none near a limit: what the loop finds, at once.
+
+        Windows are equally long, so the extreme ones speak for all; the mean of AC needs each.
+        """
+        return (
+            sums.is_whole
+            and not self.has_mean
+            and sums.window_samples == self.window_samples
+            and sums.most_i2 <= self.i_most
+            and sums.least_v2 >= self.v_least
+        )
+
+
+@lru_cache(maxsize=LIMITS_MAX)
+def _limits(
+    voltage_mv: int,
+    current_ma: int,
+    minimum_mv: int,
+    waveform: Waveform,
+    sampling: Sampling,
+    window: int,
+) -> Limits:
+    scale_i, scale_v = sampling.na_per_lsb, sampling.nv_per_lsb
+    i_mean_square = 25 * (current_ma * _NANO_PER_MILLI) ** 2
+    v_least_square = 81 * (minimum_mv * _NANO_PER_MILLI) ** 2
+    return Limits(
+        # PTCP-8-04
+        v_peak=(11_000 if waveform is Waveform.DC else 15_557) * voltage_mv * 100 // scale_v,
+        # PTCP-8-05
+        i_peak=43 * current_ma * 100_000 // scale_i,
+        i_mean_square=i_mean_square,
+        v_least_square=v_least_square,
+        i_most=window * i_mean_square // (16 * scale_i * scale_i),
+        v_least=-(-window * v_least_square // (100 * scale_v * scale_v)),
+        window_samples=window,
+        has_mean=waveform is Waveform.SINE,
+    )
+
+
 class Protector:
-    """The limits of one contract in units of its samples.
+    """The limits of one contract and what earlier blocks left open.
 
     profile: the contract in force. minimum_mv: the least voltage (mV) allowed under it, 0: V.
     """
@@ -26,15 +86,11 @@ class Protector:
     __slots__ = (
         "_alert_at",
         "_alerted",
-        "_i_mean_square",
-        "_i_most",
-        "_i_peak",
+        "_has_parts",
+        "_limits",
         "_means",
         "_profile",
         "_sampling",
-        "_v_least",
-        "_v_least_square",
-        "_v_peak",
         "_windows",
         "minimum_mv",
         "window_samples",
@@ -45,22 +101,20 @@ class Protector:
         self._sampling = sampling
         self.minimum_mv = minimum_mv or profile.voltage_mv
         self.window_samples = window_samples_for(profile, sampling)
+        self._limits = _limits(
+            profile.voltage_mv,
+            profile.current_ma,
+            self.minimum_mv,
+            profile.waveform,
+            sampling,
+            self.window_samples,
+        )
         self._windows = WindowSums(self.window_samples)
-        self._means: deque[list[int]] = deque(maxlen=MEAN_WINDOWS)
+        # whether `_windows` may hold a part of a window
+        self._has_parts = False
+        self._means: deque[list[int]] | None = None
         self._alerted = False
         self._alert_at: Refusal | None = None
-        # PTCP-8-04
-        peak = 11_000 if profile.waveform is Waveform.DC else 15_557
-        self._v_peak = peak * profile.voltage_mv * 100 // sampling.nv_per_lsb
-        # PTCP-8-05
-        self._i_peak = 43 * profile.current_ma * 100_000 // sampling.na_per_lsb
-        # numerators of n * (1.25 I)^2 and n * (0.9 V)^2, see the checks
-        self._i_mean_square = 25 * (profile.current_ma * _NANO_PER_MILLI) ** 2
-        self._v_least_square = 81 * (self.minimum_mv * _NANO_PER_MILLI) ** 2
-        # the same for one whole window, in LSB^2: sums up to and from here are calm
-        n, scale_i, scale_v = self.window_samples, sampling.na_per_lsb, sampling.nv_per_lsb
-        self._i_most = n * self._i_mean_square // (16 * scale_i * scale_i)
-        self._v_least = -(-n * self._v_least_square // (100 * scale_v * scale_v))
 
     def check(self, sums: BlockSums) -> Refusal | None:
         """Return why the block must not be sent or banked, None when it may.
@@ -70,14 +124,18 @@ class Protector:
         if sums.a < 0:
             # PTCP-3.1-02
             return Refusal(Reason.REVERSE_POWER, self._energy_uj(sums.a))
-        if sums.v_peak > self._v_peak:
-            return self._peak(Reason.OVER_VOLTAGE, sums.v_peak, self._v_peak, volts=True)
-        if sums.i_peak > self._i_peak:
-            return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, self._i_peak, volts=False)
-        if self._is_calm(sums):
-            self._windows.skip(sums)
+        limits = self._limits
+        if sums.v_peak > limits.v_peak:
+            return self._peak(Reason.OVER_VOLTAGE, sums.v_peak, limits.v_peak, volts=True)
+        if sums.i_peak > limits.i_peak:
+            return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, limits.i_peak, volts=False)
+        if limits.is_calm(sums):
+            if self._has_parts:
+                self._windows.skip()
+                self._has_parts = False
             self._alerted = False
             return None
+        self._has_parts = True
         for window in self._windows.add(sums):
             refusal = self._check_window(window)
             if refusal is not None:
@@ -89,24 +147,11 @@ class Protector:
         alert, self._alert_at = self._alert_at, None
         return alert
 
-    def _is_calm(self, sums: BlockSums) -> bool:
-        """Return whether a block is whole windows, none near a limit: what the loop finds, at once.
-
-        Windows are equally long, so the extreme ones speak for all; the mean of AC needs each.
-        """
-        return (
-            sums.is_whole
-            and sums.window_samples == self.window_samples
-            and sums.most_i2 <= self._i_most
-            and sums.least_v2 >= self._v_least
-            and self._profile.waveform is not Waveform.SINE
-        )
-
     def _check_window(self, window: Window) -> Refusal | None:
         scale_i = self._sampling.na_per_lsb
         worst = max(window.sum_i2)
         # PTCP-8-06
-        if 16 * worst * scale_i * scale_i > window.n * self._i_mean_square:
+        if 16 * worst * scale_i * scale_i > window.n * self._limits.i_mean_square:
             rms = _rms_milli(worst, window.n, scale_i)
             return Refusal(Reason.OVER_CURRENT, rms, self._profile.current_ma * 5 // 4)
         self._check_dip(window)
@@ -118,7 +163,7 @@ class Protector:
         # PTCP-8-07
         scale = self._sampling.nv_per_lsb
         least = min(window.sum_v2)
-        low = 100 * least * scale * scale < window.n * self._v_least_square
+        low = 100 * least * scale * scale < window.n * self._limits.v_least_square
         if low and not self._alerted:
             rms = _rms_milli(least, window.n, scale)
             self._alert_at = Refusal(Reason.UNDER_VOLTAGE, rms, self.minimum_mv * 9 // 10)
@@ -126,12 +171,15 @@ class Protector:
 
     def _check_mean(self, window: Window) -> Refusal | None:
         # PTCP-8-08
-        self._means.append(window.sum_v)
-        if len(self._means) < MEAN_WINDOWS:
+        means = self._means
+        if means is None:
+            means = self._means = deque(maxlen=MEAN_WINDOWS)
+        means.append(window.sum_v)
+        if len(means) < MEAN_WINDOWS:
             return None
         scale = self._sampling.nv_per_lsb
         samples = MEAN_WINDOWS * window.n
-        mean = max(abs(sum(column)) for column in zip(*self._means, strict=True))
+        mean = max(abs(sum(column)) for column in zip(*means, strict=True))
         if 10 * mean * scale <= samples * self._profile.voltage_mv * _NANO_PER_MILLI:
             return None
         value = mean * scale // (samples * _NANO_PER_MILLI)

@@ -297,7 +297,7 @@ class SourceFlow(Flow):
     # PTCP-6-05
     def _queue_blocked(self, now: Instant) -> None:
         """Out of credit: say so once, then each second while it lasts."""
-        self.blocked_at = now + self.link.config.blocked_ns
+        self.blocked_at, self.link.moved = now + self.link.config.blocked_ns, True
         self.link.send(encode_segment(Blocked(self.id, self.esn_uj, self.limit_uj)))
 
     # PTCP-2.1-02
@@ -322,10 +322,10 @@ class SourceFlow(Flow):
         """Take what a CREDIT says; only while `delivers` without the table."""
         if limit_uj > self.limit_uj:
             self.limit_uj = limit_uj
-            self.blocked_at = None
+            if self.blocked_at is not None:
+                self.blocked_at, self.link.moved = None, True
         # PTCP-6-03, DEMAND_MAX is above every contract
-        most = known(self.profile, "an ACK set the terms").power_mw
-        self.demand_mw = most if demand_mw > most else demand_mw
+        self.demand_mw = min(demand_mw, self.most_mw)
         self.link.emit(
             CreditReceived(
                 flow=self.id,
