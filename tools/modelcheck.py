@@ -14,7 +14,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
@@ -293,7 +298,7 @@ class Report(NamedTuple):
 
 
 def explore(
-    *, limit: int = 6, queue: int = 4, most: int = 1_000_000, progress: bool = False
+    *, limit: int = 3, queue: int = 4, most: int = 1_000_000, progress: bool = False
 ) -> Report:
     """Explore every state with contract numbers up to `limit` and channels up to `queue`."""
     start = first_state()
@@ -371,7 +376,9 @@ def main(argv: list[str] | None = None) -> int:
     """Explore and report; exit 1 when anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tools.modelcheck", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--limit", type=int, default=6, help="largest contract number (6)")
+    parser.add_argument(
+        "--limit", type=int, default=3, help="largest contract number proposed from (3)"
+    )
     parser.add_argument("--queue", type=int, default=4, help="segments under way each way (4)")
     parser.add_argument("--most", type=int, default=1_000_000, help="states at most (1,000,000)")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="plant a fault that must be found")

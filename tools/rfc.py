@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import rfc_check, rfc_gen, rfc_matrix  # noqa: E402
-from tools.rfc_set import Draft, Finding, RfcSet  # noqa: E402
+from tools import rfc_check, rfc_gen, rfc_matrix
+from tools.rfc_set import Draft, Finding, RfcSet
 
 OFFLINE = ("--v3", "--quiet", "--no-network", "--allow-local-file-access")
 PREFACE = """\
