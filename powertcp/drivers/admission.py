@@ -54,6 +54,7 @@ class Admissions:
         *,
         spread: Callable[[int], int],
         shed_ms: int = 1000,
+        lease_s: int = 60,
         wake: Callable[[Instant], None],
     ) -> None:
         """Answer from `breaker`; wake(t) sees to it that `check` is called at t."""
@@ -68,6 +69,7 @@ class Admissions:
         self._delivery = delivery
         self._spread = spread
         self._shed_ms = shed_ms
+        self._lease_s = lease_s
         self._wake = wake
         self._by_key: dict[int, FlowRecord] = {}
         self._requests: dict[FlowRecord, PowerRequested] = {}
@@ -190,9 +192,10 @@ class Admissions:
         """Refuse a lease that ends before a lost connection could be noticed."""
         # PTCP-4-06
         silence_ms = event.maintain.interval_ms * event.maintain.misses
-        if grant.lease_s * 1000 > silence_ms:
+        lease_s = grant.lease_s or self._lease_s
+        if lease_s * 1000 > silence_ms:
             return None
-        return Refusal(Reason.LEASE_RANGE, grant.lease_s, silence_ms // 1000 + 1)
+        return Refusal(Reason.LEASE_RANGE, lease_s, silence_ms // 1000 + 1)
 
     def _refuse(
         self, record: FlowRecord, event: PowerRequested, choice: Choice, now: Instant

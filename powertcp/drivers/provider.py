@@ -81,6 +81,7 @@ class Provider:
             self.explanations,
             spread=chance.randrange,
             shed_ms=config.connection.shed_ms,
+            lease_s=config.connection.lease_s,
             wake=self._wake,
         )
         self.sessions: set[Session] = set()

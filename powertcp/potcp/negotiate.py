@@ -12,7 +12,6 @@ from powertcp.registry import Reason, Refusal
 
 MAX_ASKS = 4  # pairs in a SYN
 MAX_OFFERS = 8  # pairs in a counter-offer
-LEASE_DEFAULT_S = 60
 LEASE_MIN_S = 5
 LEASE_MAX_S = 3600
 LEASE_MAX_WIRE_S = 3696  # 3600 s rounded up by the lease octet of a REQUEST
@@ -92,7 +91,8 @@ def _answer(
         voltage_mv=supply.voltage_mv,
         current_ma=current_ma,
         frequency_chz=supply.frequency_chz,
-        lease_s=min(desired.lease_s or LEASE_DEFAULT_S, LEASE_MAX_S),
+        # 0, not stated, becomes the lease that the connection is configured with
+        lease_s=min(desired.lease_s, LEASE_MAX_S),
     )
     # PTCP-1-02: both ends compute with what the octets say
     return PowerProfile.from_wire(answer.to_wire())

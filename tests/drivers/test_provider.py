@@ -102,6 +102,17 @@ async def eventually(truth: Callable[[], bool]) -> None:
             await trio.sleep(0.01)
 
 
+@pytest.mark.requirement("PTCP-4-06")
+async def test_a_request_without_lease_gets_the_configured_one_and_another_its_own() -> None:
+    config = ConnectionConfig(lease_s=30)
+    async with serving("12V/5A", connection=config) as (_, [address]), client(address) as sink:
+        for request, lease_s in (("12V/1A", 30), ("12V/1A,lease=5s", 5)):
+            flow = sink.ask(request)
+            ready = await sink.until(PowerReady, flow // 2 + 1)
+            assert isinstance(ready, PowerReady)
+            assert ready.profile.lease_s == lease_s
+
+
 @pytest.mark.requirement("PTCP-4-05")
 async def test_a_flow_is_powered_and_both_registers_agree() -> None:
     async with serving("12V/5A") as (provider, [address]), client(address) as sink:

@@ -30,7 +30,7 @@ def test_an_exact_request_is_granted_exactly() -> None:
     assert choice.supply_index == 1
     assert choice.grant.type is ProfileType.GRANT
     assert (choice.grant.voltage_mv, choice.grant.current_ma) == (12_000, 1_500)
-    assert (choice.grant.priority, choice.grant.tag, choice.grant.lease_s) == (2, 7, 60)
+    assert (choice.grant.priority, choice.grant.tag, choice.grant.lease_s) == (2, 7, 0)
 
 
 @pytest.mark.requirement("PTCP-4-02")
