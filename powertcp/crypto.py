@@ -15,14 +15,32 @@ TAG_OCTETS = 16
 DECRYPT = 509
 
 
+class Aead:
+    """ChaCha20-Poly1305 under one key, for many texts: setting it up costs more than a text."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        """Take a key of 32 octets."""
+        self._cipher = ChaCha20Poly1305(key)
+
+    def seal(self, nonce: bytes, text: bytes, associated: bytes = b"") -> bytes:
+        """Return `text` sealed, 16 octets longer; a nonce is used once per key."""
+        return self._cipher.encrypt(nonce, text, associated)
+
+    def unseal(self, nonce: bytes, sealed: bytes, associated: bytes = b"") -> bytes:
+        """Return the text of `seal`. Raises DecodeError 509 when the tag is wrong."""
+        try:
+            return self._cipher.decrypt(nonce, sealed, associated)
+        except InvalidTag as error:
+            raise DecodeError(0, "tag", DECRYPT, len(sealed)) from error
+
+
 def seal(key: bytes, nonce: bytes, text: bytes, associated: bytes = b"") -> bytes:
     """Return `text` under ChaCha20-Poly1305, 16 octets longer; a nonce is used once per key."""
-    return ChaCha20Poly1305(key).encrypt(nonce, text, associated)
+    return Aead(key).seal(nonce, text, associated)
 
 
 def unseal(key: bytes, nonce: bytes, sealed: bytes, associated: bytes = b"") -> bytes:
     """Return the text of `seal`. Raises DecodeError 509 when the tag is wrong."""
-    try:
-        return ChaCha20Poly1305(key).decrypt(nonce, sealed, associated)
-    except InvalidTag as error:
-        raise DecodeError(0, "tag", DECRYPT, len(sealed)) from error
+    return Aead(key).unseal(nonce, sealed, associated)

@@ -81,6 +81,8 @@ def encode_energy(energy_j: int, *, up: bool) -> int:
 
     Never returns 0 (open-ended) for a positive energy. PTCP-1-01, PTCP-1-02.
     """
+    if energy_j <= MAX_MANTISSA:
+        return energy_j
     scale = 1
     for exponent in range(8):
         mantissa = -(-energy_j // scale) if up else energy_j // scale

@@ -33,6 +33,7 @@ from powertcp.wire.frames import (
     decode_segment,
     encode_segment,
     read_credit,
+    whole_segment,
 )
 from powertcp.wire.options import Options, encode_options
 from powertcp.wire.segments import (
@@ -365,7 +366,7 @@ class Intake:
             return
         kind = type(segment)
         if isinstance(segment, Control):
-            self._take_control(flow, segment, now)
+            self._take_control(flow, segment, raw, now)
         elif isinstance(segment, Data):
             self._take_odd_data(flow, segment, now)
         elif isinstance(segment, Shed):
@@ -389,14 +390,17 @@ class Intake:
             return
         flow.fire(Cause.SHED, now, shed)
 
-    def _take_control(self, flow: Flow, control: Control, now: Instant) -> None:
+    def _take_control(
+        self, flow: Flow, control: Control, raw: RawSegment, now: Instant
+    ) -> None:
         cause = _CTL_CAUSES[control.flags]
         if cause is Cause.SYN_ACK:
             if control.options.msp is not None:
                 self.peer_msp = control.options.msp
             flow.fire(cause, now, control.esn, control.options)
         elif cause is Cause.ACK:
-            flow.fire(cause, now, control.options, encode_segment(control))
+            # PTCP-4-09
+            flow.fire(cause, now, control.options, whole_segment(raw))
         elif cause is Cause.SYN:
             flow.breach(Refusal(Reason.STATE, 1, rule="a second SYN"), now)
         else:
@@ -423,7 +427,7 @@ class Intake:
         """A segment for no live flow: a SYN opens one, leftovers of an old one are dropped."""
         number = raw[2]
         if isinstance(segment, Control) and segment.flags == Flag.SYN:
-            self._take_syn(segment, now)
+            self._take_syn(segment, raw, now)
             return
         theirs = (number % 2 == 1) != self.client
         known = number <= self._peer_top if theirs else number < self._next_flow
@@ -437,7 +441,7 @@ class Intake:
         # PTCP-9-08
         self._reset_unknown(number, Refusal(Reason.STATE, raw[0], 0), now)
 
-    def _take_syn(self, control: Control, now: Instant) -> None:
+    def _take_syn(self, control: Control, raw: RawSegment, now: Instant) -> None:
         number, options = control.flow, control.options
         self._count_churn(now)
         if self._terminated:
@@ -463,9 +467,9 @@ class Intake:
         self._peer_top = max(self._peer_top, number)
         flow = SourceFlow(self, number)
         self._flows[number] = flow
-        if options.ticket is not None and self._resume(flow, control, now):
+        if options.ticket is not None and self._resume(flow, control, raw, now):
             return
-        flow.fire(Cause.SYN, now, control, encode_segment(control))
+        flow.fire(Cause.SYN, now, control, whole_segment(raw))
 
     # PTCP-4-08
     def _has_cookie(self, control: Control, now: Instant) -> bool:
@@ -479,7 +483,9 @@ class Intake:
         return False
 
     # PTCP-10-03
-    def _resume(self, flow: SourceFlow, control: Control, now: Instant) -> bool:
+    def _resume(
+        self, flow: SourceFlow, control: Control, raw: RawSegment, now: Instant
+    ) -> bool:
         """Try the ticket of a SYN; False: ALERT 406 and a plain SYN."""
         ticket = control.options.ticket
         tenure = self.office.redeem(ticket, control.esn, now) if ticket else None
@@ -487,7 +493,7 @@ class Intake:
         if tenure is None:
             flow.alert(2, Refusal(Reason.TICKET_INVALID))
             return False
-        flow.request, flow.syn = control.options, encode_segment(control)
+        flow.request, flow.syn = control.options, whole_segment(raw)
         first = control.options.profiles[0] if control.options.profiles else tenure.profile
         flow.tag = first.tag
         flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv

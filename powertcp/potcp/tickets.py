@@ -10,7 +10,7 @@ from hmac import compare_digest
 from struct import Struct
 from typing import Final
 
-from powertcp.crypto import KEY_OCTETS, NONCE_OCTETS, TAG_OCTETS, seal, unseal
+from powertcp.crypto import KEY_OCTETS, NONCE_OCTETS, TAG_OCTETS, Aead
 from powertcp.errors import DecodeError
 from powertcp.machine import Entropy
 from powertcp.profile import PowerProfile
@@ -67,12 +67,12 @@ class TicketOffice:
     """
 
     __slots__ = (
+        "_aead",
         "_cookie_keys",
         "_entropy",
         "_holders",
         "_next_key",
         "_rotate_at",
-        "_ticket_key",
         "_used",
         "half_open",
         "half_open_cookie",
@@ -87,7 +87,7 @@ class TicketOffice:
         half_open_refuse: int = HALF_OPEN_REFUSE,
     ) -> None:
         self._entropy = entropy
-        self._ticket_key = entropy(KEY_OCTETS)
+        self._aead = Aead(entropy(KEY_OCTETS))
         self._cookie_keys = (entropy(KEY_OCTETS), entropy(KEY_OCTETS))
         self._rotate_at: Instant | None = None
         self._used: OrderedDict[int, None] = OrderedDict()
@@ -163,7 +163,7 @@ class TicketOffice:
             sampling.encoding,
         )
         nonce = self._entropy(NONCE_OCTETS)
-        return nonce + seal(self._ticket_key, nonce, plain, _ASSOCIATED)
+        return nonce + self._aead.seal(nonce, plain, _ASSOCIATED)
 
     # PTCP-10-04
     def redeem(self, ticket: bytes, esn_uj: int, now: Instant) -> Tenure | None:
@@ -192,9 +192,7 @@ class TicketOffice:
         if len(ticket) != TICKET_OCTETS:
             return None
         try:
-            plain = unseal(
-                self._ticket_key, ticket[:NONCE_OCTETS], ticket[NONCE_OCTETS:], _ASSOCIATED
-            )
+            plain = self._aead.unseal(ticket[:NONCE_OCTETS], ticket[NONCE_OCTETS:], _ASSOCIATED)
         except DecodeError:
             return None
         serial, expiry_s, key, *_ = _PLAIN.unpack(plain)

@@ -83,6 +83,7 @@ __all__ = [
     "maintain_segment",
     "pack_segment",
     "read_credit",
+    "whole_segment",
 ]
 
 MAGIC = 0x504F
@@ -468,6 +469,11 @@ def pack_segment(
     words = MIN_WORDS + (len(options) >> 2)
     head = _pack(MAGIC, VERSION, words, kind, flags, len(payload), flow, esn)
     return head + options + payload if payload else head + options
+
+
+def whole_segment(raw: RawSegment) -> bytes:
+    """Return the octets of a segment as they were received."""
+    return pack_segment(raw[0], raw[1], raw[2], raw[3], bytes(raw[4]), bytes(raw[5]))
 
 
 _URGENT = int(Flag.URG)
