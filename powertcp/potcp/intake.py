@@ -390,9 +390,7 @@ class Intake:
             return
         flow.fire(Cause.SHED, now, shed)
 
-    def _take_control(
-        self, flow: Flow, control: Control, raw: RawSegment, now: Instant
-    ) -> None:
+    def _take_control(self, flow: Flow, control: Control, raw: RawSegment, now: Instant) -> None:
         cause = _CTL_CAUSES[control.flags]
         if cause is Cause.SYN_ACK:
             if control.options.msp is not None:
@@ -483,9 +481,7 @@ class Intake:
         return False
 
     # PTCP-10-03
-    def _resume(
-        self, flow: SourceFlow, control: Control, raw: RawSegment, now: Instant
-    ) -> bool:
+    def _resume(self, flow: SourceFlow, control: Control, raw: RawSegment, now: Instant) -> bool:
         """Try the ticket of a SYN; False: ALERT 406 and a plain SYN."""
         ticket = control.options.ticket
         tenure = self.office.redeem(ticket, control.esn, now) if ticket else None
