@@ -53,6 +53,7 @@ def checks() -> list[Check]:
             "cites",
             ((PYTHON, "-m", "tools.check_citations"), (PYTHON, "-m", "tools.rfc", "check")),
         ),
+        Check("docs", ((PYTHON, "-m", "tools.docs", "--check"),)),
         Check("meta", ((*pytest, "tests/meta"),), is_test=True),
         Check("unit", ((PYTHON, "-m", "coverage", "run", *unit),), is_test=True),
         Check("drivers", ((*pytest, "tests/drivers"),), is_test=True),
