@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--supply", action="append", metavar="PROFILE", help="a voltage to offer, repeatable")
     add("--listen", action="append", metavar="ADDR", help="HOST:PORT, repeatable ([::]:3251)")
     add("--rating", metavar="POWER", help="of all supplies together (their sum)")
-    add("--source", metavar="KIND", help="where the energy comes from (mains)")
+    add("--source", metavar="KIND[:ARGS]", help="mains, or with faults: mains:sag=70%%@10s/500ms (mains)")
     add("--name", help="what people see (empty)")
     add("--ramp", metavar="POWER", help="connect at most so much in a second (at once)")
     add("--per-peer", metavar="POWER", help="most for one address or IPv6 /64 (no limit)")
@@ -123,7 +123,6 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
             raise ConfigError("provider", "supply", str(error)) from error
     if not supplies:
         raise ConfigError("provider", "supply", "nothing to offer: --supply 12V/5A, for example")
-    make_source(options.source)
     for address in options.listen:
         parse_address(address)
     lease_s, rest = divmod(options.lease, NS_PER_S)
@@ -145,6 +144,7 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         best_priority=options.best_priority,
         seed=options.seed,
         connection=connection,
+        source=make_source(options.source),
     )
 
 

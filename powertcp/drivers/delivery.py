@@ -7,7 +7,7 @@ from powertcp.drivers.session import FlowRecord
 from powertcp.drivers.wheel import SLOT_NS, Wheel
 from powertcp.errors import PowerError
 from powertcp.profile import PowerProfile
-from powertcp.sources import Generator
+from powertcp.sources import Generator, Source
 from powertcp.sources.generator import Tick
 from powertcp.units import Instant
 from powertcp.wire.options import Sampling
@@ -89,9 +89,14 @@ class Delivery:
     """All cohorts of a provider."""
 
     def __init__(
-        self, wheel: Wheel, draw: Callable[[int], int], congested: Callable[[], bool]
+        self,
+        wheel: Wheel,
+        draw: Callable[[int], int],
+        congested: Callable[[], bool],
+        source: Source,
     ) -> None:
         """Arm cohorts on `wheel`; draw(n) returns 0..n-1 and spreads phases."""
+        self._source = source
         self._wheel = wheel
         self._draw = draw
         self._congested = congested
@@ -105,7 +110,7 @@ class Delivery:
         wire = supply.to_wire()
         generator = self._generators.get((wire, sampling))
         if generator is None:
-            generator = Generator(supply, sampling)
+            generator = Generator(supply, sampling, self._source)
             self._generators[wire, sampling] = generator
         slots = max(1, generator.period_ns // SLOT_NS)
         phase = self._draw(slots)

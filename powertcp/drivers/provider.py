@@ -20,7 +20,7 @@ from powertcp.drivers.wire import Wire
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
 from powertcp.potcp.events import Event
 from powertcp.registry import Reason, Refusal
-from powertcp.sources import Breaker, Explanations, Supply
+from powertcp.sources import Breaker, Explanations, Source, Supply
 from powertcp.units import NS_PER_S, Duration, Instant, format_power
 
 PER_ADDRESS = 64  # connections of one address without VPPN, protocol section 14
@@ -48,6 +48,7 @@ class ProviderConfig:
     best_priority: int = 1
     seed: int = 0
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
+    source: Source = field(default_factory=Source)
 
 
 class Provider:
@@ -74,7 +75,9 @@ class Provider:
         self.poll = Poll()
         self.office = TicketOffice(entropy)
         self.explanations = Explanations()
-        self.delivery = Delivery(self.wheel, chance.randrange, self._congested)
+        self.delivery = Delivery(
+            self.wheel, chance.randrange, self._congested, config.source
+        )
         self.admissions = Admissions(
             self.breaker,
             self.delivery,

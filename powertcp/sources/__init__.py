@@ -4,17 +4,17 @@ from powertcp.sources.breaker import Breaker
 from powertcp.sources.explain import Explanation, Explanations
 from powertcp.sources.generator import Generator, Tick
 from powertcp.sources.holding import Admission, Change, Holding, held_mw
-from powertcp.sources.source import Mains, Source, Supply, make_source, parse_supply
+from powertcp.sources.source import Disturbance, Source, Supply, make_source, parse_supply
 
 __all__ = [
     "Admission",
     "Breaker",
     "Change",
+    "Disturbance",
     "Explanation",
     "Explanations",
     "Generator",
     "Holding",
-    "Mains",
     "Source",
     "Supply",
     "Tick",

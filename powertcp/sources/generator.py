@@ -1,11 +1,10 @@
 """Samples for a cohort: blocks of one supply at one sampling, with their exact sums.
 
-A waveform is a pure function of the sample index, so blocks that begin at the same phase and
+The waveform of a clean source is a pure function of the sample index, so blocks that begin at the same phase and
 carry the same demand differ in their counter only: such a block is made and summed once, and
 its octets serve every flow that wants it.
 """
 
-from collections.abc import Sequence
 from math import gcd
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from powertcp.dve import (
     BLOCK_HEADER_OCTETS,
     SIM,
     BlockSums,
-    Harmonic,
     Synth,
     block_samples_for,
     encode_block,
@@ -22,11 +20,13 @@ from powertcp.dve import (
 )
 from powertcp.dve.measure import integrate_many
 from powertcp.profile import FREQUENCY_ANY, PowerProfile
+from powertcp.sources.source import Source
 from powertcp.units import NS_PER_S, Duration
 from powertcp.wire.options import Sampling
 
 MAX_TEMPLATE_OCTETS = 8 << 20  # of all kept templates of a generator
 MIN_DC_SAMPLES = 10  # a block of slow DC sampling holds that many, or one second of them
+CLEAN = Source()
 _WRAP = 1 << 32
 
 
@@ -44,6 +44,8 @@ class Generator:
     __slots__ = (
         "_body_octets",
         "_cycle",
+        "_events",
+        "_repeats",
         "_sampling",
         "_synth",
         "_templates",
@@ -56,11 +58,19 @@ class Generator:
         self,
         supply: PowerProfile,
         sampling: Sampling,
-        harmonics: Sequence[Harmonic] = (),
+        source: Source = CLEAN,
         msp: int = 16_384,
     ) -> None:
         """Prepare blocks of at most `msp` octets. Raises LocalProtocolError."""
-        self._synth = Synth(supply, sampling, harmonics)
+        self._events = tuple(fault.event(sampling.rate_hz) for fault in source.disturbances)
+        self._repeats = not source.noise_ppm
+        self._synth = Synth(
+            supply,
+            sampling,
+            source.harmonics if supply.frequency_chz else (),
+            noise_ppm=source.noise_ppm,
+            events=self._events,
+        )
         self._sampling = sampling
         n = block_samples_for(supply, sampling, msp)
         if supply.frequency_chz == 0:
@@ -79,7 +89,7 @@ class Generator:
         counter: index since the flow began, not reduced modulo 2^32.
         """
         wire_counter = counter % _WRAP
-        if wire_counter + self.n > _WRAP:
+        if wire_counter + self.n > _WRAP or not self._regular(counter):
             return self._fresh(counter, demand_mw)
         # the cutting into windows goes by the counter on the wire
         key = (demand_mw, counter % self._cycle, wire_counter % self.window_samples)
@@ -93,6 +103,14 @@ class Generator:
         body, sums = found
         header = BLOCK_HEADER.pack(wire_counter, SIM, sums.pairs, self.n)
         return Tick(header + body, sums._replace(counter=wire_counter), self.n)
+
+    def _regular(self, counter: int) -> bool:
+        """Say whether the block at `counter` is one that repeats: no noise, no disturbance."""
+        end = counter + self.n
+        return self._repeats and not any(
+            event.start < end and counter < event.start + (event.count or 0)
+            for event in self._events
+        )
 
     def _fresh(self, counter: int, demand_mw: int) -> Tick:
         """Make and sum one block: what every template comes from."""

@@ -23,6 +23,7 @@ from powertcp.potcp.events import (
     FlowClosed,
     FlowRefused,
     FlowResumed,
+    FlowTripped,
     PowerOffered,
     PowerReady,
     SamplesReceived,
@@ -31,7 +32,7 @@ from powertcp.potcp.events import (
 )
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason
-from powertcp.sources import parse_supply
+from powertcp.sources import make_source, parse_supply
 
 
 class Client:
@@ -309,3 +310,15 @@ async def test_half_open_connections_do_not_keep_a_good_client_waiting() -> None
         assert trio.current_time() - start < 1
         for sock in socks:
             sock.close()
+
+
+async def test_a_swell_of_the_source_trips_the_flow_and_frees_its_budget() -> None:
+    source = make_source("mains:swell=150%@100ms/100ms")
+    async with serving("12V/5A", source=source) as (provider, [address]), client(address) as sink:
+        sink.ask("12V/1A")
+        tripped = await sink.until(FlowTripped)
+        assert isinstance(tripped, FlowTripped)
+        assert tripped.refusal.code == Reason.OVER_VOLTAGE
+        assert (tripped.refusal.value, tripped.refusal.limit) == (18_000, 13_200)
+        await sink.until(FlowClosed)
+        await eventually(lambda: provider.breaker.held_mw == 0)

@@ -7,6 +7,7 @@ from powertcp.dve import EnergyRegister, block_samples, default_sampling
 from powertcp.dve.measure import integrate, integrate_many
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.sources.generator import Generator
+from powertcp.sources.source import make_source
 from powertcp.wire.options import Sampling
 
 DC = PowerProfile.parse("12V/5A", ProfileType.OFFER)
@@ -77,3 +78,23 @@ def test_templates_are_bounded() -> None:
     for demand in range(300):
         generator.block(0, demand * 10)
     assert generator.block(0, 10).sums.n == 8_190
+
+
+def test_a_sag_falls_on_its_samples_and_on_no_others() -> None:
+    sampling = default_sampling(DC)
+    source = make_source("mains:sag=50%@1s/200ms")
+    faulty, clean = Generator(DC, sampling, source), Generator(DC, sampling)
+    for number in range(20):
+        counter = number * clean.n
+        tick, plain = faulty.block(counter, 12_000), clean.block(counter, 12_000)
+        # a resistive load: half the voltage, half the current, a quarter of the power
+        inside = 10 <= number < 12
+        assert abs(tick.sums.a * (4 if inside else 1) - plain.sums.a) <= plain.sums.a // 1000
+        assert inside == (tick.payload[8:] != plain.payload[8:])
+
+
+def test_noise_makes_every_block_its_own() -> None:
+    sampling = default_sampling(DC)
+    generator = Generator(DC, sampling, make_source("mains:noise=1%,harmonic=3/5%"))
+    bodies = {generator.block(number * generator.n, 12_000).payload[8:] for number in range(8)}
+    assert len(bodies) == 8
