@@ -55,7 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--supply", action="append", metavar="PROFILE", help="a voltage to offer, repeatable")
     add("--listen", action="append", metavar="ADDR", help="HOST:PORT, repeatable ([::]:3251)")
     add("--rating", metavar="POWER", help="of all supplies together (their sum)")
-    add("--source", metavar="KIND[:ARGS]", help="mains, or with faults: mains:sag=70%%@10s/500ms (mains)")
+    add(
+        "--source",
+        metavar="KIND[:ARGS]",
+        help="mains, or with faults: mains:sag=70%%@10s/500ms (mains)",
+    )
     add("--name", help="what people see (empty)")
     add("--ramp", metavar="POWER", help="connect at most so much in a second (at once)")
     add("--per-peer", metavar="POWER", help="most for one address or IPv6 /64 (no limit)")

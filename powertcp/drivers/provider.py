@@ -75,9 +75,7 @@ class Provider:
         self.poll = Poll()
         self.office = TicketOffice(entropy)
         self.explanations = Explanations()
-        self.delivery = Delivery(
-            self.wheel, chance.randrange, self._congested, config.source
-        )
+        self.delivery = Delivery(self.wheel, chance.randrange, self._congested, config.source)
         self.admissions = Admissions(
             self.breaker,
             self.delivery,
