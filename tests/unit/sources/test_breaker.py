@@ -377,3 +377,76 @@ def test_the_feeder_is_congested_above_90_percent() -> None:
     pool = breaker(100_000)
     assert not pool.congested(90_000)
     assert pool.congested(90_001)
+
+
+def test_a_wish_that_may_be_nothing_is_granted_under_a_rating_that_was_just_lowered() -> None:
+    pool = breaker(60_000)
+    power_up(pool, "a", "12V/5A")
+    pool.reload(30_000, pool.supplies, 0)
+    assert pool.overloaded
+    nothing = power_up(pool, "b", "12V/1A", "12V/0A")
+    assert nothing.current_ma == 0
+    assert (pool.held_mw, pool.next_check(0)) == (60_000, 100_000_000)
+    assert pool.release("b") == 0
+
+
+def test_a_share_that_shrinks_without_need_is_no_reason_to_shed() -> None:
+    pool = breaker(40_000)
+    power_up(pool, "a", "12V/5A", "12V/1A")
+    pool.reload(60_000, pool.supplies, 0)
+    power_up(pool, "b", "12V/5A", "12V/1A")
+    assert [pool.holdings[key].mw for key in "ab"] == [39_996, 20_004]
+    # both would get 30 W now, but a flow that stands is not moved for the sake of equality
+    assert pool.plan(100 * S) == []
+    assert pool.next_check(0) == S
+    pool.release("a")
+    assert settle(pool, pool.plan(100 * S)) == {"b": 60_000}
+    assert pool.next_check(0) is None
+
+
+def test_a_busy_flow_is_neither_shed_nor_raised_until_it_is_free() -> None:
+    pool = breaker(60_000)
+    power_up(pool, "a", "12V/5A", "12V/1A")
+    pool.reload(30_000, pool.supplies, 0)
+    assert pool.plan(0, lambda key: key == "a") == []
+    settle(pool, pool.plan(0))
+    pool.reload(60_000, pool.supplies, 0)
+    assert pool.plan(100 * S, lambda key: key == "a") == []
+    assert settle(pool, pool.plan(100 * S)) == {"a": 60_000}
+
+
+def test_a_raise_keeps_to_the_limit_of_its_peer() -> None:
+    pool = breaker(100_000, per_peer_mw=36_000)
+    power_up(pool, "a", "12V/3A", "12V/1A")
+    pool.set_ceiling("a", 12_000)
+    settle(pool, pool.plan(0))
+    power_up(pool, "b", "12V/1A")
+    pool.set_ceiling("a", None)
+    # 36 W for the peer, 12 W of them held by the other flow
+    assert settle(pool, pool.plan(100 * S)) == {"a": 24_000}
+
+
+def test_what_is_said_of_a_flow_that_is_gone_is_forgotten() -> None:
+    pool = breaker()
+    grant = power_up(pool, "a", "12V/1A")
+    pool.release("a")
+    pool.settled("a", grant)
+    pool.hold_back("a", 10 * S)
+    assert (pool.held_mw, pool.explain("a"), pool.next_check(0)) == (0, None, None)
+
+
+def test_a_resumed_flow_still_wants_what_it_lacked() -> None:
+    pool = breaker(60_000)
+    power_up(pool, "old", "12V/5A", "12V/1A")
+    pool.reload(30_000, pool.supplies, 0)
+    settle(pool, pool.plan(0))
+    pool.move("old", "new", BOB)
+    pool.reload(60_000, pool.supplies, 0)
+    assert settle(pool, pool.plan(100 * S)) == {"new": 60_000}
+
+
+def test_a_resumed_flow_that_lacked_nothing_lacks_nothing() -> None:
+    pool = breaker()
+    power_up(pool, "old", "12V/1A")
+    pool.move("old", "new", BOB)
+    assert (pool.held_mw, pool.next_check(0), pool.plan(100 * S)) == (12_000, None, [])
