@@ -1,10 +1,11 @@
-"""Build the wheel twice, compare, install it in an empty folder and run its unit tests elsewhere."""
+"""Build wheel and sdist twice, compare; install the wheel in an empty folder and use it elsewhere."""
 
 import argparse
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -12,47 +13,114 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EPOCH = "1796083200"  # any fixed time: two builds must not differ by their clocks
 LIMIT_OCTETS = 2 << 20
-WANTED = (
+IN_WHEEL = (
     "powertcp/py.typed",
     "powertcp/data/profiles.toml",
     "powertcp/_rfc/requirements.toml",
     "powertcp/_rfc/registry.toml",
-    "powertcp/_rfc/draft-powertcp-protocol-00.txt",
     "powertcp/_rfc/vectors/",
 )
+IN_SDIST = (
+    "powertcp/",
+    "tests/unit/",
+    "tests/meta/skips.txt",
+    "tools/go.py",
+    "tools/share/pages.toml",
+    "rfc/requirements.toml",
+    "rfc/vectors/",
+    "rfc/gen/",
+    ".ci/run",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+)
+FOREIGN = (".deps/", "build/", ".git/", "__pycache__")
 
 
-def run(command: list[str], folder: Path, **environment: str) -> None:
-    """Run a command in `folder`; RuntimeError with all that it said when it fails."""
+def run(command: list[str], folder: Path, **environment: str) -> str:
+    """Run a command in `folder` and return what it printed; RuntimeError with it when it fails."""
     done = subprocess.run(
         command,
         cwd=folder,
         env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout}")
+    return done.stdout
 
 
-def build(folder: Path) -> Path:
-    """Build the wheel of the checkout into `folder`."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    run(command, ROOT, SOURCE_DATE_EPOCH=EPOCH)
-    return next(folder.glob("*.whl"))
+# ---- what is built ------------------------------------------------------------------------------
 
 
-def judge(wheel: Path, again: Path) -> None:
-    """Compare two builds and look for what must be inside."""
-    if wheel.read_bytes() != again.read_bytes():
-        raise RuntimeError("two builds of the wheel differ")
+def build(folder: Path, root: Path = ROOT) -> tuple[Path, Path]:
+    """Build the wheel and the sdist of `root` into `folder`."""
+    for target in ("wheel", "sdist"):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+        run(command, root, SOURCE_DATE_EPOCH=EPOCH)
+    return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
+
+
+def drafts() -> list[str]:
+    """Return the names of the rendered drafts."""
+    return sorted(path.name for path in (ROOT / "rfc").glob("draft-powertcp-*.txt"))
+
+
+def shared() -> list[str]:
+    """Return the places below share/ of manual pages and completions."""
+    share = ROOT / "tools" / "share"
+    folders = [share / name for name in ("man", "bash-completion", "zsh", "fish")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sorted(str(path.relative_to(share)) for path in files)
+
+
+def lacking(names: list[str], wanted: list[str]) -> list[str]:
+    """Return what of `wanted` no name begins with."""
+    return [want for want in wanted if not any(name.startswith(want) for name in names)]
+
+
+def judge_wheel(wheel: Path) -> None:
+    """Look for what must be inside, and at the size."""
     if wheel.stat().st_size > LIMIT_OCTETS:
         raise RuntimeError(f"the wheel has {wheel.stat().st_size:,} octets of {LIMIT_OCTETS:,}")
     names = zipfile.ZipFile(wheel).namelist()
-    missing = [want for want in WANTED if not any(name.startswith(want) for name in names)]
-    if missing:
+    data = wheel.name.split("-py3")[0] + ".data/data/share/"
+    wanted = [*IN_WHEEL, *(f"powertcp/_rfc/{name}" for name in drafts())]
+    if missing := lacking(names, wanted + [data + place for place in shared()]):
         raise RuntimeError(f"the wheel lacks {', '.join(missing)}")
+    if foreign := [name for name in names if name.startswith(("tests", "tools", "rfc"))]:
+        raise RuntimeError(f"the wheel holds {', '.join(foreign[:5])}")
+
+
+def judge_sdist(sdist: Path) -> None:
+    """Look for what must be inside, and for what must not."""
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    if missing := lacking(names, [*IN_SDIST, *(f"rfc/{name}" for name in drafts())]):
+        raise RuntimeError(f"the sdist lacks {', '.join(missing)}")
+    if foreign := [name for name in names if any(part in name for part in FOREIGN)]:
+        raise RuntimeError(f"the sdist holds {', '.join(foreign[:5])}")
+
+
+def judge_again(first: tuple[Path, Path], folder: Path) -> None:
+    """Build once more, and the wheel from the unpacked sdist: every octet must be the same."""
+    again = build(folder / "again")
+    for one, other in zip(first, again, strict=True):
+        if one.read_bytes() != other.read_bytes():
+            raise RuntimeError(f"two builds of {one.name} differ")
+    with tarfile.open(first[1]) as archive:
+        archive.extractall(folder / "source", filter="data")
+    (source,) = (folder / "source").iterdir()
+    wheel = build(folder / "from-sdist", source)[0]
+    if wheel.read_bytes() != first[0].read_bytes():
+        raise RuntimeError("the wheel built from the sdist differs")
+
+
+# ---- what is installed --------------------------------------------------------------------------
 
 
 def dependencies() -> list[str]:
@@ -63,37 +131,70 @@ def dependencies() -> list[str]:
     ]
 
 
-def try_installed(wheel: Path, folder: Path) -> None:
-    """Install into an empty folder and run the unit tests from a place without the checkout."""
-    site, place = folder / "site", folder / "place"
+def install(wheel: Path, folder: Path) -> tuple[Path, str]:
+    """Install into an empty folder; return it, and the PYTHONPATH that finds it first."""
+    site = folder / "site"
     pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    run([*pip, "--no-deps", "--target", str(site), str(wheel)], folder, PIP_USER="0")
+    pip += ["--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    run(pip, folder, PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")
+    return site, os.pathsep.join([str(site), *dependencies()])
+
+
+def use(site: Path, path: str, folder: Path) -> None:
+    """Use the command in an empty folder, as somebody who never saw the checkout."""
+    place = folder / "empty"
     place.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "tests", place / "tests", ignore=ignored)
-    shutil.copytree(ROOT / "rfc", place / "rfc", ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", place)
-    path = os.pathsep.join([str(site), *dependencies()])
     show = "import powertcp, sys; sys.exit(not powertcp.__file__.startswith(sys.argv[1]))"
     run([sys.executable, "-P", "-c", show, str(site)], place, PYTHONPATH=path)
-    run([sys.executable, "-P", "-m", "powertcp", "--version"], place, PYTHONPATH=path)
+    command = [sys.executable, str(site / "bin" / "powertcp")]
+    expected = {
+        "--version": "powertcp ",
+        "explain protocol": "Power over TCP (PoTCP) Version 1",
+        "explain PTCP-7-04": "SHED MUST name the contract",
+        "decode 4402002ee00005dc00000e1000001000": "REQUEST 12V/1.5A",
+        "provider --check --supply 12V/5A": "ok",
+    }
+    for words, want in expected.items():
+        said = run([*command, *words.split()], place, PYTHONPATH=path)
+        if want not in said:
+            raise RuntimeError(f"installed powertcp {words} says\n{said}")
+    if missing := [name for name in shared() if not (site / "share" / name).is_file()]:
+        raise RuntimeError(f"not installed: {', '.join(missing)}")
+
+
+def run_tests(path: str, folder: Path) -> None:
+    """Run the unit tests against what is installed, from a place without the checkout."""
+    place = folder / "place"
+    place.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("tests", "rfc"):
+        shutil.copytree(ROOT / name, place / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", place)
     tests = [sys.executable, "-m", "pytest", "-q", "-x", "tests/unit", "-p", "no:trio"]
     run(tests, place, PYTHONPATH=path)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the whole check; 1 with a sentence when something is wrong."""
-    argparse.ArgumentParser(prog="tools/check_dist.py", description=__doc__).parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="tools/check_dist.py", description=__doc__)
+    parser.add_argument("--no-tests", action="store_true", help="without the unit tests")
+    without = parser.parse_args(arguments).no_tests
     with tempfile.TemporaryDirectory(prefix="powertcp-dist-") as name:
         folder = Path(name)
         try:
-            wheels = [build(folder / part) for part in ("one", "two")]
-            judge(*wheels)
-            try_installed(wheels[0], folder)
+            built = build(folder / "first")
+            judge_wheel(built[0])
+            judge_sdist(built[1])
+            judge_again(built, folder)
+            site, path = install(built[0], folder)
+            use(site, path, folder)
+            if not without:
+                run_tests(path, folder)
         except RuntimeError as error:
             print(error)
             return 1
-    print("dist: ok")
+        sizes = ", ".join(f"{path.name} {path.stat().st_size:,} octets" for path in built)
+    print(f"dist: ok, {sizes}")
     return 0
 
 
