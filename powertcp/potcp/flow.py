@@ -9,13 +9,17 @@ from typing import ClassVar, Protocol
 from powertcp.dve import BlockSums, EnergyRegister
 from powertcp.errors import LocalProtocolError, known
 from powertcp.machine import Entropy
-from powertcp.potcp.config import ConnectionConfig
+from powertcp.potcp.config import (
+    QUEUE_SINK_TO_SOURCE,
+    QUEUE_SOURCE_TO_SINK,
+    ConnectionConfig,
+)
 from powertcp.potcp.events import Alerted, Ask, Event, FlowClosed, FlowTripped, HeatCounted
 from powertcp.potcp.protect import Protector
 from powertcp.potcp.states import Cause, State, Table
 from powertcp.potcp.tickets import Holder, TicketOffice
 from powertcp.profile import PowerProfile, ProfileType, is_minimum_of
-from powertcp.registry import Flag, Reason, Refusal
+from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import NO_OPTIONS, Options, Sampling
@@ -23,6 +27,18 @@ from powertcp.wire.segments import Alert, Control, Trip
 
 MAX_ASKS = 4
 MAX_OFFERS = 8
+# segments of which only so many may wait for a peer that does not read, R4; COOKIE answers a SYN
+NEGOTIATION = frozenset(
+    {
+        SegmentType.CTL,
+        SegmentType.READY,
+        SegmentType.RENEG,
+        SegmentType.ANSWER,
+        SegmentType.SHED,
+        SegmentType.TRIP,
+        SegmentType.COOKIE,
+    }
+)
 _VERBS = frozenset(
     {
         Cause.OPEN,
@@ -126,6 +142,7 @@ class Flow(Holder):
         "state",
         "timeout_from",
         "top_contract",
+        "unread",
     )
 
     def __init__(self, link: Link, flow: int) -> None:
@@ -156,6 +173,8 @@ class Flow(Holder):
         # the peer's proposal that our owner has not answered
         self.peer_proposal: tuple[int, tuple[Ask, ...]] | None = None
         self.top_contract = 0
+        # negotiation segments that wait for a peer that does not read
+        self.unread = 0
 
     # --- the table ---------------------------------------------------------------------------
 
@@ -202,12 +221,22 @@ class Flow(Holder):
     def control(self, flags: int, options: Options = NO_OPTIONS) -> bytes:
         """Queue a CTL segment; returns its octets for the transcript."""
         octets = encode_segment(Control(self.id, flags, self.esn_uj, options))
-        self.link.send(octets, negotiation=True)
+        self.negotiate(octets)
         return octets
 
+    def negotiate(self, octets: bytes) -> None:
+        """Queue a negotiation segment; one more than may wait unread is a breach. PTCP-9-04."""
+        # PTCP-9-04
+        most = QUEUE_SOURCE_TO_SINK if self.is_source else QUEUE_SINK_TO_SOURCE
+        if self.unread >= most:
+            raise Breach(Refusal(Reason.LIMIT, self.unread + 1, most, rule="unread segments"))
+        self.unread += 1
+        self.link.send(octets, negotiation=True)
+
     def reset(self, refusal: Refusal) -> None:
-        """Queue RST with a reason."""
-        self.control(Flag.RST, Options(reason=refusal))
+        """Queue RST with a reason, however much waits: it is the last word."""
+        octets = encode_segment(Control(self.id, Flag.RST, self.esn_uj, Options(reason=refusal)))
+        self.link.send(octets, negotiation=True)
 
     def arm(self, now: Instant, duration: int) -> None:
         """Start the one deadline of the present state."""
@@ -316,7 +345,7 @@ class Flow(Holder):
         """Protection acts: TRIP with code, value and limit. PTCP-8-02."""
         # PTCP-8-02
         options = Options(reason=refusal)
-        self.link.send(encode_segment(Trip(self.id, self.esn_uj, options)), negotiation=True)
+        self.negotiate(encode_segment(Trip(self.id, self.esn_uj, options)))
         self.link.emit(FlowTripped(flow=self.id, refusal=refusal, by_peer=False))
         self.farewell(refusal)
         self.arm(now, self.link.config.drain_ns)

@@ -18,7 +18,7 @@ from powertcp.potcp.events import (
     FlowResumed,
     HeatCounted,
 )
-from powertcp.potcp.flow import Flow
+from powertcp.potcp.flow import NEGOTIATION, Flow
 from powertcp.potcp.liveness import Liveness
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
@@ -186,6 +186,8 @@ class Intake:
                 continue
             self.moved = True
             self._take(raw, now)
+            if self._control_octets or self._negotiations:
+                self._check_queue(now)
             if self._terminated:
                 return
         if self._group:
@@ -194,8 +196,6 @@ class Intake:
         if error is not None:
             # PTCP-2.1-03
             self._fail(Refusal(error.code, error.value, error.limit), now)
-        if self._control_octets or self._negotiations:
-            self._check_queue(now)
 
     def receive_eof(self, now: Instant) -> None:
         """The path ended: live flows of a source are held, those of a sink are cut."""
@@ -213,7 +213,9 @@ class Intake:
         if self._queued <= SEND_MAX:
             octets = b"".join(out)
             out.clear()
-            self._queued = self._control_octets = self._negotiations = 0
+            self._queued = self._control_octets = 0
+            if self._negotiations:
+                self._note_read()
             return octets
         size = count = 0
         for piece in out:
@@ -225,8 +227,22 @@ class Intake:
         del out[:count]
         self._queued -= size
         self._control_octets = min(self._control_octets, self._queued)
-        self._negotiations = min(self._negotiations, len(out))
+        if self._negotiations:
+            self._note_read()
         return octets
+
+    # PTCP-9-04
+    def _note_read(self) -> None:
+        """Count anew what still waits, for each flow and in all: the peer took the rest."""
+        for flow in self._flows.values():
+            flow.unread = 0
+        self._negotiations = 0
+        for octets in self._out:
+            if octets[4] in NEGOTIATION:
+                self._negotiations += 1
+                found = self._flows.get(int.from_bytes(octets[8:12], "big"))
+                if found is not None:
+                    found.unread += 1
 
     def next_event(self) -> Event | None:
         """Drain one event; None when there are no more."""

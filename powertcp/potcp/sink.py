@@ -119,7 +119,7 @@ class SinkFlow(Flow):
 
     def _queue_syn(self, options: Options) -> None:
         octets = encode_segment(Control(self.id, Flag.SYN, self.base_uj, options))
-        self.link.send(octets, negotiation=True)
+        self.negotiate(octets)
 
     def repeat_syn(self, now: Instant, segment: CookieSegment) -> None:
         """Repeat the SYN with the cookie, once."""
@@ -413,7 +413,7 @@ class SinkFlow(Flow):
         number = self.next_contract()
         profiles = ask_profiles(asks, tag)
         options = Options(contract=number, profiles=profiles)
-        self.link.send(encode_segment(Reneg(self.id, self.esn_uj, options)), negotiation=True)
+        self.negotiate(encode_segment(Reneg(self.id, self.esn_uj, options)))
         self.outstanding = number
         self.asks = asks
         self.arm(now, self.link.config.answer_ns)
@@ -499,7 +499,7 @@ class SinkFlow(Flow):
     def _answer(self, number: int, *, accepted: bool, refusal: Refusal | None = None) -> None:
         options = Options(contract=number, reason=refusal)
         octets = encode_segment(Answer(self.id, self.esn_uj, accepted, options))
-        self.link.send(octets, negotiation=True)
+        self.negotiate(octets)
 
     # --- lease, ticket, endings --------------------------------------------------------------
 

@@ -226,7 +226,7 @@ class SourceFlow(Flow):
         profile = known(self.profile, "READY has terms")
         terms = (profile,) if self.fallback is None else (profile, self.fallback)
         options = Options(contract=self.contract, profiles=terms)
-        self.link.send(encode_segment(Ready(self.id, self.esn_uj, options)), negotiation=True)
+        self.negotiate(encode_segment(Ready(self.id, self.esn_uj, options)))
         self.link.emit(
             PowerReady(
                 flow=self.id,
@@ -376,7 +376,7 @@ class SourceFlow(Flow):
     def _answer(self, number: int, *, accepted: bool, refusal: Refusal | None = None) -> None:
         options = Options(contract=number, reason=refusal)
         octets = encode_segment(Answer(self.id, self.esn_uj, accepted, options))
-        self.link.send(octets, negotiation=True)
+        self.negotiate(octets)
 
     def _change(self, number: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
         """Put terms in force and say READY."""
@@ -400,7 +400,7 @@ class SourceFlow(Flow):
         number = self._propose()
         profiles = ask_profiles(asks, int.from_bytes(self.link.entropy(2), "big"))
         options = Options(contract=number, profiles=profiles, reason=refusal)
-        self.link.send(encode_segment(Reneg(self.id, self.esn_uj, options)), negotiation=True)
+        self.negotiate(encode_segment(Reneg(self.id, self.esn_uj, options)))
         profile = known(self.profile, "a powered flow has terms")
         terms = asks[0].desired.with_type(ProfileType.GRANT, lease_s=profile.lease_s)
         self.proposed = (terms, self.fallback)
@@ -456,7 +456,7 @@ class SourceFlow(Flow):
             contract=number, profiles=(terms.with_type(ProfileType.OFFER),), reason=refusal
         )
         segment = Shed(self.id, self.esn_uj, urgent, deadline_ms, restore_s, options)
-        self.link.send(encode_segment(segment), negotiation=True)
+        self.negotiate(encode_segment(segment))
         return number
 
     def _take_answer(self, options: Options) -> int:

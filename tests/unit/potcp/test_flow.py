@@ -4,7 +4,8 @@ import pytest
 
 from powertcp.dve import EnergyRegister, integrate_many
 from powertcp.errors import BrokenInvariant, LocalProtocolError
-from powertcp.potcp.events import Alerted, FlowClosed, FlowTripped, HeatCounted, LeaseRenewed
+from powertcp.potcp.config import QUEUE_SINK_TO_SOURCE, QUEUE_SOURCE_TO_SINK
+from powertcp.potcp.events import Alerted, Ask, FlowClosed, FlowTripped, HeatCounted, LeaseRenewed
 from powertcp.potcp.flow import Breach, Flow, ask_profiles, first_of, read_pairs
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
@@ -14,8 +15,8 @@ from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import Options
-from powertcp.wire.segments import Alert, Control, Reneg, Trip
-from tests.conversation import SINK, SOURCE, Pair, ask, profile
+from powertcp.wire.segments import Alert, Answer, Control, Ready, Reneg, Shed, Trip
+from tests.conversation import SINK, SOURCE, Pair, ask, profile, segments
 
 WHY = Refusal(Reason.BUDGET, 2, 1)
 
@@ -247,3 +248,91 @@ def test_a_renewal_after_a_lapse_restores_the_flow() -> None:
     pair.advance(1.2)
     assert not pair.sink.status(flow).lapsed
     assert not pair.source.status(flow).lapsed
+
+
+def limit_of(pair: Pair, side: int) -> tuple[int, int]:
+    """Return value and limit of the one RST 508 that ended a flow on `side`."""
+    refusal = pair.one(side, FlowClosed).refusal
+    assert refusal is not None
+    assert refusal.code == Reason.LIMIT
+    return refusal.value, refusal.limit
+
+
+@pytest.mark.requirement("PTCP-9-04")
+def test_seven_segments_of_a_source_wait_for_a_peer_that_does_not_read_and_not_eight() -> None:
+    pair = Pair()
+    flow, other = pair.energise("12V/1A"), pair.energise("5V/1A")
+    pair.source.shed(flow, profile("12V/0.5A"), refusal=WHY, now=pair.now)
+    # each wish while the shed is unanswered is rejected 107 at once: SHED and six ANSWERs
+    wishes = [
+        encode_segment(Reneg(flow, 0, Options(contract=number, profiles=(profile("12V/1A"),))))
+        for number in range(4, 18, 2)
+    ]
+    for octets in wishes[:6]:
+        pair.source.receive_data(octets, pair.now)
+    pair.collect()
+    assert pair.take(SOURCE, FlowClosed) == []
+    pair.source.receive_data(wishes[6], pair.now)
+    pair.collect()
+    assert limit_of(pair, SOURCE) == (8, QUEUE_SOURCE_TO_SINK) == (8, 7)
+    said = [one for one in segments(pair.source.data_to_send()) if one.flow == flow]
+    assert len(said) == 8
+    assert isinstance(said[-1], Control)
+    assert said[-1].flags == Flag.RST
+    # the other flow of the connection is none the worse
+    assert pair.source.flows == (other,)
+
+
+@pytest.mark.requirement("PTCP-9-04")
+def test_four_segments_of_a_sink_wait_for_a_peer_that_does_not_read_and_not_five() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+
+    def shed(number: int) -> None:
+        """Shed and be ready again, as often as a source may without reading an answer."""
+        ceiling = profile("12V/0.5A", ProfileType.OFFER)
+        terms = profile("12V/0.5A,lease=60s", ProfileType.GRANT)
+        asked = Shed(flow, 0, False, 1000, 0, Options(contract=number, profiles=(ceiling,)))
+        ready = Ready(flow, 0, Options(contract=number, profiles=(terms,)))
+        pair.sink.receive_data(encode_segment(asked) + encode_segment(ready), pair.now)
+        pair.collect()
+
+    for number in (3, 5, 7, 9):
+        shed(number)
+    assert pair.sink.status(flow).contract == 9
+    pair.take(SINK, FlowClosed)
+    shed(11)
+    assert limit_of(pair, SINK) == (5, QUEUE_SINK_TO_SOURCE) == (5, 4)
+    answers = [one for one in segments(pair.sink.data_to_send()) if isinstance(one, Answer)]
+    assert len(answers) == 4
+
+
+@pytest.mark.requirement("PTCP-9-04")
+def test_a_verb_beyond_the_limit_ends_the_flow_and_is_no_bug_of_ours() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A", "5V/0.5A")
+    for number in (2, 4, 6):  # ANSWER and READY each
+        asked = Reneg(flow, 0, Options(contract=number, profiles=(profile("12V/1A"),)))
+        pair.source.receive_data(encode_segment(asked), pair.now)
+        pair.source.answer(flow, True, profile=profile("12V/1A"), now=pair.now)
+    pair.source.renegotiate(flow, [ask("12V/0.9A")], now=pair.now)
+    with_seven = pair.source.queued
+    pair.source.trip(flow, WHY, now=pair.now)
+    pair.collect()
+    assert limit_of(pair, SOURCE) == (8, 7)
+    assert pair.take(SOURCE, FlowTripped) == []
+    assert pair.source.queued - with_seven == 44
+    assert pair.source.flows == ()
+
+
+@pytest.mark.requirement("PTCP-9-04")
+def test_a_peer_that_reads_may_negotiate_for_ever() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A", "5V/0.5A")
+    for current_ma in range(1000, 900, -1):
+        wish = profile("12V/1A").with_type(ProfileType.REQUEST, current_ma=current_ma)
+        pair.sink.renegotiate(flow, [Ask(wish)], now=pair.now)
+        pair.exchange()
+        pair.source.answer(flow, True, profile=wish, now=pair.now)
+        pair.exchange()
+    assert pair.sink.status(flow).profile.current_ma == 901  # type: ignore[union-attr]
