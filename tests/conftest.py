@@ -20,7 +20,10 @@ INTEROP = os.environ.get("POWERTCP_INTEROP") == "1"
 TRACE_EVENTS = 50
 
 # machines under load are slow, not wrong: no per-example deadline; no health check is suppressed
-hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
+# in CI the same examples each time: a landing does not depend on luck, the search goes on elsewhere
+hypothesis.settings.register_profile(
+    "house", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+)
 hypothesis.settings.load_profile("house")
 
 
@@ -134,7 +137,7 @@ def pytest_terminal_summary(
     table = REQUIREMENTS.finish(ROOT / "build" / "requirements.json")
     total, missing = REQUIREMENTS.uncovered(table)
     line = f"requirements: {total - len(missing)}/{total} covered"
-    if missing:
+    if missing and config.option.requirements_strict:
         line += f"; uncovered: {', '.join(missing)}"
     for text in [line, *REQUIREMENTS.review]:
         terminalreporter.write_line(text)
