@@ -360,8 +360,8 @@ class PowerConnection(Intake):
         return found.status()
 
     @property
-    def stray_heat_uj(self) -> int:
-        """Octets of DATA on flows already over; their energy is heat, counted as octets."""
+    def stray_octets(self) -> int:
+        """Octets of DATA on flows already over: heat of which no contract says how much."""
         return self._stray_heat
 
     def _usable(self, now: Instant) -> None:

@@ -6,23 +6,29 @@ from dataclasses import replace
 import pytest
 
 from powertcp.errors import LocalProtocolError
+from powertcp.potcp.config import ConnectionConfig
+from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     ConnectionTerminated,
     FlowClosed,
     FlowRefused,
+    FlowResumed,
     FlowTripped,
+    HeatCounted,
     PowerGranted,
     PowerOffered,
     PowerReady,
     PowerRequested,
     SamplesReceived,
+    TicketReceived,
 )
 from powertcp.profile import ProfileType
-from powertcp.registry import Reason, Refusal
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_S
 from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import Maintain, Options
 from powertcp.wire.segments import Answer, Control, Ready
-from tests.conversation import SINK, SOURCE, Pair, ask, profile
+from tests.conversation import SINK, SOURCE, START, Pair, ask, counting_entropy, profile, segments
 
 WHY = Refusal(Reason.BUDGET, 60_000, 14_200)
 DC, AC = "5V/3A", "230V/10A@50Hz"
@@ -294,3 +300,146 @@ def test_a_sink_does_not_take_a_fallback_of_another_power() -> None:
     pair.sink.receive_data(octets, pair.now)
     pair.collect()
     assert pair.one(SINK, FlowClosed).refusal.code == Reason.BAD_OPTION  # type: ignore[union-attr]
+
+
+def server(**config: int) -> PowerConnection:
+    """Return the end that was connected to, with nothing received."""
+    end = PowerConnection(
+        client=False, config=ConnectionConfig(**config), entropy=counting_entropy()
+    )
+    end.start(START)
+    return end
+
+
+def first_syn() -> bytes:
+    """Return the octets of the first SYN of a client."""
+    pair = Pair()
+    pair.sink.open_flow([ask("12V/1.5A", "5V/0.5A")], now=pair.now)
+    return pair.sink.data_to_send()
+
+
+def test_the_write_limit_follows_the_longest_lease() -> None:
+    pair = Pair()
+    assert pair.source.write_limit_ns == 65 * NS_PER_S
+    pair.energise(grant="12V/1.5A,lease=304s")
+    pair.energise(grant="12V/1.5A,lease=30s")
+    assert pair.source.write_limit_ns == 309 * NS_PER_S
+
+
+@pytest.mark.requirement("PTCP-14-02")
+def test_without_a_whole_segment_in_5_s_the_connection_ends_507() -> None:
+    end = server()
+    end.receive_data(first_syn()[:-1], START + 4 * NS_PER_S)
+    assert end.get_timer() == START + 5 * NS_PER_S
+    end.handle_timer(START + 5 * NS_PER_S - 1)
+    assert not end.is_terminated
+    end.handle_timer(START + 5 * NS_PER_S)
+    assert reasons(end.data_to_send()) == [(0, Reason.TIMEOUT)]
+    assert end.is_terminated
+    client = PowerConnection(client=True, config=ConnectionConfig(), entropy=counting_entropy())
+    client.start(START)
+    assert client.get_timer() is None
+
+
+def reasons(octets: bytes) -> list[tuple[int, int]]:
+    """Return (flow, code) of every RST in the octets."""
+    return [
+        (one.flow, one.options.reason.code)
+        for one in segments(octets)
+        if isinstance(one, Control) and one.flags == Flag.RST and one.options.reason is not None
+    ]
+
+
+@pytest.mark.requirement("PTCP-14-02")
+def test_the_timer_is_the_earliest_of_flows_and_probes_and_found_once() -> None:
+    end = server()
+    end.receive_data(first_syn(), START)
+    # whatever asked for it: nothing has a deadline before the owner has answered
+    assert end.get_timer() is None
+    end.grant(1, profile("12V/1.5A"), now=START)
+    probe, offer = START + NS_PER_S, START + 2 * NS_PER_S
+    assert [end.get_timer(), end.get_timer()] == [probe, probe]
+    end.handle_timer(probe)
+    # the next probe and T_OFFER fall together
+    assert end.get_timer() == offer
+    end.handle_timer(offer - 1)
+    assert end.get_timer() == offer
+    end.handle_timer(offer)
+    assert reasons(end.data_to_send()) == [(1, Reason.TIMEOUT)]
+    assert [type(event) for event in end.take_events()] == [PowerRequested, FlowClosed]
+
+
+def test_the_earliest_deadline_of_several_flows_holds_whatever_their_order() -> None:
+    for leases in (("6s", "60s"), ("60s", "6s")):
+        pair = Pair()
+        for lease in leases:
+            pair.energise(f"12V/1A,lease={lease}")
+        pair.pass_at(SINK, 5.8)
+        due = pair.sink.get_timer()
+        leases_until = [pair.sink.status(flow).lease_until_ns for flow in pair.sink.flows]
+        assert due == min(time for time in leases_until if time is not None)
+
+
+def test_a_connection_without_flows_probes_nobody_and_a_dead_one_has_no_timer() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    due = pair.sink.get_timer()
+    assert due == pair.now + NS_PER_S
+    pair.sink.handle_timer(due)
+    assert pair.sink.data_to_send() == b""
+    assert pair.sink.get_timer() == due + NS_PER_S
+    assert not pair.sink.is_terminated
+    pair.sink.abort(WHY, now=due)
+    assert pair.sink.is_terminated
+    pair.sink.handle_timer(due + 10 * NS_PER_S)
+    assert pair.sink.get_timer() is None
+
+
+def test_time_backwards_is_our_own_bug() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    calls: list[Callable[[int], object]] = [
+        lambda now: pair.sink.handle_timer(now),
+        lambda now: pair.sink.receive_eof(now),
+        lambda now: pair.sink.receive_data(b"", now),
+        lambda now: pair.sink.set_demand(flow, 1, now=now),
+        lambda now: pair.sink.shutdown(now=now),
+        lambda now: pair.sink.abort(WHY, now=now),
+    ]
+    for call in calls:
+        with pytest.raises(LocalProtocolError, match="clock went back"):
+            call(pair.now - 1)
+    assert pair.sink.status(flow).state == "ENERGISED"
+
+
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-05")
+def test_a_resumed_flow_needs_no_second_grant_even_if_its_syn_named_no_sampling() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    ticket = pair.one(SINK, TicketReceived).ticket
+    pair.deliver(flow, 10)
+    pair.cut()
+    again = Pair(office=pair.office, now=pair.now)
+    bare = Options(profiles=(profile("12V/1A"),), ticket=ticket)
+    again.source.receive_data(encode_segment(Control(1, Flag.SYN, 120_000, bare)), again.now)
+    again.collect()
+    assert again.one(SOURCE, FlowResumed).esn_uj == 120_000
+    with pytest.raises(LocalProtocolError, match="nothing was asked"):
+        again.source.grant(1, profile("12V/1A"), now=again.now)
+    assert again.source.status(1).state == "OFFERED"
+
+
+def test_data_of_a_flow_that_is_over_is_counted_as_heat_of_nobody() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    assert pair.sink.stray_octets == 0
+    pair.source.send_samples(flow, [pair.block(flow, 10)], now=pair.now)
+    late = pair.source.data_to_send()
+    pair.source.reset_flow(flow, WHY, now=pair.now)
+    pair.pump(SOURCE)
+    pair.sink.receive_data(late, pair.now)
+    pair.collect()
+    assert pair.sink.stray_octets == 8 + 10 * 8
+    assert pair.one(SINK, HeatCounted).energy_uj == 0
