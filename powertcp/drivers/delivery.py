@@ -52,37 +52,37 @@ class Cohort:
             self.next_ns = now - (now - self.next_ns) % period + period
         ece = self._congested()
         made: Made = {}
-        for record in list(self.members):
-            if record.wanted_mw and not record.blocked:
-                self._tick(record, now, made, ece=ece)
+        for record in self.members.copy():
+            wanted_mw = record.wanted_mw
+            if not wanted_mw or record.blocked:
+                continue
+            key = (record.counter, wanted_mw)
+            tick = made.get(key)
+            if tick is None:
+                tick = made[key] = self.generator.block(*key)
+            # PTCP-7-01: marked until the sink has said that it reduces
+            _send(record, tick, now, ece=ece and now >= record.relieved_until)
 
-    def _tick(self, record: FlowRecord, now: Instant, made: Made, *, ece: bool) -> None:
-        """Send one block on one flow; its errors end at its connection (P12)."""
-        wire = record.session.wire
-        if wire.queued > QUEUE_OCTETS or wire.closed:
-            return
-        key = (record.counter, record.wanted_mw)
-        tick = made.get(key)
-        if tick is None:
-            tick = made[key] = self.generator.block(*key)
-        # PTCP-7-01: marked until the sink has said that it reduces
-        marked = ece and now >= record.relieved_until
-        try:
-            taken = record.session.machine.send_samples(
-                record.flow, (tick.payload,), (tick.sums,), ece=marked, now=now
-            )
-        except PowerError as error:
-            _log.warning("flow %s: %s", record.name, error)
-            wire.abort()
-            wire.handle_timer(now)
-            return
-        if taken:
-            record.counter += tick.n
-            wire.flush()
-        else:
-            record.blocked = True
-            wire.handle_timer(now)
-            wire.flush()
+
+def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:
+    """Send one block on one flow; its errors end at its connection (P12)."""
+    session = record.session
+    wire = session.wire
+    if not wire.has_room(QUEUE_OCTETS):
+        return
+    try:
+        taken = session.machine.send_block(record.flow, tick.payload, tick.sums, ece=ece, now=now)
+    except PowerError as error:
+        _log.warning("flow %s: %s", record.name, error)
+        wire.abort()
+        wire.handle_timer(now)
+        return
+    if taken:
+        record.counter += tick.n
+    else:
+        record.blocked = True
+        wire.handle_timer(now)
+    wire.flush()
 
 
 class Delivery:

@@ -6,7 +6,7 @@ import trio
 
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.wire import Pollable
-from powertcp.units import NS_PER_MS
+from powertcp.units import NS_PER_MS, NS_PER_S
 
 READY_PER_CALL = 256
 STEP_NS = NS_PER_MS
@@ -47,14 +47,16 @@ class Poll:
 
     async def run(self) -> None:
         """Serve until cancelled; after 1 ms of work others get their turn."""
+        poll, wires = self._epoll.poll, self._wires
+        time = trio.lowlevel.current_clock().current_time
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             started = now_ns()
-            while ready := self._epoll.poll(0, READY_PER_CALL):
+            while ready := poll(0, READY_PER_CALL):
                 for number, _ in ready:
-                    wire = self._wires.get(number)
+                    wire = wires.get(number)
                     # read anew: the wire before may have moved the clock of this one
-                    if wire is not None and not wire.readable(now_ns()):
+                    if wire is not None and not wire.readable(round(time() * NS_PER_S)):
                         self.unregister(wire)
                 if now_ns() - started > STEP_NS:
                     await trio.lowlevel.checkpoint()

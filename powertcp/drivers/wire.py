@@ -15,7 +15,7 @@ import trio
 
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.wheel import Wheel
-from powertcp.errors import PowerError, invariant
+from powertcp.errors import PowerError
 from powertcp.machine import Buffer, StreamMachine
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
@@ -26,10 +26,11 @@ WRITE_NS = 65 * NS_PER_S  # T_WRITE: default lease of 60 s + 5 s
 DRAIN_NS = 5 * NS_PER_S  # T_DRAIN: what a goodbye may take
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends a TCP reset
 
-# the only receive buffer of the process: a view of it dies when receive_data returns (P4)
-_BUFFER = bytearray(RECEIVE_OCTETS)
+# the only receive buffer of the process: what is cut from it dies when receive_data returns (P4)
+_BUFFER = memoryview(bytearray(RECEIVE_OCTETS))
 
 _NOTHING = memoryview(b"")
+_NEVER: Instant = 1 << 63
 
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
@@ -74,6 +75,7 @@ class Wire(Generic[EventT]):
     """
 
     __slots__ = (
+        "_armed",
         "_broken",
         "_deadline",
         "_end_by",
@@ -130,6 +132,7 @@ class Wire(Generic[EventT]):
         self._deadline: Instant | None = None  # T_WRITE
         self._end_by: Instant | None = None  # T_DRAIN of `finish`
         self._roomy: trio.Event | None = None
+        self._armed: Instant = _NEVER  # the wheel calls at this time, or before
 
     # what it is
 
@@ -147,6 +150,10 @@ class Wire(Generic[EventT]):
     def queued(self) -> int:
         """Octets that neither the kernel has taken nor anybody given up."""
         return len(self._tail) + self.machine.queued
+
+    def has_room(self, most: int) -> bool:
+        """Whether the wire is open and at most `most` octets wait in it."""
+        return self._sock is not None and len(self._tail) + self.machine.queued <= most
 
     def fileno(self) -> int:
         """Return the descriptor, -1 when closed."""
@@ -168,14 +175,15 @@ class Wire(Generic[EventT]):
             self._lose(error, now)
             return False
         if count:
-            self._take(memoryview(_BUFFER)[:count], now)
+            self._take(_BUFFER[:count], now)
         else:
             self._take_eof(now)
-        return not self.ended
+        return self._sock is not None and not self._eof
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due: the machine's deadlines, T_WRITE, the end of a goodbye."""
         self.now = now
+        self._armed = _NEVER
         try:
             if self._deadline is not None and now >= self._deadline and not self.closed:
                 self._stuck(now)
@@ -199,15 +207,19 @@ class Wire(Generic[EventT]):
 
         The only caller of send, with `_write`, which exists after a refusal of the kernel alone.
         """
-        done = False
+        machine = self.machine
+        done = True
         if self._sock is None:
             self._discard()
-            done = True
-        elif not self._writing:
+        elif self._writing:
+            done = False
+        elif machine.queued or self._tail or self._ending or self._roomy is not None:
             done = self._push()
-            if not done and not self.closed:
+            if not done and self._sock is not None:
                 self._start_writer()
-        self.rearm()
+        time = machine.get_timer()
+        if time is not None and time < self._armed:
+            self.rearm()
         return done
 
     def rearm(self) -> None:
@@ -215,6 +227,7 @@ class Wire(Generic[EventT]):
         if self._wheel is not None:
             time = self.get_timer()
             if time is not None:
+                self._armed = time
                 self._wheel.arm(self, time)
 
     def finish(self) -> None:
@@ -224,6 +237,7 @@ class Wire(Generic[EventT]):
         self._ending = True
         self._end_by = now_ns() + DRAIN_NS
         self.flush()
+        self.rearm()
 
     def close(self) -> None:
         """Close at once; octets still queued make the wire broken."""
@@ -280,24 +294,26 @@ class Wire(Generic[EventT]):
         """Hand over events in order; what a handler causes comes after what it was given."""
         if self._handling:
             return
-        self._handling = True
         next_event = self.machine.next_event
+        event = next_event()
+        if event is None:
+            return
+        self._handling = True
         try:
-            while (event := next_event()) is not None:
+            while event is not None:
                 events = [event]
                 while (event := next_event()) is not None:
                     events.append(event)
                 self._handle(events)
+                event = next_event()
         finally:
             self._handling = False
 
     def _push(self) -> bool:
         """Send until nothing is left (True) or the kernel takes no more (False)."""
-        sock = self._sock
-        invariant(sock is not None, "only an open stream sends")
-        machine = self.machine
-        while sock is not None and sock is self._sock:
-            octets = self._tail or (machine.data_to_send() if machine.queued else b"")
+        sock, machine = self._sock, self.machine
+        while sock is not None:
+            octets = self._tail or machine.data_to_send()
             if not octets:
                 break
             try:
@@ -313,6 +329,8 @@ class Wire(Generic[EventT]):
                 self._tail = memoryview(octets)[sent:]
                 return False
             self._tail = _NOTHING
+            if not machine.queued:
+                break
         if self._ending or self._roomy is not None:
             self._all_sent()
         return True
@@ -334,6 +352,7 @@ class Wire(Generic[EventT]):
         self._writing = True
         if self._deadline is None:
             self._deadline = now_ns() + self.write_ns
+            self.rearm()
         self.nursery.start_soon(self._write)
 
     async def _write(self) -> None:

@@ -259,9 +259,10 @@ class EnergyRegister:
     sv, si: nV and nA per LSB; fs: samples per second. A is kept as an unbounded integer, so the
     carry below one microjoule is never lost and the cutting into blocks does not matter.
     base_uj: 0; after a resume the resumed ESN, with a new register (PTCP-10-03).
+    esn_uj: energy so far in uJ, with the base; only `add` moves it.
     """
 
-    __slots__ = ("_a", "_base_uj", "_denominator", "_esn_uj", "_numerator")
+    __slots__ = ("_a", "_base_uj", "_denominator", "_numerator", "esn_uj")
 
     def __init__(self, sampling: Sampling, base_uj: int = 0) -> None:
         """Begin at `base_uj`, with the scale and rate of `sampling`."""
@@ -272,12 +273,7 @@ class EnergyRegister:
         self._denominator = denominator // common
         self._a = 0
         self._base_uj = base_uj
-        self._esn_uj = base_uj
-
-    @property
-    def esn_uj(self) -> int:
-        """Energy so far in uJ, with the base."""
-        return self._esn_uj
+        self.esn_uj = base_uj
 
     @property
     def a(self) -> int:
@@ -288,8 +284,8 @@ class EnergyRegister:
         """Count one block of energy `a` (see `integrate`) and return the ESN after it in uJ."""
         # PTCP-3.3-01
         self._a += a
-        self._esn_uj = self._base_uj + self._a * self._numerator // self._denominator
-        return self._esn_uj
+        self.esn_uj = self._base_uj + self._a * self._numerator // self._denominator
+        return self.esn_uj
 
     def peek(self, a: int) -> int:
         """Return the ESN in uJ as it would be after a block of energy `a`; nothing changes."""

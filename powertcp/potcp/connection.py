@@ -250,6 +250,15 @@ class PowerConnection(Intake):
             raise LocalProtocolError(f"flow {flow} is not ours to supply")
         return source.send_blocks(now, blocks, sums, ece=ece)
 
+    def send_block(
+        self, flow: int, block: bytes, sums: BlockSums, *, ece: bool = False, now: Instant
+    ) -> bool:
+        """Queue one block whose sums are known, as `send_samples` does; False: not taken."""
+        source = self._flows.get(flow)
+        if type(source) is not SourceFlow:
+            raise LocalProtocolError(f"flow {flow} is not ours to supply")
+        return source.send_block(now, block, sums, ece=ece)
+
     def shed(
         self,
         flow: int,

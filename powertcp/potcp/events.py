@@ -132,9 +132,11 @@ class HeatCounted(FlowEvent):
 
 @dataclass(slots=True, kw_only=True)
 class CreditReceived(Event):
-    """Source: the sink allows delivery up to `limit_uj` and has verified `acked_uj`.
+    """Source: a CREDIT wants another power, relieves the feeder, or lets delivery go on.
 
-    demand_mw: the power wanted now; the contract's maximum where the sink said "all".
+    A CREDIT that says nothing of these only moves what `status` shows. limit_uj: delivery is
+    allowed up to there. acked_uj: what the sink has verified. demand_mw: the power wanted now;
+    the contract's maximum where the sink said "all". cwr: it has reduced.
     """
 
     flow: int

@@ -32,7 +32,6 @@ from powertcp.wire.frames import (
     Splitter,
     decode_segment,
     encode_segment,
-    read_credit,
     whole_segment,
 )
 from powertcp.wire.options import Options, encode_options
@@ -57,6 +56,8 @@ SEND_MAX = 256 * 1024
 # what may wait for a peer that does not read, R4: control octets and negotiation segments
 CONTROL_QUEUE_MAX = 64 * 1024
 NEGOTIATION_QUEUE_MAX = 7 * 256
+# earlier than any clock says
+_BEFORE: Instant = -(1 << 63)
 _DATA = int(SegmentType.DATA)
 _CREDIT = int(SegmentType.CREDIT)
 _OPTION_CAUSES: dict[type, Cause] = {
@@ -103,7 +104,6 @@ class Intake:
         "_next_flow",
         "_out",
         "_peer_top",
-        "_queued",
         "_splitter",
         "_stray_heat",
         "_syn_deadline",
@@ -118,6 +118,7 @@ class Intake:
         "office",
         "peer",
         "peer_msp",
+        "queued",
     )
 
     def __init__(
@@ -139,10 +140,12 @@ class Intake:
         self._flows: dict[int, Flow] = {}
         self._events: list[Event] = []
         self._out: list[bytes] = []
-        self._queued = self._control_octets = self._negotiations = 0
+        # octets that data_to_send has not yet given out
+        self.queued = 0
+        self._control_octets = self._negotiations = 0
         self._next_flow = 1 if client else 2
         self._peer_top = 0
-        self._clock: Instant | None = None
+        self._clock: Instant = _BEFORE
         self._liveness: Liveness | None = None
         self._syn_deadline: Instant | None = None
         self._terminated = self._is_started = False
@@ -156,11 +159,6 @@ class Intake:
 
     # --- the machine contract ----------------------------------------------------------------
 
-    @property
-    def queued(self) -> int:
-        """Octets waiting for data_to_send."""
-        return self._queued
-
     def start(self, now: Instant) -> None:
         """The TCP connection stands: a server waits T_SYN for the first whole segment."""
         self._tick(now)
@@ -171,29 +169,31 @@ class Intake:
 
     def receive_data(self, data: Buffer, now: Instant) -> None:
         """Take octets of the peer; never raises on their content."""
-        self._tick(now)
+        if now < self._clock:
+            self._tick(now)
+        self._clock = now
         if self._terminated:
             return
         if not self._is_started:
             self.start(now)
-        for raw in self._splitter.receive(data):
+        splitter = self._splitter
+        for raw in splitter.receive(data):
             self._syn_deadline = None
             if raw[0] == _DATA and self._take_data(raw):
                 continue
             if self._group:
                 self._settle(now)
-            if raw[0] == _CREDIT and self._take_credit(raw):
-                continue
-            self.moved = True
+            if raw[0] == _CREDIT:
+                flow = self._flows.get(raw[2])
+                if type(flow) is SourceFlow and flow.take_plain_credit(raw):
+                    continue
             self._take(raw, now)
-            if self._control_octets or self._negotiations:
-                self._check_queue(now)
             if self._terminated:
                 return
         if self._group:
             self._settle(now)
-        error = self._splitter.error
-        if error is not None:
+        if splitter.error is not None:
+            error = splitter.error
             # PTCP-2.1-03
             self._fail(Refusal(error.code, error.value, error.limit), now)
 
@@ -210,10 +210,10 @@ class Intake:
     def data_to_send(self) -> bytes:
         """Drain whole segments, at most 256 KiB and one segment; b"" when there are none."""
         out = self._out
-        if self._queued <= SEND_MAX:
-            octets = b"".join(out)
+        if self.queued <= SEND_MAX:
+            octets = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
-            self._queued = self._control_octets = 0
+            self.queued = self._control_octets = 0
             if self._negotiations:
                 self._note_read()
             return octets
@@ -225,8 +225,8 @@ class Intake:
                 break
         octets = b"".join(out[:count])
         del out[:count]
-        self._queued -= size
-        self._control_octets = min(self._control_octets, self._queued)
+        self.queued -= size
+        self._control_octets = min(self._control_octets, self.queued)
         if self._negotiations:
             self._note_read()
         return octets
@@ -253,7 +253,7 @@ class Intake:
     def send(self, octets: bytes, *, negotiation: bool = False) -> None:
         """Queue a whole segment."""
         self._out.append(octets)
-        self._queued += len(octets)
+        self.queued += len(octets)
         if negotiation:
             self._negotiations += 1
 
@@ -278,7 +278,7 @@ class Intake:
     # --- receiving ---------------------------------------------------------------------------
 
     def _tick(self, now: Instant) -> None:
-        if self._clock is not None and now < self._clock:
+        if now < self._clock:
             raise LocalProtocolError(f"the clock went back from {self._clock} to {now}")
         self._clock = now
 
@@ -292,18 +292,6 @@ class Intake:
         if size < 16 or size != 8 + 8 * payload[5] * int.from_bytes(payload[6:8], "big"):
             return False
         self._group.append((flow, raw[3], raw[1] & 0x40 != 0, payload))
-        return True
-
-    def _take_credit(self, raw: RawSegment) -> bool:
-        """Take a plain CREDIT of a flow that delivers; False: not this way."""
-        flow = self._flows.get(raw[2])
-        # PTCP-9-08: in any other state the table decides
-        if type(flow) is not SourceFlow or not flow.delivers:
-            return False
-        said = read_credit(raw)
-        if said is None or flow.acknowledge(raw[3]) is not None:
-            return False
-        flow.credit(said[0], said[1], cwr=said[2])
         return True
 
     def _settle(self, now: Instant) -> None:
@@ -332,6 +320,13 @@ class Intake:
             flow.flush_batch(now)
 
     def _take(self, raw: RawSegment, now: Instant) -> None:
+        """Take a segment of any type by the tables, and look at what waits for the peer then."""
+        self.moved = True
+        self._take_any(raw, now)
+        if self._control_octets or self._negotiations:
+            self._check_queue(now)
+
+    def _take_any(self, raw: RawSegment, now: Instant) -> None:
         try:
             segment = decode_segment(raw)
         except DecodeError as error:
@@ -554,7 +549,7 @@ class Intake:
 
     def _count_churn(self, now: Instant) -> None:
         """Count an opening or a reset; too many in a second end the connection. PTCP-13-02."""
-        second = (now or self._clock or 0) // NS_PER_S
+        second = (now or self._clock) // NS_PER_S
         count = self._churn[1] + 1 if self._churn[0] == second else 1
         self._churn = (second, count)
         limit = self.config.churn_per_s
@@ -563,7 +558,7 @@ class Intake:
             refusal = Refusal(Reason.CHURN, count, limit)
             alert = Alert(0, 0, 3, Options(reason=refusal))
             self.send(encode_segment(alert))
-            self._fail(refusal, now or self._clock or 0)
+            self._fail(refusal, now or self._clock)
 
     def _check_queue(self, now: Instant) -> None:
         """End the connection when a peer that does not read makes too much wait. PTCP-9-04."""

@@ -84,7 +84,6 @@ class Protector:
     """
 
     __slots__ = (
-        "_alert_at",
         "_alerted",
         "_has_parts",
         "_limits",
@@ -92,6 +91,7 @@ class Protector:
         "_profile",
         "_sampling",
         "_windows",
+        "alert",
         "minimum_mv",
         "window_samples",
     )
@@ -114,7 +114,8 @@ class Protector:
         self._has_parts = False
         self._means: deque[list[int]] | None = None
         self._alerted = False
-        self._alert_at: Refusal | None = None
+        # the under-voltage of which nobody was told yet
+        self.alert: Refusal | None = None
 
     def check(self, sums: BlockSums) -> Refusal | None:
         """Return why the block must not be sent or banked, None when it may.
@@ -144,7 +145,7 @@ class Protector:
 
     def take_alert(self) -> Refusal | None:
         """Return the under-voltage found since the last call, once per dip. PTCP-8-07."""
-        alert, self._alert_at = self._alert_at, None
+        alert, self.alert = self.alert, None
         return alert
 
     def _check_window(self, window: Window) -> Refusal | None:
@@ -166,7 +167,7 @@ class Protector:
         low = 100 * least * scale * scale < window.n * self._limits.v_least_square
         if low and not self._alerted:
             rms = _rms_milli(least, window.n, scale)
-            self._alert_at = Refusal(Reason.UNDER_VOLTAGE, rms, self.minimum_mv * 9 // 10)
+            self.alert = Refusal(Reason.UNDER_VOLTAGE, rms, self.minimum_mv * 9 // 10)
         self._alerted = low
 
     def _check_mean(self, window: Window) -> Refusal | None:

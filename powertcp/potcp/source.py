@@ -1,14 +1,12 @@
 """The provider's end of a flow: answers, holds, delivers under credit, sheds, trips, hands over."""
 
-from collections.abc import Sequence
 from hashlib import blake2s
 from typing import ClassVar
 
-from powertcp.dve import BlockSums, EnergyRegister, integrate_many
+from powertcp.dve import EnergyRegister
 from powertcp.errors import LocalProtocolError, known
 from powertcp.potcp.events import (
     Ask,
-    CreditReceived,
     FlowCut,
     LeaseLapsed,
     PowerAccepted,
@@ -21,35 +19,31 @@ from powertcp.potcp.events import (
 from powertcp.potcp.flow import (
     MAX_OFFERS,
     Breach,
-    Flow,
     Link,
     ask_profiles,
     first_of,
     read_asks,
     read_pairs,
 )
+from powertcp.potcp.outflow import Outflow
 from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
 from powertcp.potcp.tickets import Tenure
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, Instant
-from powertcp.wire.frames import data_header, encode_segment
+from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import Maintain, Options, Sampling, Tariff
 from powertcp.wire.segments import (
     Answer,
-    Blocked,
     Control,
-    Credit,
     Ready,
     Reneg,
     Shed,
     Ticket,
 )
 
-_POWERED = frozenset({Source.ENERGISED, Source.SHED_SENT, Source.RENEG_SENT})
 
-
-class SourceFlow(Flow):
+class SourceFlow(Outflow):
     """One flow that we supply."""
 
     TABLE: ClassVar[Table] = SOURCE
@@ -58,9 +52,6 @@ class SourceFlow(Flow):
 
     __slots__ = (
         "asks",
-        "blocked_at",
-        "counter",
-        "energy_uj",
         "half_open",
         "is_open",
         "key",
@@ -68,7 +59,6 @@ class SourceFlow(Flow):
         "proposed",
         "request",
         "resumed",
-        "start_uj",
         "syn",
         "tag",
         "ticket_at",
@@ -85,29 +75,15 @@ class SourceFlow(Flow):
         self.half_open = False
         self.offers: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
         self.proposed: tuple[PowerProfile, PowerProfile | None] | None = None
-        self.counter = 0
-        self.blocked_at: Instant | None = None
         self.ticket_at: Instant | None = None
         self.transcript = b""
         self.key = 0
         self.resumed = False
-        self.start_uj = 0
-        self.energy_uj = 0
 
     @property
     def is_over(self) -> bool:
         """Whether the flow is over: at rest and not waiting for its owner's answer."""
         return self.state is Source.LISTEN and not self.is_open
-
-    @property
-    def esn_uj(self) -> int:
-        """Energy delivered so far, uJ; before READY what a resumed flow starts from."""
-        return self.register.esn_uj if self.register else self.start_uj
-
-    @property
-    def delivers(self) -> bool:
-        """Whether blocks may be sent."""
-        return self.state in _POWERED
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -246,95 +222,6 @@ class SourceFlow(Flow):
         ticket = self.link.office.issue(tenure, self.transcript, config.ticket_life_s, now)
         segment = Ticket(self.id, self.esn_uj, config.ticket_life_s, ticket)
         self.link.send(encode_segment(segment))
-
-    # --- delivery ----------------------------------------------------------------------------
-
-    def send_blocks(
-        self, now: Instant, blocks: Sequence[bytes], sums: Sequence[BlockSums] | None, *, ece: bool
-    ) -> int:
-        """Queue blocks while credit lasts; returns how many were taken. PTCP-6-01.
-
-        Raises LocalProtocolError for a block that does not follow the one before. A block that
-        protection refuses trips the flow and is not sent.
-        """
-        register, protector = self.register, self.protector
-        if not self.delivers or register is None or protector is None:
-            raise LocalProtocolError(f"flow {self.id}: no power flows in state {self.state.name}")
-        if sums is None:
-            sums = integrate_many(blocks, protector.window_samples)
-        taken = 0
-        link, esn = self.link, register.esn_uj
-        for block, measured in zip(blocks, sums, strict=True):
-            if measured.counter != self.counter:
-                raise LocalProtocolError(
-                    f"flow {self.id}: sample {measured.counter} where {self.counter} is next"
-                )
-            # PTCP-6-01
-            if register.peek(measured.a) > self.limit_uj:
-                if self.blocked_at is None:
-                    self._queue_blocked(now)
-                break
-            refusal = protector.check(measured)
-            if refusal is not None:
-                self.fire(Cause.VIOLATION, now, refusal)
-                break
-            link.send(data_header(self.id, esn, len(block), ece) + block)
-            esn = register.add(measured.a)
-            self.counter = (measured.counter + measured.n) & 0xFFFF_FFFF
-            taken += 1
-        if taken:
-            self._after_blocks(now)
-        return taken
-
-    def _after_blocks(self, now: Instant) -> None:
-        alert = known(self.protector, "a powered flow is protected").take_alert()
-        if alert is not None:
-            self.alert(2, alert)
-        # PTCP-6-06
-        if self.energy_uj and self.delivers and self.esn_uj - self.start_uj >= self.energy_uj:
-            self.fire(Cause.CLOSE, now, Refusal(Reason.NORMAL, rule="the energy is delivered"))
-
-    # PTCP-6-05
-    def _queue_blocked(self, now: Instant) -> None:
-        """Out of credit: say so once, then each second while it lasts."""
-        self.blocked_at, self.link.moved = now + self.link.config.blocked_ns, True
-        self.link.send(encode_segment(Blocked(self.id, self.esn_uj, self.limit_uj)))
-
-    # PTCP-2.1-02
-    def acknowledge(self, esn_uj: int) -> Refusal | None:
-        """Take the energy the sink has verified, stated by each of its segments.
-
-        Returns why it cannot be: less than before, or more than was sent.
-        """
-        register = self.register
-        if register is None:
-            return None
-        if not self.acked_uj <= esn_uj <= register.esn_uj:
-            return Refusal(Reason.METER_MISMATCH, esn_uj, register.esn_uj)
-        self.acked_uj = esn_uj
-        return None
-
-    def take_credit(self, now: Instant, credit: Credit) -> None:
-        """CREDIT: limit, demand and acknowledgement. PTCP-6-01, PTCP-6-03."""
-        self.credit(credit.limit_uj, credit.demand_mw, cwr=credit.cwr)
-
-    def credit(self, limit_uj: int, demand_mw: int, *, cwr: bool) -> None:
-        """Take what a CREDIT says; only while `delivers` without the table."""
-        if limit_uj > self.limit_uj:
-            self.limit_uj = limit_uj
-            if self.blocked_at is not None:
-                self.blocked_at, self.link.moved = None, True
-        # PTCP-6-03, DEMAND_MAX is above every contract
-        self.demand_mw = min(demand_mw, self.most_mw)
-        self.link.emit(
-            CreditReceived(
-                flow=self.id,
-                limit_uj=self.limit_uj,
-                acked_uj=self.acked_uj,
-                demand_mw=self.demand_mw,
-                cwr=cwr,
-            )
-        )
 
     # --- renegotiation and shedding ----------------------------------------------------------
 
@@ -517,7 +404,7 @@ class SourceFlow(Flow):
             self._lapse_to_fallback(now)
         super().pass_time(now)
         if self.blocked_at is not None and now >= self.blocked_at and self.delivers:
-            self._queue_blocked(now)
+            self.queue_blocked(now)
         if self.ticket_at is not None and now >= self.ticket_at and self.delivers:
             self._send_ticket(now)
 
@@ -539,7 +426,7 @@ class SourceFlow(Flow):
 
     def other_times(self) -> tuple[Instant | None, ...]:
         """BLOCKED and TICKET are repeated while power flows."""
-        return (self.blocked_at, self.ticket_at) if self.state in _POWERED else ()
+        return (self.blocked_at, self.ticket_at) if self.delivers else ()
 
     # --- endings and resume ------------------------------------------------------------------
 

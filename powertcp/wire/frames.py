@@ -185,8 +185,14 @@ class Splitter:
         """
         if self.error is not None:
             return []
-        found: list[RawSegment] = []
         view = memoryview(data)
+        size = len(view)
+        if size >= HEADER_OCTETS and not self._kept:
+            # one whole segment without options, as most reads of a quiet connection bring
+            head, kind, flags, length, flow, esn = _unpack(view)
+            if head == _PLAIN and length == size - HEADER_OCTETS and length <= self.msp:
+                return [(kind, flags, flow, esn, _NOTHING, view[HEADER_OCTETS:])]
+        found: list[RawSegment] = []
         at = 0
         try:
             if self._kept:

@@ -27,7 +27,7 @@ from powertcp.potcp.source import SourceFlow
 from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
-from powertcp.wire.frames import credit_segment, encode_segment
+from powertcp.wire.frames import credit_segment, encode_segment, pack_segment
 from powertcp.wire.options import Options, Sampling
 from powertcp.wire.segments import (
     Alert,
@@ -227,6 +227,50 @@ def test_a_limit_never_falls() -> None:
     pair.inject(SOURCE, credit_segment(flow, 0, 5, 7_000))
     credit = pair.take(SOURCE, CreditReceived)[-1]
     assert (credit.limit_uj, credit.demand_mw) == (24_000_000, 7_000)
+
+
+@pytest.mark.requirement("PTCP-6-01", "PTCP-6-03")
+def test_a_credit_is_news_when_its_owner_can_act_on_it() -> None:
+    pair, flow = powered()
+    pair.take(SOURCE, CreditReceived)
+    pair.inject(SOURCE, credit_segment(flow, 0, 30_000_000))
+    assert not pair.take(SOURCE, CreditReceived)
+    assert pair.source.credit_left_uj(flow) == 30_000_000
+    # congestion is relieved
+    pair.inject(SOURCE, credit_segment(flow, 0, 30_000_000, cwr=True))
+    assert pair.take(SOURCE, CreditReceived)[-1].cwr
+    # delivery may go on
+    assert pair.source.send_samples(flow, [pair.block(flow, 8_000)], now=pair.now) == 0
+    pair.inject(SOURCE, credit_segment(flow, 0, 30_000_000))
+    assert not pair.take(SOURCE, CreditReceived)
+    pair.inject(SOURCE, credit_segment(flow, 0, 60_000_000))
+    assert pair.take(SOURCE, CreditReceived)[-1].limit_uj == 60_000_000
+
+
+@pytest.mark.requirement("PTCP-6-01", "PTCP-6-03", "PTCP-9-08")
+@pytest.mark.parametrize("demand_mw", [0, 7_000, 12_000, 2**64 - 1])
+@pytest.mark.parametrize("limit_uj", [0, 24_000_000, 50_000_000])
+@pytest.mark.parametrize("acked_uj", [0, 1_200_000, 1_200_001])
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("cwr", [False, True])
+def test_a_plain_credit_does_what_one_with_options_does(
+    *, demand_mw: int, limit_uj: int, acked_uj: int, blocked: bool, cwr: bool
+) -> None:
+    said = []
+    for area in (b"", bytes((1, 1, 1, 1))):
+        pair, flow = powered()
+        pair.source.send_samples(flow, [pair.block(flow, 100)], now=pair.now)
+        pair.counters[flow] = 100
+        if blocked:
+            pair.source.send_samples(flow, [pair.block(flow, 8_000)], now=pair.now)
+        whole = credit_segment(flow, acked_uj, limit_uj, demand_mw, cwr=cwr)
+        octets = pack_segment(3, whole[5], flow, acked_uj, area, whole[20:])
+        pair.source.data_to_send()
+        pair.source.take_events()
+        pair.source.receive_data(octets, pair.now)
+        status = pair.source.status(flow) if pair.source.flows else None
+        said.append((pair.source.take_events(), status, pair.source.data_to_send()))
+    assert said[0] == said[1]
 
 
 @pytest.mark.requirement("PTCP-7-04", "PTCP-7-05", "PTCP-9-02")
