@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from powertcp.cli.consumer_options import Options
     from powertcp.loads import Load
     from powertcp.potcp.events import Ask
+    from powertcp.profile import PowerProfile, ProfileType
 
 LOADS = "lamp, hum[=FILE.wav], hostcap, none"
 EXAMPLE = """example:
@@ -28,7 +29,7 @@ exit status: 0 done (with --run: the command's own), 1 refused or tripped, 2 usa
 
 
 class _Request(argparse.Action):
-    """Collects --request and the --minimum that follows it."""
+    """Collects --request with the --minimum and the --fallback that follow it."""
 
     def __call__(
         self,
@@ -37,16 +38,16 @@ class _Request(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Add a pair, or complete the last one."""
-        pairs: list[tuple[str, str | None]] = list(namespace.request or [])
-        text = str(values)
-        if option_string == "--minimum":
-            if not pairs or pairs[-1][1] is not None:
-                parser.error("--minimum follows the --request it belongs to")
-            pairs[-1] = (pairs[-1][0], text)
+        """Add a request, or complete the last one."""
+        requests: list[dict[str, str]] = list(namespace.request or [])
+        key = (option_string or "").removeprefix("--")
+        if key == "request":
+            requests.append({key: str(values)})
+        elif not requests or key in requests[-1]:
+            parser.error(f"--{key} follows the --request it belongs to")
         else:
-            pairs.append((text, None))
-        namespace.request = pairs
+            requests[-1] = {**requests[-1], key: str(values)}
+        namespace.request = requests
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("--connect", metavar="HOST[:PORT]", help="the provider (port 3251; IPv6 in brackets)")
     add("--request", action=_Request, metavar="V/I[@Hz]", help="power, repeatable: 12V/1.5A")
     add("--minimum", action=_Request, metavar="V/I[@Hz]", help="least for the --request before it")
+    add("--fallback", action=_Request, metavar="V/I[@Hz]", help="kept after its lease (none)")
     add("--run", metavar="CMD", action="append", help="a command that runs while powered")
     add("--load", metavar="LOAD", action="append", help=LOADS)
     add("--on-shed", choices=("cap", "stop", "term"), help="the command while shed (cap)")
@@ -120,6 +122,7 @@ def consume(options: "Options") -> int:
         host=host,
         port=port,
         asks=asks,
+        fallbacks=read_fallbacks(options, asks),
         mux=options.mux,
         for_ns=read("--for", options.for_, parse_duration_ns),
         energy_uj=read("--energy", options.energy, parse_energy_uj),
@@ -180,28 +183,51 @@ def reset(load: str, control: str) -> int:
 
 def read_asks(options: "Options") -> "list[Ask]":
     """Read each request with its minimum. Raises ConfigError with a sentence."""
-    from powertcp.cli.consumer_options import read
-    from powertcp.errors import LocalProtocolError
     from powertcp.potcp.events import Ask
-    from powertcp.profile import PowerProfile, ProfileType
+    from powertcp.profile import ProfileType
 
     if len(options.minimum) > len(options.request):
         raise ConfigError("command line", "--minimum", "each follows the --request it belongs to")
 
-    def profile(path: str, text: str, kind: ProfileType) -> PowerProfile | None:
-        try:
-            return read(path, text, lambda given: PowerProfile.parse(given, kind))
-        except LocalProtocolError as error:
-            raise ConfigError("command line", path, str(error)) from error
-
     asks = []
     for index, text in enumerate(options.request):
         least = options.minimum[index] if index < len(options.minimum) else ""
-        desired = profile("--request", text, ProfileType.REQUEST)
-        minimum = profile("--minimum", least, ProfileType.MINIMUM)
+        desired = read_profile("--request", text, ProfileType.REQUEST)
+        minimum = read_profile("--minimum", least, ProfileType.MINIMUM)
         if desired is not None:
             asks.append(Ask(desired, minimum))
     return asks
+
+
+def read_fallbacks(options: "Options", asks: "list[Ask]") -> "list[PowerProfile | None]":
+    """Read what each request keeps after its lease: its own power with less current."""
+    from powertcp.profile import ProfileType, is_fallback_of
+
+    if len(options.fallback) > len(asks):
+        raise ConfigError("command line", "--fallback", "each follows the --request it belongs to")
+    found: list[PowerProfile | None] = []
+    for index, ask in enumerate(asks):
+        text = options.fallback[index] if index < len(options.fallback) else ""
+        floor = read_profile("--fallback", text, ProfileType.FALLBACK)
+        # PTCP-1-04
+        if floor is not None and not is_fallback_of(floor, ask.desired):
+            asked = ask.desired.format()
+            why = f"{text} differs from {asked} in more than a smaller current"
+            raise ConfigError("command line", "--fallback", why)
+        found.append(floor)
+    return found
+
+
+def read_profile(path: str, text: str, kind: "ProfileType") -> "PowerProfile | None":
+    """Read one power of the command line, None for "". Raises ConfigError with a sentence."""
+    from powertcp.cli.consumer_options import read
+    from powertcp.errors import LocalProtocolError
+    from powertcp.profile import PowerProfile
+
+    try:
+        return read(path, text, lambda given: PowerProfile.parse(given, kind))
+    except LocalProtocolError as error:
+        raise ConfigError("command line", path, str(error)) from error
 
 
 def build_loads(options: "Options", count: int) -> "list[Load]":

@@ -15,13 +15,14 @@ ResultT = TypeVar("ResultT")
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of consumer.toml, named as the flags; quantities are texts with units.
 
-    request and minimum go together by position; "" stands for no minimum. run powers the first
-    request, load the ones after it, in order.
+    request, minimum and fallback go together by position; "" stands for none. run powers the
+    first request, load the ones after it, in order.
     """
 
     connect: str = ""
     request: tuple[str, ...] = ()
     minimum: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
     voltage: str = ""
     current: str = ""
     run: tuple[str, ...] = ()
@@ -39,11 +40,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Options, str]:
     """Merge flags over the file over the defaults; also return the name of the file, "" for none."""
-    pairs = given.request or []
+    requests = given.request or []
     flags: dict[str, object] = {
         "connect": given.connect,
-        "request": tuple(request for request, _ in pairs) or None,
-        "minimum": tuple(minimum or "" for _, minimum in pairs) or None,
+        **{
+            name: tuple(one.get(name, "") for one in requests) or None
+            for name in ("request", "minimum", "fallback")
+        },
         "run": given.run and tuple(given.run),
         "load": given.load and tuple(given.load),
         "on_shed": given.on_shed,

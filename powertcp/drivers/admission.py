@@ -19,6 +19,7 @@ from powertcp.potcp.events import (
     FlowResumed,
     FlowTripped,
     LeaseLapsed,
+    LeaseRenewed,
     PowerAccepted,
     PowerReady,
     PowerRequested,
@@ -90,6 +91,8 @@ class Admissions:
                     self._request(session, event, now)
                 case ConnectionStale() | ConnectionFresh():
                     self._path(session, now, stale=isinstance(event, ConnectionStale))
+                case LeaseRenewed() if session.lapsed:
+                    self._path(session, now, stale=False)
                 case FlowEvent():
                     record = session.flows.get(event.flow)
                     if record is not None:
@@ -113,6 +116,7 @@ class Admissions:
             case RenegotiationAnswered(accepted=False) if record.profile is not None:
                 self.breaker.settled(record, record.profile)
             case LeaseLapsed():
+                record.session.lapsed = True
                 self.breaker.hold_back(record, NEVER)
                 self._note(record, "lapsed", Refusal(Reason.LEASE_EXPIRED), now)
             case FlowTripped():
@@ -331,11 +335,14 @@ class Admissions:
 
     def _path(self, session: Session, now: Instant, *, stale: bool) -> None:
         """A connection became stale, or fresh again. PTCP-5-03: nobody starts a RENEG then."""
-        session.stale = stale
+        session.stale, session.lapsed = stale, False
         for record in session.flows.values():
             # PTCP-7-07
             until = NEVER if stale else now + self._spread(10 * NS_PER_S)
             self.breaker.hold_back(record, until)
+        later = self.breaker.next_check(now)
+        if later is not None:
+            self._wake(later)
 
     def _resume(self, session: Session, event: FlowResumed, now: Instant) -> None:
         """A ticket moved a contract here: its power comes along, no joule twice."""

@@ -88,13 +88,17 @@ class Path:
 class Appliance:
     """A wish, its flow if there is one, and its load.
 
-    say: told what happens, with units in the keys. Times are those of `now_ns`.
+    say: told what happens, with units in the keys. fallback: what should stay granted after the
+    lease. Times are those of `now_ns`.
     """
 
-    def __init__(self, name: str, ask: Ask, load: Load, say: Say) -> None:
+    def __init__(
+        self, name: str, ask: Ask, load: Load, say: Say, fallback: PowerProfile | None = None
+    ) -> None:
         """Want `ask` for `load`."""
         self.name = name
         self.ask = ask
+        self.fallback = fallback
         self.load = load
         self._say = say
         self._line, self.supply = supply_line()

@@ -1,306 +1,23 @@
 """A consumer: links to its provider, the contracts on them, and the loads they power."""
 
-import os
-import random
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import trio
 
-from powertcp.drivers.appliance import NEVER, NO_ANSWER, Appliance, Say, back_off_ns, refusal_facts
+from powertcp.drivers.appliance import Appliance, Say
 from powertcp.drivers.daemon import now_ns
-from powertcp.drivers.dial import connect, format_address
-from powertcp.drivers.stream import SegmentStream
+from powertcp.drivers.link import Link, Wishes
 from powertcp.drivers.wheel import Wheel
-from powertcp.errors import HostError, LocalProtocolError
-from powertcp.loads import Fresh, Load, Stale
-from powertcp.potcp.config import ConnectionConfig
-from powertcp.potcp.connection import PowerConnection
-from powertcp.potcp.events import (
-    Ask,
-    ConnectionFresh,
-    ConnectionStale,
-    ConnectionTerminated,
-    Event,
-    FlowClosed,
-    FlowEvent,
-    LeaseRenewed,
-    PowerOffered,
-    RenegotiationRequested,
-    SamplesReceived,
-)
-from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.errors import HostError
+from powertcp.loads import Load
+from powertcp.units import NS_PER_S, Instant
 
-OPEN_S = 5  # T_OPEN
+__all__ = ["Consumer", "Wishes"]
+
 GOODBYE_S = 5  # an orderly end takes no longer
 TICK_NS = NS_PER_S
 USAGE = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What a consumer is asked to do.
-
-    asks: one flow each. mux: all on one connection. for_ns: after the first READY. energy_uj: of
-    each flow. give_up_ns: how long a lost provider is looked for.
-    """
-
-    host: str
-    port: int
-    asks: Sequence[Ask]
-    mux: bool = False
-    for_ns: Duration | None = None
-    energy_uj: int | None = None
-    give_up_ns: Duration = 600 * NS_PER_S
-    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
-
-
-class Link:
-    """One connection after the other to the provider, for the contracts that share it."""
-
-    def __init__(self, wishes: Wishes, appliances: Sequence[Appliance], wheel: Wheel) -> None:
-        """Serve `appliances`; `run` connects."""
-        self._wishes = wishes
-        self._appliances = appliances
-        self._wheel = wheel
-        self._machine: PowerConnection | None = None
-        self._stream: SegmentStream[Event] | None = None
-        self._kick = trio.Event()
-        self._scope = trio.CancelScope()
-        self._losses = 0
-        self._lost_at: Instant | None = None
-
-    @property
-    def wanted(self) -> list[Appliance]:
-        """The contracts that are not over."""
-        return [each for each in self._appliances if not each.done]
-
-    async def run(self) -> None:
-        """Connect, serve, connect again, until every contract is over."""
-        with self._scope:
-            while self.wanted:
-                try:
-                    await self._once()
-                except OSError as error:
-                    self._unreachable(error)
-                if self.wanted:
-                    await self._pause()
-        for each in self.wanted:
-            each.finish(0)
-
-    def close(self) -> None:
-        """Close every contract in order; what has no flow is over at once."""
-        now = now_ns()
-        for each in self.wanted:
-            each.end_load()
-            if self._machine is None or not each.flow:
-                each.finish(0)
-                continue
-            try:
-                self._machine.close_flow(each.flow, now=now)
-            except LocalProtocolError:
-                each.finish(0)
-        if self._stream is not None:
-            self._stream.queue(self._settle)
-        if not self.wanted and self._stream is None:
-            self._scope.cancel()
-        self._kick.set()
-
-    def abort(self) -> None:
-        """End at once with a TCP reset."""
-        for each in self.wanted:
-            each.closing = True
-        if self._stream is not None:
-            self._stream.abort()
-        self._scope.cancel()
-
-    def close_one(self, appliance: Appliance) -> None:
-        """Close one contract because its load ended or has had enough."""
-        appliance.end_load()
-        if self._machine is None or self._stream is None or not appliance.flow:
-            appliance.finish(0)
-            self._kick.set()
-            return
-        self._stream.queue(self._machine.close_flow, appliance.flow, now=now_ns())
-
-    def kick(self) -> None:
-        """Look at once which SYN is due."""
-        self._kick.set()
-
-    async def _once(self) -> None:
-        """One connection, from SYN to its end."""
-        host, port = self._wishes.host, self._wishes.port
-        sock = None
-        with trio.move_on_after(OPEN_S):
-            sock = await connect(host, port)
-        if sock is None:
-            raise TimeoutError(f"no answer within {OPEN_S} s")
-        machine = PowerConnection(
-            client=True,
-            config=self._wishes.connection,
-            entropy=os.urandom,
-            peer=f"{host}:{port}".encode(),
-        )
-        async with trio.open_nursery() as nursery:
-            self._machine = machine
-            self._stream = SegmentStream(
-                sock,
-                machine,
-                self._handle,
-                nursery=nursery,
-                wheel=self._wheel,
-                give_up=self._give_up,
-            )
-            try:
-                nursery.start_soon(self._open_due)
-                await self._stream.read()
-            finally:
-                self._stream.abort()
-            nursery.cancel_scope.cancel()
-        self._machine = self._stream = None
-        self._after()
-
-    async def _open_due(self) -> None:
-        """Send the SYN of each contract when it is due."""
-        while True:
-            now = now_ns()
-            waiting = [each for each in self.wanted if not each.flow and not each.closing]
-            for each in waiting:
-                if each.path.due <= now:
-                    self._open(each, now)
-            self._settle()
-            due = [each.path.due for each in waiting if not each.flow]
-            self._kick = trio.Event()
-            with trio.CancelScope() as scope:
-                if due and min(due) < NEVER:
-                    scope.deadline = min(due) / NS_PER_S
-                await self._kick.wait()
-
-    def _open(self, each: Appliance, now: Instant) -> None:
-        if self._machine is None or self._stream is None or self._machine.is_terminated:
-            return
-        ticket, each.ticket = each.ticket, None
-        each.flow = self._stream.queue(
-            self._machine.open_flow,
-            [each.ask],
-            ticket=ticket,
-            want_samples=True,
-            esn_uj=each.esn_uj if ticket else 0,
-            now=now,
-        )
-
-    def _give_up(self, refusal: Refusal, now: Instant) -> None:
-        if self._machine is not None:
-            self._machine.abort(refusal, now=now)
-
-    def _settle(self) -> None:
-        """Say goodbye to TCP when nothing is wanted on this connection."""
-        if not self.wanted and self._stream is not None:
-            self._stream.finish()
-
-    def _handle(self, events: list[Event]) -> None:
-        """Give the events of one wake-up to their contracts."""
-        machine = self._machine
-        if machine is None:
-            return
-        now = now_ns()
-        for event in events:
-            match event:
-                case FlowEvent(flow=flow) | SamplesReceived(flow=flow):
-                    self._of_flow(machine, flow, event, now)
-                case LeaseRenewed():
-                    for each in self.wanted:
-                        if each.flow:
-                            each.renew(machine.status(each.flow).lease_until_ns or 0)
-                case ConnectionStale():
-                    self._all("stale", Stale())
-                case ConnectionFresh():
-                    self._all("fresh", Fresh())
-                case ConnectionTerminated(refusal=refusal):
-                    self._terminated(refusal)
-        self._kick.set()
-
-    def _of_flow(
-        self,
-        machine: PowerConnection,
-        flow: int,
-        event: FlowEvent | SamplesReceived,
-        now: Instant,
-    ) -> None:
-        each = next((one for one in self._appliances if one.flow == flow), None)
-        if each is None:
-            return
-        try:
-            until = machine.status(flow).lease_until_ns or 0
-        except LocalProtocolError:
-            until = 0
-        each.take(event, now, until)
-        self._losses = 0
-        self._lost_at = None
-        if isinstance(event, FlowClosed):
-            self._leave(event)
-        if isinstance(event, PowerOffered):
-            machine.decline(flow, Refusal(Reason.NOT_OFFERED), now=now)
-        if isinstance(event, RenegotiationRequested):
-            fits = event.asks[0].desired.power_mw <= each.ask.desired.power_mw
-            refusal = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
-            machine.answer(flow, accept=fits, refusal=refusal, now=now)
-        limit = self._wishes.energy_uj
-        if limit is not None and each.energy_uj >= limit and each.flow and not each.closing:
-            each.end_load()
-            machine.close_flow(flow, now=now)
-
-    def _leave(self, event: FlowClosed) -> None:
-        """Hang up on a provider that drains, so that it can go; its successor is asked."""
-        drains = event.refusal is not None and event.refusal.code == Reason.DRAINING
-        if drains and self._stream is not None and not any(each.flow for each in self.wanted):
-            self._stream.finish()
-
-    def _all(self, word: str, event: Stale | Fresh) -> None:
-        for each in self.wanted:
-            if each.flow:
-                each.say(word)
-                each.tell(event)
-
-    def _terminated(self, refusal: Refusal | None) -> None:
-        for each in self.wanted:
-            each.say("disconnected", refusal_facts(refusal))
-        if self._stream is not None:
-            self._stream.finish()
-
-    def _after(self) -> None:
-        """The connection is over: what is still wanted loses its flow, not yet its power."""
-        self._lost_at = self._lost_at or now_ns()
-        for each in self.wanted:
-            each.flow = 0
-            if each.closing:
-                each.finish(0)
-            elif not each.was_ready:
-                self._losses += 1
-                if self._losses >= 3:
-                    each.say("lost", {"sentence": "the provider closed the connection"})
-                    each.finish(NO_ANSWER)
-
-    def _unreachable(self, error: OSError) -> None:
-        """Nobody answers: final for who never had power, else until the patience ends."""
-        now = now_ns()
-        where = format_address(self._wishes.host, self._wishes.port)
-        reason = error.strerror or str(error)
-        self._lost_at = self._lost_at or now
-        self._losses += 1
-        patience = now - self._lost_at < self._wishes.give_up_ns
-        for each in self.wanted:
-            if not each.was_ready or not patience:
-                each.say("unreachable", {"provider": where, "sentence": f"{where}: {reason}"})
-                each.finish(NO_ANSWER)
-
-    async def _pause(self) -> None:
-        """Wait before the next connection: a little after a cut, longer when nobody answers."""
-        base = back_off_ns(self._losses) if self._losses else NS_PER_S // 10
-        wait = round(base * random.uniform(0.8, 1.2))
-        await trio.sleep_until((now_ns() + wait) / NS_PER_S)
 
 
 class Consumer:
@@ -311,9 +28,11 @@ class Consumer:
         self._wishes = wishes
         self._say = say
         self._wheel = Wheel()
+        fallbacks = wishes.fallbacks or [None] * len(wishes.asks)
+        wanted = zip(wishes.asks, loads, fallbacks, strict=True)
         self.appliances = [
-            Appliance(f"{index}", ask, load, say)
-            for index, (ask, load) in enumerate(zip(wishes.asks, loads, strict=True), 1)
+            Appliance(f"{index}", ask, load, say, fallback)
+            for index, (ask, load, fallback) in enumerate(wanted, 1)
         ]
         groups = [self.appliances] if wishes.mux else [[each] for each in self.appliances]
         self._links = [Link(wishes, group, self._wheel) for group in groups]

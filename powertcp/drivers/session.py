@@ -55,7 +55,7 @@ class AddressLimit:
 class Session:
     """One accepted connection: its machine, its wire, its flows."""
 
-    __slots__ = ("_flows", "host", "machine", "peer", "port", "stale", "wire")
+    __slots__ = ("_flows", "host", "lapsed", "machine", "peer", "port", "stale", "wire")
 
     wire: Wire[Event]
 
@@ -66,6 +66,7 @@ class Session:
         self.port = port
         self.peer = peer
         self.stale = False
+        self.lapsed = False  # a lease ran out and no probe was answered since
         self._flows: dict[int, FlowRecord] | None = None
 
     @property

@@ -1,0 +1,89 @@
+"""What a provider and a consumer do to each other as real processes."""
+
+# ruff: noqa: SIM117 - one `async with` for each process reads better
+
+import signal
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.drivers.processes import asked, provider, running
+
+
+@pytest.mark.requirement("PTCP-5-04")
+@pytest.mark.requirement("PTCP-5-06")
+async def test_a_provider_frozen_beyond_the_lease_leaves_both_ends_at_fallback(
+    tmp_path: Path,
+) -> None:
+    async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address,
+            "--request", "12V/1A,lease=5s", "--fallback", "12V/0.1A",
+        ) as sink:  # fmt: skip
+            ready = await sink.until("ready")
+            assert (ready["power_mw"], ready["lease_s"], ready["fallback_mw"]) == (12_000, 5, 1_200)
+            source.signal(signal.SIGSTOP)
+            await trio.sleep(8)
+            over = sink.all("lease over")
+            assert [facts["limit_mw"] for facts in over] == [1_200]
+            source.signal(signal.SIGCONT)
+            shed = await sink.until("shed")
+            assert (shed["code"], shed["limit_mw"], shed["deadline_ms"]) == (307, 1_200, 0)
+            floor = await sink.until("ready", 2)
+            assert floor["power_mw"] == 1_200
+            await sink.until("readings", when=lambda facts: 1_100 < facts["power_mw"] < 1_300)
+            # and when the path has proved good for a while, everything again
+            full = await sink.until("ready", 3)
+            assert full["power_mw"] == 12_000
+            sink.signal(signal.SIGTERM)
+            assert await sink.end() == 0
+        source.signal(signal.SIGTERM)
+        assert await source.end() == 0
+
+
+@pytest.mark.requirement("PTCP-5-03")
+@pytest.mark.requirement("PTCP-5-05")
+async def test_a_provider_frozen_within_the_lease_is_stale_and_the_command_keeps_running(
+    tmp_path: Path,
+) -> None:
+    async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A,lease=60s",
+            "--run", "sleep 60",
+        ) as sink:  # fmt: skip
+            await sink.until("readings", when=lambda facts: facts["load"].startswith("sleep["))
+            source.signal(signal.SIGSTOP)
+            await sink.until("stale")
+            await trio.sleep(1)
+            source.signal(signal.SIGCONT)
+            await sink.until("fresh")
+            await sink.until("readings", when=lambda facts: facts["power_mw"] == 12_000)
+            assert sink.names() == ["granted", "ready", "stale", "fresh"]
+            sink.signal(signal.SIGTERM)
+            assert await sink.end() == 0
+
+
+@pytest.mark.requirement("PTCP-11-01")
+async def test_two_requests_of_one_command_are_two_contracts_on_two_connections(
+    tmp_path: Path,
+) -> None:
+    supplies = ("--supply", "5V/3A", "--supply", "230V/16A@50Hz")
+    async with provider(tmp_path, *supplies) as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address,
+            "--request", "5V/1A", "--request", "230V/2A@50Hz",
+        ) as sink:  # fmt: skip
+            await sink.until("ready", 2)
+            assert {facts["power_mw"] for facts in sink.all("ready")} == {5_000, 460_000}
+            status = await asked(tmp_path, f"provider-{source.pid}.sock", op="status", flows=True)
+            assert status["connections"] == 2
+            flows = status["flows"]
+            assert isinstance(flows, list)
+            assert [flow["state"] for flow in flows] == ["energised", "energised"]
+            assert len({flow["id"] for flow in flows}) == 2
+            sink.signal(signal.SIGINT)
+            assert await sink.end() == 0
+        assert (await asked(tmp_path, f"provider-{source.pid}.sock", op="status"))[
+            "flow_count"
+        ] == 0
