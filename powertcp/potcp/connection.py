@@ -159,8 +159,8 @@ class PowerConnection(Intake):
         self._sink(flow, now).set_demand(now, demand_mw)
 
     def set_headroom(self, flow: int, headroom_uj: int | None, *, now: Instant) -> None:
-        """Limit credit to what a store can still take, uJ; banking fills it. None = no limit."""
-        self._sink(flow, now).set_headroom(now, headroom_uj)
+        """Limit the credit window to what a store can take, uJ; None = no limit."""
+        self._sink(flow, now).headroom_uj = headroom_uj
 
     # --- verbs of the source -----------------------------------------------------------------
 
@@ -304,8 +304,14 @@ class PowerConnection(Intake):
     def renegotiate(
         self, flow: int, asks: Sequence[Ask], refusal: Refusal | None = None, *, now: Instant
     ) -> None:
-        """Propose other terms: RENEG. Raises LocalProtocolError while one is unanswered."""
+        """Propose other terms: RENEG with 1 to 4 asks, best first.
+
+        Raises LocalProtocolError while a proposal of ours is unanswered. PTCP-9-01.
+        """
         found = self._live(flow, now)
+        if not 1 <= len(asks) <= MAX_ASKS:
+            raise LocalProtocolError(f"{len(asks)} asks, 1..{MAX_ASKS} are allowed")
+        # PTCP-9-01
         if found.outstanding:
             raise LocalProtocolError(f"flow {flow}: proposal {found.outstanding} is unanswered")
         if isinstance(found, SourceFlow):

@@ -196,8 +196,7 @@ class Flow(Holder):
         try:
             getattr(self, action)(now, *args)
         except LocalProtocolError:
-            if cause in _VERBS:
-                self.state = before
+            self.state = before
             raise
         except Breach as breach:
             self.breach(breach.refusal, now)

@@ -75,11 +75,9 @@ class Liveness:
         sent = self._sent
         if sent is None or nonce not in sent:
             return None
-        instant = sent[nonce]
-        while sent:
+        instant, oldest = sent[nonce], 0
+        while oldest != nonce:
             oldest, _ = sent.popitem(last=False)
-            if oldest == nonce:
-                break
         self.missed = 0
         if self.is_stale:
             self.is_stale = False

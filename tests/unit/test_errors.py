@@ -48,3 +48,9 @@ def test_an_invariant_that_holds_is_silent_and_a_broken_one_is_a_bug() -> None:
     errors.invariant([1], "a list is not empty")
     with pytest.raises(errors.BrokenInvariant, match="sum is above the rating"):
         errors.invariant(0, "sum is above the rating")
+
+
+def test_what_our_own_logic_has_set_is_returned_and_what_it_forgot_is_a_bug() -> None:
+    assert errors.known(0, "nought is a value") == 0
+    with pytest.raises(errors.BrokenInvariant, match="the sampling is fixed"):
+        errors.known(None, "the sampling is fixed")

@@ -22,6 +22,7 @@ from powertcp.profile import (
     encode_energy,
     encode_lease,
     in_range,
+    is_fallback_of,
     is_minimum_of,
     named_profiles,
 )
@@ -233,6 +234,7 @@ def test_the_text_form_is_read_back(profile: PowerProfile) -> None:
         ("5V/1A/by-id/split", {"waveform": Waveform.BY_ID, "phases": Phases.SPLIT}),
         ("5V/1A@50Hz/dc", {"waveform": Waveform.DC, "frequency_chz": 5_000}),
         ("5V/1A,lease=1min,energy=2kJ,giveback", {"lease_s": 60, "energy_j": 2_000}),
+        ("230V/1A@any", {"frequency_chz": FREQUENCY_ANY, "waveform": Waveform.SINE}),
         ("lamp,prio=3", {"voltage_mv": 230_000, "current_ma": 40, "profile_id": 48}),
     ],
 )
@@ -365,6 +367,27 @@ def test_a_fallback_is_the_grant_with_another_current_and_a_refuse_may_say_nothi
     assert {at for at, differs in enumerate(octets) if differs} <= {0, 5, 6, 7}
     nothing = grant.with_type(ProfileType.REFUSE, current_ma=0)
     assert PowerProfile.from_wire(nothing.to_wire()).power_mw == 0
+
+
+@pytest.mark.requirement("PTCP-1-04")
+@pytest.mark.parametrize(
+    ("floor", "holds"),
+    [
+        ("230V/0A@50Hz", True),
+        ("230V/2A@50Hz", True),
+        ("230V/2.001A@50Hz", False),
+        ("229.999V/1A@50Hz", False),
+        ("230V/1A@60Hz", False),
+        ("230V/1A@50Hz/split", False),
+        ("230V/1A@50Hz/arbitrary", False),
+    ],
+)
+def test_a_fallback_has_less_current_and_is_else_the_same_power(floor: str, holds: bool) -> None:
+    assert is_fallback_of(power(floor), power("230V/2A@50Hz", ProfileType.GRANT)) is holds
+
+
+def test_a_power_of_any_frequency_is_written_so() -> None:
+    assert power("230V/1A@any").format() == "230V/1A@any"
 
 
 def test_the_named_rows_are_those_of_the_document() -> None:

@@ -316,3 +316,12 @@ def test_sums_of_another_window_are_our_own_bug() -> None:
         WindowSums(20).add(integrate_many([counted(0, 1)], 10)[0])
     with pytest.raises(BrokenInvariant, match="at least one sample"):
         WindowSums(0)
+
+
+def test_what_a_skipped_window_held_is_gone() -> None:
+    collected = WindowSums(20)
+    assert collected.add(integrate_many([counted(0, 7)], 20)[0]) == []
+    collected.skip()
+    # whole windows were judged elsewhere; the collection goes on at the next boundary
+    (window,) = collected.add(integrate_many([counted(40, 20)], 20)[0])
+    assert (window.n, collected.add(integrate_many([counted(60, 3)], 20)[0])) == (20, [])

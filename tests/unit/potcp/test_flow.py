@@ -336,3 +336,13 @@ def test_a_peer_that_reads_may_negotiate_for_ever() -> None:
         pair.source.answer(flow, True, profile=wish, now=pair.now)
         pair.exchange()
     assert pair.sink.status(flow).profile.current_ma == 901  # type: ignore[union-attr]
+
+
+def test_a_verb_that_finds_nothing_to_do_leaves_the_state_as_it_was() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    before = pair.sink.status(flow)
+    with pytest.raises(LocalProtocolError, match="nothing to answer"):
+        pair.sink.answer(flow, True, now=pair.now)
+    assert pair.sink.status(flow) == before
+    assert pair.sink.data_to_send() == b""

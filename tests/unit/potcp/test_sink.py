@@ -325,18 +325,6 @@ def test_blocked_is_answered_with_credit_when_there_is_room() -> None:
     assert pair.deliver(flow) == 1
 
 
-@pytest.mark.requirement("PTCP-6-01", "PTCP-6-04")
-def test_a_store_fills_while_energy_is_banked() -> None:
-    pair = Pair()
-    flow = pair.energise("12V/1A")
-    pair.sink.set_headroom(flow, 30_000_000, now=pair.now)
-    while pair.deliver(flow):
-        pair.advance(0.1)
-    status = pair.sink.status(flow)
-    assert status.limit_uj == 30_000_000
-    assert status.esn_uj == 30_000_000
-
-
 @pytest.mark.requirement("PTCP-7-01", "PTCP-7-02", "PTCP-2.1-05")
 def test_ece_lowers_the_demand_by_an_eighth_with_cwr_and_it_rises_again() -> None:
     pair = Pair()
@@ -684,3 +672,45 @@ def test_a_block_that_is_out_of_credit_is_reported_and_forgotten_in_the_end() ->
     pair.sink.receive_data(encode_segment(Blocked(flow, 0, 5)), pair.now)
     pair.collect()
     assert pair.take(SINK, SupplyBlocked) == []
+
+
+def test_blocks_of_one_wake_up_are_one_report() -> None:
+    pair = Pair()
+    flow = pair.energise(want_samples=True)
+    for _ in range(3):
+        pair.source.send_samples(flow, [pair.block(flow, 7)], now=pair.now)
+        pair.counters[flow] = pair.counters.get(flow, 0) + 7
+    pair.exchange()
+    banked = pair.one(SINK, SamplesReceived)
+    assert (banked.count, len(banked.samples or b"")) == (21, 21 * 8)
+    assert banked.energy_uj == banked.esn_uj == 378_000
+
+
+@pytest.mark.requirement("PTCP-6-05", "PTCP-6-04")
+def test_blocked_with_room_in_the_window_is_answered_at_once() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.deliver(flow)
+    pair.said(SINK, Credit)
+    pair.inject(SINK, encode_segment(Blocked(flow, 1_200_000, 24_000_000)))
+    assert pair.one(SINK, SupplyBlocked).limit_uj == 24_000_000
+    (credit,) = [one for one in pair.said(SINK, Credit) if isinstance(one, Credit)]
+    assert credit.limit_uj == 25_200_000
+    # without room there is nothing to grant
+    pair.inject(SINK, encode_segment(Blocked(flow, 1_200_000, 25_200_000)))
+    assert pair.said(SINK, Credit) == []
+
+
+@pytest.mark.requirement("PTCP-1-04")
+def test_a_fallback_of_another_power_in_the_answer_is_reset() -> None:
+    pair = Pair()
+    flow = pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    grant = profile("12V/1A,lease=60s", ProfileType.GRANT)
+    floor = profile("9V/0.1A,lease=60s", ProfileType.FALLBACK)
+    options = Options(contract=1, profiles=(grant, floor), sampling=Sampling(1000))
+    syn_ack = Control(flow, Flag.SYN | Flag.ACK, 0, options)
+    pair.sink.receive_data(encode_segment(syn_ack), pair.now)
+    pair.collect()
+    refusal = pair.one(SINK, FlowClosed).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.rule) == (Reason.BAD_OPTION, "FALLBACK of another power")

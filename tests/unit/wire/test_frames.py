@@ -28,6 +28,7 @@ from powertcp.wire import (
     decode_segment,
     encode_segment,
 )
+from powertcp.wire.frames import read_credit, whole_segment
 
 WHY = Options(contract=3, reason=Refusal(309, 1, 2))
 BLOCK = bytes.fromhex("00000000 80 01 0001 00001388 0007a120")
@@ -170,3 +171,19 @@ def test_own_values_that_do_not_fit_are_a_bug() -> None:
     for segment in (Blocked(1, 0, -1), Credit(2**32, 0, 0), MaintainProbe(2**32, 0, 0)):
         with pytest.raises(LocalProtocolError):
             encode_segment(segment)
+
+
+@pytest.mark.requirement("PTCP-4-09")
+@pytest.mark.parametrize("segment", SEGMENTS, ids=lambda one: type(one).__name__)
+def test_a_whole_segment_is_the_octets_that_came(segment: Segment) -> None:
+    octets = encode_segment(segment)
+    (found,) = Splitter(65535).receive(octets)
+    assert whole_segment(found) == octets
+
+
+def test_a_plain_credit_is_read_at_once_and_any_other_the_long_way() -> None:
+    body = bytes(7) + b"\x05" + bytes(7) + b"\x09"
+    assert read_credit(raw(3, 0x80, 1, b"", body)) == (5, 9, True)
+    assert read_credit(raw(3, 0, 1, b"", body)) == (5, 9, False)
+    assert read_credit(raw(3, 0, 1, b"\x01\x01\x00\x00", body)) is None
+    assert read_credit(raw(3, 0, 1, b"", body[:-1])) is None

@@ -78,3 +78,14 @@ def test_an_area_longer_than_any_header_can_say() -> None:
 def test_the_size_of_what_has_none_is_what_is_left() -> None:
     names = [schema.size_of(subcon, 9) for subcon in schema.BLOCK.struct.subcons]
     assert names == [4, 1, 1, 2, 9]
+
+
+@pytest.mark.requirement("PTCP-1-05")
+@pytest.mark.parametrize(("head", "value"), [("84", 132), ("74", 116), ("7c", 124), ("04", 4)])
+def test_a_profile_of_another_version_or_a_reserved_type(head: str, value: int) -> None:
+    octets = bytes.fromhex(head) + bytes(15)
+    with pytest.raises(schema.Rejected) as caught:
+        schema.parse_payload(schema.PROFILE, octets, 0)
+    assert (caught.value.code, caught.value.value) == (503, value)
+    # in a segment the option is named by its place
+    assert refused(segment(1, 2, "0312" + octets.hex())) == (503, 20, 20)
