@@ -159,8 +159,8 @@ class PowerConnection(Intake):
         self._sink(flow, now).set_demand(now, demand_mw)
 
     def set_headroom(self, flow: int, headroom_uj: int | None, *, now: Instant) -> None:
-        """Limit the credit window to what a store can take, uJ; None = no limit."""
-        self._sink(flow, now).headroom_uj = headroom_uj
+        """Limit credit to what a store can still take, uJ; banking fills it. None = no limit."""
+        self._sink(flow, now).set_headroom(now, headroom_uj)
 
     # --- verbs of the source -----------------------------------------------------------------
 

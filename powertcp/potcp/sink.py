@@ -70,7 +70,7 @@ class SinkFlow(Flow):
         "credit_at",
         "ece_at",
         "ece_seen",
-        "headroom_uj",
+        "full_uj",
         "last_credit",
         "minimum_mw",
         "offers",
@@ -90,7 +90,7 @@ class SinkFlow(Flow):
         self.base_uj = 0
         self.resuming = False
         self.counter: int | None = None
-        self.headroom_uj: int | None = None
+        self.full_uj: int | None = None  # the ESN at which the store is full
         # the owner's wish, and the ceiling that congestion leaves of it (PTCP-7-02)
         self.wanted_mw = DEMAND_MAX
         self.cap_mw: int | None = None
@@ -328,7 +328,7 @@ class SinkFlow(Flow):
         # PTCP-6-04
         power = known(self.profile, "credit is granted on terms").power_mw
         window = power * self.link.config.window_ns // NS_PER_MS
-        return window if self.headroom_uj is None else min(window, self.headroom_uj)
+        return window if self.full_uj is None else min(window, max(0, self.full_uj - self.esn_uj))
 
     def demand_now(self) -> int:
         """Return the demand to state: the wish under the ceilings of congestion and lapse."""
@@ -357,6 +357,13 @@ class SinkFlow(Flow):
             self.grant_credit(now)
         elif self.credit_at is None:
             self.credit_at = earliest
+
+    def set_headroom(self, now: Instant, headroom_uj: int | None) -> None:
+        """Bound the window by what the store takes from now on; what is banked fills it."""
+        present = max(self.esn_uj, self.base_uj)
+        self.full_uj = None if headroom_uj is None else present + headroom_uj
+        if self.banks and self.state is not Sink.FIN_SENT:
+            self._consider_credit(now)
 
     def set_demand(self, now: Instant, demand_mw: int) -> None:
         """State another demand, at most once per credit gap."""

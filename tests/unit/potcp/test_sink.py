@@ -325,6 +325,18 @@ def test_blocked_is_answered_with_credit_when_there_is_room() -> None:
     assert pair.deliver(flow) == 1
 
 
+@pytest.mark.requirement("PTCP-6-01", "PTCP-6-04")
+def test_a_store_fills_while_energy_is_banked() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    pair.sink.set_headroom(flow, 30_000_000, now=pair.now)
+    while pair.deliver(flow):
+        pair.advance(0.1)
+    status = pair.sink.status(flow)
+    assert status.limit_uj == 30_000_000
+    assert status.esn_uj == 30_000_000
+
+
 @pytest.mark.requirement("PTCP-7-01", "PTCP-7-02", "PTCP-2.1-05")
 def test_ece_lowers_the_demand_by_an_eighth_with_cwr_and_it_rises_again() -> None:
     pair = Pair()
