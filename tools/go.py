@@ -45,8 +45,8 @@ def folder(wanted: list[str]) -> Path:
 
 def pip() -> list[str]:
     """Find a pip: this Python's, else one that ensurepip makes in `.deps/boot`."""
-    boot = DEPS / "boot"
-    if (found := importlib.util.find_spec("pip")) and found.origin:
+    found, boot = importlib.util.find_spec("pip"), DEPS / "boot"
+    if found and found.origin:
         return [sys.executable, "-m", "pip"]
     if subprocess.run([sys.executable, "-m", "venv", boot], capture_output=True).returncode:
         shutil.rmtree(boot, ignore_errors=True)
@@ -80,10 +80,8 @@ def install(wanted: list[str], target: Path, lock: int) -> None:
     part.rename(target)
 
 
-def prepare(wanted: list[str], keep: set[Path]) -> Path:
-    """Return the folder of `wanted`, installed once; drop those of former lists."""
-    if (target := folder(wanted)).exists():
-        return target
+def prepare(wanted: list[str], target: Path, keep: set[Path]) -> None:
+    """Install `wanted` once, whoever comes first; drop the folders of former lists."""
     DEPS.mkdir(exist_ok=True)
     with (DEPS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,7 +89,6 @@ def prepare(wanted: list[str], keep: set[Path]) -> Path:
             install(wanted, target, lock.fileno())
             for other in {path for path in DEPS.iterdir() if path.is_dir()} - keep:
                 shutil.rmtree(other, ignore_errors=True)
-    return target
 
 
 def main() -> None:
@@ -100,7 +97,9 @@ def main() -> None:
     module = {"test": ["-m", "pytest"], "check": ["-m", "tools.check"]}.get(words[0])
     small, large = requirements(tests=False), requirements(tests=True)
     wanted = large if module or folder(large).exists() else small
-    target = prepare(wanted, {folder(small), folder(large)})
+    target = folder(wanted)
+    if not target.exists():
+        prepare(wanted, target, {folder(small), folder(large)})
     path = f"{target / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     own = {"PYTHONPATH": f"{ROOT}{os.pathsep}{target}", "PYTHONNOUSERSITE": "1", "PATH": path}
     if module:
