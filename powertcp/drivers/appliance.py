@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from powertcp.drivers.display import Display
+from powertcp.drivers.quota import Quota
 from powertcp.loads import (
     Ceiling,
     Delivered,
@@ -89,16 +90,23 @@ class Appliance:
     """A wish, its flow if there is one, and its load.
 
     say: told what happens, with units in the keys. fallback: what should stay granted after the
-    lease. Times are those of `now_ns`.
+    lease. quota: how much is wanted. Times are those of `now_ns`.
     """
 
     def __init__(
-        self, name: str, ask: Ask, load: Load, say: Say, fallback: PowerProfile | None = None
+        self,
+        name: str,
+        ask: Ask,
+        load: Load,
+        say: Say,
+        fallback: PowerProfile | None = None,
+        quota: Quota | None = None,
     ) -> None:
         """Want `ask` for `load`."""
         self.name = name
         self.ask = ask
         self.fallback = fallback
+        self.quota = quota or Quota()
         self.load = load
         self._say = say
         self._line, self.supply = supply_line()
@@ -108,7 +116,7 @@ class Appliance:
         self.ticket: bytes | None = None
         self.granted: PowerGranted | None = None
         self.profile: PowerProfile | None = None
-        self.rated_mw = 0
+        self.was_ready = False  # power was on once
         self.energy_uj = 0
         self.esn_uj = 0
         self.heat_uj = 0
@@ -127,9 +135,9 @@ class Appliance:
         return self.supply
 
     @property
-    def was_ready(self) -> bool:
-        """Whether power was ever on."""
-        return self.rated_mw > 0
+    def rated_mw(self) -> int:
+        """What the load is built for: the power it asks for."""
+        return self.ask.desired.power_mw
 
     def say(self, event: str, facts: Mapping[str, object] | None = None) -> None:
         """Report `event` of this contract."""
@@ -162,7 +170,7 @@ class Appliance:
         """Take one event of the flow."""
         match event:
             case SamplesReceived():
-                self._bank(event, now)
+                self._bank(event)
             case PowerGranted():
                 self.granted = event
                 self.say("granted", self._terms(event.profile) | {"contract": event.contract})
@@ -228,11 +236,13 @@ class Appliance:
         self.path.due = 0
         self.status = 0
 
-    def _bank(self, event: SamplesReceived, now: Instant) -> None:
+    def _bank(self, event: SamplesReceived) -> None:
         self.energy_uj += event.energy_uj
         self.esn_uj = event.esn_uj
         sampling = self.granted.sampling if self.granted else None
-        power_mw = self.display.add(event, sampling, now)
+        if sampling is not None:
+            self.quota.take(event, sampling)
+        power_mw = self.display.add(event, sampling)
         self.tell(
             Delivered(
                 power_mw=power_mw,
@@ -261,7 +271,7 @@ class Appliance:
         self.say("ready", facts)
         if fresh:
             if event.profile.power_mw:
-                self.rated_mw = max(self.rated_mw, event.profile.power_mw)
+                self.was_ready = True
                 self._power_on(event, now)
         else:
             self.tell(Lease(until_ns=lease_until))
@@ -272,7 +282,12 @@ class Appliance:
         fallback_mw = event.fallback.power_mw if event.fallback else 0
         lease_ns = max(0, self.lease_until - now)
         profile = event.profile
-        self.tell(Powered(profile=profile, lease_ns=lease_ns, fallback_mw=fallback_mw))
+        rated_mw = max(self.rated_mw, profile.power_mw)
+        self.tell(
+            Powered(profile=profile, lease_ns=lease_ns, fallback_mw=fallback_mw, rated_mw=rated_mw)
+        )
+        if profile.power_mw < rated_mw:
+            self.tell(Ceiling(limit_mw=profile.power_mw, rated_mw=rated_mw))
 
     def _shed(self, event: ShedReceived) -> None:
         facts: dict[str, object] = {

@@ -8,6 +8,7 @@ import trio
 from powertcp.drivers.appliance import Appliance, Say
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.link import Link, Wishes
+from powertcp.drivers.quota import Quota
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError
 from powertcp.loads import Load
@@ -25,13 +26,12 @@ class Consumer:
 
     def __init__(self, wishes: Wishes, loads: Sequence[Load], say: Say) -> None:
         """Want each of `wishes.asks` for the load at its place."""
-        self._wishes = wishes
         self._say = say
         self._wheel = Wheel()
         fallbacks = wishes.fallbacks or [None] * len(wishes.asks)
         wanted = zip(wishes.asks, loads, fallbacks, strict=True)
         self.appliances = [
-            Appliance(f"{index}", ask, load, say, fallback)
+            Appliance(f"{index}", ask, load, say, fallback, Quota(wishes.for_ns, wishes.energy_uj))
             for index, (ask, load, fallback) in enumerate(wanted, 1)
         ]
         groups = [self.appliances] if wishes.mux else [[each] for each in self.appliances]
@@ -43,7 +43,7 @@ class Consumer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wheel.run)
             nursery.start_soon(self._listen_signals, nursery)
-            nursery.start_soon(self._tick, nursery)
+            nursery.start_soon(self._tick)
             async with trio.open_nursery() as work:
                 for link in self._links:
                     work.start_soon(link.run)
@@ -104,29 +104,21 @@ class Consumer:
                     self._stopping = True
                     nursery.start_soon(self.stop)
 
-    async def _tick(self, nursery: trio.Nursery) -> None:
-        """Each second: what is delivered; and the end of `--for`."""
-        began: Instant | None = None
+    async def _tick(self) -> None:
+        """Each second: what is delivered."""
         due = now_ns() + TICK_NS
         while True:
             await trio.sleep_until(due / NS_PER_S)
             now = now_ns()
             due = max(due + TICK_NS, now)
-            ready = [each for each in self.appliances if each.flow and each.profile is not None]
-            if ready and began is None:
-                began = now - TICK_NS
-            for each in ready:
-                self.read(each, now)
-            limit = self._wishes.for_ns
-            over = limit is not None and began is not None and now - began >= limit
-            if over and not self._stopping:
-                self._stopping = True
-                nursery.start_soon(self.stop)
+            for each in self.appliances:
+                if each.flow and each.profile is not None:
+                    self.read(each, now)
 
     def read(self, each: Appliance, now: Instant) -> None:
         """Report the readings of one contract."""
         tariff = each.granted.tariff if each.granted else None
-        facts = each.display.look(now, each.profile.frequency_chz if each.profile else 0)
+        facts = each.display.look(each.profile.frequency_chz if each.profile else 0)
         facts |= {
             "energy_uj": each.energy_uj,
             "esn_uj": each.esn_uj,

@@ -1,7 +1,6 @@
 """What a consumer shows of its power: mean power, and V, I, Q, PF, THD, Hz of the last samples."""
 
 from powertcp.potcp.events import SamplesReceived
-from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.options import Sampling
 
 WINDOW_S = 0.2  # of samples, measured when somebody looks
@@ -17,17 +16,15 @@ class Display:
         self.sim = False
         self._samples = bytearray()
         self._sampling: Sampling | None = None
-        self._since: Instant | None = None
-        self._energy_uj = 0
-        self._last: Instant | None = None
+        self._energy_uj = 0  # and the number of samples since the last look
+        self._count = 0
 
-    def add(self, event: SamplesReceived, sampling: Sampling | None, now: Instant) -> int:
+    def add(self, event: SamplesReceived, sampling: Sampling | None) -> int:
         """Take what arrived; returns its mean power in mW, by its own sample count."""
         self.sim = event.sim
         self._sampling = sampling
         self._energy_uj += event.energy_uj
-        if self._since is None:
-            self._since = now
+        self._count += event.count
         if sampling is None or not event.count:
             return 0
         if event.samples:
@@ -36,17 +33,26 @@ class Display:
             del self._samples[
                 : max(0, len(self._samples) - max(keep, _OCTETS_PER_PAIR * LEAST_SAMPLES))
             ]
-        return event.energy_uj * sampling.rate_hz // (event.count * 1000)
+        return mean_mw(event.energy_uj, event.count, sampling)
 
-    def look(self, now: Instant, frequency_chz: int) -> dict[str, object]:
-        """Return the readings since the last look: integers with the unit in the key."""
-        span = now - (self._since if self._since is not None else now)
-        power_mw = self._energy_uj * NS_PER_S // (span * 1000) if span else 0
+    def look(self, frequency_chz: int) -> dict[str, object]:
+        """Return the readings since the last look: integers with the unit in the key.
+
+        Power is that of the samples; without any since then it is 0 W.
+        """
+        power_mw = mean_mw(self._energy_uj, self._count, self._sampling)
         facts: dict[str, object] = {"power_mw": power_mw, "simulated": self.sim}
-        self._since, self._energy_uj = now, 0
+        self._energy_uj = self._count = 0
         if self._sampling is None or not self._samples:
             return facts
         return facts | measured(bytes(self._samples), self._sampling, frequency_chz)
+
+
+def mean_mw(energy_uj: int, count: int, sampling: Sampling | None) -> int:
+    """Return the mean power of `count` samples, rounded to the mW; 0 without samples."""
+    if sampling is None or not count:
+        return 0
+    return (energy_uj * sampling.rate_hz + count * 500) // (count * 1000)
 
 
 def measured(samples: bytes, sampling: Sampling, frequency_chz: int) -> dict[str, object]:

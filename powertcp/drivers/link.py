@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -12,6 +13,7 @@ from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel
+from powertcp.dve import default_sampling
 from powertcp.errors import LocalProtocolError
 from powertcp.loads import Fresh, Stale
 from powertcp.potcp.config import ConnectionConfig
@@ -26,8 +28,10 @@ from powertcp.potcp.events import (
     FlowEvent,
     LeaseRenewed,
     PowerOffered,
+    PowerReady,
     RenegotiationRequested,
     SamplesReceived,
+    SupplyBlocked,
 )
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
@@ -41,8 +45,7 @@ class Wishes:
     """What a consumer is asked to do.
 
     asks: one flow each. fallbacks: what each asks to keep after its lease, None nothing.
-    mux: all on one connection. for_ns: after the first READY. energy_uj: of
-    each flow. give_up_ns: how long a lost provider is looked for.
+    mux: all on one connection. for_ns, energy_uj: of each flow, time in samples. give_up_ns: how long a lost provider is looked for.
     """
 
     host: str
@@ -54,6 +57,11 @@ class Wishes:
     energy_uj: int | None = None
     give_up_ns: Duration = 600 * NS_PER_S
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
+
+
+def lease_until(machine: PowerConnection, flow: int) -> Instant:
+    """Return when the lease of `flow` ends, 0 for a flow that is over."""
+    return (machine.status(flow).lease_until_ns or 0) if flow in machine.flows else 0
 
 
 class Link:
@@ -190,6 +198,9 @@ class Link:
             esn_uj=each.esn_uj if ticket else 0,
             now=now,
         )
+        desired = each.ask.desired
+        wanted_uj = each.quota.headroom_uj(desired, default_sampling(desired))
+        self._machine.set_headroom(each.flow, wanted_uj, now=now)
 
     def _give_up(self, refusal: Refusal, now: Instant) -> None:
         if self._machine is not None:
@@ -213,7 +224,7 @@ class Link:
                 case LeaseRenewed():
                     for each in self.wanted:
                         if each.flow:
-                            each.renew(machine.status(each.flow).lease_until_ns or 0)
+                            each.renew(lease_until(machine, each.flow))
                 case ConnectionStale():
                     self._all("stale", Stale())
                 case ConnectionFresh():
@@ -232,25 +243,42 @@ class Link:
         each = next((one for one in self._appliances if one.flow == flow), None)
         if each is None:
             return
-        try:
-            until = machine.status(flow).lease_until_ns or 0
-        except LocalProtocolError:
-            until = 0
-        each.take(event, now, until)
+        each.take(event, now, lease_until(machine, flow))
         self._losses = 0
         self._lost_at = None
         if isinstance(event, FlowClosed):
             self._leave(event)
-        if isinstance(event, PowerOffered):
-            machine.decline(flow, Refusal(Reason.NOT_OFFERED), now=now)
-        if isinstance(event, RenegotiationRequested):
-            fits = event.asks[0].desired.power_mw <= each.ask.desired.power_mw
-            refusal = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
-            machine.answer(flow, accept=fits, refusal=refusal, now=now)
-        limit = self._wishes.energy_uj
-        if limit is not None and each.energy_uj >= limit and each.flow and not each.closing:
+        elif each.flow in machine.flows:
+            self._reply(machine, each, event, now)
+
+    def _reply(
+        self, machine: PowerConnection, each: Appliance, event: FlowEvent | Event, now: Instant
+    ) -> None:
+        """Say what an event of a flow asks for."""
+        match event:
+            case PowerOffered(flow=flow):
+                machine.decline(flow, Refusal(Reason.NOT_OFFERED), now=now)
+            case RenegotiationRequested(flow=flow, asks=asks):
+                fits = asks[0].desired.power_mw <= each.ask.desired.power_mw
+                refusal = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
+                machine.answer(flow, accept=fits, refusal=refusal, now=now)
+            case SamplesReceived() | PowerReady() | SupplyBlocked():
+                self._ration(machine, each, now, blocked=isinstance(event, SupplyBlocked))
+
+    def _ration(
+        self, machine: PowerConnection, each: Appliance, now: Instant, *, blocked: bool
+    ) -> None:
+        """Take no more than is wanted, and close the flow with the block that completes it."""
+        if each.closing or each.granted is None or each.profile is None:
+            return
+        if each.quota.is_spent:
             each.end_load()
-            machine.close_flow(flow, now=now)
+            with suppress(LocalProtocolError):  # it tripped in this wake-up, which comes next
+                machine.close_flow(each.flow, now=now)
+            return
+        wanted_uj = each.quota.headroom_uj(each.profile, each.granted.sampling, blocked=blocked)
+        if wanted_uj is not None:
+            machine.set_headroom(each.flow, wanted_uj, now=now)
 
     def _leave(self, event: FlowClosed) -> None:
         """Hang up on a provider that drains, so that it can go; its successor is asked."""

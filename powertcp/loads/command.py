@@ -77,11 +77,11 @@ class Orders:
     def obey(self, event: SupplyEvent, now: Instant) -> list[Order]:
         """Return the orders that follow from `event` at `now`."""
         match event:
-            case Powered(profile=profile, lease_ns=lease_ns, fallback_mw=fallback_mw):
+            case Powered(lease_ns=lease_ns, fallback_mw=fallback_mw, full_mw=full_mw):
                 self._is_powered = True
                 return [
                     ("lease", now + lease_ns),
-                    ("fallback", share_ppm(fallback_mw, profile.power_mw)),
+                    ("fallback", share_ppm(fallback_mw, full_mw)),
                     ("share", guard.PPM),
                     ("start", 0),
                 ]

@@ -28,15 +28,22 @@ MAX_PENDING = 1024
 class Powered:
     """Power is on: the first READY, or power that returned; a Ceiling before it is void.
 
-    profile: the contract of that READY; its power is what the load is rated at. READY after a
-    shed, a restore or a renegotiation is a Ceiling against that rating, not another Powered.
-    lease_ns: length of the lease; until a Lease event says otherwise it runs from now.
-    fallback_mw: what stays granted when the lease lapses; 0 = the load stops.
+    profile: the contract of that READY. READY after a shed, a restore or a renegotiation is a
+    Ceiling against the rating, not another Powered. lease_ns: length of the lease; until a Lease
+    event says otherwise it runs from now. fallback_mw: what stays granted when the lease lapses;
+    0 = the load stops. rated_mw: what the load is built for, 0 = the power of `profile`; less
+    than that was granted where a Ceiling follows at once.
     """
 
     profile: PowerProfile
     lease_ns: Duration
     fallback_mw: int = 0
+    rated_mw: int = 0
+
+    @property
+    def full_mw(self) -> int:
+        """The power at which the load runs unthrottled."""
+        return self.rated_mw or self.profile.power_mw
 
 
 @dataclass(slots=True, kw_only=True)

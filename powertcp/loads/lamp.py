@@ -86,8 +86,8 @@ class Bulb:
     def obey(self, event: SupplyEvent, now: float) -> None:
         """Note what happened to the supply."""
         match event:
-            case Powered(profile=profile):
-                self.state, self.rated_mw = "powered", profile.power_mw
+            case Powered(full_mw=full_mw):
+                self.state, self.rated_mw = "powered", full_mw
             case Delivered(power_mw=power_mw, total_uj=total_uj):
                 self.power_mw, self.total_uj = power_mw, total_uj
                 self._heard_at = now

@@ -69,6 +69,17 @@ async def test_the_first_ready_powers_the_load_and_later_ones_are_ceilings() -> 
     assert Ceiling(limit_mw=7_200, rated_mw=12_000) in house.told()
 
 
+async def test_a_grant_below_what_was_asked_for_is_a_ceiling_from_the_start() -> None:
+    house = House()
+    house.ready(amperes="0.6A")
+    powered, ceiling = house.told()
+    assert isinstance(powered, Powered)
+    assert powered.full_mw == 12_000
+    assert ceiling == Ceiling(limit_mw=7_200, rated_mw=12_000)
+    house.ready(1 * S, amperes="1A")
+    assert house.told()[-1] == Ceiling(limit_mw=12_000, rated_mw=12_000)
+
+
 async def test_shed_below_the_minimum_is_no_power_at_all() -> None:
     house = House()
     house.ready()
@@ -173,7 +184,8 @@ async def test_a_provider_that_drains_pauses_the_load_and_is_asked_again() -> No
     assert house.one.path.due == 1 * S
     house.one.flow = 1
     house.ready(5 * S)
-    assert isinstance(house.told()[-1], Powered)
+    powered, *_ = house.told()
+    assert isinstance(powered, Powered)
 
 
 async def test_all_energy_delivered_is_a_success() -> None:

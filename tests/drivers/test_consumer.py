@@ -100,12 +100,25 @@ async def test_nobody_there_is_exit_3() -> None:
     assert said.names() == ["unreachable", "done"]
 
 
-async def test_energy_is_a_limit() -> None:
+@pytest.mark.parametrize(
+    ("request_", "wish", "banked_uj"),
+    [
+        ("12V/1A", {"energy_uj": 3_000_000}, 3_600_000),
+        ("230V/1A@50Hz", {"energy_uj": 100_000_000}, 101_199_984),
+        ("230V/1A@50Hz", {"for_ns": 1 * NS_PER_S}, 229_999_964),
+        ("12V/1A", {"for_ns": 3 * NS_PER_S}, 36_000_000),
+    ],
+)
+async def test_it_ends_with_the_block_that_completes_time_or_energy(
+    request_: str, wish: dict[str, int], banked_uj: int
+) -> None:
     said = Said()
-    async with providing("12V/5A") as (_, address):
-        sink = consumer(address, said, "12V/1A", energy_uj=3_000_000)
+    async with providing("12V/5A", "230V/16A@50Hz") as (provider, address):
+        sink = consumer(address, said, request_, **wish)
         assert await sink.run() == 0
-    assert 3_000_000 <= sink.appliances[0].energy_uj <= 8_000_000
+        sums = provider.admissions
+        assert (sums.delivered_uj, sums.returned_uj) == (sink.appliances[0].energy_uj, 0)
+    assert abs(sink.appliances[0].energy_uj - banked_uj) < 100
 
 
 @pytest.mark.requirement("PTCP-10-03")
