@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 
-from powertcp.drivers.session import FlowRecord
+from powertcp.drivers.session import FlowRecord, Session
 from powertcp.drivers.wheel import SLOT_NS, Wheel
 from powertcp.errors import PowerError
 from powertcp.profile import PowerProfile
@@ -73,6 +73,10 @@ def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:
     try:
         taken = session.machine.send_block(record.flow, tick.payload, tick.sums, ece=ece, now=now)
     except PowerError as error:
+        # PTCP-13-01: FIN or TRIP was said, by a drain or with the last joule; the sink answers it
+        if _is_ending(session, record.flow):
+            record.blocked = True
+            return
         _log.warning("flow %s: %s", record.name, error)
         wire.abort()
         wire.handle_timer(now)
@@ -83,6 +87,12 @@ def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:
         record.blocked = True
         wire.handle_timer(now)
     wire.flush()
+
+
+def _is_ending(session: Session, flow: int) -> bool:
+    """Say whether a flow waits for the answer to its FIN or TRIP."""
+    machine = session.machine
+    return flow in machine.flows and machine.status(flow).state in ("FIN_SENT", "TRIPPED")
 
 
 class Delivery:

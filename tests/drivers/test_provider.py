@@ -31,7 +31,7 @@ from powertcp.potcp.events import (
     TicketReceived,
 )
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Reason
+from powertcp.registry import Reason, Refusal
 from powertcp.sources import make_source, parse_supply
 
 
@@ -277,6 +277,34 @@ async def test_a_drain_says_601_and_ends() -> None:
             assert closed.refusal is not None
             assert closed.refusal.code == Reason.DRAINING
     assert provider.breaker.held_mw == 0
+
+
+@pytest.mark.requirement("PTCP-6-06", "PTCP-13-01")
+@pytest.mark.parametrize("how", ["drained", "energy delivered"])
+async def test_a_flow_that_says_fin_sends_no_more_and_waits_for_its_sink(how: str) -> None:
+    request = "12V/1A,energy=1J" if how == "energy delivered" else "12V/1A"
+    async with serving("12V/5A") as (provider, [address]), client(address) as sink:
+        flow = sink.ask(request)
+        await sink.until(PowerReady)
+        [session] = provider.sessions
+        if how == "drained":
+            session.machine.shutdown(refusal=Refusal(Reason.DRAINING), now=now_ns())
+            session.wire.flush()
+        # the sink reads nothing: several ticks pass between FIN and FIN+ACK
+        await eventually(lambda: session.machine.status(flow).state == "FIN_SENT")
+        for _ in range(3):
+            cohort = session.flows[flow].cohort
+            before = cohort.next_ns
+            await eventually(lambda: cohort.next_ns > before)  # noqa: B023 - awaited at once
+        assert not session.wire.closed
+        closed = await sink.until(FlowClosed)
+        assert isinstance(closed, FlowClosed)
+        assert not closed.truncated
+        assert closed.refusal is not None
+        assert closed.refusal.code == (Reason.DRAINING if how == "drained" else Reason.NORMAL)
+        await eventually(lambda: provider.breaker.held_mw == 0)
+        books = provider.admissions
+        assert books.delivered_uj + books.returned_uj == closed.esn_uj
 
 
 def test_peers_are_counted_by_address_or_by_64() -> None:
