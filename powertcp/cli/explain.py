@@ -28,6 +28,12 @@ DRAFTS = ("protocol", "dpdp", "vppn", "mplamps", "locator")
 FILES = {"locator": "power-locator"}
 KINDS = {"type": "segment type", "option": "option", "flag": "flag", "reason": "reason code"}
 REQUIREMENT = re.compile(r"[A-Za-z]{4}-\d+(?:\.\d+)*-\d\d")
+EXAMPLE = """examples:
+  powertcp explain 127.0.0.1:41772/1    why this flow has no or less power
+  powertcp explain 309                  a reason code; also SHED, PTCP-7-04
+  powertcp explain protocol             the draft, in $PAGER
+
+exit status: 0 explained, 1 not known here, 2 usage, 3 no running daemon answers"""
 Row = Mapping[str, object]
 
 
@@ -203,17 +209,19 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `powertcp explain`."""
     parser = argparse.ArgumentParser(
         prog="powertcp explain",
-        description="Say what a requirement, a reason code or a name means; page the drafts.",
-        epilog="examples: powertcp explain protocol | powertcp explain PTCP-7-04 | "
-        "powertcp explain 309 | powertcp explain SHED. "
-        "Exit status: 0 explained, 1 not known here, 2 usage.",
+        description="Say why a flow was refused, shed or tripped; what a requirement, a reason code\n"
+        "or a name means; page the drafts.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "what",
         metavar="WHAT",
-        help="a draft (protocol), a requirement id, a reason code or its name, "
-        "the name of a segment type, an option or a flag",
+        help="a flow (HOST:PORT/FLOW, as status shows it; all: flows), a draft (protocol), a "
+        "requirement id, a reason code or its name, a segment type, an option or a flag",
     )
+    parser.add_argument("--control", default="", metavar="PATH", help="ask this daemon only (all)")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument(
         "--page", action="store_true", help="open the protocol draft there, in $PAGER"
@@ -235,6 +243,11 @@ def show(answer: Answer, text: str, *, paging: bool) -> None:
 def main(argv: Sequence[str] | None = None, library: Library | None = None) -> int:
     """Explain one thing; returns the exit status."""
     asked = build_parser().parse_args(argv)
+    if asked.what == "flows" or "/" in asked.what:
+        from powertcp.cli.flows import explain_flow, is_flow
+
+        if is_flow(asked.what):
+            return explain_flow(asked.what, asked.control, as_json=asked.json)
     if library is None:
         library = Library.load(packaged())
     answer = explain(library, asked.what)

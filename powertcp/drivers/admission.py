@@ -378,7 +378,11 @@ class Admissions:
         freed = self.breaker.release(record)
         if freed:
             reason = event.refusal or Refusal(Reason.NORMAL)
-            self._note(record, "closed", reason, now, given=record.profile)
+            if record.profile is None:
+                # PTCP-13-03: why nothing was granted stays the last word
+                self._say(record, "closed", reason.sentence())
+            else:
+                self._note(record, "closed", reason, now, given=record.profile)
             self.settle(now)
             if self.breaker.next_check(now) is not None:
                 self._wake(now)

@@ -113,6 +113,7 @@ class Appliance:
         self.path = Path()
         self.display = Display()
         self.flow = 0
+        self.flow_name = ""  # as the provider calls it: our HOST:PORT/FLOW
         self.ticket: bytes | None = None
         self.granted: PowerGranted | None = None
         self.profile: PowerProfile | None = None
@@ -124,6 +125,7 @@ class Appliance:
         self.closing = False
         self.done = False
         self.status = 0
+        self.reason: tuple[str, Mapping[str, object]] | None = None  # the last no, for `explain`
         self._powered = False  # what the load was told last
         self._refusal: Refusal | None = None
         self._tripped = False
@@ -142,7 +144,10 @@ class Appliance:
     def say(self, event: str, facts: Mapping[str, object] | None = None) -> None:
         """Report `event` of this contract."""
         base: dict[str, object] = {"request": self.ask.desired.format(), "load": self.load.name}
-        self._say(event, {**base, **({"flow": self.flow} if self.flow else {}), **(facts or {})})
+        said = {**base, **({"flow": self.flow} if self.flow else {}), **(facts or {})}
+        if "sentence" in said:
+            self.reason = (event, said)
+        self._say(event, said)
 
     def tell(self, event: SupplyEvent) -> None:
         """Tell the load."""

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import trio
+
 import powertcp
 from powertcp.drivers.consumer import Consumer
 from powertcp.drivers.control import Control, Fields
@@ -28,7 +30,7 @@ class Desk:
             "pid": os.getpid(),
             "version": powertcp.__version__,
         }
-        verbs = {"status": self.status, "reset": self.reset}
+        verbs = {"status": self.status, "explain": self.explain, "reset": self.reset}
         return Control(greeting, verbs, guarded=frozenset({"reset"}))
 
     async def status(self, request: Mapping[str, object]) -> Fields | Refusal:
@@ -55,6 +57,25 @@ class Desk:
                 for each in appliances
             ]
         return answer
+
+    async def explain(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Return the last no to the contract of this name, flow or load; without `what` to all."""
+        await trio.lowlevel.checkpoint()
+        what = str(request.get("what") or "")
+        rows: list[Fields] = [
+            {
+                "flow": each.flow_name or each.name,
+                "what": each.reason[0],
+                "wanted": each.ask.desired.format(),
+                "given": each.profile.format() if each.profile and each.flow else "",
+                **{key: each.reason[1].get(key) for key in ("code", "sentence", "value", "limit")},
+            }
+            for each in self._consumer.appliances
+            if each.reason and (not what or what == each.flow_name or each.answers_to(what))
+        ]
+        if rows or not what:
+            return {"explanations": rows}
+        return Refusal(Reason.STATE, rule="no such flow")
 
     async def reset(self, request: Mapping[str, object]) -> Fields | Refusal:
         """Let the named load try again; refusal 206 when none of that name is off."""

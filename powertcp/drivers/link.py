@@ -76,6 +76,7 @@ class Link:
         self._stream: SegmentStream[Event] | None = None
         self._kick = trio.Event()
         self._scope = trio.CancelScope()
+        self._where = ""  # our end, by which the provider names our flows
         self._losses = 0
         self._lost_at: Instant | None = None
 
@@ -144,6 +145,7 @@ class Link:
             sock = await connect(host, port)
         if sock is None:
             raise TimeoutError(f"no answer within {OPEN_S} s")
+        self._where = format_address(*sock.getsockname()[:2])
         machine = PowerConnection(
             client=True,
             config=self._wishes.connection,
@@ -198,6 +200,7 @@ class Link:
             esn_uj=each.esn_uj if ticket else 0,
             now=now,
         )
+        each.flow_name = f"{self._where}/{each.flow}"
         desired = each.ask.desired
         wanted_uj = each.quota.headroom_uj(desired, default_sampling(desired))
         self._machine.set_headroom(each.flow, wanted_uj, now=now)
@@ -256,12 +259,15 @@ class Link:
     ) -> None:
         """Say what an event of a flow asks for."""
         match event:
-            case PowerOffered(flow=flow):
-                machine.decline(flow, Refusal(Reason.NOT_OFFERED), now=now)
+            case PowerOffered(flow=flow, offers=offers):
+                least = each.ask.minimum or each.ask.desired
+                best_mw = max((pair.offer.power_mw for pair in offers), default=0)
+                refusal = Refusal(Reason.NOT_OFFERED, least.power_mw, best_mw)
+                machine.decline(flow, refusal, now=now)
             case RenegotiationRequested(flow=flow, asks=asks):
                 fits = asks[0].desired.power_mw <= each.ask.desired.power_mw
-                refusal = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
-                machine.answer(flow, accept=fits, refusal=refusal, now=now)
+                no = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
+                machine.answer(flow, accept=fits, refusal=no, now=now)
             case SamplesReceived() | PowerReady() | SupplyBlocked():
                 self._ration(machine, each, now, blocked=isinstance(event, SupplyBlocked))
 

@@ -102,11 +102,14 @@ class ProviderReport:
         }
 
     async def explain(self, request: Mapping[str, object]) -> Fields | Refusal:
-        """Answer `explain`: the last decision on a flow, or the last ones without `what`."""
+        """Answer `explain`: a flow as it stands and the last decision on it; without `what` the
+        last decisions on any.
+        """
         await trio.lowlevel.checkpoint()
         what, memory = str(request.get("what") or ""), self._provider.explanations
         found = [memory.about(what)] if what else list(memory.last(20))
-        rows = [
+        now = now_ns()
+        rows: list[Fields] = [
             {
                 "flow": one.flow,
                 "what": one.what,
@@ -116,18 +119,44 @@ class ProviderReport:
                 "limit": one.refusal.limit,
                 "rule": one.refusal.rule,
                 "state": one.state,
-                "ago_ns": now_ns() - one.now_ns,
+                "ago_ns": now - one.now_ns,
                 "wanted": one.wanted.format() if one.wanted else "",
                 "given": one.given.format() if one.given else "",
             }
             for one in found
             if one is not None
         ]
+        live = self._live(what) if what else None
+        if live is not None:
+            rows.insert(0, live)
         return (
             {"explanations": rows}
             if rows or not what
             else Refusal(Reason.STATE, rule="no such flow")
         )
+
+    def _live(self, name: str) -> Fields | None:
+        """Return why the flow of this name has what it has, None for one that is over."""
+        breaker = self._provider.breaker
+        for session in self._provider.sessions:
+            for record in session.flows.values():
+                holding = breaker.holdings.get(record)
+                if record.name != name or holding is None or record.profile is None:
+                    continue
+                less = breaker.explain(record)
+                held, rating = format_power(breaker.held_mw), format_power(breaker.rating_mw)
+                return {
+                    "flow": name,
+                    "what": "has what it asked for"
+                    if less is None
+                    else "has less than it asked for",
+                    "code": less.code if less else Reason.NORMAL,
+                    "sentence": less.sentence() if less else f"{held} of {rating} are held",
+                    "state": record.state,
+                    "wanted": holding.desired.format(),
+                    "given": record.profile.format(),
+                }
+        return None
 
     async def set(self, request: Mapping[str, object]) -> Fields | Refusal:
         """Answer `set`: {"rating_mw"} or {"flow", "ceiling_mw"}; a ceiling of null lifts it."""

@@ -34,10 +34,10 @@ class Running:
         return self.process.pid
 
     def names(self) -> list[str]:
-        return [str(one["event"]) for one in self.events if one["event"] != "readings"]
+        return [str(one.get("event")) for one in self.events if one.get("event") != "readings"]
 
     def all(self, name: str) -> list[Facts]:
-        return [one for one in self.events if one["event"] == name]
+        return [one for one in self.events if one.get("event") == name]
 
     async def until(
         self, name: str, count: int = 1, *, when: Callable[[Facts], bool] = lambda _: True
@@ -54,6 +54,10 @@ class Running:
 
     async def until_logged(self, text: str, count: int = 1) -> None:
         await self._hear(text, lambda: self.log.count(text) >= count)
+
+    async def until_closed(self) -> None:
+        """Wait for the end of its standard output."""
+        await self._hear("end", lambda: self._silent)
 
     async def _hear(self, wanted: str, is_there: Callable[[], bool]) -> None:
         """Wait until `is_there`; fail with all that was heard when it cannot come any more."""

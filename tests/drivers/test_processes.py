@@ -87,3 +87,45 @@ async def test_two_requests_of_one_command_are_two_contracts_on_two_connections(
         assert (await asked(tmp_path, f"provider-{source.pid}.sock", op="status"))[
             "flow_count"
         ] == 0
+
+
+@pytest.mark.requirement("PTCP-13-03")
+async def test_explain_says_why_a_flow_has_less_on_either_side(tmp_path: Path) -> None:
+    async with provider(tmp_path, "--supply", "12V/5A", "--rating", "20W") as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address,
+            "--request", "12V/1.5A", "--minimum", "12V/0.5A",
+        ) as sink:  # fmt: skip
+            await sink.until("ready")
+            async with running(
+                tmp_path, "consumer", "--connect", address, "--request", "12V/5A"
+            ) as late:
+                await late.until("offered")
+            status = await asked(tmp_path, f"provider-{source.pid}.sock", op="status", flows=True)
+            flows = status["flows"]
+            assert isinstance(flows, list)
+            name = next(flow["id"] for flow in flows if flow["text"].startswith("12V/1.5A"))
+            async with running(tmp_path, "explain", name) as word:
+                assert await word.end() == 0
+                await word.until_closed()
+                assert [one["what"] for one in word.events] == ["has what it asked for"]
+            await asked(tmp_path, f"provider-{source.pid}.sock", op="set", rating_mw=9_000)
+            await sink.until("ready", 2)
+            async with running(tmp_path, "explain", name) as word:
+                assert await word.end() == 0
+                await word.until_closed()
+                found = {(one["role"], one["what"], one["code"]) for one in word.events}
+            assert found == {
+                ("consumer", "shed", 309),
+                ("provider", "has less than it asked for", 309),
+                ("provider", "shed", 309),
+            }
+            async with running(tmp_path, "explain", "flows") as word:
+                assert await word.end() == 0
+                await word.until_closed()
+                refused = [one for one in word.events if one["what"] == "offered"]
+            assert refused[0]["code"] == 100
+            async with running(tmp_path, "explain", "192.0.2.1:1/1") as word:
+                assert await word.end() == 1
+    async with running(tmp_path, "explain", name, XDG_STATE_HOME=str(tmp_path)) as word:
+        assert await word.end() == 3
