@@ -218,11 +218,9 @@ class Intake:
                 self._note_read()
             return octets
         size = count = 0
-        for piece in out:
-            size += len(piece)
+        while size < SEND_MAX:
+            size += len(out[count])
             count += 1
-            if size >= SEND_MAX:
-                break
         octets = b"".join(out[:count])
         del out[:count]
         self.queued -= size
@@ -563,8 +561,6 @@ class Intake:
     def _check_queue(self, now: Instant) -> None:
         """End the connection when a peer that does not read makes too much wait. PTCP-9-04."""
         # PTCP-9-04
-        if self._terminated:
-            return
         if self._control_octets > CONTROL_QUEUE_MAX:
             self._fail(Refusal(Reason.LIMIT, self._control_octets, CONTROL_QUEUE_MAX), now)
         elif self._negotiations > NEGOTIATION_QUEUE_MAX:

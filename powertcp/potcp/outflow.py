@@ -6,7 +6,6 @@ from powertcp.dve import BlockSums, integrate_many
 from powertcp.errors import LocalProtocolError
 from powertcp.potcp.events import CreditReceived
 from powertcp.potcp.flow import Flow, Link
-from powertcp.potcp.protect import Protector
 from powertcp.potcp.states import Cause, Source
 from powertcp.registry import Reason, Refusal
 from powertcp.units import Instant
@@ -90,16 +89,12 @@ class Outflow(Flow):
         esn = register.add(sums.a)
         self.counter = (sums.counter + sums.n) & 0xFFFF_FFFF
         if protector.alert is not None:
-            self._tell_dip(protector)
+            self.alert(2, protector.alert)
+            protector.take_alert()
         # PTCP-6-06
         if self.energy_uj and esn - self.start_uj >= self.energy_uj and self.delivers:
             self.fire(Cause.CLOSE, now, Refusal(Reason.NORMAL, rule="the energy is delivered"))
         return True
-
-    def _tell_dip(self, protector: Protector) -> None:
-        alert = protector.take_alert()
-        if alert is not None:
-            self.alert(2, alert)
 
     # PTCP-6-05
     def queue_blocked(self, now: Instant) -> None:

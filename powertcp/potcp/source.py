@@ -53,7 +53,6 @@ class SourceFlow(Outflow):
     __slots__ = (
         "asks",
         "half_open",
-        "is_open",
         "key",
         "offers",
         "proposed",
@@ -71,7 +70,6 @@ class SourceFlow(Outflow):
         self.request = Options()
         self.syn = b""
         self.tag = 0
-        self.is_open = True
         self.half_open = False
         self.offers: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
         self.proposed: tuple[PowerProfile, PowerProfile | None] | None = None
@@ -79,11 +77,6 @@ class SourceFlow(Outflow):
         self.transcript = b""
         self.key = 0
         self.resumed = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the flow is over: at rest and not waiting for its owner's answer."""
-        return self.state is Source.LISTEN and not self.is_open
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -439,7 +432,6 @@ class SourceFlow(Outflow):
         """The flow is over; its owner releases the budget at FlowClosed."""
         self._count_half_open(-1)
         self.link.office.leave(self.key)
-        self.is_open = False
         super().end(refusal, truncated=truncated, reset=reset)
 
     def abandon(self, now: Instant, *_: object) -> None:

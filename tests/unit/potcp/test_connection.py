@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from powertcp.dve import integrate_many
 from powertcp.errors import LocalProtocolError
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
@@ -446,3 +447,22 @@ def test_data_of_a_flow_that_is_over_is_counted_as_heat_of_nobody() -> None:
     pair.collect()
     assert pair.sink.stray_octets == 8 + 10 * 8
     assert pair.one(SINK, HeatCounted).energy_uj == 0
+
+
+def test_one_block_of_known_sums_is_sent_as_many_are() -> None:
+    sent = []
+    for alone in (False, True):
+        pair = Pair()
+        flow = pair.energise("12V/1A")
+        blocks = [pair.block(flow, 10)]
+        (sums,) = integrate_many(blocks, 20)
+        if alone:
+            assert pair.source.send_block(flow, blocks[0], sums, now=pair.now)
+        else:
+            assert pair.source.send_samples(flow, blocks, [sums], now=pair.now) == 1
+        sent.append(pair.source.data_to_send())
+        with pytest.raises(LocalProtocolError, match="not ours to supply"):
+            pair.sink.send_block(flow, blocks[0], sums, now=pair.now)
+        with pytest.raises(LocalProtocolError, match="not ours to supply"):
+            pair.source.send_block(flow + 2, blocks[0], sums, now=pair.now)
+    assert sent[0] == sent[1] != b""

@@ -19,22 +19,37 @@ from powertcp.potcp.events import (
     ConnectionTerminated,
     Event,
     FlowClosed,
+    FlowCut,
     FlowRefused,
+    FlowResumed,
     FlowTripped,
     HeatCounted,
     PowerRequested,
+    RenegotiationAnswered,
     SamplesReceived,
+    ShedReceived,
+    TicketReceived,
 )
-from powertcp.potcp.intake import CONTROL_QUEUE_MAX, SEND_MAX
+from powertcp.potcp.intake import CONTROL_QUEUE_MAX, NEGOTIATION_QUEUE_MAX, SEND_MAX
+from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S
-from powertcp.wire.frames import data_header, encode_segment, maintain_segment, pack_segment
-from powertcp.wire.options import Options
+from powertcp.wire.frames import (
+    credit_segment,
+    data_header,
+    encode_segment,
+    maintain_segment,
+    pack_segment,
+)
+from powertcp.wire.options import Options, Sampling
 from powertcp.wire.segments import (
     Alert,
+    Answer,
     Control,
     CookieSegment,
     MaintainProbe,
+    Ready,
+    Reneg,
     Shed,
 )
 from tests.conversation import (
@@ -44,6 +59,7 @@ from tests.conversation import (
     Pair,
     ask,
     counting_entropy,
+    profile,
     segments,
     words_of,
 )
@@ -522,3 +538,176 @@ def test_an_answer_to_no_probe_and_an_end_without_flows_are_harmless() -> None:
     assert end.take_events() == [ConnectionTerminated(refusal=None)]
     end.handle_timer(START + NS_PER_S)
     assert end.data_to_send() == b""
+
+
+# --- what every segment does to its flow -------------------------------------------------------
+
+
+@pytest.mark.requirement("PTCP-13-01", "PTCP-10-02")
+def test_an_end_without_goodbye_cuts_every_flow_and_is_the_last_event() -> None:
+    pair = Pair()
+    flows = pair.energise("5V/3A"), pair.energise("230V/10A@50Hz")
+    for end in pair.ends:
+        end.take_events()
+        end.receive_eof(pair.now)
+        events = end.take_events()
+        assert [one.flow for one in events if isinstance(one, FlowCut)] == list(flows)
+        assert events[-1] == ConnectionTerminated(refusal=None)
+    # the sink's flows are over, the source holds its own for T_GRACE
+    assert (pair.sink.flows, pair.source.flows) == ((), flows)
+    closed = [one for one in pair.sink.take_events() if isinstance(one, FlowClosed)]
+    assert closed == []
+
+
+@pytest.mark.requirement("PTCP-9-02", "PTCP-7-04", "PTCP-7-05")
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_answer_and_a_shed_reach_their_flow(*, accepted: bool) -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A", "5V/0.5A")
+    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    pair.pump(SINK)
+    answer = Answer(flow, 0, accepted, Options(contract=2))
+    pair.inject(SINK, encode_segment(answer))
+    assert pair.one(SINK, RenegotiationAnswered).accepted is accepted
+    other = Pair()
+    flow = other.energise("12V/1A")
+    other.source.shed(flow, profile("12V/0.5A"), refusal=WHY, now=other.now)
+    other.exchange()
+    assert other.one(SINK, ShedReceived).deadline_ms == 1000
+
+
+def test_the_largest_payload_of_the_peer_is_16384_until_it_says_otherwise() -> None:
+    pair = Pair(msp=65535)
+    assert [end.peer_msp for end in pair.ends] == [16384, 16384]
+    pair.energise()
+    assert [end.peer_msp for end in pair.ends] == [65535, 65535]
+    bare = Pair()
+    wish = Options(profiles=(profile("12V/1A"),), sampling=Sampling(1000))
+    bare.source.receive_data(encode_segment(Control(1, Flag.SYN, 0, wish)), bare.now)
+    assert (bare.source.peer_msp, bare.source.flows) == (16384, (1,))
+    flow = bare.sink.open_flow([ask("12V/1A")], now=bare.now)
+    grant = profile("12V/1A,lease=60s", ProfileType.GRANT)
+    terms = Options(contract=1, profiles=(grant,), sampling=Sampling(1000))
+    bare.sink.receive_data(encode_segment(Control(flow, Flag.SYN | Flag.ACK, 0, terms)), bare.now)
+    assert (bare.sink.peer_msp, bare.sink.status(flow).state) == (16384, "LATCHED")
+
+
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-04")
+@pytest.mark.parametrize("fallback", [None, "12V/0.1A"])
+def test_a_ticket_moves_a_flow_once_and_an_unknown_one_is_a_plain_syn(fallback: str | None) -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A", fallback=fallback)
+    pair.deliver(flow, 10)
+    ticket = pair.one(SINK, TicketReceived).ticket
+    pair.cut()
+    again = Pair(office=pair.office, now=pair.now)
+    again.request(ask("12V/1A"), ticket=ticket, esn_uj=120_000)
+    resumed = again.one(SOURCE, FlowResumed)
+    assert (resumed.esn_uj, resumed.returned_uj) == (120_000, 0)
+    assert (resumed.fallback is None) is (fallback is None)
+    assert again.source.status(1).state == "RAMPING"
+    again.request(ask("12V/1A"), ticket=ticket, esn_uj=120_000)
+    assert again.one(SOURCE, PowerRequested).flow == 3
+    refusal = again.one(SINK, Alerted).refusal
+    assert refusal is not None
+    assert refusal.code == Reason.TICKET_INVALID
+
+
+@pytest.mark.requirement("PTCP-5-02")
+def test_an_answered_probe_renews_every_flow_from_the_time_it_was_sent() -> None:
+    pair = Pair()
+    flows = pair.energise("12V/1A,lease=30s"), pair.energise("5V/1A,lease=10s")
+    pair.now += NS_PER_S
+    pair.sink.handle_timer(pair.now)
+    sent = pair.now
+    (probe,) = segments(pair.sink.data_to_send())
+    assert isinstance(probe, MaintainProbe)
+    pair.now += NS_PER_S // 2
+    pair.sink.receive_data(encode_segment(MaintainProbe(0, probe.nonce, 1)), pair.now)
+    until = [pair.sink.status(flow).lease_until_ns for flow in flows]
+    assert until == [sent + 30 * NS_PER_S, sent + 10 * NS_PER_S]
+
+
+# --- limits of what waits ----------------------------------------------------------------------
+
+
+@pytest.mark.requirement("PTCP-9-04", "PTCP-8-01")
+def test_a_flow_that_ends_inside_a_group_takes_nothing_of_the_rest() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    terms = profile("12V/1A,lease=60s", ProfileType.GRANT)
+    for number in (3, 5, 7, 9):  # four answers that nobody reads
+        ceiling = Options(contract=number, profiles=(profile("12V/1A", ProfileType.OFFER),))
+        ready = Options(contract=number, profiles=(terms,))
+        octets = encode_segment(Shed(flow, 0, False, 1000, 0, ceiling))
+        pair.sink.receive_data(octets + encode_segment(Ready(flow, 0, ready)), pair.now)
+    pair.collect()
+    wrong = encode_block(0, np.array([[10_000_000, 1_000_000]] * 10, np.int32))
+    octets = data_header(flow, 0, len(wrong)) + wrong
+    pair.sink.receive_data(octets * 3, pair.now)
+    pair.collect()
+    # no room for a TRIP: RST 508, and the two blocks behind are not even heat of this flow
+    refusal = pair.one(SINK, FlowClosed).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.value, refusal.limit) == (Reason.LIMIT, 5, 4)
+    assert len(pair.take(SINK, HeatCounted)) == 1
+    assert pair.take(SINK, SamplesReceived) == []
+    assert pair.sink.flows == ()
+
+
+@pytest.mark.requirement("PTCP-9-04")
+@pytest.mark.parametrize("reads", [False, True])
+def test_what_the_peer_has_taken_no_longer_counts_and_what_waits_does(*, reads: bool) -> None:
+    pair = Pair(msp=65535)
+    flow = pair.energise("12V/1A", "5V/0.5A")
+    pair.inject(SOURCE, credit_segment(flow, 0, 10**12))
+
+    def wish(number: int) -> None:
+        asked = Reneg(flow, 0, Options(contract=number, profiles=(profile("12V/1A"),)))
+        pair.source.receive_data(encode_segment(asked), pair.now)
+        pair.source.answer(flow, True, profile=profile("12V/1A"), now=pair.now)
+
+    wish(2)  # ANSWER and READY before the bulk, two of each behind it
+    samples = np.array([[12_000, 0]] * 8_000, np.int32)
+    blocks = [encode_block(8_000 * at, samples) for at in range(6)]
+    assert pair.source.send_samples(flow, blocks, now=pair.now) == 6
+    wish(4)
+    wish(6)
+    # the last word of a flow that is over counts for no other
+    pair.source.receive_data(encode_segment(Control(99, Flag.ACK)), pair.now)
+    if reads:
+        assert len(pair.source.data_to_send()) >= SEND_MAX
+        assert pair.source.queued > len(blocks[0])
+    wish(8)
+    assert pair.source.flows == ((flow,) if reads else ())
+
+
+@pytest.mark.requirement("PTCP-9-04", "PTCP-13-02")
+def test_two_limits_at_once_end_the_connection_once() -> None:
+    end = server(churn_per_s=NEGOTIATION_QUEUE_MAX)
+    stray = encode_segment(Control(5, Flag.ACK))
+    end.receive_data(stray * NEGOTIATION_QUEUE_MAX, START)
+    assert not end.is_terminated
+    end.receive_data(stray * 9, START)
+    (over,) = end.take_events()
+    assert isinstance(over, ConnectionTerminated)
+    assert over.refusal is not None
+    assert over.refusal.code == Reason.CHURN
+    codes = rst_codes(end.data_to_send())
+    assert codes.count((0, Reason.CHURN)) == 1
+    assert len(codes) == NEGOTIATION_QUEUE_MAX + 2
+
+
+@pytest.mark.requirement("PTCP-9-04")
+@pytest.mark.parametrize("size", [1, 7, 36, 37, 100_000])
+def test_a_flood_ends_alike_however_it_is_cut(size: int) -> None:
+    flood = maintain_segment(7, 0, 1) * (CONTROL_QUEUE_MAX // 36 + 50)
+    end = server()
+    for at in range(0, len(flood), size):
+        end.receive_data(flood[at : at + size], START)
+    (over,) = end.take_events()
+    assert isinstance(over, ConnectionTerminated)
+    assert over.refusal is not None
+    most = CONTROL_QUEUE_MAX // 36 + 1
+    assert (over.refusal.value, over.refusal.limit) == (most * 36, CONTROL_QUEUE_MAX)
+    assert len(segments(end.data_to_send())) == most + 1

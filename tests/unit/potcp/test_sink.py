@@ -726,3 +726,28 @@ def test_a_fallback_of_another_power_in_the_answer_is_reset() -> None:
     refusal = pair.one(SINK, FlowClosed).refusal
     assert refusal is not None
     assert (refusal.code, refusal.rule) == (Reason.BAD_OPTION, "FALLBACK of another power")
+
+
+@pytest.mark.requirement("PTCP-6-04")
+def test_head_room_stated_before_power_flows_bounds_the_first_window() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    pair.sink.set_headroom(flow, 5_000_000, now=pair.now)
+    assert pair.sink.data_to_send() == b""
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    assert pair.sink.status(flow).limit_uj == 5_000_000
+
+
+@pytest.mark.requirement("PTCP-3.1-01")
+@pytest.mark.parametrize(("follows", "code"), [(5, None), (6, 405), (4, 405), (15, 405)])
+def test_the_counter_goes_on_at_nought_after_32_bits(follows: int, code: int | None) -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    rows = np.array([[12_000, 1_000_000]] * 10)
+    first, second = encode_block(2**32 - 5, rows), encode_block(follows, rows)
+    octets = data_header(flow, 0, len(first)) + first
+    octets += data_header(flow, 120_000, len(second)) + second
+    pair.inject(SINK, octets)
+    assert pair.one(SINK, SamplesReceived).count == (20 if code is None else 10)
+    assert [one.refusal.code for one in pair.take(SINK, FlowTripped)] == ([code] if code else [])
