@@ -35,7 +35,9 @@ def _flat(text: str) -> str:
 
 
 def comments_and_docstrings(source: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of each comment and each docstring."""
+    """Yield (line, text) of each comment and each docstring, if any text here holds an id."""
+    if not ID.search(source):
+        return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
@@ -49,6 +51,8 @@ def comments_and_docstrings(source: str) -> Iterator[tuple[int, str]]:
 
 def marks(source: str) -> Iterator[tuple[int, str]]:
     """Yield (line, id) of each `requirement` mark."""
+    if "requirement(" not in source:
+        return
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     for call in calls:
         if isinstance(call.func, ast.Attribute) and call.func.attr == "requirement":
@@ -90,6 +94,8 @@ def _follows(number: str, other: str) -> bool:
 
 def quotations(source: str) -> Iterator[tuple[int, str, str, str]]:
     """Yield (line, stem, section, quotation) of each citation block."""
+    if "##" not in source:
+        return
     lines = source.splitlines()
     for index, line in enumerate(lines):
         if target := TARGET.match(line):

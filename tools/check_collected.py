@@ -8,12 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+QUICK = ("--collect-only", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider")
 
 
 def collected(root: Path) -> Counter[str]:
     """Return how many tests pytest finds in each file under `root`/tests."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "--no-header", "tests"],
+        [sys.executable, "-m", "pytest", *QUICK, "tests"],
         cwd=root,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

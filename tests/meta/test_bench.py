@@ -80,17 +80,15 @@ def test_line_has_every_field_and_the_ratio(
 def test_smaller_is_better_turns_the_ratio_round(
     rows: Rows, monkeypatch: Patch, capsys: Capture
 ) -> None:
-    _plant("planted", _fixed(30.0), _fixed(20.0), must=0.5, lower=True)
-    assert _run(monkeypatch, "planted", "--json", "--rounds", "5") == 0
-    assert json.loads(capsys.readouterr().out)["ratio"] == 0.6667
+    _plant("planted", _fixed(30.0), _fixed(20.0), must=1.0, lower=True)
+    assert _run(monkeypatch, "planted", "--json", "--rounds", "5") == 0, "missed, but no gate"
+    row = json.loads(capsys.readouterr().out)
+    assert (row["ratio"], row["ok"]) == (0.6667, False)
 
 
-def test_missed_must_is_an_exit_only_with_gate(
-    rows: Rows, monkeypatch: Patch, capsys: Capture
-) -> None:
+def test_missed_must_is_an_exit_with_gate(rows: Rows, monkeypatch: Patch, capsys: Capture) -> None:
     _plant("planted", _fixed(1.0), _fixed(2.0), must=1.0)
-    assert _run(monkeypatch, "planted") == 0
-    assert _run(monkeypatch, "planted", "--gate") == 1
+    assert _run(monkeypatch, "planted", "--gate", "--rounds", "5") == 1
     assert "MISSED" in capsys.readouterr().out
 
 

@@ -114,11 +114,12 @@ def test_every_test_file_is_collected() -> None:
     assert check_collected.faults(ROOT) == []
 
 
-def test_collected_finds_a_file_without_tests(tree: Path) -> None:
-    assert check_collected.faults(tree) == []
+def test_collected_finds_a_file_without_tests(
+    tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_test(tree, "def tset_two() -> None:\n    pass\n")
-    assert check_collected.faults(tree) == ["tests/unit/test_two.py: no test is collected"]
     assert check_collected.main(["--root", str(tree)]) == 1
+    assert capsys.readouterr().out == "tests/unit/test_two.py: no test is collected\n"
 
 
 def test_exports_are_those_listed() -> None:
@@ -184,18 +185,14 @@ def test_a_good_run_counts_its_requirements_and_remembers_their_texts(tree: Path
     table = json.loads((tree / "build" / "requirements.json").read_text())
     assert table[KNOWN]["tests"] == {"tests/unit/test_one.py::test_one": "passed"}
     path = tree / "rfc" / "requirements.toml"
-    path.write_text(path.read_text().replace("MUST encode", "MUST NOT encode"))
-    review = f"{KNOWN} has a new text, review tests/unit/test_one.py::test_one"
-    assert review in run_tests(tree).stdout
-
-
-def test_an_uncovered_must_fails_a_strict_run_only(tree: Path) -> None:
-    (tree / "tests" / "unit" / "test_one.py").unlink()
-    write_test(tree, "def test_two() -> None:\n    pass\n")
-    assert run_tests(tree).returncode == 0
+    changed = REQUIREMENTS.replace("MUST encode", "MUST NOT encode")
+    path.write_text(changed + REQUIREMENTS.replace(KNOWN, UNKNOWN))
+    done = run_tests(tree)
+    assert f"{KNOWN} has a new text, review tests/unit/test_one.py::test_one" in done.stdout
+    assert done.returncode == 0
     done = run_tests(tree, "--requirements-strict")
     assert done.returncode == 1
-    assert f"requirements: 0/1 covered; uncovered: {KNOWN}" in done.stdout
+    assert f"requirements: 1/2 covered; uncovered: {UNKNOWN}" in done.stdout
 
 
 def test_an_unknown_requirement_is_a_usage_error(tree: Path) -> None:
@@ -214,42 +211,8 @@ SKIPS = {
     "interop": ("@pytest.mark.interop\n", "apt install tshark", True, False),
     "kernel_errno": ("@pytest.mark.kernel\n", "bpf: EPERM", True, True),
     "kernel_bare": ("@pytest.mark.kernel\n", "not today", True, False),
+    "listed": ("", "no reason", True, True),
 }
-
-
-@pytest.mark.parametrize("interop", ["", "1"])
-def test_a_skip_that_nobody_listed(tree: Path, interop: str) -> None:
-    (tree / "tests" / "unit" / "test_two.py").write_text(
-        "import pytest\n"
-        + "".join(
-            f"{mark}def test_{name}() -> None:\n    pytest.skip('{reason}')\n"
-            for name, (mark, reason, _, _) in SKIPS.items()
-        )
-    )
-    done = run_tests(tree, interop=interop)
-    for name, (_, _, without, under) in SKIPS.items():
-        passes = under if interop else without
-        assert (f"FAILED tests/unit/test_two.py::test_{name}" in done.stdout) is not passes, name
-    assert "not listed in tests/meta/skips.txt" in done.stdout
-    assert done.returncode == 1
-
-
-def test_a_skip_that_is_listed(tree: Path) -> None:
-    write_test(tree, "import pytest\n\ndef test_two() -> None:\n    pytest.skip('no reason')\n")
-    (tree / "tests" / "meta" / "skips.txt").write_text("tests/unit/test_two.py  a reason\n")
-    assert run_tests(tree, interop="1").returncode == 0
-
-
-def test_an_empty_sweep_fails(tree: Path) -> None:
-    write_test(
-        tree,
-        "import pytest\n\n@pytest.mark.parametrize('row', [])\ndef test_two(row) -> None:\n    pass\n",
-    )
-    done = run_tests(tree)
-    assert done.returncode != 0
-    assert "Empty parameter set" in done.stdout
-
-
 ACTS = [
     "open('/etc/hostname').close()",
     "import pathlib; pathlib.Path('/etc/hostname').read_text()",
@@ -259,30 +222,58 @@ ACTS = [
     "import os; os.system('true')",
     "import contextlib\n    with contextlib.suppress(RuntimeError):\n        open('/etc/hostname')",
 ]
+EMPTY = "@pytest.mark.parametrize('row', [])\ndef test_sweep(row) -> None:\n    pass\n"
+TRACE = """
+def test_trace(trace) -> None:
+    for number in range(60):
+        trace('room:done', {'number': number})
+    assert False
+"""
 
 
-def test_a_unit_test_that_touches_the_world_fails(tree: Path) -> None:
-    bodies = [f"def test_{number}() -> None:\n    {act}\n" for number, act in enumerate(ACTS)]
-    write_test(tree, "\n".join(bodies))
-    done = run_tests(tree)
-    assert f"{len(ACTS)} failed" in done.stdout
+def write_skips(tree: Path) -> None:
+    """Plant a file of skips, one of them listed."""
+    bodies = [
+        f"{mark}def test_{name}() -> None:\n    pytest.skip('{reason}')\n"
+        for name, (mark, reason, _, _) in SKIPS.items()
+    ]
+    path = tree / "tests" / "unit" / "test_skips.py"
+    path.write_text("import pytest\n\n" + "\n".join(bodies))
+    listed = "tests/unit/test_skips.py::test_listed  a reason\n"
+    (tree / "tests" / "meta" / "skips.txt").write_text(listed)
+
+
+def judge_skips(done: subprocess.CompletedProcess[str], *, interop: bool) -> None:
+    """A skip passes or fails as its row says."""
+    for name, (_, _, without, under) in SKIPS.items():
+        passes = under if interop else without
+        assert (f"FAILED tests/unit/test_skips.py::test_{name} " in done.stdout) is not passes, name
+    assert "not listed in tests/meta/skips.txt" in done.stdout
+    assert done.returncode == 1
+
+
+def test_what_must_fail_fails_and_says_why(tree: Path) -> None:
+    folder = tree / "tests" / "unit"
+    acts = [f"def test_{number}() -> None:\n    {act}\n" for number, act in enumerate(ACTS)]
+    (folder / "test_acts.py").write_text("\n".join(acts))
+    (folder / "test_async.py").write_text("async def test_waits() -> None:\n    pass\n")
+    (folder / "test_empty.py").write_text(f"import pytest\n\n{EMPTY}")
+    (folder / "test_trace.py").write_text(TRACE)
+    write_skips(tree)
+    done = run_tests(tree, "--continue-on-collection-errors")
+    judge_skips(done, interop=False)
+    for number, act in enumerate(ACTS):
+        assert f"FAILED tests/unit/test_acts.py::test_{number} " in done.stdout, act
     assert "a unit test must not touch the world" in done.stdout
+    assert "FAILED tests/unit/test_async.py::test_waits" in done.stdout
+    assert "ERROR tests/unit/test_empty.py" in done.stdout
+    assert "Empty parameter set" in done.stdout
+    assert "last 50 trace events" in done.stdout
+    assert "{'number': 59}" in done.stdout
+    assert "{'number': 9}" not in done.stdout
+    assert f"{len(ACTS) + 3} failed, 1 passed, 4 skipped, 1 error" in done.stdout
 
 
-def test_a_failing_test_prints_the_tail_of_its_trace(tree: Path) -> None:
-    write_test(
-        tree,
-        "def test_two(trace) -> None:\n"
-        "    for number in range(60):\n"
-        "        trace('room:done', {'number': number})\n"
-        "    assert False\n",
-    )
-    output = run_tests(tree).stdout
-    assert "last 50 trace events" in output
-    assert "{'number': 59}" in output
-    assert "{'number': 9}" not in output
-
-
-def test_async_tests_do_not_run_among_the_units(tree: Path) -> None:
-    write_test(tree, "async def test_two() -> None:\n    pass\n")
-    assert run_tests(tree).returncode == 1
+def test_a_missing_peer_is_a_failure_where_peers_must_be(tree: Path) -> None:
+    write_skips(tree)
+    judge_skips(run_tests(tree, interop="1"), interop=True)
