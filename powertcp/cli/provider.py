@@ -23,6 +23,7 @@ from powertcp.drivers.daemon import (
     raise_file_limit,
     runtime_folder,
     set_up_logging,
+    settle_memory,
     state_folder,
 )
 from powertcp.drivers.dial import listen, parse_address
@@ -104,6 +105,7 @@ def main(argv: list[str]) -> int:
     level = logging.WARNING if arguments["quiet"] else level
     set_up_logging(os.environ, level=level, form=effective.options.log_format)
     raise_file_limit()
+    settle_memory()
     trio.run(_Daemon(read, as_json=arguments["json"]).run)
     return 0
 

@@ -1,6 +1,7 @@
 """What every daemon needs of its host: the clock, the service manager, the log, its folders."""
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from powertcp.units import NS_PER_S, Instant
 LOG_LIMIT_PER_MINUTE = 10  # the same line more often only says how often it was left out
 LOG_TEMPLATES = 1024  # different lines remembered for that
 PEER_TEXT_CHARACTERS = 128
+GC_THRESHOLDS = (2_000, 10, 1_000_000)  # the second generation takes 2 ms, the third never comes
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
@@ -129,6 +131,17 @@ def raise_file_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def settle_memory() -> None:
+    """Spare the garbage collector what start-up has made, and the daemon its full collections.
+
+    Those walk every object, 0.2 s at 10,000 connections. What belongs to a connection is freed
+    with the last reference to it; the cycles of short-lived work end in the two young generations.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 class _RateLimit(logging.Filter):

@@ -47,17 +47,21 @@ class Poll:
 
     async def run(self) -> None:
         """Serve until cancelled; after 1 ms of work others get their turn."""
-        poll, wires = self._epoll.poll, self._wires
-        time = trio.lowlevel.current_clock().current_time
+        poll = self._epoll.poll
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             started = now_ns()
             while ready := poll(0, READY_PER_CALL):
-                for number, _ in ready:
-                    wire = wires.get(number)
-                    # read anew: the wire before may have moved the clock of this one
-                    if wire is not None and not wire.readable(round(time() * NS_PER_S)):
-                        self.unregister(wire)
+                self._read(ready)
                 if now_ns() - started > STEP_NS:
                     await trio.lowlevel.checkpoint()
                     started = now_ns()
+
+    def _read(self, ready: list[tuple[int, int]]) -> None:
+        """Let each wire that is ready read once."""
+        wires, time = self._wires, trio.lowlevel.current_clock().current_time
+        for number, _ in ready:
+            wire = wires.get(number)
+            # read anew: the wire before may have moved the clock of this one
+            if wire is not None and not wire.readable(round(time() * NS_PER_S)):
+                self.unregister(wire)

@@ -157,41 +157,41 @@ class Provider:
             office=self.office,
             peer=octets,
         )
-        session = Session(machine, host, port, peer)
-
-        def handle(events: list[Event]) -> None:
-            self._handle(session, events)
-
-        def closed() -> None:
-            self._addresses.leave(peer)
-            self._forget(session)
-
-        session.wire = Wire(
+        session = Session(self, machine, host, port, peer)
+        wire = session.wire = Wire(
             sock,
             machine,
-            handle,
+            session.heed,
             nursery=nursery,
             wheel=self.wheel,
-            on_close=closed,
+            on_close=session.leave,
             write_ns=machine.write_limit_ns,
         )
         self.sessions.add(session)
         machine.start(now)
-        if session.wire.readable(now) and not session.wire.closed:
-            self.poll.register(session.wire)
-        session.wire.rearm()
+        if wire.readable(now) and not wire.closed:
+            self.poll.register(wire)
+        wire.rearm()
 
-    def _handle(self, session: Session, events: list[Event]) -> None:
-        self.admissions.handle(session, events, session.wire.now)
+    def heed(self, session: Session, events: list[Event]) -> None:
+        """Answer what a wake-up of `session` brought."""
+        wire = session.wire
+        self.admissions.handle(session, events, wire.now)
         if session.machine.is_terminated:
-            session.wire.finish()
-        if session.wire.closed or self.admissions.draining:
+            wire.finish()
+        if wire.closed or self.admissions.draining:
             self._forget(session)
+
+    def leave(self, session: Session) -> None:
+        """Count a connection less: the wire of `session` is being closed."""
+        self._addresses.leave(session.peer)
+        self._forget(session)
 
     def _forget(self, session: Session) -> None:
         """Drop a session whose wire is gone and whose flows are over, grace included."""
         if session.wire.closed and not session.has_flows():
             self.sessions.discard(session)
+            session.wire.retire()
         if self.admissions.draining and not self._busy():
             self._drained.set()
 

@@ -1,7 +1,7 @@
 """What a provider keeps for each connection and each flow."""
 
 import ipaddress
-from typing import Any
+from typing import Any, Protocol
 
 from powertcp.drivers.dial import format_address
 from powertcp.drivers.wire import Wire
@@ -11,7 +11,7 @@ from powertcp.profile import PowerProfile
 from powertcp.units import Instant
 from powertcp.wire.options import Sampling
 
-__all__ = ["AddressLimit", "FlowRecord", "Session", "peer_of"]
+__all__ = ["AddressLimit", "FlowRecord", "Keeper", "Session", "peer_of"]
 
 
 def peer_of(host: str) -> bytes:
@@ -52,15 +52,28 @@ class AddressLimit:
             del self._open[peer]
 
 
+class Keeper(Protocol):
+    """Whoever keeps sessions: a provider."""
+
+    def heed(self, session: "Session", events: list[Event]) -> None:
+        """Answer what a wake-up of `session` brought."""
+
+    def leave(self, session: "Session") -> None:
+        """Take note that the wire of `session` is being closed."""
+
+
 class Session:
     """One accepted connection: its machine, its wire, its flows."""
 
-    __slots__ = ("_flows", "host", "lapsed", "machine", "peer", "port", "stale", "wire")
+    __slots__ = ("_flows", "_keeper", "host", "lapsed", "machine", "peer", "port", "stale", "wire")
 
     wire: Wire[Event]
 
-    def __init__(self, machine: PowerConnection, host: str, port: int, peer: bytes) -> None:
+    def __init__(
+        self, keeper: Keeper, machine: PowerConnection, host: str, port: int, peer: bytes
+    ) -> None:
         """Begin without flows; the wire is set before the first octet."""
+        self._keeper = keeper
         self.machine = machine
         self.host = host
         self.port = port
@@ -68,6 +81,14 @@ class Session:
         self.stale = False
         self.lapsed = False  # a lease ran out and no probe was answered since
         self._flows: dict[int, FlowRecord] | None = None
+
+    def heed(self, events: list[Event]) -> None:
+        """Hand over the events of a wake-up."""
+        self._keeper.heed(self, events)
+
+    def leave(self) -> None:
+        """Report that the wire is being closed."""
+        self._keeper.leave(self)
 
     @property
     def flows(self) -> "dict[int, FlowRecord]":

@@ -2,7 +2,7 @@
 
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import trio
@@ -39,9 +39,9 @@ class Wheel:
     def __init__(self, clock: Callable[[], Instant] = now_ns) -> None:
         """Use `clock`, by default trio's, which MockClock drives."""
         self._clock = clock
-        self._slots: dict[int, list[Timed]] = {}
+        self._slots: dict[int, dict[Timed, None]] = {}  # in the order of arming
         self._heap: list[int] = []
-        self._at: dict[Timed, int] = {}  # the earliest slot of each wire; later entries are void
+        self._at: dict[Timed, int] = {}  # the slot of each wire
         self._nap: trio.CancelScope | None = None
         self._nap_slot: int | None = None
         self.faults = 0
@@ -58,7 +58,9 @@ class Wheel:
 
     def disarm(self, wire: Timed) -> None:
         """Forget the deadlines of `wire`."""
-        self._at.pop(wire, None)
+        slot = self._at.pop(wire, None)
+        if slot is not None:
+            self._take_out(wire, slot)
 
     async def run(self) -> None:
         """Serve deadlines until cancelled."""
@@ -76,17 +78,24 @@ class Wheel:
 
     def _arm_slot(self, wire: Timed, slot: int) -> None:
         earlier = self._at.get(wire)
-        if earlier is not None and earlier <= slot:
-            return
+        if earlier is not None:
+            if earlier <= slot:
+                return
+            self._take_out(wire, earlier)
         self._at[wire] = slot
         wires = self._slots.get(slot)
         if wires is not None:
-            wires.append(wire)
+            wires[wire] = None
             return
-        self._slots[slot] = [wire]
+        self._slots[slot] = {wire: None}
         heapq.heappush(self._heap, slot)
         if self._nap is not None and (self._nap_slot is None or slot < self._nap_slot):
             self._nap.cancel()
+
+    def _take_out(self, wire: Timed, slot: int) -> None:
+        wires = self._slots.get(slot)
+        if wires is not None:
+            wires.pop(wire, None)
 
     async def _serve(self, slot: int) -> None:
         """Call every wire of `slot`; after 1 ms others get their turn.
@@ -96,9 +105,9 @@ class Wheel:
         wires = self._slots.pop(slot)
         now = started = self._clock()
         while wires:
-            wire = wires.pop()
+            wire, _ = wires.popitem()
             if self._at.get(wire) != slot:
-                continue
+                continue  # it was taken out while it waited
             del self._at[wire]
             self._call(wire, now, slot)
             now = self._clock()
@@ -110,7 +119,7 @@ class Wheel:
                     raise
                 now = started = self._clock()
 
-    def _return(self, wires: list[Timed], slot: int) -> None:
+    def _return(self, wires: Iterable[Timed], slot: int) -> None:
         for wire in wires:
             if self._at.get(wire) == slot:
                 del self._at[wire]

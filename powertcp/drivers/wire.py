@@ -37,6 +37,10 @@ EventT_co = TypeVar("EventT_co", covariant=True)
 _log = logging.getLogger("stream")
 
 
+def _ignore(_: object) -> None:
+    """Handle the events of a machine whose owner has left."""
+
+
 class SegmentMachine(StreamMachine[EventT_co], Protocol[EventT_co]):
     """A StreamMachine that says how much it has queued."""
 
@@ -69,7 +73,7 @@ class Wire(Generic[EventT]):
 
     handle: gets all events of a wake-up. nursery: where
     the writer task lives while the kernel takes no more. wheel: armed after every flush.
-    on_close: called once, before the descriptor is closed. give_up: tells the machine that the
+    on_close: called once, when the descriptor is closed. give_up: tells the machine that the
     peer reads nothing (T_WRITE); without it the machine sees the end of the stream.
     Nothing here raises on what a peer does: the wire is closed, with one line in the log.
     """
@@ -245,8 +249,6 @@ class Wire(Generic[EventT]):
             return
         if len(self._tail):
             self._broken = True
-        if self._on_close is not None:
-            self._on_close()
         if self.watcher is not None:
             self.watcher.unregister(self)
             self.watcher = None
@@ -254,6 +256,14 @@ class Wire(Generic[EventT]):
         self._end_by = self._deadline = None
         self._discard()
         self._awake()
+        if self._on_close is not None:
+            self._on_close()
+
+    def retire(self) -> None:
+        """Forget who handles events: nothing is left to say, and nobody keeps the other alive."""
+        self._handle, self._on_close = _ignore, None
+        if self._wheel is not None:
+            self._wheel.disarm(self)
 
     def abort(self) -> None:
         """Close at once with a TCP reset."""

@@ -2,6 +2,7 @@
 
 # ruff: noqa: SIM117, ASYNC110 - polled is what has no event of its own
 
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -13,9 +14,10 @@ import trio
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, listen, parse_address
 from powertcp.drivers.provider import Provider, ProviderConfig
-from powertcp.drivers.session import AddressLimit, peer_of
+from powertcp.drivers.session import AddressLimit, Session, peer_of
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel
+from powertcp.drivers.wire import Wire
 from powertcp.potcp import ConnectionConfig, PowerConnection
 from powertcp.potcp.events import (
     Ask,
@@ -350,3 +352,34 @@ async def test_a_swell_of_the_source_trips_the_flow_and_frees_its_budget() -> No
         assert (tripped.refusal.value, tripped.refusal.limit) == (18_000, 13_200)
         await sink.until(FlowClosed)
         await eventually(lambda: provider.breaker.held_mw == 0)
+
+
+async def test_what_belonged_to_a_connection_goes_with_it() -> None:
+    def kept() -> int:
+        alive = gc.get_objects()
+        machines = [one for one in alive if isinstance(one, PowerConnection) and not one.client]
+        return len(machines) + sum(type(one) in (Session, Wire) for one in alive)
+
+    async with serving("12V/5A") as (provider, [address]):
+        gc.collect()
+        gc.disable()
+        try:
+            before = kept()
+            for ends_well in (True, False):
+                async with client(address) as sink:
+                    flow = sink.ask("12V/1A")
+                    await sink.until(PowerReady)
+                    assert kept() == before + 3
+                    if ends_well:
+                        sink.stream.queue(sink.machine.close_flow, flow, now=now_ns())
+                        await sink.until(FlowClosed)
+                    else:
+                        [session] = provider.sessions
+                        session.machine.abort(Refusal(Reason.OPERATOR), now=now_ns())
+                        session.wire.handle_timer(now_ns())
+                        del session
+                await eventually(lambda: not provider.sessions)
+                # none of them waits for the collector, neither in a cycle nor in the wheel
+                assert kept() == before
+        finally:
+            gc.enable()

@@ -1,5 +1,7 @@
 """Wheel: one task, 10 ms slots, deadlines rounded up."""
 
+import sys
+
 import trio
 import trio.testing
 
@@ -128,3 +130,17 @@ async def test_cancelled_between_two_wires_the_rest_is_served_by_the_next_run() 
         assert scope.cancelled_caught
         assert sum(len(wire.calls) for wire in wires) == expected
     assert len(wheel) == 0
+
+
+async def test_who_is_disarmed_is_kept_alive_by_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    wheel, wire = Wheel(), Clocked(500 * MS)
+    wheel.arm(wire, 500 * MS)
+    wheel.arm(wire, 200 * MS)
+    before = sys.getrefcount(wire)
+    wheel.disarm(wire)
+    # one entry among the deadlines, one in its slot
+    assert sys.getrefcount(wire) == before - 2
+    await turn(wheel, 1)
+    assert wire.calls == []

@@ -9,6 +9,7 @@ import time
 import numpy
 import trio
 
+from powertcp.drivers.daemon import settle_memory
 from powertcp.drivers.provider import Provider, ProviderConfig
 from powertcp.dve import encode_block
 from powertcp.sources import parse_supply
@@ -36,6 +37,7 @@ def provider(sock: socket.socket) -> None:
         connection=CONFIG,
     )
     sock.settimeout(0)
+    settle_memory()
     trio.run(Provider(config).serve, [sock])
 
 
