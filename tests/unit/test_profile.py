@@ -309,6 +309,10 @@ def test_the_current_for_a_power_is_the_greatest(
         assert replace(profile, current_ma=current + 1).power_mw > wanted
 
 
+def test_without_a_voltage_no_current_makes_power() -> None:
+    assert power("0V/1A").current_for(1_000) == 0
+
+
 MOST = power("12V/2A@50Hz,prio=2")
 LEAST = power("9V/0.5A@50Hz", ProfileType.MINIMUM)
 
@@ -386,8 +390,18 @@ def test_a_fallback_has_less_current_and_is_else_the_same_power(floor: str, hold
     assert is_fallback_of(power(floor), power("230V/2A@50Hz", ProfileType.GRANT)) is holds
 
 
-def test_a_power_of_any_frequency_is_written_so() -> None:
-    assert power("230V/1A@any").format() == "230V/1A@any"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "230V/1A@any",
+        "5V/1A@50Hz/arbitrary",
+        "5V/1A@50Hz/by-id/split",
+        "5V/1A@50Hz/dc",
+        "230V/1A@50Hz/delta",
+    ],
+)
+def test_what_is_odd_about_a_power_is_written_too(text: str) -> None:
+    assert power(text).format() == text
 
 
 def test_the_named_rows_are_those_of_the_document() -> None:
