@@ -59,6 +59,7 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     control: str = ""
     state_dir: str = ""
     log_format: str = "text"
+    trace: str = ""
 
 
 class Effective(NamedTuple, Generic[StructT]):
@@ -97,10 +98,18 @@ def load(
         decode(kind, table, str(file))
     given = {name: value for name, value in flags.items() if value is not None}
     decode(kind, given, "command line")
-    options = decode(kind, {**table, **given}, str(file or "command line"))
+    folder = environ.get("POWERTCP_TRACEDIR", "")
+    around = {"trace": folder} if folder and "trace" in kind.__struct_fields__ else {}
+    options = decode(kind, {**table, **around, **given}, str(file or "command line"))
     how = "environment" if not config and environ.get("POWERTCP_CONFIG") else "file"
     origins = {
-        name: "flag" if name in given else how if name in table else "default"
+        name: "flag"
+        if name in given
+        else "environment"
+        if name in around
+        else how
+        if name in table
+        else "default"
         for name in kind.__struct_encode_fields__
     }
     return Effective(options, origins, file)

@@ -113,6 +113,7 @@ def consume(options: "Options") -> int:
     from powertcp.drivers.daemon import set_up_logging
     from powertcp.drivers.desk import Desk
     from powertcp.drivers.dial import parse_address
+    from powertcp.drivers.tracer import open_tracer
 
     host, port = parse_address(options.connect)
     asks = read_asks(options)
@@ -130,7 +131,8 @@ def consume(options: "Options") -> int:
     )
     loads = build_loads(options, len(asks))
     report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
-    consumer = Consumer(wishes, loads, report)
+    tracer = open_tracer(options.trace)
+    consumer = Consumer(wishes, loads, report, tracer)
     path = control_path(options)
 
     async def serve() -> int:
@@ -144,6 +146,8 @@ def consume(options: "Options") -> int:
         return trio.run(serve)
     finally:
         report.end()
+        if tracer is not None:
+            tracer.close()
 
 
 def control_path(options: "Options") -> "Path":

@@ -33,6 +33,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     mux: bool = False
     give_up: str = "10min"
     control: str = ""
+    trace: str = ""
     json: bool = False
     verbose: bool = False
     quiet: bool = False
@@ -55,6 +56,7 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "mux": given.mux,
         "give_up": given.give_up,
         "control": given.control,
+        "trace": given.trace,
         "json": given.json,
         "verbose": given.verbose or None,
         "quiet": given.quiet or None,

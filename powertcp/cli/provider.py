@@ -29,6 +29,7 @@ from powertcp.drivers.daemon import (
 from powertcp.drivers.dial import listen, parse_address
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
 from powertcp.drivers.report import ProviderReport
+from powertcp.drivers.tracer import open_tracer
 from powertcp.errors import ConfigError, LocalProtocolError, PowerError
 from powertcp.potcp import ConnectionConfig
 from powertcp.registry import Refusal
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="of what is spread at random (0)")
     add("--control", metavar="PATH", help="control socket (provider-PID.sock)")
     add("--state-dir", metavar="DIR", help="persistent state")
+    add("--trace", metavar="DIR", help="a file of events of each connection (none)")
     add("--log-format", choices=("text", "json"), help="of the log on stderr (text)")
     add("--config", metavar="FILE", help="TOML file (XDG, then /etc/powertcp/provider.toml)")
     add("--check", action="store_true", help="decode the configuration and exit")
@@ -183,7 +185,8 @@ class _Daemon:
         self._read = read
         self._json = as_json
         self._options = read().options
-        self._provider = Provider(provider_config(self._options))
+        self._tracer = open_tracer(self._options.trace)
+        self._provider = Provider(provider_config(self._options), tracer=self._tracer)
         self._report = ProviderReport(self._provider)
         self._notifier = Notifier(os.environ)
         self._nursery: trio.Nursery | None = None
@@ -216,6 +219,8 @@ class _Daemon:
                 await self._serve(nursery, listeners)
                 nursery.cancel_scope.cancel()
         self._notifier.send(STOPPING=1)
+        if self._tracer is not None:
+            self._tracer.close()
 
     async def _serve(self, nursery: trio.Nursery, listeners: list[socket.socket]) -> None:
         done = trio.Event()

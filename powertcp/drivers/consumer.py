@@ -9,6 +9,7 @@ from powertcp.drivers.appliance import Appliance, Say
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.link import Link, Wishes
 from powertcp.drivers.quota import Quota
+from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError
 from powertcp.loads import Load
@@ -24,7 +25,9 @@ USAGE = 2
 class Consumer:
     """Everything one `powertcp consumer` does."""
 
-    def __init__(self, wishes: Wishes, loads: Sequence[Load], say: Say) -> None:
+    def __init__(
+        self, wishes: Wishes, loads: Sequence[Load], say: Say, tracer: Tracer | None = None
+    ) -> None:
         """Want each of `wishes.asks` for the load at its place."""
         self._say = say
         self._wheel = Wheel()
@@ -35,7 +38,7 @@ class Consumer:
             for index, (ask, load, fallback) in enumerate(wanted, 1)
         ]
         groups = [self.appliances] if wishes.mux else [[each] for each in self.appliances]
-        self._links = [Link(wishes, group, self._wheel) for group in groups]
+        self._links = [Link(wishes, group, self._wheel, tracer) for group in groups]
         self._stopping = False
 
     async def run(self) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from powertcp.drivers.appliance import NEVER, NO_ANSWER, Appliance, back_off_ns,
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.stream import SegmentStream
+from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.dve import default_sampling
 from powertcp.errors import LocalProtocolError
@@ -33,6 +35,7 @@ from powertcp.potcp.events import (
     SamplesReceived,
     SupplyBlocked,
 )
+from powertcp.potcp.traced import TracedConnection
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Duration, Instant
@@ -67,9 +70,16 @@ def lease_until(machine: PowerConnection, flow: int) -> Instant:
 class Link:
     """One connection after the other to the provider, for the contracts that share it."""
 
-    def __init__(self, wishes: Wishes, appliances: Sequence[Appliance], wheel: Wheel) -> None:
-        """Serve `appliances`; `run` connects."""
+    def __init__(
+        self,
+        wishes: Wishes,
+        appliances: Sequence[Appliance],
+        wheel: Wheel,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """Serve `appliances`; `run` connects. tracer: each connection gets a file of it."""
         self._wishes = wishes
+        self._tracer = tracer
         self._appliances = appliances
         self._wheel = wheel
         self._machine: PowerConnection | None = None
@@ -146,12 +156,26 @@ class Link:
         if sock is None:
             raise TimeoutError(f"no answer within {OPEN_S} s")
         self._where = format_address(*sock.getsockname()[:2])
-        machine = PowerConnection(
+        peer = format_address(host, port)
+        trace = self._tracer.open("sink", peer) if self._tracer else None
+        kind = PowerConnection if trace is None else TracedConnection
+        machine = kind(
             client=True,
             config=self._wishes.connection,
             entropy=os.urandom,
-            peer=f"{host}:{port}".encode(),
+            peer=peer.encode(),
+            trace=trace,
         )
+        try:
+            await self._talk(sock, machine)
+        finally:
+            if trace is not None:
+                trace.close()
+        self._machine = self._stream = None
+        self._after()
+
+    async def _talk(self, sock: socket.socket, machine: PowerConnection) -> None:
+        """Serve one connection until its end."""
         async with trio.open_nursery() as nursery:
             self._machine = machine
             self._stream = SegmentStream(
@@ -168,8 +192,6 @@ class Link:
             finally:
                 self._stream.abort()
             nursery.cancel_scope.cancel()
-        self._machine = self._stream = None
-        self._after()
 
     async def _open_due(self) -> None:
         """Send the SYN of each contract when it is due."""

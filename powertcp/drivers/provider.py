@@ -15,10 +15,12 @@ from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.dial import accept, format_address
 from powertcp.drivers.poll import Poll
 from powertcp.drivers.session import AddressLimit, Session, peer_of
+from powertcp.drivers.tracer import TraceFile, Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
 from powertcp.potcp.events import Event
+from powertcp.potcp.traced import TracedConnection
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Breaker, Explanations, Source, Supply
 from powertcp.units import NS_PER_S, Duration, Instant, format_power
@@ -59,8 +61,9 @@ class Provider:
         config: ProviderConfig,
         *,
         entropy: Callable[[int], bytes] = os.urandom,
+        tracer: Tracer | None = None,
     ) -> None:
-        """Prepare to serve; nothing is opened yet."""
+        """Prepare to serve; nothing is opened yet. tracer: makes a file of each connection."""
         chance = random.Random(config.seed)
         self.config = config
         self.breaker = Breaker(
@@ -88,6 +91,8 @@ class Provider:
         self.sessions: set[Session] = set()
         self.refused_connections = 0
         self._entropy = entropy
+        self._tracer = tracer
+        self._traces: dict[Session, TraceFile] = {}
         self._addresses = AddressLimit(config.per_address)
         self._nursery: trio.Nursery | None = None
         self._check_at: Instant | None = None
@@ -150,14 +155,19 @@ class Provider:
             _log.info("connection of %s refused: more than %d", host, self.config.per_address)
             return
         octets = peer + port.to_bytes(2, "big")
-        machine = PowerConnection(
+        trace = self._tracer.open("source", format_address(host, port)) if self._tracer else None
+        kind = PowerConnection if trace is None else TracedConnection
+        machine = kind(
             client=False,
             config=self.config.connection,
             entropy=self._entropy,
             office=self.office,
             peer=octets,
+            trace=trace,
         )
         session = Session(self, machine, host, port, peer)
+        if trace is not None:
+            self._traces[session] = trace
         wire = session.wire = Wire(
             sock,
             machine,
@@ -192,6 +202,9 @@ class Provider:
         if session.wire.closed and not session.has_flows():
             self.sessions.discard(session)
             session.wire.retire()
+            trace = self._traces.pop(session, None)
+            if trace is not None:
+                trace.close()
         if self.admissions.draining and not self._busy():
             self._drained.set()
 
