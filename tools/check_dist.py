@@ -35,6 +35,26 @@ IN_SDIST = (
     "LICENSE",
     "CHANGELOG.md",
 )
+# what Python runs first, so that a library is not found
+BLIND = """
+import sys
+
+
+class Blind:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "LIBRARY":
+            return None
+        return self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+
+sys.meta_path[:] = [Blind(finder) for finder in sys.meta_path]
+"""
 FOREIGN = (".deps/", "build/", ".git/", "__pycache__")
 
 
@@ -162,23 +182,36 @@ def use(site: Path, path: str, folder: Path) -> None:
         raise RuntimeError(f"not installed: {', '.join(missing)}")
 
 
+def without(library: str, folder: Path) -> str:
+    """Return a folder that, when Python finds it first, makes `library` one that is not there."""
+    blind = folder / f"without-{library}"
+    blind.mkdir()
+    (blind / "sitecustomize.py").write_text(BLIND.replace("LIBRARY", library), encoding="utf-8")
+    return str(blind)
+
+
 def run_tests(path: str, folder: Path) -> None:
-    """Run the unit tests against what is installed, from a place without the checkout."""
+    """Run the unit tests against what is installed, from a place without the checkout.
+
+    All that is below the loads has to pass where there is no event loop at all.
+    """
     place = folder / "place"
     place.mkdir()
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("tests", "rfc"):
         shutil.copytree(ROOT / name, place / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", place)
-    tests = [sys.executable, "-m", "pytest", "-q", "-x", "tests/unit", "-p", "no:trio"]
-    run(tests, place, PYTHONPATH=path)
+    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:trio"]
+    run([*tests, "tests/unit/loads"], place, PYTHONPATH=path)
+    blind = os.pathsep.join([without("trio", folder), path])
+    run([*tests, "tests/unit"], place, PYTHONPATH=blind, HYPOTHESIS_NO_PLUGINS="1")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the whole check; 1 with a sentence when something is wrong."""
     parser = argparse.ArgumentParser(prog="tools/check_dist.py", description=__doc__)
     parser.add_argument("--no-tests", action="store_true", help="without the unit tests")
-    without = parser.parse_args(arguments).no_tests
+    no_tests = parser.parse_args(arguments).no_tests
     with tempfile.TemporaryDirectory(prefix="powertcp-dist-") as name:
         folder = Path(name)
         try:
@@ -188,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
             judge_again(built, folder)
             site, path = install(built[0], folder)
             use(site, path, folder)
-            if not without:
+            if not no_tests:
                 run_tests(path, folder)
         except RuntimeError as error:
             print(error)

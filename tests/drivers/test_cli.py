@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from powertcp.cli.main import COMMANDS, find
+
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "POWERTCP_CONFIG"}
 
 
@@ -33,6 +35,11 @@ def test_the_version_imports_neither_trio_nor_numpy() -> None:
     modules = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
     assert "powertcp.cli.main" in modules or "powertcp.errors" in modules
     assert not modules & {"trio", "numpy", "cryptography", "msgspec", "argparse", "asyncio"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_found(name: str) -> None:
+    assert callable(find(name))
 
 
 @pytest.mark.parametrize(

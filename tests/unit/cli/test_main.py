@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import powertcp.cli.main as entry
+from powertcp.cli import decode
 from powertcp.cli.main import COMMANDS, find, judge, main
 from powertcp.errors import (
     BrokenInvariant,
@@ -89,6 +90,7 @@ def test_status_and_system_exit_pass_through(monkeypatch: pytest.MonkeyPatch) ->
     assert main(["demo", "a text"]) == 2
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_found(name: str) -> None:
-    assert callable(find(name))
+def test_a_command_is_found_when_it_is_asked_for() -> None:
+    # the others need an event loop: tests/drivers/test_cli.py
+    assert {"decode", "explain"} <= set(COMMANDS)
+    assert find("decode") is decode.main
