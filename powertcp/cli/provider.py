@@ -14,6 +14,7 @@ import trio
 
 import powertcp
 from powertcp.cli.config import Effective, ProviderOptions, check_lines, load
+from powertcp.cli.status import lines
 from powertcp.drivers.control import Control, Fields, Verb, ask, find_sockets
 from powertcp.drivers.daemon import (
     Notifier,
@@ -274,12 +275,19 @@ class _Daemon:
             if number == signal.SIGHUP:
                 self._reload()
             elif number == signal.SIGUSR1:
-                _log.info("%s", self._report.line())
+                await self._log_status()
             elif self._provider.admissions.draining:
                 self._provider.stop()
             elif self._nursery is not None:
                 self._notifier.send(STOPPING=1)
                 self._nursery.start_soon(self._provider.drain)
+
+    async def _log_status(self) -> None:
+        """Log what `powertcp status --flows` shows of us."""
+        status = await self._report.status({"flows": True})
+        if isinstance(status, dict):
+            for line in lines(self._greeting(), status):
+                _log.info("status: %s", line)
 
     def _reload(self) -> bool:
         """Read the configuration again: the whole of it valid, or the old one stays."""

@@ -1,5 +1,6 @@
 """A consumer: links to its provider, the contracts on them, and the loads they power."""
 
+import logging
 import signal
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +14,14 @@ from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError
 from powertcp.loads import Load
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_S, Instant, format_energy, format_power
 
 __all__ = ["Consumer", "Wishes"]
 
 GOODBYE_S = 5  # an orderly end takes no longer
 TICK_NS = NS_PER_S
 USAGE = 2
+_log = logging.getLogger("consumer")
 
 
 class Consumer:
@@ -39,7 +41,7 @@ class Consumer:
         ]
         groups = [self.appliances] if wishes.mux else [[each] for each in self.appliances]
         self._links = [Link(wishes, group, self._wheel, tracer) for group in groups]
-        self._stopping = False
+        self.is_stopping = False
 
     async def run(self) -> int:
         """Consume until everything is over; returns the exit status."""
@@ -75,7 +77,7 @@ class Consumer:
 
     async def stop(self) -> None:
         """End in order: goodbye on every flow, at most 5 s."""
-        self._stopping = True
+        self.is_stopping = True
         for link in self._links:
             link.close()
         await trio.sleep_until(trio.current_time() + GOODBYE_S)
@@ -99,13 +101,29 @@ class Consumer:
             link.close_one(each)
 
     async def _listen_signals(self, nursery: trio.Nursery) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                if self._stopping:
+        """End in order, at once the second time; USR1 logs how it stands."""
+        ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        with trio.open_signal_receiver(*ends, signal.SIGUSR1) as signals:
+            async for number in signals:
+                if number == signal.SIGUSR1:
+                    self._log_status()
+                elif self.is_stopping:
                     self.abort()
                 else:
-                    self._stopping = True
+                    self.is_stopping = True
                     nursery.start_soon(self.stop)
+
+    def _log_status(self) -> None:
+        now = now_ns()
+        for each in self.appliances:
+            power = (
+                format_power(each.profile.power_mw) if each.profile and each.flow else "no power"
+            )
+            lease = max(0, each.lease_until - now) // NS_PER_S
+            _log.info(
+                "status: %s for %s, asked %s, %s, lease %d s", power, each.load.name,
+                each.ask.desired.format(), format_energy(each.energy_uj), lease,
+            )  # fmt: skip
 
     async def _tick(self) -> None:
         """Each second: what is delivered."""

@@ -38,7 +38,7 @@ class Desk:
         appliances = self._consumer.appliances
         live = [each for each in appliances if each.flow and not each.done]
         answer: Fields = {
-            "state": "powered" if live else "waiting",
+            "state": "closing" if self._consumer.is_stopping else "powered" if live else "waiting",
             "energy_uj": sum(each.energy_uj for each in appliances),
             "heat_uj": sum(each.heat_uj for each in appliances),
         }

@@ -129,3 +129,100 @@ async def test_explain_says_why_a_flow_has_less_on_either_side(tmp_path: Path) -
                 assert await word.end() == 1
     async with running(tmp_path, "explain", name, XDG_STATE_HOME=str(tmp_path)) as word:
         assert await word.end() == 3
+
+
+async def test_reload_changes_rating_and_supplies_and_no_power_drops(tmp_path: Path) -> None:
+    file = tmp_path / "provider.toml"
+
+    def offer(text: str) -> None:
+        file.write_text(f'listen = ["127.0.0.1:0"]\n{text}\n', encoding="utf-8")
+
+    offer('supply = ["12V/5A"]\nrating = "20W"')
+    async with running(tmp_path, "provider", "--config", str(file)) as source:
+        address = (await source.until("listening"))["addresses"][0]
+        async with running(
+            tmp_path, "consumer", "--connect", address,
+            "--request", "12V/1A", "--minimum", "12V/0.2A",
+        ) as sink:  # fmt: skip
+            await sink.until("ready")
+            await sink.until("readings")
+            # more rating and another voltage: the flow is not touched
+            offer('supply = ["12V/5A", "5V/3A"]\nrating = "30W"')
+            source.signal(signal.SIGHUP)
+            await source.until_logged("rating 30 W")
+            async with running(
+                tmp_path, "consumer", "--connect", address, "--request", "5V/1A", "--for", "200ms"
+            ) as second:
+                assert await second.end() == 0
+            # nonsense: all of the old configuration stays
+            offer('supply = ["12V/5A"]\nrating = "20 parsec"')
+            source.signal(signal.SIGHUP)
+            await source.until_logged("configuration kept")
+            # less rating than is held: shed, and restored when it rises
+            offer('supply = ["12V/5A", "5V/3A"]\nrating = "6W"')
+            source.signal(signal.SIGHUP)
+            await sink.until("ready", when=lambda facts: facts["power_mw"] == 6_000)
+            offer('supply = ["12V/5A", "5V/3A"]\nrating = "30W"')
+            source.signal(signal.SIGHUP)
+            await sink.until("ready", 2, when=lambda facts: facts["power_mw"] == 12_000)
+            assert sink.names() == ["granted", "ready", "shed", "ready", "ready"]
+            facts = await sink.until("readings", 1, when=lambda facts: facts["energy_uj"] > 0)
+            assert facts["heat_uj"] == 0
+            sink.signal(signal.SIGTERM)
+            assert await sink.end() == 0
+
+
+async def test_usr1_logs_a_status_of_either_side(tmp_path: Path) -> None:
+    async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A"
+        ) as sink:
+            await sink.until("readings")
+            source.signal(signal.SIGUSR1)
+            await source.until_logged("status: provider pid")
+            await source.until_logged("status:   12V/5A")
+            await source.until_logged("energised")
+            sink.signal(signal.SIGUSR1)
+            await sink.until_logged("status: 12 W for none, asked 12V/1A")
+            assert sink.process.returncode is None
+            assert source.process.returncode is None
+
+
+@pytest.mark.requirement("PTCP-13-01")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_is_immediate_on_either_side(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A"
+        ) as sink:
+            await sink.until("readings")
+            # the other side is frozen: a goodbye would take T_DRAIN
+            sink.signal(signal.SIGSTOP)
+            start = trio.current_time()
+            source.signal(number)
+            status = f"provider-{source.pid}.sock"
+            while (await asked(tmp_path, status, op="status"))["state"] != "draining":
+                pass
+            assert source.process.returncode is None
+            source.signal(number)
+            assert await source.end() == 0
+            assert trio.current_time() - start < 3
+            sink.signal(signal.SIGCONT)
+    async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A"
+        ) as sink:
+            await sink.until("readings")
+            source.signal(signal.SIGSTOP)
+            start = trio.current_time()
+            sink.signal(number)
+            status = f"consumer-{sink.pid}.sock"
+            while (await asked(tmp_path, status, op="status"))["state"] != "closing":
+                pass
+            assert sink.process.returncode is None
+            sink.signal(number)
+            assert await sink.end() == 0
+            assert trio.current_time() - start < 3
+            source.signal(signal.SIGCONT)
