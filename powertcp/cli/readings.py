@@ -58,6 +58,8 @@ def sentence(event: str, facts: Facts) -> str:
             return f"{how}: {format_power(number(facts, 'power_mw'))} for {facts['load']}"
         case "shed" | "lease over" | "lease restored":
             return f"{event}, at most {format_power(number(facts, 'limit_mw'))}{reason}"
+        case "demand":
+            return f"{facts['load']} keeps up with {format_power(number(facts, 'demand_mw'))}"
         case "refused":
             return f"refused {facts['sentence']}"
         case "offered":

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from powertcp.drivers.appetite import Appetite
 from powertcp.drivers.display import Display
 from powertcp.drivers.quota import Quota
 from powertcp.loads import (
@@ -107,6 +108,7 @@ class Appliance:
         self.ask = ask
         self.fallback = fallback
         self.quota = quota or Quota()
+        self.appetite = Appetite(ask.minimum.power_mw if ask.minimum else 0)
         self.load = load
         self._say = say
         self._line, self.supply = supply_line()
@@ -152,6 +154,11 @@ class Appliance:
     def tell(self, event: SupplyEvent) -> None:
         """Tell the load."""
         self._line.send(event)
+
+    def keeps_up(self) -> bool:
+        """Look how the load keeps up; False when another demand follows from it."""
+        contract_mw = self.profile.power_mw if self.profile else 0
+        return not self.appetite.look(self._line.waiting, self._line.capacity, contract_mw)
 
     def finish(self, status: int, refusal: Refusal | None = None) -> None:
         """It is over for good; the load ends."""

@@ -126,7 +126,7 @@ class Consumer:
             )  # fmt: skip
 
     async def _tick(self) -> None:
-        """Each second: what is delivered."""
+        """Each second: what is delivered, and what the loads keep up with."""
         due = now_ns() + TICK_NS
         while True:
             await trio.sleep_until(due / NS_PER_S)
@@ -135,6 +135,8 @@ class Consumer:
             for each in self.appliances:
                 if each.flow and each.profile is not None:
                     self.read(each, now)
+            for link in self._links:
+                link.feed()
 
     def read(self, each: Appliance, now: Instant) -> None:
         """Report the readings of one contract."""

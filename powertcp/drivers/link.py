@@ -143,6 +143,18 @@ class Link:
             return
         self._stream.queue(self._machine.close_flow, appliance.flow, now=now_ns())
 
+    def feed(self) -> None:
+        """Ask for what each load keeps up with; called once a second."""
+        if self._machine is None or self._stream is None:
+            return
+        for each in self.wanted:
+            if each.flow not in self._machine.flows or each.profile is None or each.keeps_up():
+                continue
+            demand_mw = min(each.appetite.demand_mw, each.profile.power_mw)
+            each.say("demand", {"demand_mw": demand_mw})
+            demand_mw = each.appetite.demand_mw
+            self._stream.queue(self._machine.set_demand, each.flow, demand_mw, now=now_ns())
+
     def kick(self) -> None:
         """Look at once which SYN is due."""
         self._kick.set()

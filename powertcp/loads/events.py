@@ -144,7 +144,7 @@ class SupplySender:
 
     def send(self, event: SupplyEvent) -> bool:
         """Tell the load; False when it is gone or was cut off for not reading."""
-        waiting = self._channel.statistics().current_buffer_used
+        waiting = self.waiting
         if isinstance(event, Delivered):
             if self._held is not None:
                 event = merge_delivered(self._held, event)
@@ -163,6 +163,16 @@ class SupplySender:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
         return True
+
+    @property
+    def capacity(self) -> int:
+        """Events above which Delivered events are merged."""
+        return self._capacity
+
+    @property
+    def waiting(self) -> int:
+        """Events that the load has not taken yet."""
+        return self._channel.statistics().current_buffer_used
 
     def close(self) -> None:
         """Close the line; the load ends as if told Ended."""

@@ -61,6 +61,7 @@ def test_direct_current_has_no_frequency_and_nothing_measured_shows_power_alone(
         ("ready", {"power_mw": 18_000, "load": "lamp"}, "ready: 18 W for lamp"),
         ("ready", {"power_mw": 18_000, "load": "x", "resumed": True}, "resumed: 18 W for x"),
         ("shed", {"limit_mw": 9_000, "sentence": "309 BUDGET"}, "shed, at most 9 W: 309 BUDGET"),
+        ("demand", {"demand_mw": 6_000, "load": "lamp"}, "lamp keeps up with 6 W"),
         ("lease over", {"limit_mw": 0}, "lease over, at most 0 mW"),
         ("refused", {"sentence": "100 NO_CAPACITY"}, "refused 100 NO_CAPACITY"),
         ("offered", {"request": "5V/1A", "offers": ["12V/1A"]}, "offered instead of 5V/1A: 12V/1A"),
