@@ -16,7 +16,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from struct import Struct
@@ -24,6 +24,7 @@ from typing import Self
 
 from powertcp import data
 from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.frozen import draft_of
 from powertcp.units import (
     parse_current_ma,
     parse_duration_ns,
@@ -182,37 +183,38 @@ class PowerProfile:
         if head >> 6 != 1 or kind > _LAST_TYPE:
             raise DecodeError(offset, "profile version and type", 503, head, 0x6F)
         scale = 1000 if head & 2 else 1
-        values = (
-            _TYPES[kind],
-            (v_hi << 16 | v_lo) * scale,
-            (i_hi << 16 | i_lo) * scale,
-            _WAVEFORMS[shape >> 6],
-            _PHASES[shape >> 4 & 3],
-            shape & 15,
-            chz,
-            (energy & MAX_MANTISSA) * _SCALES[energy >> 13],
-            _LEASES[lease],
-            ident,
-            tag,
-            bool(head & 1),
-        )
-        # the slots are set directly: the constructor of a frozen class takes three times as long
-        profile = object.__new__(cls)
-        for put, value in zip(_SLOTS, values, strict=True):
-            put(profile, value)
+        draft = _Draft()
+        draft.type = _TYPES[kind]
+        draft.voltage_mv = (v_hi << 16 | v_lo) * scale
+        draft.current_ma = (i_hi << 16 | i_lo) * scale
+        draft.waveform = _WAVEFORMS[shape >> 6]
+        draft.phases = _PHASES[shape >> 4 & 3]
+        draft.priority = shape & 15
+        draft.frequency_chz = chz
+        draft.energy_j = (energy & MAX_MANTISSA) * _SCALES[energy >> 13]
+        draft.lease_s = _LEASES[lease]
+        draft.profile_id = ident
+        draft.tag = tag
+        draft.giveback = head & 1 != 0
+        draft.__class__ = cls
+        profile: Self = draft
         return profile
 
     # PTCP-1-05
     def to_wire(self) -> bytes:
         """Return the canonical 16 octets; what does not fit is rounded (PTCP-1-01, PTCP-1-02)."""
         volts, amps, kilo = self.voltage_mv, self.current_ma, 0
-        asks = self.type in (ProfileType.REQUEST, ProfileType.MINIMUM)
         if volts > MAX_24 or amps > MAX_24:
             kilo = 2
             volts = min((volts + 500) // 1000, MAX_24)
             # PTCP-1-02
+            asks = self.type in (ProfileType.REQUEST, ProfileType.MINIMUM)
             amps = min(-(-amps // 1000) if asks else amps // 1000, MAX_24)
-        grants = self.type in (ProfileType.GRANT, ProfileType.FALLBACK)
+        energy, lease = self.energy_j, _LEASE_OCTETS.get(self.lease_s)
+        if energy > MAX_MANTISSA or lease is None:
+            grants = self.type in (ProfileType.GRANT, ProfileType.FALLBACK)
+            energy = encode_energy(energy, up=not grants)
+            lease = encode_lease(self.lease_s, up=not grants)
         return _FIXED.pack(
             0x44 | self.type << 3 | kilo | self.giveback,
             self.waveform << 6 | self.phases << 4 | self.priority,
@@ -221,21 +223,32 @@ class PowerProfile:
             amps >> 16,
             amps & 0xFFFF,
             self.frequency_chz,
-            encode_energy(self.energy_j, up=not grants),
+            energy,
             self.profile_id,
-            encode_lease(self.lease_s, up=not grants),
+            lease,
             self.tag,
         )
+
+    # PTCP-1-02
+    def as_sent(self) -> Self:
+        """Return what the octets of this profile say: itself where nothing is rounded."""
+        exact = (
+            self.voltage_mv <= MAX_24
+            and self.current_ma <= MAX_24
+            and self.energy_j <= MAX_MANTISSA
+            and self.lease_s in _LEASE_OCTETS
+        )
+        return self if exact else self.from_wire(self.to_wire())
 
     @property
     def pairs(self) -> int:
         """Number of voltage and current pairs."""
-        return (1, 2, 3, 3)[self.phases]
+        return _PAIRS[self.phases]
 
     @property
     def power_mw(self) -> int:
         """Greatest power: floor(pairs * V * I / 1000), mW."""
-        return self.pairs * self.voltage_mv * self.current_ma // 1000
+        return _PAIRS[self.phases] * self.voltage_mv * self.current_ma // 1000
 
     @property
     def effective_priority(self) -> int:
@@ -244,7 +257,24 @@ class PowerProfile:
 
     def with_type(self, type: ProfileType, **changes: int) -> Self:  # noqa: A002
         """Return a copy of another type, with `changes` to fields."""
-        return replace(self, type=type, **changes)  # type: ignore[arg-type]
+        draft = _Draft()
+        draft.voltage_mv = self.voltage_mv
+        draft.current_ma = self.current_ma
+        draft.waveform = self.waveform
+        draft.phases = self.phases
+        draft.priority = self.priority
+        draft.frequency_chz = self.frequency_chz
+        draft.energy_j = self.energy_j
+        draft.lease_s = self.lease_s
+        draft.profile_id = self.profile_id
+        draft.tag = self.tag
+        draft.giveback = self.giveback
+        draft.type = type
+        for name, value in changes.items():
+            setattr(draft, name, value)
+        draft.__class__ = self.__class__
+        profile: Self = draft
+        return profile
 
     def current_for(self, power_mw: int) -> int:
         """Return the greatest current (mA) at this voltage whose power is at most `power_mw`.
@@ -320,7 +350,10 @@ _WAVEFORMS = tuple(Waveform)
 _PHASES = tuple(Phases)
 _SCALES = tuple(10**exponent for exponent in range(8))
 _LEASES = tuple(decode_lease(octet) for octet in range(256))
-_SLOTS = tuple(PowerProfile.__dict__[field.name].__set__ for field in fields(PowerProfile))
+# octets of the leases that need no rounding
+_LEASE_OCTETS = {lease_s: octet for octet, lease_s in reversed(list(enumerate(_LEASES)))}
+_PAIRS = (1, 2, 3, 3)
+_Draft = draft_of(PowerProfile)
 
 
 # PTCP-1-03

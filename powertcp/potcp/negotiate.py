@@ -95,7 +95,7 @@ def _answer(
         lease_s=min(desired.lease_s, LEASE_MAX_S),
     )
     # PTCP-1-02: both ends compute with what the octets say
-    return PowerProfile.from_wire(answer.to_wire())
+    return answer.as_sent()
 
 
 def _counter(

@@ -102,8 +102,7 @@ def hold(holding: Holding, profile: PowerProfile, supply: int) -> None:
 def with_power(profile: PowerProfile, power_mw: int) -> PowerProfile:
     """Return an OFFER at the voltage of `profile` with at most `power_mw`, as octets say it."""
     current_ma = power_mw * 1000 // (profile.pairs * profile.voltage_mv)
-    offer = profile.with_type(ProfileType.OFFER, current_ma=current_ma)
-    return PowerProfile.from_wire(offer.to_wire())
+    return profile.with_type(ProfileType.OFFER, current_ma=current_ma).as_sent()
 
 
 def range_of(asks: Sequence[Ask], grant: PowerProfile) -> tuple[PowerProfile, PowerProfile | None]:

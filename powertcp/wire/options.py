@@ -10,6 +10,7 @@ from struct import error as struct_error
 from typing import Any
 
 from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.frozen import draft_of
 from powertcp.profile import PowerProfile
 from powertcp.registry import MAX_TEXT_OCTETS, OptionKind, Reason, Refusal, is_critical
 from powertcp.wire.buffer import MAX_AREA, MAX_OPTIONS, Buffer, KindRule, walk
@@ -274,6 +275,101 @@ def decode_options(area: Buffer, base: int = 20) -> Options:
     """
     if not area:
         return NO_OPTIONS
+    fields = _read_common(bytes(area)) if len(area) <= MAX_AREA else None
+    return _options(_read_any(area, base) if fields is None else fields)
+
+
+def _options(fields: dict[str, object]) -> Options:
+    """Return the options that have just `fields`."""
+    options = Options.__new__(Options)
+    object.__setattr__(options, "__dict__", fields)
+    return options
+
+
+def _read_common(octets: bytes) -> dict[str, object] | None:
+    """Read an area of whole and right options of `_COMMON` kinds, all but PROFILE once.
+
+    None for any other area: the long way finds out what is the matter, in the order of section 2.3.
+    """
+    fields: dict[str, object] = {}
+    profiles: list[object] = []
+    size, at = len(octets), 0
+    while at < size:
+        kind = octets[at]
+        row = _COMMON.get(kind)
+        if row is None:
+            # END, if only zeros follow it
+            if octets.count(0, at) == size - at:
+                break
+            return None
+        length, name, read = row
+        end = at + length
+        if end > size or octets[at + 1] != length or name in fields:
+            return None
+        value = read(octets, at + 2)
+        if value is None:
+            return None
+        if kind == _PROFILE:
+            profiles.append(value)
+        else:
+            fields[name] = value
+        at = end
+    if profiles:
+        if len(profiles) > MAX_PROFILES:
+            return None
+        fields["profiles"] = tuple(profiles)
+    return fields
+
+
+def _read_msp(octets: bytes, at: int) -> int | None:
+    msp: int = _unpack_msp(octets, at)[0]
+    return msp if msp >= MIN_MSP else None
+
+
+def _read_profile(octets: bytes, at: int) -> PowerProfile | None:
+    return PowerProfile.from_wire(octets, at) if 0x40 <= octets[at] < 0x70 else None
+
+
+def _read_contract(octets: bytes, at: int) -> int:
+    number: int = _unpack_contract(octets, at)[0]
+    return number
+
+
+def _read_sampling(octets: bytes, at: int) -> Sampling | None:
+    draft = _SamplingDraft()
+    draft.rate_hz, draft.nv_per_lsb, draft.na_per_lsb, draft.pairs, draft.encoding = (
+        _unpack_sampling(octets, at)
+    )
+    if not 1 <= draft.pairs <= 3 or draft.encoding:
+        return None
+    draft.__class__ = Sampling
+    sampling: Sampling = draft
+    return sampling
+
+
+def _read_maintain(octets: bytes, at: int) -> Maintain | None:
+    draft = _MaintainDraft()
+    draft.interval_ms, draft.misses, zero = _unpack_maintain(octets, at)
+    draft.__class__ = Maintain
+    maintain: Maintain = draft
+    return None if zero else maintain
+
+
+_unpack_msp, _unpack_contract = _MSP.unpack_from, _CONTRACT.unpack_from
+_unpack_sampling, _unpack_maintain = _SAMPLING.unpack_from, _MAINTAIN.unpack_from
+_SamplingDraft, _MaintainDraft = draft_of(Sampling), draft_of(Maintain)
+# kind: (length octet, field of Options, reader that returns None for a value that is not right)
+_COMMON: Mapping[int, tuple[int, str, Callable[[bytes, int], object]]] = {
+    2: (4, "msp", _read_msp),
+    3: (18, "profile", _read_profile),
+    4: (6, "contract", _read_contract),
+    6: (16, "sampling", _read_sampling),
+    7: (6, "maintain", _read_maintain),
+}
+
+
+def _read_any(area: Buffer, base: int) -> dict[str, object]:
+    """Read an area of any options: what `_read_common` must agree with."""
     profiles: list[PowerProfile] = []
     unknown: list[tuple[int, bytes]] = []
     fields: dict[str, object] = {}
@@ -288,9 +384,7 @@ def decode_options(area: Buffer, base: int = 20) -> Options:
         fields["profiles"] = tuple(profiles)
     if unknown:
         fields["unknown"] = tuple(unknown)
-    options = Options.__new__(Options)
-    object.__setattr__(options, "__dict__", fields)
-    return options
+    return fields
 
 
 def shorten_text(text: str) -> bytes:
@@ -343,6 +437,11 @@ _ENCODERS: Mapping[str, tuple[int, Callable[[Any], bytes]]] = {
     "via": (OptionKind.VIA, lambda it: it.encode("ascii")),
 }
 _PROFILE_HEAD = bytes((OptionKind.PROFILE, 18))
+_SAMPLING_HEAD = bytes((OptionKind.SAMPLING, 16))
+_COMMON_FIELDS = frozenset({"msp", "profiles", "contract", "sampling", "maintain"})
+_PADDING = (b"", bytes(3), bytes(2), bytes(1))
+_pack_msp, _pack_contract = Struct(">BBH").pack, Struct(">BBI").pack
+_pack_maintain = Struct(">BBHBB").pack
 
 
 def encode_options(options: Options) -> bytes:
@@ -353,6 +452,40 @@ def encode_options(options: Options) -> bytes:
     """
     if options is NO_OPTIONS:
         return b""
+    try:
+        area = _write_common(vars(options))
+    except struct_error as error:
+        raise LocalProtocolError(f"an option does not fit its field: {error}") from error
+    return _write_any(options) if area is None else area
+
+
+def _write_common(given: Mapping[str, Any]) -> bytes | None:
+    """Return the area of options of `_COMMON` kinds; None when there are others, or too many."""
+    profiles: tuple[PowerProfile, ...] = given.get("profiles", ())
+    for name, value in given.items():
+        if value is not None and name not in _COMMON_FIELDS and value != ():
+            return None
+    pieces = []
+    msp, contract = given.get("msp"), given.get("contract")
+    sampling, maintain = given.get("sampling"), given.get("maintain")
+    if msp is not None:
+        pieces.append(_pack_msp(2, 4, msp))
+    for profile in profiles:
+        pieces += (_PROFILE_HEAD, profile.to_wire())
+    if contract is not None:
+        pieces.append(_pack_contract(4, 6, contract))
+    if sampling is not None:
+        pieces += (_SAMPLING_HEAD, _encode_sampling(sampling))
+    if maintain is not None:
+        pieces.append(_pack_maintain(7, 6, maintain.interval_ms, maintain.misses, 0))
+    area = b"".join(pieces)
+    if len(profiles) > MAX_PROFILES or len(area) > MAX_AREA:
+        return None
+    return area + _PADDING[len(area) & 3] if len(area) & 3 else area
+
+
+def _write_any(options: Options) -> bytes:
+    """Return the area of any options: what `_write_common` must agree with."""
     rows: list[tuple[int, bytes]] = []
     try:
         for name, value in vars(options).items():
