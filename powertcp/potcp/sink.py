@@ -104,6 +104,12 @@ class SinkFlow(Flow):
         self.blocks: list[bytes] = []
 
     @property
+    def esn_uj(self) -> int:
+        """Energy verified and banked so far, uJ: what came beyond credit is not. PTCP-6-02."""
+        # PTCP-6-02
+        return min(self.register.esn_uj, self.limit_uj) if self.register else 0
+
+    @property
     def banks(self) -> bool:
         """Whether a block that comes now is verified and banked."""
         return self.state in _BANKING
@@ -273,6 +279,7 @@ class SinkFlow(Flow):
         if after > self.limit_uj:
             over = Refusal(Reason.CREDIT_OVERRUN, after, self.limit_uj)
             banked = self.limit_uj - before
+            register.add(sums.a)
             self._note(sums, banked, self.limit_uj, payload, ece=ece)
             self._report()
             self.count_heat(after - self.limit_uj, over)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from powertcp.dve.block import block_header, block_samples, cut_block, encode_block
 from powertcp.dve.measure import BlockSums, EnergyRegister, WindowSums, integrate, integrate_many
 from powertcp.wire.options import Sampling
+from tests.full import size
 
 EDGES = (-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 1)
 CUTTINGS = 200
@@ -96,7 +97,7 @@ def test_one_stream_cut_at_random_200_times_gives_one_esn() -> None:
 
 
 @pytest.mark.requirement("PTCP-3.3-03")
-@settings(max_examples=60)
+@settings(max_examples=size(60, 10_000))
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 64), window=st.sampled_from([0, 1, 7, 20]))
 def test_groups_are_their_single_blocks(seed: int, size: int, window: int) -> None:
     random = Random(seed)

@@ -7,12 +7,13 @@ import pytest
 from powertcp.potcp.events import FlowResumed, SamplesReceived, TicketReceived
 from powertcp.wire.options import Sampling
 from tests.conversation import SINK, SOURCE, Pair, ask
+from tests.full import size
 
-CUTS = 100
+CUTS = size(100, 1000)
 
 
 @pytest.mark.requirement("PTCP-10-03", "PTCP-10-04", "PTCP-10-05")
-def test_cut_under_load_100_times_the_banked_energy_is_the_acknowledged_energy() -> None:
+def test_cut_under_load_again_and_again_the_banked_energy_is_the_acknowledged_energy() -> None:
     random = Random(7)
     pair = Pair()
     flow = pair.energise("12V/1.5A", sampling=Sampling(100))

@@ -252,6 +252,7 @@ def test_a_block_beyond_credit_is_banked_to_the_limit() -> None:
     assert pair.one(SINK, SamplesReceived).energy_uj == left
     assert pair.one(SINK, FlowTripped).refusal.code == Reason.CREDIT_OVERRUN
     assert pair.one(SINK, HeatCounted).energy_uj == 600 * 12_000 - left
+    assert pair.one(SINK, FlowClosed).esn_uj == limit
 
 
 @pytest.mark.requirement("PTCP-6-01", "PTCP-6-03", "PTCP-6-04")
