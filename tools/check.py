@@ -1,36 +1,55 @@
 """The checks of this project, one line each; the first failure stops: `tools/go.py check [NAME..]`.
 
 Without names the checks that are not tests run; tests are the rows `meta`, `unit` and `drivers`.
+The fast ones, lint to meta, share the processors; the others have the machine for themselves.
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 # besides 113 and 114: "a checkpoint on every path", which is against one wake-up, one batch
 OPTIONAL_RULES = "ASYNC113,ASYNC114,ASYNC910,ASYNC911,ASYNC912,ASYNC913"
+WORKERS = os.cpu_count() or 1
 ASYNC_ROOMS = ("loads", "drivers", "conformance", "web")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row: its commands run in order, the first that fails fails the check."""
+    """One row: its commands need nothing of each other, any that fails fails the check."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     is_test: bool = False
+    is_fast: bool = True
 
 
-def _flake8_async() -> tuple[str, ...]:
+class Said(NamedTuple):
+    """How a command ended and all that it printed."""
+
+    command: tuple[str, ...]
+    status: int
+    output: str
+    started: float
+    ended: float
+
+
+def _flake8_async() -> tuple[tuple[str, ...], ...]:
+    """Deal the files, which take half a second each, to as many processes as run at once."""
     rooms = [ROOT / "powertcp" / room for room in ASYNC_ROOMS]
     files = [str(path.relative_to(ROOT)) for room in rooms for path in sorted(room.rglob("*.py"))]
-    return (PYTHON, "-m", "flake8_async", "--disable", OPTIONAL_RULES, *files)
+    start = (PYTHON, "-m", "flake8_async", "--disable", OPTIONAL_RULES)
+    return tuple((*start, *files[first::WORKERS]) for first in range(min(WORKERS, len(files))))
 
 
 def checks() -> list[Check]:
@@ -48,42 +67,72 @@ def checks() -> list[Check]:
         ),
         Check("layers", ((PYTHON, "-c", lint_imports, "--no-cache"),)),
         Check("types", ((PYTHON, "-m", "mypy", "--strict", "powertcp", "tests"),)),
-        Check("async", (_flake8_async(),)),
+        Check("async", _flake8_async()),
         Check(
             "cites",
             ((PYTHON, "-m", "tools.check_citations"), (PYTHON, "-m", "tools.rfc", "check")),
         ),
         Check("docs", ((PYTHON, "-m", "tools.docs", "--check"),)),
         Check("meta", ((*pytest, "tests/meta"),), is_test=True),
-        Check("unit", ((PYTHON, "-m", "coverage", "run", *unit),), is_test=True),
-        Check("drivers", ((*pytest, "tests/drivers"),), is_test=True),
-        Check("bench", ((PYTHON, "-m", "tools.bench", "--smoke"),)),
-        Check("dist", ((PYTHON, "-m", "tools.check_dist"),)),
+        Check("unit", ((PYTHON, "-m", "coverage", "run", *unit),), is_test=True, is_fast=False),
+        Check("drivers", ((*pytest, "tests/drivers"),), is_test=True, is_fast=False),
+        Check("bench", ((PYTHON, "-m", "tools.bench", "--smoke"),), is_fast=False),
+        Check("dist", ((PYTHON, "-m", "tools.check_dist"),), is_fast=False),
     ]
 
 
-def run(check: Check) -> bool:
-    """Run one check and print its line; what a failed command said follows it."""
-    started = time.monotonic()
-    environment = os.environ | {"PYTHONPATH": _path()}
-    for command in check.commands:
-        done = subprocess.run(
+class Runner:
+    """Runs commands, several at once; ends those still running when one check failed."""
+
+    def __init__(self) -> None:
+        self._environment = os.environ | {"PYTHONPATH": _path()}
+        self._running: set[subprocess.Popen[str]] = set()
+        self._is_over = False
+
+    def _execute(self, command: tuple[str, ...]) -> Said:
+        started = time.monotonic()
+        child = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        if done.returncode:
-            break
-    verdict = "ok" if done.returncode == 0 else f"FAILED, exit {done.returncode}"
-    print(f"{check.name:<8} {time.monotonic() - started:6.1f} s  {verdict}", flush=True)
-    if done.returncode:
-        shown = " ".join(word for word in command if word != PYTHON)
-        print(f"{done.stdout.rstrip()}\n{check.name}: {shown}", flush=True)
-    return done.returncode == 0
+        self._running.add(child)
+        if self._is_over:
+            child.terminate()
+        output = child.communicate()[0]
+        self._running.discard(child)
+        return Said(command, child.returncode, output, started, time.monotonic())
+
+    def run(self, checks: Iterable[Check], workers: int) -> bool:
+        """Run the checks, print their lines in order; return False at the first that failed."""
+        with ThreadPoolExecutor(workers) as pool:
+            jobs = [
+                (check, [pool.submit(self._execute, c) for c in check.commands]) for check in checks
+            ]
+            for check, futures in jobs:
+                if not report(check, [future.result() for future in futures]):
+                    self._is_over = True
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    for child in list(self._running):
+                        child.terminate()
+                    return False
+        return True
+
+
+def report(check: Check, said: list[Said]) -> bool:
+    """Print the line of a check; what a failed command said follows it."""
+    failed = next((one for one in said if one.status), None)
+    seconds = max(one.ended for one in said) - min(one.started for one in said)
+    verdict = "ok" if failed is None else f"FAILED, exit {failed.status}"
+    print(f"{check.name:<8} {seconds:6.1f} s  {verdict}", flush=True)
+    if failed:
+        shown = " ".join(word for word in failed.command if word != PYTHON)
+        print(f"{failed.output.rstrip()}\n{check.name}: {shown}", flush=True)
+    return failed is None
 
 
 def _path() -> str:
@@ -107,7 +156,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no check {', '.join(unknown)}; there are {', '.join(table)}", file=sys.stderr)
         return 2
     chosen = [table[name] for name in names] or [c for c in table.values() if not c.is_test]
-    return 0 if all(run(check) for check in chosen) else 1
+    runner = Runner()
+    for is_fast, group in itertools.groupby(chosen, key=lambda check: check.is_fast):
+        if not runner.run(group, WORKERS if is_fast else 1):
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

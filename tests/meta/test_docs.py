@@ -48,8 +48,9 @@ def test_a_page_has_every_section(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])
 def test_a_page_renders_without_a_warning(path: Path) -> None:
     if shutil.which("groff") is None:
-        pytest.skip("groff is missing: apt install groff")
-    done = subprocess.run(["groff", "-man", "-ww", "-z", path], capture_output=True, text=True)
+        pytest.skip("groff is missing: apt install groff-base")
+    command = ["groff", "-man", "-Tutf8", "-ww", "-z", path]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
