@@ -17,9 +17,11 @@ Say = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Path:
-    """A copy of what is committed."""
-    return shutil.copytree(SHARE, tmp_path / "share")
+def share(tmp_path: Path, capsys: Say) -> Path:
+    """A fresh set to plant faults in."""
+    assert docs.main(["--folder", str(tmp_path)]) == 0
+    capsys.readouterr()
+    return tmp_path
 
 
 def check(folder: Path) -> int:
@@ -71,7 +73,7 @@ def test_a_changed_a_lost_and_a_foreign_file_are_stale(share: Path, capsys: Say)
 
 
 def test_a_changed_parser_makes_page_and_completions_stale(
-    monkeypatch: pytest.MonkeyPatch, capsys: Say
+    share: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say
 ) -> None:
     def planted(words: list[str]) -> int:
         parser = argparse.ArgumentParser(prog="powertcp status", epilog="example: powertcp status")
@@ -81,8 +83,9 @@ def test_a_changed_parser_makes_page_and_completions_stale(
 
     find = cli.find
     monkeypatch.setattr(cli, "find", lambda name: planted if name == "status" else find(name))
-    assert check(SHARE) == 1
+    assert check(share) == 1
     said = capsys.readouterr().out
+    assert "powertcp-provider.1" not in said
     for name in ("man/man1/powertcp-status.1", *docs.COMPLETIONS.values()):
         assert f"{name}: stale" in said
 
