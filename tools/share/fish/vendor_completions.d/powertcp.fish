@@ -74,6 +74,7 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l grace -x -d 'hold po
 complete -c powertcp -n '_shtab_powertcp_using provider' -l seed -x -d 'of what is spread at random (0)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (provider-PID.sock)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l state-dir -xka "(__fish_complete_directories)" -d 'persistent state'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l trace -xka "(__fish_complete_directories)" -d 'a file of events of each connection (none)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l log-format -xka "text json" -d 'of the log on stderr (text)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file (XDG, then /etc/powertcp/provider.toml)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l check -d 'decode the configuration and exit'
