@@ -1,9 +1,13 @@
-"""Both ends of a power connection keep the machine contract."""
+"""Both ends of a power connection keep the machine contract, whatever their flows are doing."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
+from powertcp.dve import encode_block
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
@@ -11,9 +15,13 @@ from powertcp.potcp.events import (
     PowerAccepted,
     PowerReady,
     PowerRequested,
+    RenegotiationRequested,
+    SamplesReceived,
+    TicketReceived,
 )
 from powertcp.potcp.states import SINK, SOURCE, Sink, Source
 from powertcp.potcp.tickets import TicketOffice
+from powertcp.potcp.traced import TracedConnection
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_MS
 from powertcp.wire.frames import HEADER
@@ -22,120 +30,306 @@ from tests.contract import (
     check_chunkings,
     check_clock,
     check_deterministic,
+    check_end,
     check_garbage,
     check_limit,
     check_misuse,
     check_table,
+    check_timers,
     drain,
     drain_octets,
+    play,
 )
-from tests.conversation import START, ask, counting_entropy, profile
+from tests.conversation import SINK as SINK_SIDE
+from tests.conversation import START, Pair, ask, counting_entropy, profile
 
 REFUSAL = Refusal(Reason.NO_CAPACITY, 1, 0)
 MSP = ConnectionConfig().msp
+TURNS, TURN_NS = 16, 150 * NS_PER_MS
+# from this turn on both ends are energised
+LIVE = 5
+SAMPLES = np.array([[12_000, 500_000]] * 30)
+
+Verbs = Mapping[int, Callable[[PowerConnection, int], object]]
 
 
-def make_sink() -> PowerConnection:
-    sink = PowerConnection(client=True, config=ConnectionConfig(), entropy=counting_entropy(5))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What happens on a connection, turn by turn, by the doing of either owner.
+
+    flows: opened by the sink. ends: (state of the sink, of the source) of flow 1, None: over.
+    resumed: the flow comes from another connection, by ticket.
+    """
+
+    sink: Verbs = dataclasses.field(default_factory=dict)
+    source: Verbs = dataclasses.field(default_factory=dict)
+    ends: tuple[str | None, str | None] = ("ENERGISED", "ENERGISED")
+    flows: int = 1
+    is_answered: bool = True
+    resumed: bool = False
+    kind: type[PowerConnection] = PowerConnection
+
+
+def deliver(at: int) -> Callable[[PowerConnection, int], object]:
+    """Send three blocks, each turn the next."""
+    blocks = [encode_block(30 * count, SAMPLES) for count in range(3 * at, 3 * at + 3)]
+    return lambda end, now: end.send_samples(1, blocks, now=now)
+
+
+DELIVERY: Verbs = {LIVE + at: deliver(at) for at in range(4)}
+SCENARIOS = {
+    "no flow": Scenario(flows=0, ends=(None, None)),
+    "half open": Scenario(is_answered=False, ends=("SYN_SENT", "LISTEN")),
+    "energised": Scenario(),
+    "two flows": Scenario(flows=2),
+    "delivering": Scenario(source=DELIVERY),
+    "traced": Scenario(source=DELIVERY, kind=TracedConnection),
+    "renegotiated": Scenario(
+        sink={LIVE: lambda end, now: end.renegotiate(1, [ask("12V/0.8A")], now=now)},
+        source={LIVE + 5: lambda end, now: end.renegotiate(1, [ask("12V/1A")], now=now)},
+    ),
+    "shed": Scenario(
+        source={
+            **DELIVERY,
+            LIVE + 5: lambda end, now: end.shed(1, profile("12V/0.6A"), refusal=REFUSAL, now=now),
+        }
+    ),
+    "tripped by the sink": Scenario(
+        sink={LIVE + 2: lambda end, now: end.trip(1, REFUSAL, now=now)},
+        source={LIVE: deliver(0), LIVE + 1: deliver(1)},
+        ends=(None, None),
+    ),
+    "tripped by the source": Scenario(
+        source={
+            **DELIVERY,
+            LIVE + 4: lambda end, now: end.trip(1, REFUSAL, now=now),
+        },
+        ends=(None, None),
+    ),
+    "after TRIP, unanswered": Scenario(
+        sink={TURNS - 1: lambda end, now: end.trip(1, REFUSAL, now=now)},
+        ends=("TRIPPED", "ENERGISED"),
+    ),
+    "closed by the sink": Scenario(
+        sink={LIVE + 2: lambda end, now: end.close_flow(1, now=now)}, ends=(None, None)
+    ),
+    "closed by the source": Scenario(
+        source={**DELIVERY, LIVE + 4: lambda end, now: end.close_flow(1, now=now)},
+        ends=(None, None),
+    ),
+    "after FIN, unanswered": Scenario(
+        source={TURNS - 1: lambda end, now: end.close_flow(1, now=now)},
+        ends=("ENERGISED", "FIN_SENT"),
+    ),
+    "resumed": Scenario(resumed=True, source=DELIVERY),
+}
+
+
+def office_with_a_flow() -> tuple[TicketOffice, bytes]:
+    """Return an office that holds a flow whose path was cut, and its ticket."""
+    pair = Pair(office=TicketOffice(counting_entropy(7)), now=START)
+    flow = pair.energise("12V/1A")
+    pair.deliver(flow, 10)
+    ticket = pair.one(SINK_SIDE, TicketReceived).ticket
+    pair.cut()
+    return pair.office, ticket
+
+
+def unheard(name: str, data: Mapping[str, object]) -> None:
+    """Take a trace event nobody reads."""
+
+
+def make_sink(scenario: Scenario) -> PowerConnection:
+    sink = scenario.kind(
+        client=True, config=ConnectionConfig(), entropy=counting_entropy(5), trace=unheard
+    )
     sink.start(START)
-    sink.open_flow([ask("12V/1.5A", "5V/0.5A")], now=START)
+    resume: dict[str, Any] = {}
+    if scenario.resumed:
+        resume = {"ticket": office_with_a_flow()[1], "esn_uj": 120_000}
+    for _ in range(scenario.flows):
+        sink.open_flow([ask("12V/1A", "5V/0.5A")], want_samples=True, now=START, **resume)
     return sink
 
 
-def make_source() -> PowerConnection:
-    source = PowerConnection(
+def make_source(scenario: Scenario) -> PowerConnection:
+    resumed = scenario.resumed
+    source = scenario.kind(
         client=False,
         config=ConnectionConfig(),
         entropy=counting_entropy(6),
-        office=TicketOffice(counting_entropy(7)),
+        office=office_with_a_flow()[0] if resumed else TicketOffice(counting_entropy(7)),
         peer=b"peer",
+        trace=unheard,
     )
     source.start(START)
     return source
 
 
-def react(machine: PowerConnection, event: Any, now: int) -> None:
-    """Grant what is asked and make it stable at once."""
-    match event:
-        case PowerRequested(flow=flow):
-            machine.grant(flow, profile("12V/1A"), now=now)
-        case PowerAccepted(flow=flow):
-            machine.ready(flow, now=now)
-        case PowerReady(flow=flow) if machine.client:
-            machine.set_demand(flow, 6000, now=now)
+def reactions(scenario: Scenario) -> Callable[[PowerConnection, Any, int], None]:
+    """Return an owner that grants what is asked and agrees to what is proposed."""
+
+    def react(machine: PowerConnection, event: Any, now: int) -> None:
+        match event:
+            case PowerRequested(flow=flow) if scenario.is_answered:
+                machine.grant(flow, profile("12V/1A"), now=now)
+            case PowerAccepted(flow=flow):
+                machine.ready(flow, now=now)
+            case PowerReady(flow=flow) if machine.client:
+                machine.set_demand(flow, 6000, now=now)
+            case RenegotiationRequested(flow=flow, asks=asks) if not machine.client:
+                machine.answer(flow, True, profile=asks[0].desired, now=now)
+            case RenegotiationRequested(flow=flow):
+                machine.answer(flow, True, now=now)
+
+    return react
 
 
-MISUSE = {
+def merged(events: list[Any]) -> list[Any]:
+    """Return events with what was banked in one go as one: a wake-up is what a read brings."""
+    found: list[Any] = []
+    for event in events:
+        before = found[-1] if found else None
+        if (
+            isinstance(event, SamplesReceived)
+            and isinstance(before, SamplesReceived)
+            and (event.flow == before.flow)
+        ):
+            found[-1] = dataclasses.replace(
+                event,
+                count=before.count + event.count,
+                energy_uj=before.energy_uj + event.energy_uj,
+                samples=(before.samples or b"") + (event.samples or b""),
+            )
+        else:
+            found.append(event)
+    return found
+
+
+MISUSE: dict[str, Callable[[PowerConnection, int], object]] = {
     "no such flow": lambda end, now: end.close_flow(77, now=now),
     "no ask": lambda end, now: end.open_flow([], now=now),
     "time backwards": lambda end, now: end.shutdown(now=now - 1),
     "status of nothing": lambda end, now: end.status(78),
     "shed of nothing": lambda end, now: end.shed(79, profile("12V/1A"), refusal=REFUSAL, now=now),
+    "demand of nothing": lambda end, now: end.set_demand(77, 1, now=now),
+    "samples of nothing": lambda end, now: end.send_samples(78, [], now=now),
+    "grant of nothing": lambda end, now: end.grant(79, profile("12V/1A"), now=now),
+    "trip of nothing": lambda end, now: end.trip(77, REFUSAL, now=now),
+    "wishes of nothing": lambda end, now: end.renegotiate(77, [ask("12V/1A")], now=now),
+    "answer of nothing": lambda end, now: end.answer(77, True, now=now),
 }
 
 
-def subjects() -> dict[str, Subject[PowerConnection]]:
+def subjects(scenario: Scenario) -> dict[str, Subject[PowerConnection]]:
     """Let two machines talk and keep what each was told, turn by turn."""
-    ends = {"sink": make_sink(), "source": make_source()}
+    ends = {"sink": make_sink(scenario), "source": make_source(scenario)}
+    verbs = {"sink": scenario.sink, "source": scenario.source}
     turns: dict[str, list[tuple[int, bytes]]] = {"sink": [], "source": []}
+    react = reactions(scenario)
     now = START
-    for _ in range(12):
-        now += 50 * NS_PER_MS
+    for turn in range(TURNS):
+        now += TURN_NS
         said = {name: drain_octets(end) for name, end in ends.items()}
         for name, other in (("sink", "source"), ("source", "sink")):
             turns[name].append((now, said[other]))
             ends[name].handle_timer(now)
             ends[name].receive_data(said[other], now)
-        for end in ends.values():
+        for name, end in ends.items():
             for event in drain(end):
                 react(end, event, now)
+            if turn in verbs[name]:
+                verbs[name][turn](end, now)
     makers = {"sink": make_sink, "source": make_source}
     return {
-        name: Subject(makers[name], react, MISUSE, ConnectionTerminated, START, turns[name])
+        name: Subject(
+            lambda make=makers[name]: make(scenario),  # type: ignore[misc]
+            react,
+            MISUSE,
+            ConnectionTerminated,
+            START,
+            turns[name],
+            verbs[name],
+            merged,
+        )
         for name in ends
     }
 
 
-SUBJECTS = subjects()
-both = pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
+SUBJECTS = {
+    f"{role}, {name}": subject
+    for name, scenario in SCENARIOS.items()
+    for role, subject in subjects(scenario).items()
+}
+each = pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
+# where the peer never speaks there is nothing to cut
+SPOKEN_TO = {
+    name: subject
+    for name, subject in SUBJECTS.items()
+    if any(octets for _, octets in subject.turns)
+}
 
 
-@both
-def test_the_talk_says_something(subject: Subject[PowerConnection]) -> None:
-    assert sum(len(octets) for _, octets in subject.turns) >= 100
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_each_talk_gets_where_it_should(name: str) -> None:
+    for role, state in zip(("sink", "source"), SCENARIOS[name].ends, strict=True):
+        machine, heard = play(SUBJECTS[f"{role}, {name}"])
+        assert [machine.status(flow).state for flow in machine.flows[:1]] == (
+            [state] if state else []
+        )
+        assert sum(map(len, heard.octets)) >= (0 if name == "no flow" else 40 * (role == "sink"))
+        if name in ("delivering", "resumed", "shed", "traced"):
+            energy = 12 * 180_000 + 120_000 * (name == "resumed")
+            assert machine.status(1).esn_uj == energy
 
 
-@both
+@each
 def test_misuse_changes_nothing(subject: Subject[PowerConnection]) -> None:
     check_misuse(subject)
 
 
-@both
+@each
 @pytest.mark.parametrize("garbage", [b"\0" * 40, bytes(range(256)), b"GET / HTTP/1.1\r\n\r\n" * 3])
 def test_garbage_ends_in_one_event(subject: Subject[PowerConnection], garbage: bytes) -> None:
     check_garbage(subject, garbage)
 
 
-@both
+@each
+def test_the_end_of_the_stream_is_the_last_event(subject: Subject[PowerConnection]) -> None:
+    check_end(subject)
+
+
+@each
 def test_time_runs_forwards(subject: Subject[PowerConnection]) -> None:
     check_clock(subject)
+    check_timers(subject)
 
 
-@both
+@pytest.mark.parametrize("subject", SPOKEN_TO.values(), ids=SPOKEN_TO)
 def test_three_chunkings(subject: Subject[PowerConnection]) -> None:
     check_chunkings(subject)
 
 
-@both
+@each
 def test_same_inputs_same_outputs(subject: Subject[PowerConnection]) -> None:
     check_deterministic(subject)
 
 
-@both
+@each
 def test_the_longest_payload_and_one_octet_more(subject: Subject[PowerConnection]) -> None:
     """A skipped segment of an unknown type shows the limit and nothing else."""
     at, above = (HEADER.pack(0x504F, 1, 5, 0x90, 0, size, 1, 0) for size in (MSP, MSP + 1))
     check_limit(subject, at + bytes(MSP), above + bytes(MSP + 1))
+
+
+def test_a_trace_changes_nothing() -> None:
+    for role in ("sink", "source"):
+        assert play(SUBJECTS[f"{role}, traced"])[1] == play(SUBJECTS[f"{role}, delivering"])[1]
+
+
+def test_the_talks_are_many() -> None:
+    assert len(SUBJECTS) == 2 * len(SCENARIOS) >= 30
+    assert len(SPOKEN_TO) == len(SUBJECTS) - 3
 
 
 def test_the_tables_are_closed() -> None:
