@@ -241,10 +241,12 @@ class Admissions:
         if first and record.sampling is not None:
             supply = self.breaker.supplies[self.breaker.holdings[record].supply].profile
             self._delivery.start(record, supply, record.sampling, now)
-            lease = f"lease {event.profile.lease_s} s, priority {event.profile.effective_priority}"
-            self._say(
-                record, "resumed" if event.resumed else "granted", _terms(event.profile), lease
-            )
+            if _log.isEnabledFor(logging.INFO):
+                lease = (
+                    f"lease {event.profile.lease_s} s, priority {event.profile.effective_priority}"
+                )
+                what = "resumed" if event.resumed else "granted"
+                self._say(record, what, _terms(event.profile), lease)
         self.settle(now)
 
     def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:
@@ -413,7 +415,8 @@ class Admissions:
                 given=given,
             )
         )
-        self._say(record, what, extra, refusal.sentence())
+        if _log.isEnabledFor(logging.INFO):
+            self._say(record, what, extra, refusal.sentence())
 
     def _say(self, record: FlowRecord, what: str, *words: str) -> None:
         if not _log.isEnabledFor(logging.INFO):

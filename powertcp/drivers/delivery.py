@@ -18,18 +18,26 @@ _log = logging.getLogger("delivery")
 
 # blocks of one tick: flows that began together carry the same octets
 Made = dict[tuple[int, int], Tick]
+# a supply as octets say it, and how it is sampled
+Key = tuple[bytes, Sampling]
 
 
 class Cohort:
     """Flows of one generator that tick at the same moments."""
 
-    __slots__ = ("_congested", "generator", "members", "next_ns")
+    __slots__ = ("_congested", "generator", "key", "members", "next_ns", "phase")
 
     def __init__(
-        self, generator: Generator, next_ns: Instant, congested: Callable[[], bool]
+        self,
+        generator: Generator,
+        key: Key,
+        phase: int,
+        next_ns: Instant,
+        congested: Callable[[], bool],
     ) -> None:
         """Tick first at `next_ns`, then every period of `generator`."""
         self.generator = generator
+        self.key, self.phase = key, phase
         self.next_ns = next_ns
         self.members: list[FlowRecord] = []
         self._congested = congested
@@ -110,30 +118,30 @@ class Delivery:
         self._wheel = wheel
         self._draw = draw
         self._congested = congested
-        self._generators: dict[tuple[bytes, Sampling], Generator] = {}
-        self._cohorts: dict[tuple[bytes, Sampling, int], list[Cohort]] = {}
+        # each with its cohorts by phase
+        self._lines: dict[Key, tuple[Generator, dict[int, list[Cohort]]]] = {}
 
     def start(
         self, record: FlowRecord, supply: PowerProfile, sampling: Sampling, now: Instant
     ) -> None:
         """Let `record` tick from now on, at a random phase of its period."""
-        wire = supply.to_wire()
-        generator = self._generators.get((wire, sampling))
-        if generator is None:
-            generator = Generator(supply, sampling, self._source)
-            self._generators[wire, sampling] = generator
-        slots = max(1, generator.period_ns // SLOT_NS)
-        phase = self._draw(slots)
-        key = (wire, sampling, phase)
-        cohorts = self._cohorts.setdefault(key, [])
-        cohort = next((one for one in cohorts if len(one.members) < COHORT_FLOWS), None)
-        if cohort is None:
+        key = (supply.to_wire(), sampling)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = (Generator(supply, sampling, self._source), {})
+        generator, by_phase = line
+        phase = self._draw(max(1, generator.period_ns // SLOT_NS))
+        cohorts = by_phase.setdefault(phase, [])
+        for cohort in cohorts:
+            if len(cohort.members) < COHORT_FLOWS:
+                break
+        else:
             period = generator.period_ns
             first = now - now % period + phase * SLOT_NS
             first += 0 if first > now else period
-            cohort = Cohort(generator, first, self._congested)
+            cohort = Cohort(generator, key, phase, first, self._congested)
             cohorts.append(cohort)
-        record.cohort_key, record.cohort = key, cohort
+        record.cohort = cohort
         cohort.members.append(record)
         if cohort.next_ns <= now:
             cohort.next_ns = now + SLOT_NS
@@ -141,22 +149,24 @@ class Delivery:
 
     def stop(self, record: FlowRecord) -> None:
         """Take `record` out; what nobody uses any more is forgotten."""
-        cohort, key = record.cohort, record.cohort_key
-        if cohort is None or key is None:
+        cohort = record.cohort
+        if cohort is None:
             return
         cohort.members.remove(record)
-        record.cohort = record.cohort_key = None
+        record.cohort = None
         if cohort.members:
             return
         self._wheel.disarm(cohort)
-        cohorts = self._cohorts[key]
+        _, by_phase = self._lines[cohort.key]
+        cohorts = by_phase[cohort.phase]
         cohorts.remove(cohort)
         if not cohorts:
-            del self._cohorts[key]
-            if not any(other[:2] == key[:2] for other in self._cohorts):
-                self._generators.pop(key[:2], None)
+            del by_phase[cohort.phase]
+            if not by_phase:
+                del self._lines[cohort.key]
 
     def cohorts(self) -> Iterator[Cohort]:
         """Yield every cohort."""
-        for some in self._cohorts.values():
-            yield from some
+        for _, by_phase in self._lines.values():
+            for cohorts in by_phase.values():
+                yield from cohorts

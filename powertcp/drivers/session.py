@@ -1,6 +1,6 @@
 """What a provider keeps for each connection and each flow."""
 
-import ipaddress
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Protocol
 
 from powertcp.drivers.dial import format_address
@@ -14,16 +14,20 @@ from powertcp.wire.options import Sampling
 __all__ = ["AddressLimit", "FlowRecord", "Keeper", "Session", "peer_of"]
 
 
+_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address within IPv6
+
+
 def peer_of(host: str) -> bytes:
     """Return the octets by which limits count a peer: an IPv4 address, or an IPv6 /64."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+        return inet_pton(AF_INET, host)
+    except OSError:
+        pass
+    try:
+        packed = inet_pton(AF_INET6, host.partition("%")[0])
+    except OSError:
         return host.encode()
-    if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        return mapped.packed if mapped else address.packed[:8]
-    return address.packed
+    return packed[12:] if packed.startswith(_MAPPED) else packed[:8]
 
 
 class AddressLimit:
@@ -112,7 +116,6 @@ class FlowRecord:
     __slots__ = (
         "blocked",
         "cohort",
-        "cohort_key",
         "counter",
         "demand_mw",
         "fallback",
@@ -151,7 +154,6 @@ class FlowRecord:
         self.relieved_until = 0
         self.ready_at = None
         self.cohort: Any = None
-        self.cohort_key: Any = None
 
     @property
     def name(self) -> str:

@@ -25,6 +25,8 @@ from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import NO_OPTIONS, Options, Sampling
 from powertcp.wire.segments import Alert, Control, Trip
 
+FIN_ACK = int(Flag.FIN | Flag.ACK)
+NORMAL = Refusal(Reason.NORMAL)
 MAX_ASKS = 4
 MAX_OFFERS = 8
 # segments of which only so many may wait for a peer that does not read, R4; COOKIE answers a SYN
@@ -330,7 +332,7 @@ class Flow(Holder):
     def send_fin(self, now: Instant, refusal: Refusal | None = None) -> None:
         """Say goodbye; the peer answers FIN+ACK. PTCP-13-01."""
         # PTCP-13-01
-        reason = refusal or Refusal(Reason.NORMAL)
+        reason = refusal or NORMAL
         self.control(Flag.FIN, Options(reason=reason))
         self.farewell(reason)
         self.arm(now, self.link.config.drain_ns)
@@ -353,13 +355,13 @@ class Flow(Holder):
         """The peer tripped: nothing more is banked; FIN+ACK. PTCP-8-02."""
         refusal = options.reason or Refusal(Reason.OPERATOR)
         self.link.emit(FlowTripped(flow=self.id, refusal=refusal, by_peer=True))
-        self.control(Flag.FIN | Flag.ACK)
+        self.control(FIN_ACK)
         self.end(refusal)
 
     def answer_fin(self, now: Instant, options: Options) -> None:
         """The peer closes: FIN+ACK, and the flow is over. PTCP-13-01."""
-        self.control(Flag.FIN | Flag.ACK)
-        self.end(options.reason or Refusal(Reason.NORMAL))
+        self.control(FIN_ACK)
+        self.end(options.reason or NORMAL)
 
     def take_reset(self, now: Instant, options: Options) -> None:
         """The peer reset the flow."""

@@ -54,8 +54,10 @@ def choose(
             continue
         candidates = list(_candidates(ask, supplies, left_ma, budget_mw))
         if candidates:
-            grant, index = max(candidates, key=lambda found: _preference(ask, *found))
-            return Choice(grant, index)
+            best = candidates[0]
+            if len(candidates) > 1:
+                best = max(candidates, key=lambda found: _preference(ask, *found))
+            return Choice(*best)
     # PTCP-4-01
     return _counter(asks, supplies, budget_mw, left_ma)
 

@@ -109,7 +109,8 @@ class Protector:
             sampling,
             self.window_samples,
         )
-        self._windows = WindowSums(self.window_samples)
+        # made with the first block that is not calm
+        self._windows: WindowSums | None = None
         # whether `_windows` may hold a part of a window
         self._has_parts = False
         self._means: deque[list[int]] | None = None
@@ -131,12 +132,14 @@ class Protector:
         if sums.i_peak > limits.i_peak:
             return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, limits.i_peak, volts=False)
         if limits.is_calm(sums):
-            if self._has_parts:
+            if self._has_parts and self._windows is not None:
                 self._windows.skip()
                 self._has_parts = False
             self._alerted = False
             return None
         self._has_parts = True
+        if self._windows is None:
+            self._windows = WindowSums(self.window_samples)
         for window in self._windows.add(sums):
             refusal = self._check_window(window)
             if refusal is not None:

@@ -32,7 +32,7 @@ from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, Instant
 from powertcp.wire.frames import encode_segment
-from powertcp.wire.options import Maintain, Options, Sampling, Tariff
+from powertcp.wire.options import NO_OPTIONS, Maintain, Options, Sampling, Tariff
 from powertcp.wire.segments import (
     Answer,
     Control,
@@ -41,6 +41,8 @@ from powertcp.wire.segments import (
     Shed,
     Ticket,
 )
+
+SYN_ACK = int(Flag.SYN | Flag.ACK)
 
 
 class SourceFlow(Outflow):
@@ -67,7 +69,7 @@ class SourceFlow(Outflow):
     def __init__(self, link: Link, flow: int) -> None:
         super().__init__(link, flow)
         self.asks: tuple[Ask, ...] = ()
-        self.request = Options()
+        self.request = NO_OPTIONS
         self.syn = b""
         self.tag = 0
         self.half_open = False
@@ -134,7 +136,7 @@ class SourceFlow(Outflow):
             self.offers = ((grant, None),)
         else:
             self.offers = read_pairs(profiles, ProfileType.OFFER, MAX_OFFERS)
-        self.syn += self.control(Flag.SYN | Flag.ACK, options)
+        self.syn += self.control(SYN_ACK, options)
         self.arm(now, config.offer_ns)
         self._count_half_open(1)
 
@@ -168,7 +170,6 @@ class SourceFlow(Outflow):
         self._count_half_open(-1)
         # PTCP-4-09
         self.transcript = blake2s(self.syn + octets).digest()
-        self.syn = b""
         ask = next((ask for ask in self.asks if in_range(terms, *ask)), None)
         # PTCP-7-03
         if ask and ask[1] is not None:
@@ -179,6 +180,8 @@ class SourceFlow(Outflow):
         self.energy_uj = terms.energy_j * 1_000_000
         self.adopt(self.contract, terms, self.fallback)
         self.demand_mw = terms.power_mw
+        # what was asked has been answered
+        self.request, self.syn, self.asks, self.offers = NO_OPTIONS, b"", (), ()
         self.arm(now, self.link.config.ready_ns + 5_000 * NS_PER_MS)
         self.link.emit(PowerAccepted(flow=self.id, profile=terms))
 

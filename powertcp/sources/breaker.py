@@ -90,7 +90,9 @@ class Breaker:
         denied = self._denied(asks[0].desired, now)
         if denied is not None:
             return Admission(Choice(None, -1, refusal=denied))
-        stands_back = any(rank_of(other) <= rank_of(request) for other in self.waiting)
+        stands_back = bool(self.waiting) and any(
+            rank_of(other) <= rank_of(request) for other in self.waiting
+        )
         choice = self._choose(request, none_free=stands_back)
         if choice.grant is None and self._shedding_helps(request, choice):
             self.waiting.append(request)
@@ -204,10 +206,12 @@ class Breaker:
     @property
     def overloaded(self) -> bool:
         """Say whether more is held than the rating or a supply has: only after a change of them."""
-        return self.held_mw > self.rating_mw or any(
-            held > supply.profile.current_ma
-            for held, supply in zip(self.held_ma, self.supplies, strict=True)
-        )
+        if self.held_mw > self.rating_mw:
+            return True
+        for held, supply in zip(self.held_ma, self.supplies, strict=True):
+            if held > supply.profile.current_ma:
+                return True
+        return False
 
     def congested(self, drawn_mw: int) -> bool:
         """Say whether the feeder runs above 90 % with `drawn_mw`."""
@@ -273,7 +277,11 @@ class Breaker:
 
     def _lower(self, holding: Holding, profile: PowerProfile) -> None:
         """Hold `profile` in place of something that was not smaller."""
-        invariant(held_mw(profile) <= holding.mw, "a contract is never above what is held")
+        mw = held_mw(profile)
+        invariant(mw <= holding.mw, "a contract is never above what is held")
+        if mw == holding.mw and [ma for _, ma in holding.amps] == [profile.current_ma]:
+            holding.profile = profile
+            return
         index = next(i for i, _ in holding.amps if self.supplies[i].feeds(profile))
         self._account(holding, -1)
         hold(holding, profile, index)
@@ -325,7 +333,7 @@ class Breaker:
         choice = choose(request.asks, profiles, budget_mw, free_ma)
         refusal = choice.refusal
         if refusal is None:
-            return choice._replace(supply_index=choice.supply_index + first)
+            return choice._replace(supply_index=choice.supply_index + first) if first else choice
         if refusal.code == Reason.NO_CAPACITY:
             if limited and self.per_peer_mw is not None:
                 refusal = Refusal(Reason.WATT_LIMIT, refusal.value, self.per_peer_mw)

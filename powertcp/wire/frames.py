@@ -168,13 +168,13 @@ class Splitter:
         """Start at the first octet of a stream."""
         self.msp = msp
         self.error: DecodeError | None = None
-        self._kept = bytearray()
+        self._kept: bytearray | None = None
         self._need = HEADER_OCTETS
 
     @property
     def pending(self) -> int:
         """Octets kept of a segment that is not complete: at most 532 + msp."""
-        return len(self._kept)
+        return 0 if self._kept is None else len(self._kept)
 
     def receive(self, data: Buffer) -> list[RawSegment]:
         """Return the segments that `data` completes, in order.
@@ -187,7 +187,7 @@ class Splitter:
             return []
         view = memoryview(data)
         size = len(view)
-        if size >= HEADER_OCTETS and not self._kept:
+        if size >= HEADER_OCTETS and self._kept is None:
             # one whole segment without options, as most reads of a quiet connection bring
             head, kind, flags, length, flow, esn = _unpack(view)
             if head == _PLAIN and length == size - HEADER_OCTETS and length <= self.msp:
@@ -195,14 +195,14 @@ class Splitter:
         found: list[RawSegment] = []
         at = 0
         try:
-            if self._kept:
-                at = self._complete(view, found)
+            if self._kept is not None:
+                at = self._complete(self._kept, view, found)
             if at >= 0:
                 self._split(view, at, found)
         except DecodeError as error:
             # PTCP-2.1-03
             self.error = error.with_traceback(None)
-            self._kept = bytearray()
+            self._kept = None
         return found
 
     def _split(self, view: memoryview, at: int, found: list[RawSegment]) -> None:
@@ -246,13 +246,12 @@ class Splitter:
         elif size >= 4:
             check_header(int.from_bytes(view[:4], "big"), 0, self.msp)
 
-    def _complete(self, view: memoryview, found: list[RawSegment]) -> int:
-        """Complete the kept segment from `view`.
+    def _complete(self, kept: bytearray, view: memoryview, found: list[RawSegment]) -> int:
+        """Complete the segment that was `kept` from `view`.
 
         Returns the offset of the next segment, or -1 if all of `view` was kept.
         """
         at = 0
-        kept = self._kept
         while len(kept) < self._need:
             if at == len(view):
                 return -1
@@ -261,7 +260,7 @@ class Splitter:
             at += len(part)
             if self._need == HEADER_OCTETS:
                 self._check_kept(kept)
-        self._kept = bytearray()
+        self._kept = None
         self._split(memoryview(kept), 0, found)
         return at
 
