@@ -66,8 +66,11 @@ def section(text: str, number: str) -> str | None:
 
     Works on flattened texts: a section begins at its number before a capital and ends at the next
     number that is neither its own nor below it. A table of contents gives short sections first, so
-    every beginning counts.
+    every beginning counts. A section without number is named by the word that is its heading line.
     """
+    if number.isalpha():
+        named = re.search(rf"^{number}$(.*?)(?=^[A-Z][a-z]+$|\Z)", text, re.MULTILINE | re.DOTALL)
+        return named and named[0]
     found = [match for match in HEADING.finditer(text) if match[1] == number]
     if not found:
         return None

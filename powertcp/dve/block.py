@@ -31,6 +31,8 @@ from powertcp.wire.options import Sampling
 
 Samples = npt.NDArray[np.signedinteger]
 
+## rfc3251#5
+## "IP packets carry electricity in discrete, digitized form."
 BLOCK_HEADER: Final = Struct(">IBBH")
 BLOCK_HEADER_OCTETS: Final = BLOCK_HEADER.size
 COUNTER_MODULUS: Final = 1 << 32

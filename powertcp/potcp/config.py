@@ -18,6 +18,9 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "ready_ns": (0, 5 * S),
     "grace_ns": (0, 300 * S),
     "shed_ms": (100, 60_000),
+    ## power-over-tcp#Features
+    ## "an endpoint has access to several connections carrying different configurations of current
+    ## and voltage."
     "flows": (1, 256),
 }
 

@@ -110,6 +110,19 @@ def test_sections_of_a_flattened_text() -> None:
     assert check_citations.section(text, "3") is None
 
 
+def test_sections_named_by_a_word() -> None:
+    text = "Title of it\nHead\nFeatures\n- One: a.\nAdvantages\n- Two: b.\n"
+    assert check_citations.section(text, "Features") == "Features\n- One: a.\n"
+    assert check_citations.section(text, "Advantages") == "Advantages\n- Two: b.\n"
+    assert check_citations.section(text, "One") is None
+
+
+def test_this_tree_quotes_its_seeds() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "powertcp").rglob("*.py")]
+    found = [row for source in sources for row in check_citations.quotations(source)]
+    assert {stem for _, stem, _, _ in found} >= {"rfc3251", "power-over-tcp"}
+
+
 def test_every_test_file_is_collected() -> None:
     assert check_collected.faults(ROOT) == []
 
