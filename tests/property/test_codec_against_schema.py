@@ -13,6 +13,7 @@ from powertcp.registry import SegmentType
 from powertcp.wire import Data, Splitter, decode_segment, encode_segment, walk_options
 from powertcp.wire.schema import OPTIONS, TYPES, Rejected
 from powertcp.wire.values import build, parse
+from tests.full import size
 from tests.wire_values import (
     in_kind_order,
     profile_from,
@@ -147,7 +148,7 @@ def segments(draw: st.DrawFn) -> bytes:
 def test_any_segment_has_the_same_values_or_the_same_refusal() -> None:
     seen: dict[Any, int] = {}
 
-    @hypothesis.settings(max_examples=800, database=None)
+    @hypothesis.settings(max_examples=size(800, 100_000), database=None)
     @hypothesis.given(segments())
     def check(octets: bytes) -> None:
         got = by_hand(octets)
@@ -176,7 +177,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 def test_any_mutated_vector_has_the_same_values_or_the_same_refusal() -> None:
     reached = 0
 
-    @hypothesis.settings(max_examples=800, database=None)
+    @hypothesis.settings(max_examples=size(800, 100_000), database=None)
     @hypothesis.given(mutated())
     def check(octets: bytes) -> None:
         nonlocal reached

@@ -11,6 +11,7 @@ from powertcp.sources.breaker import Breaker
 from powertcp.sources.holding import Change
 from powertcp.sources.source import parse_supply
 from powertcp.units import NS_PER_S
+from tests.full import size
 
 SUPPLIES = [parse_supply(text) for text in ("5V/3A", "12V/10A", "230V/2A@50Hz", "3V/7A")]
 S = NS_PER_S
@@ -175,7 +176,9 @@ class House(RuleBasedStateMachine):
         assert (self.pool.held_mw, sum(self.pool.held_ma)) == (0, 0)
 
 
-House.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+House.TestCase.settings = settings(
+    max_examples=size(60, 3_000), stateful_step_count=40, deadline=None
+)
 TestHouse = pytest.mark.requirement("PTCP-9-05")(House.TestCase)
 
 
