@@ -3,6 +3,7 @@
 Section 7 of the architecture: one error per fault, each with a sentence a stranger can act on.
 """
 
+from os import strerror
 from typing import Protocol, TypeVar
 
 ValueT = TypeVar("ValueT")
@@ -84,7 +85,7 @@ class HostError(PowerError):
     """This machine refused something: errno, path, and what was wanted."""
 
     def __init__(self, errno: int, path: str, wanted: str) -> None:
-        super().__init__(f"{wanted}: {path}: errno {errno}")
+        super().__init__(f"cannot {wanted}: {path}: {strerror(errno)}")
         self.errno = errno
         self.path = path
         self.wanted = wanted

@@ -1,6 +1,5 @@
 """Configuration of a command: flags > environment > file > defaults, decoded strictly."""
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -9,9 +8,11 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
+from powertcp.cli.words import nearest
 from powertcp.errors import ConfigError
 from powertcp.units import parse_duration_ns, parse_power_mw
 
+COMMAND_LINE = "command line"
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 _PATH = re.compile(r" - at `\$?([^`]*)`")
 StructT = TypeVar("StructT", bound=msgspec.Struct)
@@ -97,10 +98,10 @@ def load(
     if file is not None:
         decode(kind, table, str(file))
     given = {name: value for name, value in flags.items() if value is not None}
-    decode(kind, given, "command line")
+    decode(kind, given, COMMAND_LINE)
     folder = environ.get("POWERTCP_TRACEDIR", "")
     around = {"trace": folder} if folder and "trace" in kind.__struct_fields__ else {}
-    options = decode(kind, {**table, **around, **given}, str(file or "command line"))
+    options = decode(kind, {**table, **around, **given}, str(file or COMMAND_LINE))
     how = "environment" if not config and environ.get("POWERTCP_CONFIG") else "file"
     origins = {
         name: "flag"
@@ -133,13 +134,14 @@ def decode(kind: type[StructT], table: Mapping[str, object], where: str) -> Stru
     except msgspec.ValidationError as error:
         text = str(error)
         found = _PATH.search(text)
-        path = "$" + (found[1] if found else "")
+        named = found[1].lstrip(".").replace("_", "-") if found else ""
+        path = (
+            f"--{named}" if where == COMMAND_LINE and named else "$" + (found[1] if found else "")
+        )
         text = _PATH.sub("", text)
         unknown = _UNKNOWN.search(text)
         if unknown:
-            known = list(kind.__struct_encode_fields__)
-            close = difflib.get_close_matches(unknown[1], known, 1, 0.5)
-            hint = f', did you mean "{close[0]}"?' if close else ""
+            hint = nearest(unknown[1], kind.__struct_encode_fields__)
             text = f'unknown key "{unknown[1]}"{hint}'
         raise ConfigError(where, path, text) from error
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from powertcp.cli.parser import Parser
 from powertcp.errors import ConfigError, HostError
 from powertcp.units import parse_duration_ns, parse_energy_uj
 
@@ -50,13 +51,10 @@ class _Request(argparse.Action):
         namespace.request = requests
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Build the options of this command."""
-    parse = argparse.ArgumentParser(
-        prog="powertcp consumer",
-        description="Ask a provider for power; run something exactly while it is powered.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = Parser(
+        "consumer", "Ask a provider for power; run something exactly while it is powered.", EXAMPLE
     )
     add = parse.add_argument
     add("--connect", metavar="HOST[:PORT]", help="the provider (port 3251; IPv6 in brackets)")
@@ -64,18 +62,18 @@ def parser() -> argparse.ArgumentParser:
     add("--minimum", action=_Request, metavar="V/I[@Hz]", help="least for the --request before it")
     add("--fallback", action=_Request, metavar="V/I[@Hz]", help="kept after its lease (none)")
     add("--run", metavar="CMD", action="append", help="a command that runs while powered")
-    add("--load", metavar="LOAD", action="append", help=LOADS)
+    add("--load", metavar="LOAD", action="append", help=f"{LOADS} (none)")
     add("--on-shed", choices=("cap", "stop", "term"), help="the command while shed (cap)")
-    add("--for", dest="for_", metavar="TIME", help="end after this time of power: 60s")
-    add("--energy", metavar="ENERGY", help="end after this energy of each flow: 10kJ")
+    add("--for", dest="for_", metavar="TIME", help="end after this time of samples: 60s (no end)")
+    add("--energy", metavar="ENERGY", help="end after this energy of each flow: 10kJ (no end)")
     add("--mux", action="store_true", default=None, help="all requests on one connection")
     add("--give-up", metavar="TIME", help="look this long for a lost provider (10min)")
     add("--reset", metavar="LOAD", help="let a running consumer's tripped load try again")
-    add("--control", metavar="PATH", help="the control socket")
+    add("--control", metavar="PATH", help="control socket (consumer-PID.sock)")
     add("--json", action="store_true", default=None, help="one event per line, integers with units")
-    add("--config", metavar="FILE", help="TOML, keys as the options")
+    add("--config", metavar="FILE", help="TOML file (XDG, then /etc/powertcp/consumer.toml)")
     add("--check", action="store_true", help="read the configuration and exit")
-    add("--trace", metavar="DIR", help="write the protocol's events there")
+    add("--trace", metavar="DIR", help="a file of events of each connection (none)")
     add("-v", "--verbose", action="store_true", help="say more")
     add("-q", "--quiet", action="store_true", help="only warnings and the end")
     return parse
@@ -198,9 +196,21 @@ def read_asks(options: "Options") -> "list[Ask]":
         least = options.minimum[index] if index < len(options.minimum) else ""
         desired = read_profile("--request", text, ProfileType.REQUEST)
         minimum = read_profile("--minimum", least, ProfileType.MINIMUM)
+        # PTCP-1-03
+        if desired is not None and minimum is not None:
+            check_minimum(desired, minimum)
         if desired is not None:
             asks.append(Ask(desired, minimum))
     return asks
+
+
+def check_minimum(desired: "PowerProfile", minimum: "PowerProfile") -> None:
+    """Raise ConfigError when nothing lies between `minimum` and `desired`."""
+    from powertcp.profile import in_range
+
+    if not in_range(minimum, desired, minimum):
+        said = f"{minimum.format()} is not a lesser power of the kind of {desired.format()}"
+        raise ConfigError("command line", "--minimum", said)
 
 
 def read_fallbacks(options: "Options", asks: "list[Ask]") -> "list[PowerProfile | None]":

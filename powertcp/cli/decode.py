@@ -1,6 +1,5 @@
 """`powertcp decode`: explains octets of Power over TCP, field by field."""
 
-import argparse
 import json
 import string
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from powertcp.cli.parser import Parser
 from powertcp.registry import REASONS
 from powertcp.wire.schema import Rejected
 from powertcp.wire.values import Row, explain, parse
@@ -34,13 +34,13 @@ class Piece(NamedTuple):
     offset: int
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="powertcp decode",
-        description="Explain octets of Power over TCP: segments or a power profile.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "decode",
+        "Explain octets of Power over TCP: segments or a power profile.",
+        EXAMPLES,
+        "HEX|FILE|-",
     )
     parser.add_argument("input", metavar="HEX|FILE|-", help="hex digits, a file, or standard input")
     parser.add_argument(

@@ -1,9 +1,9 @@
 """`powertcp demo`: a provider, a consumer that powers a real process, live readings."""
 
-import argparse
 import os
 import sys
 
+from powertcp.cli.parser import Parser
 from powertcp.errors import ConfigError
 
 EXAMPLE = """example:
@@ -16,14 +16,9 @@ protocol, real process. Ends by itself when the output is not a terminal, else w
 BOUNDED = "20s"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Build the options of this command."""
-    parse = argparse.ArgumentParser(
-        prog="powertcp demo",
-        description="Show Power over TCP on this machine.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parse = Parser("demo", "Show Power over TCP on this machine.", EXAMPLE)
     add = parse.add_argument
     add("--terminal", action="store_true", help="in this terminal, no browser")
     add("--scene", choices=("light",), default="light", help="what is shown (light)")

@@ -1,6 +1,5 @@
 """`powertcp explain`: the packaged drafts, a requirement, a reason code, a name, or a flow."""
 
-import argparse
 import difflib
 import json
 import os
@@ -18,6 +17,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Self
 
+from powertcp.cli.parser import Parser
 from powertcp.registry import REASONS
 
 DONE = 0
@@ -205,15 +205,14 @@ def _wrapped(text: str) -> str:
 # ---- the command --------------------------------------------------------------------------------
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of `powertcp explain`."""
-    parser = argparse.ArgumentParser(
-        prog="powertcp explain",
-        description="Say why a flow was refused, shed or tripped; what a requirement, a reason code\n"
+    parser = Parser(
+        "explain",
+        "Say why a flow was refused, shed or tripped; what a requirement, a reason code\n"
         "or a name means; page the drafts.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        EXAMPLE,
+        "WHAT",
     )
     parser.add_argument(
         "what",

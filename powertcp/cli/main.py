@@ -1,6 +1,5 @@
 """The entry: finds the command, turns its errors into one line and an exit code."""
 
-import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -65,12 +64,6 @@ def usage() -> str:
     )
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """Return `, did you mean "..."?` for a word close to a known one, else an empty text."""
-    close = difflib.get_close_matches(word, known, 1, 0.5)
-    return f', did you mean "{close[0]}"?' if close else ""
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` names; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
@@ -85,6 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         print(usage())
         return DONE
     if name not in COMMANDS:
+        from powertcp.cli.words import nearest
+
         hint = nearest(name, [*COMMANDS, "--version", "--help"])
         print(f'powertcp: unknown command "{name}"{hint}', file=sys.stderr)
         return USAGE

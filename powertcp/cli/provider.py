@@ -1,6 +1,5 @@
 """`powertcp provider`: offer power; a breaker that admits, meters and sheds."""
 
-import argparse
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ import trio
 
 import powertcp
 from powertcp.cli.config import Effective, ProviderOptions, check_lines, load
+from powertcp.cli.parser import Parser
 from powertcp.cli.status import lines
 from powertcp.drivers.control import Control, Fields, Verb, ask, find_sockets
 from powertcp.drivers.daemon import (
@@ -31,11 +31,12 @@ from powertcp.drivers.dial import listen, parse_address
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.tracer import open_tracer
-from powertcp.errors import ConfigError, LocalProtocolError, PowerError
+from powertcp.errors import ConfigError, PowerError
 from powertcp.potcp import ConnectionConfig
+from powertcp.potcp.config import BOUNDS
 from powertcp.registry import Refusal
 from powertcp.sources import Supply, make_source, parse_supply
-from powertcp.units import NS_PER_S, format_power
+from powertcp.units import NS_PER_S, format_duration, format_power
 
 EXAMPLE = """example:
   powertcp provider --supply 12V/5A --supply 230V/16A@50Hz --rating 3.6kW --listen [::]:3251
@@ -45,15 +46,9 @@ exit status: 0 done, 2 usage or configuration, 3 no running provider, 70 a bug""
 _log = logging.getLogger("provider")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of `powertcp provider`."""
-    parser = argparse.ArgumentParser(
-        prog="powertcp provider",
-        description="Offer power: a breaker that admits, meters and sheds.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("provider", "Offer power: a breaker that admits, meters and sheds.", EXAMPLE)
     add = parser.add_argument
     add("--supply", action="append", metavar="PROFILE", help="a voltage to offer, repeatable")
     add("--listen", action="append", metavar="ADDR", help="HOST:PORT, repeatable ([::]:3251)")
@@ -129,20 +124,37 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         try:
             supplies.append(parse_supply(text))
         except ValueError as error:
-            raise ConfigError("provider", "supply", str(error)) from error
+            raise ConfigError("configuration", "supply", str(error)) from error
     if not supplies:
-        raise ConfigError("provider", "supply", "nothing to offer: --supply 12V/5A, for example")
+        raise ConfigError(
+            "configuration", "supply", "nothing to offer: --supply 12V/5A, for example"
+        )
     for address in options.listen:
         parse_address(address)
     lease_s, rest = divmod(options.lease, NS_PER_S)
     if rest:
-        raise ConfigError("provider", "lease", "a lease is in whole seconds")
-    if options.connections < 1 or not 1 <= options.best_priority <= 15:
-        raise ConfigError("provider", "connections", "connections >= 1, best_priority 1..15")
-    try:
-        connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
-    except LocalProtocolError as error:
-        raise ConfigError("provider", "lease, grace", str(error)) from error
+        raise ConfigError("configuration", "lease", "a lease is in whole seconds")
+    # PTCP-14-01
+    for name, given, (least, most) in (
+        (
+            "lease",
+            options.lease,
+            (BOUNDS["lease_s"][0] * NS_PER_S, BOUNDS["lease_s"][1] * NS_PER_S),
+        ),
+        ("grace", options.grace, BOUNDS["grace_ns"]),
+    ):
+        if not least <= given <= most:
+            said = (
+                f"{format_duration(least)}..{format_duration(most)}, got {format_duration(given)}"
+            )
+            raise ConfigError("configuration", name, said)
+    if options.connections < 1:
+        said = f"at least 1 is needed, got {options.connections}"
+        raise ConfigError("configuration", "connections", said)
+    if not 1 <= options.best_priority <= 15:
+        said = f"a priority is 1..15, got {options.best_priority}"
+        raise ConfigError("configuration", "best_priority", said)
+    connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
     return ProviderConfig(
         supplies=supplies,
         rating_mw=total_mw(supplies) if options.rating is None else int(options.rating),

@@ -1,12 +1,12 @@
 """`powertcp status`: what the running daemons of this user do, asked through their sockets."""
 
-import argparse
 import json
 import os
 import sys
 import time
 from pathlib import Path
 
+from powertcp.cli.parser import Parser
 from powertcp.drivers.control import Fields, ask, find_sockets
 from powertcp.drivers.daemon import state_folder
 from powertcp.errors import HostError
@@ -18,15 +18,9 @@ EXAMPLE = """example:
 exit status: 0 done, 2 usage, 3 no daemon answers"""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of `powertcp status`."""
-    parser = argparse.ArgumentParser(
-        prog="powertcp status",
-        description="Show every running daemon: supplies, flows, energy.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("status", "Show every running daemon: supplies, flows, energy.", EXAMPLE)
     add = parser.add_argument
     add("--watch", action="store_true", help="draw again each second")
     add("--flows", action="store_true", help="one line for each flow")

@@ -203,12 +203,15 @@ def open_listener(path: Path) -> socket.socket:
 
     A socket nobody answers is replaced. Raises ConfigError when somebody does, HostError.
     """
-    if path.exists():
-        if _answers(path):
-            raise ConfigError("command line", "control", f"{path} belongs to a running daemon")
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise HostError(errno.EEXIST, str(path), "make a control socket")
-        path.unlink()
+    try:
+        if path.exists():
+            if _answers(path):
+                raise ConfigError("command line", "control", f"{path} belongs to a running daemon")
+            if not stat.S_ISSOCK(path.stat().st_mode):
+                raise HostError(errno.EEXIST, str(path), "make a control socket")
+            path.unlink()
+    except OSError as error:
+        raise HostError(error.errno or 0, str(path), "make a control socket") from error
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -224,13 +227,16 @@ def open_listener(path: Path) -> socket.socket:
         listener.settimeout(0)
     except OSError as error:
         listener.close()
-        raise HostError(error.errno or 0, str(path), "make a control socket") from error
+        # a path of more than 107 octets has no errno
+        number = error.errno or errno.ENAMETOOLONG
+        raise HostError(number, str(path), "make a control socket") from error
     return listener
 
 
 def remove(path: Path) -> None:
-    """Remove a control socket's file."""
-    path.unlink(missing_ok=True)
+    """Remove a control socket's file, if that is still allowed."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _answers(path: Path) -> bool:

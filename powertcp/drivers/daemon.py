@@ -21,7 +21,7 @@ from powertcp.units import NS_PER_S, Instant
 LOG_LIMIT_PER_MINUTE = 10  # the same line more often only says how often it was left out
 LOG_TEMPLATES = 1024  # different lines remembered for that
 PEER_TEXT_CHARACTERS = 128
-GC_THRESHOLDS = (2_000, 10, 1_000_000)  # the second generation takes 2 ms, the third never comes
+GC_THRESHOLDS = (1_000, 5, 1_000_000)  # the second generation takes 1 ms, the third never comes
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
@@ -121,7 +121,7 @@ def make_private(folder: Path) -> None:
     except OSError as error:
         raise HostError(error.errno or 0, str(folder), "make a folder") from error
     if mode & 0o002:
-        raise HostError(errno.EPERM, str(folder), "a folder that others cannot write")
+        raise HostError(errno.EPERM, str(folder), "use a folder that others may write")
 
 
 def raise_file_limit() -> int:
@@ -223,6 +223,8 @@ def set_up_logging(
 
 def listen_error(error: OSError, wanted: str) -> ConfigError | HostError:
     """Turn the refusal of a listening address into one line a stranger can act on."""
+    if isinstance(error, socket.gaierror):
+        return ConfigError("command line", "listen", f"{wanted}: {error.strerror}")
     if error.errno == errno.EADDRINUSE:
         return ConfigError("command line", "listen", f"{wanted} is in use by another process")
     if error.errno in (errno.EACCES, errno.EPERM):

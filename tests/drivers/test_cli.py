@@ -1,7 +1,9 @@
 """Commands as people run them: processes, exit codes, one line per error."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,26 @@ def test_every_command_is_found(name: str) -> None:
         ),
         (("--config", "/nonexistent.toml"), 2, "/nonexistent.toml"),
         (("--reset", "lamp"), 3, "no running consumer"),
+        (("--requst", "12V/1A"), 2, 'unknown option "--requst", did you mean "--request"?'),
+        (("--on-shed", "stp"), 2, 'one of cap, stop, term, got "stp", did you mean "stop"?'),
+        (("--minimum", "5V/1A"), 2, "--minimum follows the --request it belongs to"),
+        (("--fallback", "5V/1A"), 2, "--fallback follows the --request it belongs to"),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--minimum", "12V/2A"),
+            2,
+            "12V/2A is not a lesser power",
+        ),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--fallback", "5V/0.1A"),
+            2,
+            "5V/0.1A differs from 12V/1A in more than a smaller current",
+        ),
+        (("--connect", "a", "--request", "12V/1A", "--trace", "/proc/x"), 2, "/proc/x"),
+        (
+            ("--connect", "127.0.0.1:1", "--request", "12V/1A", "--run", "nosuch"),
+            2,
+            "cannot run the command: nosuch: No such file or directory",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -68,6 +90,52 @@ def test_what_cannot_be_done_is_one_line(
     assert ran.returncode == status, ran.stderr
     assert ran.stderr.count("\n") == 1
     assert said in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--suply", "12V/5A"), 'unknown option "--suply", did you mean "--supply"?'),
+        ((), "nothing to offer"),
+        (("--supply", "12/5"), "a voltage needs a number and a unit"),
+        (("--supply", "12V/5A", "--rating", "20"), "--rating: a power needs a number and a unit"),
+        (("--supply", "12V/5A", "--lease", "2s"), "lease: 5 s..3,600 s, got 2 s"),
+        (("--supply", "12V/5A", "--grace", "400s"), "got 400 s"),
+        (("--supply", "12V/5A", "--connections", "0"), "at least 1 is needed, got 0"),
+        (("--supply", "12V/5A", "--listen", "127.0.0.1:99999"), "a port is a number 0..65535"),
+        (("--supply", "12V/5A", "--listen", "203.0.113.9:1"), "not an address of this host"),
+        (("--supply", "12V/5A", "--listen", "127.0.0.1:0", "--control", "/proc/x"), "/proc/x"),
+        (("--config", "/etc"), "Is a directory"),
+    ],
+)
+def test_what_cannot_be_offered_is_one_line(
+    words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    ran = powertcp("provider", *words, state=tmp_path)
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert said in ran.stderr
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = powertcp("provider", "--supply", "12V/5A", "--listen", address, state=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.endswith(f"listen: {address} is in use by another process\n")
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_the_first_screen_of_help_has_purpose_example_and_units(command: str) -> None:
+    ran = powertcp(command, "--help")
+    assert ran.returncode == 0
+    screen = ran.stdout.splitlines()[:24]
+    assert screen[0].startswith(f"usage: powertcp {command} [OPTION]...")
+    assert any(line.startswith("example") for line in screen)
+    assert any(f"powertcp {command} " in line for line in screen[2:])
+    assert "exit" in ran.stdout or command == "demo"
+    if command in ("provider", "consumer", "demo"):
+        assert re.search(r"\d+(V|A|s|min|kW)\b", "\n".join(screen))
 
 
 def test_a_misspelt_key_names_the_intended_one(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_configuration_and_host_errors_say_where() -> None:
         "needs a unit",
     )
     host = errors.HostError(13, "/sys/x", "write a cap")
-    assert str(host) == "write a cap: /sys/x: errno 13"
+    assert str(host) == "cannot write a cap: /sys/x: Permission denied"
     assert (host.errno, host.path, host.wanted) == (13, "/sys/x", "write a cap")
 
 

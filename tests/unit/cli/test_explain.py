@@ -1,7 +1,6 @@
 """What `powertcp explain` says, from the set itself (read at collection) and from a small one."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -155,4 +154,4 @@ def test_no_word_is_a_usage_error(capsys: Say) -> None:
     with pytest.raises(SystemExit) as left:
         explain.main([], SMALL)
     assert left.value.code == 2
-    assert Path(capsys.readouterr().err.split()[1]).name == "powertcp"
+    assert "required: WHAT" in capsys.readouterr().err
