@@ -51,7 +51,7 @@ def test_a_page_has_every_section(path: Path) -> None:
 def test_a_page_renders_without_a_warning(path: Path) -> None:
     if shutil.which("groff") is None:
         pytest.skip("groff is missing: apt install groff-base")
-    command = ["groff", "-man", "-Tutf8", "-ww", "-z", path]
+    command = ["groff", "-man", "-Tutf8", "-ww", "-z", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
