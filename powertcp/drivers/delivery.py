@@ -69,7 +69,9 @@ class Cohort:
             if tick is None:
                 tick = made[key] = self.generator.block(*key)
             # PTCP-7-01: marked until the sink has said that it reduces
-            _send(record, tick, now, ece=ece and now >= record.relieved_until)
+            marked = ece and now >= record.relieved_until
+            # PTCP-7-03: a lowered voltage is always marked
+            _send(record, tick, now, ece=marked or tick.is_low)
 
 
 def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:

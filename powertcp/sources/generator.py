@@ -5,6 +5,7 @@ carry the same demand differ in their counter only: such a block is made and sum
 its octets serve every flow that wants it.
 """
 
+from collections.abc import Iterator
 from math import gcd
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from powertcp.dve import (
     window_samples_for,
 )
 from powertcp.dve.measure import integrate_many
+from powertcp.dve.waveform import PPM, VoltageEvent
 from powertcp.profile import FREQUENCY_ANY, PowerProfile
 from powertcp.sources.source import Source
 from powertcp.units import NS_PER_S, Duration
@@ -31,11 +33,12 @@ _WRAP = 1 << 32
 
 
 class Tick(NamedTuple):
-    """One block: its payload, its sums, the samples in it."""
+    """One block: its payload, its sums, the samples in it; is_low: the voltage sags in it."""
 
     payload: bytes
     sums: BlockSums
     n: int
+    is_low: bool = False
 
 
 class Generator:
@@ -104,20 +107,24 @@ class Generator:
         header = BLOCK_HEADER.pack(wire_counter, SIM, sums.pairs, self.n)
         return Tick(header + body, sums._replace(counter=wire_counter), self.n)
 
+    def _within(self, counter: int) -> Iterator[VoltageEvent]:
+        """Yield the disturbances of the block at `counter`."""
+        end = counter + self.n
+        for event in self._events:
+            if event.start < end and counter < event.start + (event.count or 0):
+                yield event
+
     def _regular(self, counter: int) -> bool:
         """Say whether the block at `counter` is one that repeats: no noise, no disturbance."""
-        end = counter + self.n
-        return self._repeats and not any(
-            event.start < end and counter < event.start + (event.count or 0)
-            for event in self._events
-        )
+        return self._repeats and not any(self._within(counter))
 
     def _fresh(self, counter: int, demand_mw: int) -> Tick:
         """Make and sum one block: what every template comes from."""
         samples = self._synth.block(counter, self.n, demand_mw)
         payload = encode_block(counter, samples)
         [sums] = integrate_many([payload], self.window_samples)
-        return Tick(payload, sums, self.n)
+        low = any(event.gain_ppm < PPM for event in self._within(counter))
+        return Tick(payload, sums, self.n, low)
 
 
 def _period(supply: PowerProfile, sampling: Sampling) -> int:

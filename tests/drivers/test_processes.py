@@ -2,6 +2,7 @@
 
 # ruff: noqa: SIM117 - one `async with` for each process reads better
 
+import json
 import signal
 from pathlib import Path
 
@@ -226,3 +227,54 @@ async def test_a_second_signal_is_immediate_on_either_side(
             assert await sink.end() == 0
             assert trio.current_time() - start < 3
             source.signal(signal.SIGCONT)
+
+
+def flags_of(folder: Path, role: str, kind: str) -> list[tuple[int, ...]]:
+    """Return (time in ms, whether ECE, whether CWR) of the segments of a kind in a trace."""
+    [path] = folder.glob(f"*-{role}-*")
+    found = [json.loads(record) for record in path.read_bytes().split(b"\x1e")[1:]]
+    sent = [one for one in found if one.get("name") == "potcp:segment_sent"]
+    flags = [(one["time"], one["data"]) for one in sent if one["data"]["type"] == kind]
+    return [(int(at), "ECE" in data["flags"], data.get("cwr") is True) for at, data in flags]
+
+
+@pytest.mark.requirement("PTCP-7-01", "PTCP-7-02")
+async def test_a_full_feeder_marks_and_the_sink_saves_until_the_load_falls(tmp_path: Path) -> None:
+    traces = tmp_path / "traces"
+    offered = ("--supply", "12V/5A", "--rating", "13W", "--trace", str(traces))
+    async with provider(tmp_path, *offered) as (_, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--trace", str(traces),
+            "--request", "12V/1A", "--minimum", "12V/0.5A", "--for", "4s",
+        ) as sink:  # fmt: skip
+            await sink.until("readings", when=lambda facts: facts["power_mw"] < 11_700)
+            assert await sink.end() == 0
+            assert "alert" not in sink.names()
+    assert any(ece for _, ece, _ in flags_of(traces, "source", "DATA"))
+    assert not all(ece for _, ece, _ in flags_of(traces, "source", "DATA"))
+    assert any(cwr for _, _, cwr in flags_of(traces, "sink", "CREDIT"))
+
+
+@pytest.mark.requirement("PTCP-7-02", "PTCP-7-03", "PTCP-8-07")
+@pytest.mark.parametrize(("left", "alerts"), [("95%", 0), ("60%", 1)])
+async def test_a_brown_out_is_marked_and_one_below_the_minimum_is_an_alert(
+    tmp_path: Path, left: str, alerts: int
+) -> None:
+    traces = tmp_path / "traces"
+    source = f"mains:sag={left}@1s/1500ms"
+    offered = ("--supply", "230V/16A@50Hz", "--source", source, "--trace", str(traces))
+    async with provider(tmp_path, *offered) as (_, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--trace", str(traces),
+            "--request", "230V/1A@50Hz", "--minimum", "207V/0.5A@50Hz", "--for", "4s",
+        ) as sink:  # fmt: skip
+            assert await sink.end() == 0
+            assert len(sink.all("alert")) >= alerts
+            assert all(one["code"] == 301 for one in sink.all("alert"))
+            assert bool(sink.all("alert")) == bool(alerts)
+            powers = [one["power_mw"] for one in sink.all("readings")]
+    marked = [ece for _, ece, _ in flags_of(traces, "source", "DATA")]
+    assert marked == [False] * 50 + [True] * 75 + [False] * 75
+    assert sum(cwr for _, _, cwr in flags_of(traces, "sink", "CREDIT")) == 2
+    assert min(powers) < 0.95 * 0.875 * 230_000 + 2_000
+    assert powers[0] == 229_999 or powers[0] == 230_000

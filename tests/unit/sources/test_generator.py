@@ -80,6 +80,7 @@ def test_templates_are_bounded() -> None:
     assert generator.block(0, 10).sums.n == 8_190
 
 
+@pytest.mark.requirement("PTCP-7-03")
 def test_a_sag_falls_on_its_samples_and_on_no_others() -> None:
     sampling = default_sampling(DC)
     source = make_source("mains:sag=50%@1s/200ms")
@@ -91,6 +92,7 @@ def test_a_sag_falls_on_its_samples_and_on_no_others() -> None:
         inside = 10 <= number < 12
         assert abs(tick.sums.a * (4 if inside else 1) - plain.sums.a) <= plain.sums.a // 1000
         assert inside == (tick.payload[8:] != plain.payload[8:])
+        assert inside == tick.is_low
 
 
 def test_noise_makes_every_block_its_own() -> None:
