@@ -1,5 +1,6 @@
 """Blocks of a supply: continuous, exact, equal to what is made afresh."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
