@@ -19,7 +19,8 @@ from powertcp.registry import Reason, Refusal
 
 LINE_OCTETS = 64 * 1024
 CLIENTS = 64
-BACKLOG_OCTETS = 1 << 20  # a client this far behind loses lines
+QUEUE_LINES = 64  # of a client that does not read: further status lines are lost and counted
+ACCEPT_PAUSE_S = 0.1
 GROUP = "powertcp"
 _PEER = struct.Struct("iII")
 _log = logging.getLogger("control")
@@ -53,6 +54,7 @@ class Control:
         self._verbs = verbs
         self._guarded = guarded
         self._clients = 0
+        self._subscribers: set[trio.MemorySendChannel[Fields]] = set()
 
     async def serve(
         self, path: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -66,7 +68,13 @@ class Control:
         try:
             async with trio.open_nursery() as nursery:
                 while True:
-                    sock, _ = await trio.socket.from_stdlib_socket(listener).accept()
+                    try:
+                        sock, _ = await trio.socket.from_stdlib_socket(listener).accept()
+                    except OSError as error:
+                        # out of descriptors: whoever asks waits, the power stays on
+                        _log.warning("control: accept: %s", error)
+                        await trio.sleep_until(trio.current_time() + ACCEPT_PAUSE_S)
+                        continue
                     if self._clients >= CLIENTS:
                         sock.close()
                         continue
@@ -78,9 +86,9 @@ class Control:
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         """Greet, then answer line by line; errors end at this client."""
+        send, receive = trio.open_memory_channel[Fields](QUEUE_LINES)
         try:
             async with stream, trio.open_nursery() as nursery:
-                send, receive = trio.open_memory_channel[Fields](CLIENTS)
                 pump = _Pump(stream, receive)
                 nursery.start_soon(pump.run)
                 send.send_nowait(self._greeting)
@@ -90,6 +98,7 @@ class Control:
             _log.debug("control client: %s", group.exceptions[0])
         finally:
             self._clients -= 1
+            self._subscribers.discard(send)
 
     async def _read(
         self, stream: trio.SocketStream, send: trio.MemorySendChannel[Fields], nursery: trio.Nursery
@@ -117,7 +126,9 @@ class Control:
             return {"id": None, "refusal": refusal_fields(Refusal(Reason.BAD_LENGTH, len(line)))}
         number, op = request.get("id"), str(request.get("op"))
         if op == "subscribe":
-            nursery.start_soon(self._push, send)
+            if send not in self._subscribers:
+                self._subscribers.add(send)
+                nursery.start_soon(self._push, send)
             return {"id": number, "ok": {"channels": ["status"]}}
         verb = self._verbs.get(op)
         if verb is None:
