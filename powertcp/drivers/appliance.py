@@ -1,11 +1,10 @@
 """One contract that is wanted, the load it powers, and what becomes of both."""
 
-import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from powertcp.drivers.appetite import Appetite
 from powertcp.drivers.display import Display
+from powertcp.drivers.patience import NEVER, PASSING, Patience
 from powertcp.drivers.quota import Quota
 from powertcp.loads import (
     Ceiling,
@@ -39,27 +38,11 @@ from powertcp.potcp.events import (
 )
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_MS, NS_PER_S, Instant
+from powertcp.units import Instant
 
-TRIES = 3  # PTCP-4-07
-TRIPS = 5  # PTCP-8-03: in TRIP_WINDOW_NS, then off
-TRIP_WINDOW_NS = 600 * NS_PER_S
-BACK_OFF_MAX_S = 16
-NEVER: Instant = 1 << 62
 NO = 1
 NO_ANSWER = 3
-# the provider goes, or lost sight of us: not an answer to the request
-_PASSING = frozenset({Reason.TIMEOUT, *range(Reason.DRAINING, Reason.OPERATOR)}) | {
-    Reason.LEASE_EXPIRED,
-    Reason.MAINTAIN_LOST,
-}
-
 Say = Callable[[str, Mapping[str, object]], None]
-
-
-def back_off_ns(times: int) -> int:
-    """Return 1, 2, 4, 8, 16 s after the 1st, 2nd, .. time."""
-    return min(1 << max(0, times - 1), BACK_OFF_MAX_S) * NS_PER_S
 
 
 def refusal_facts(refusal: Refusal | None) -> dict[str, object]:
@@ -75,16 +58,6 @@ def refusal_facts(refusal: Refusal | None) -> dict[str, object]:
         "retry_ms": refusal.retry_ms,
         "text": refusal.text,
     }
-
-
-@dataclass(slots=True)
-class Path:
-    """How often and when the next SYN is tried."""
-
-    due: Instant = 0
-    refusals: int = 0
-    losses: int = 0
-    trips: list[Instant] = field(default_factory=list)
 
 
 class Appliance:
@@ -112,7 +85,7 @@ class Appliance:
         self.load = load
         self._say = say
         self._line, self.supply = supply_line()
-        self.path = Path()
+        self.patience = Patience()
         self.display = Display()
         self.flow = 0
         self.flow_name = ""  # as the provider calls it: our HOST:PORT/FLOW
@@ -236,7 +209,7 @@ class Appliance:
     @property
     def is_off(self) -> bool:
         """Whether it tripped too often and waits for `reset`."""
-        return self.path.due == NEVER
+        return self.patience.due == NEVER
 
     def answers_to(self, name: str) -> bool:
         """Whether people call the load so: its name, the command without its pid, its number."""
@@ -244,8 +217,7 @@ class Appliance:
 
     def reset(self) -> None:
         """Let a load that tripped too often try again."""
-        self.path.trips.clear()
-        self.path.due = 0
+        self.patience.reset()
         self.status = 0
 
     def _bank(self, event: SamplesReceived) -> None:
@@ -269,8 +241,7 @@ class Appliance:
     def _ready(self, event: PowerReady, now: Instant, lease_until: Instant) -> None:
         """First power, power that returned, or other terms of a flow that runs."""
         self.profile = event.profile
-        if self.path.refusals or self.path.losses:
-            self.path.refusals = self.path.losses = 0
+        self.patience.forgive()
         self._cut = False
         lapsed = self.lease_until <= now
         fresh = not self._powered or (lapsed and not event.resumed)
@@ -334,7 +305,7 @@ class Appliance:
         elif refusal is None or refusal.code == Reason.NORMAL:
             self.say("closed", facts | refusal_facts(refusal))
             self.finish(0, refusal)
-        elif refusal.code in _PASSING and self.was_ready:
+        elif refusal.code in PASSING and self.was_ready:
             self.say("lost", refusal_facts(refusal))
             self.lose(refusal, now)
         else:
@@ -344,34 +315,22 @@ class Appliance:
         """The contract is gone and wanted back: the load pauses, the next SYN waits a little."""
         self.ticket = None
         self._powered = False
-        self.path.losses += 1
-        self.path.due = now + back_off_ns(self.path.losses)
+        self.patience.note_loss(now)
         self.tell(Lost(refusal=refusal, returning=True))
 
     def _refused(self, refusal: Refusal, now: Instant) -> None:
-        # PTCP-4-07
-        self.path.refusals += 1
-        again = refusal.retry_ms > 0 and self.path.refusals < TRIES
+        again = self.patience.note_refusal(refusal, now)
         self.say("refused", refusal_facts(refusal) | {"again": again})
         if not again:
             self.finish(NO, refusal)
             return
         self._powered = False
         self.tell(Lost(refusal=refusal, returning=True))
-        wait_ns = refusal.retry_ms * NS_PER_MS
-        self.path.due = now + round(wait_ns * random.uniform(0.8, 1.2))
 
     def _trip(self, refusal: Refusal | None, now: Instant) -> None:
-        # PTCP-8-03
-        trips = [time for time in self.path.trips if now - time < TRIP_WINDOW_NS]
-        trips.append(now)
-        self.path.trips = trips
         self.ticket = None
         self._powered = False
-        if len(trips) >= TRIPS:
-            self.say("off", {"trips": len(trips)} | refusal_facts(refusal))
-            self.tell(Lost(refusal=refusal, returning=True))
-            self.status, self.path.due = NO, NEVER
-            return
         self.tell(Lost(refusal=refusal, returning=True))
-        self.path.due = now + back_off_ns(len(trips))
+        if not self.patience.note_trip(now):
+            self.status = NO
+            self.say("off", {"trips": len(self.patience.trips)} | refusal_facts(refusal))

@@ -4,14 +4,15 @@ import os
 import random
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
 
-from powertcp.drivers.appliance import NEVER, NO_ANSWER, Appliance, back_off_ns, refusal_facts
+from powertcp.drivers.appliance import NO_ANSWER, Appliance, refusal_facts
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, format_address
+from powertcp.drivers.patience import NEVER, back_off_ns
+from powertcp.drivers.reply import lease_until, reply
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
@@ -29,11 +30,7 @@ from powertcp.potcp.events import (
     FlowClosed,
     FlowEvent,
     LeaseRenewed,
-    PowerOffered,
-    PowerReady,
-    RenegotiationRequested,
     SamplesReceived,
-    SupplyBlocked,
 )
 from powertcp.potcp.traced import TracedConnection
 from powertcp.profile import PowerProfile
@@ -60,11 +57,6 @@ class Wishes:
     energy_uj: int | None = None
     give_up_ns: Duration = 600 * NS_PER_S
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
-
-
-def lease_until(machine: PowerConnection, flow: int) -> Instant:
-    """Return when the lease of `flow` ends, 0 for a flow that is over."""
-    return (machine.status(flow).lease_until_ns or 0) if flow in machine.flows else 0
 
 
 class Link:
@@ -211,10 +203,10 @@ class Link:
             now = now_ns()
             waiting = [each for each in self.wanted if not each.flow and not each.closing]
             for each in waiting:
-                if each.path.due <= now:
+                if each.patience.due <= now:
                     self._open(each, now)
             self._settle()
-            due = [each.path.due for each in waiting if not each.flow]
+            due = [each.patience.due for each in waiting if not each.flow]
             self._kick = trio.Event()
             with trio.CancelScope() as scope:
                 if due and min(due) < NEVER:
@@ -286,39 +278,7 @@ class Link:
         if isinstance(event, FlowClosed):
             self._leave(event)
         elif each.flow in machine.flows:
-            self._reply(machine, each, event, now)
-
-    def _reply(
-        self, machine: PowerConnection, each: Appliance, event: FlowEvent | Event, now: Instant
-    ) -> None:
-        """Say what an event of a flow asks for."""
-        match event:
-            case PowerOffered(flow=flow, offers=offers):
-                least = each.ask.minimum or each.ask.desired
-                best_mw = max((pair.offer.power_mw for pair in offers), default=0)
-                refusal = Refusal(Reason.NOT_OFFERED, least.power_mw, best_mw)
-                machine.decline(flow, refusal, now=now)
-            case RenegotiationRequested(flow=flow, asks=asks):
-                fits = asks[0].desired.power_mw <= each.ask.desired.power_mw
-                no = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
-                machine.answer(flow, accept=fits, refusal=no, now=now)
-            case SamplesReceived() | PowerReady() | SupplyBlocked():
-                self._ration(machine, each, now, blocked=isinstance(event, SupplyBlocked))
-
-    def _ration(
-        self, machine: PowerConnection, each: Appliance, now: Instant, *, blocked: bool
-    ) -> None:
-        """Take no more than is wanted, and close the flow with the block that completes it."""
-        if each.closing or each.granted is None or each.profile is None:
-            return
-        if each.quota.is_spent:
-            each.end_load()
-            with suppress(LocalProtocolError):  # it tripped in this wake-up, which comes next
-                machine.close_flow(each.flow, now=now)
-            return
-        wanted_uj = each.quota.headroom_uj(each.profile, each.granted.sampling, blocked=blocked)
-        if wanted_uj is not None:
-            machine.set_headroom(each.flow, wanted_uj, now=now)
+            reply(machine, each, event, now)
 
     def _leave(self, event: FlowClosed) -> None:
         """Hang up on a provider that drains, so that it can go; its successor is asked."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from powertcp.drivers.appliance import NEVER, Appliance, back_off_ns
+from powertcp.drivers.appliance import Appliance
+from powertcp.drivers.patience import NEVER, back_off_ns
 from powertcp.loads import Ceiling, Ended, Lost, Powered, SupplyEvent, make_load
 from powertcp.potcp.events import (
     Ask,
@@ -113,7 +114,7 @@ async def test_a_refusal_is_tried_again_after_its_retry_three_times_in_all() -> 
         house.one.take(FlowRefused(flow=1, refusal=refusal, best=None), 0, 0)
         house.closed(refusal)
         assert house.one.done == (attempt == 3)
-        assert 4000 * NS_PER_MS <= house.one.path.due <= 6000 * NS_PER_MS
+        assert 4000 * NS_PER_MS <= house.one.patience.due <= 6000 * NS_PER_MS
     assert house.one.status == 1
 
 
@@ -134,8 +135,8 @@ async def test_trips_wait_longer_each_time_and_five_in_ten_minutes_end_in_off() 
     now = 0
     for _ in range(4):
         house.trip(now)
-        waits.append((house.one.path.due - now) // S)
-        now = house.one.path.due
+        waits.append((house.one.patience.due - now) // S)
+        now = house.one.patience.due
     assert waits == [1, 2, 4, 8]
     house.trip(now)
     assert house.one.is_off
@@ -143,7 +144,7 @@ async def test_trips_wait_longer_each_time_and_five_in_ten_minutes_end_in_off() 
     assert house.one.status == 1
     assert house.one.answers_to("none")
     house.one.reset()
-    assert house.one.path.due == 0
+    assert house.one.patience.due == 0
     assert house.one.status == 0
 
 
@@ -153,7 +154,7 @@ async def test_trips_older_than_ten_minutes_do_not_count() -> None:
     house.ready()
     for number in range(12):
         house.trip(number * 200 * S)
-    assert house.one.path.due < NEVER
+    assert house.one.patience.due < NEVER
     assert not house.one.is_off
 
 
@@ -181,7 +182,7 @@ async def test_a_provider_that_drains_pauses_the_load_and_is_asked_again() -> No
     house.told()
     house.closed(Refusal(Reason.DRAINING))
     assert house.told() == [Lost(refusal=Refusal(Reason.DRAINING), returning=True)]
-    assert house.one.path.due == 1 * S
+    assert house.one.patience.due == 1 * S
     house.one.flow = 1
     house.ready(5 * S)
     powered, *_ = house.told()

@@ -1,0 +1,52 @@
+"""What a consumer answers on a flow: to offers and proposals, and credit for what it still wants."""
+
+from contextlib import suppress
+
+from powertcp.drivers.appliance import Appliance
+from powertcp.errors import LocalProtocolError
+from powertcp.potcp.connection import PowerConnection
+from powertcp.potcp.events import (
+    Event,
+    PowerOffered,
+    PowerReady,
+    RenegotiationRequested,
+    SamplesReceived,
+    SupplyBlocked,
+)
+from powertcp.registry import Reason, Refusal
+from powertcp.units import Instant
+
+
+def lease_until(machine: PowerConnection, flow: int) -> Instant:
+    """Return when the lease of `flow` ends, 0 for a flow that is over."""
+    return (machine.status(flow).lease_until_ns or 0) if flow in machine.flows else 0
+
+
+def reply(machine: PowerConnection, each: Appliance, event: Event, now: Instant) -> None:
+    """Say to the provider what an event of a live flow asks for."""
+    match event:
+        case PowerOffered(flow=flow, offers=offers):
+            least = each.ask.minimum or each.ask.desired
+            best_mw = max((pair.offer.power_mw for pair in offers), default=0)
+            refusal = Refusal(Reason.NOT_OFFERED, least.power_mw, best_mw)
+            machine.decline(flow, refusal, now=now)
+        case RenegotiationRequested(flow=flow, asks=asks):
+            fits = asks[0].desired.power_mw <= each.ask.desired.power_mw
+            no = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
+            machine.answer(flow, accept=fits, refusal=no, now=now)
+        case SamplesReceived() | PowerReady() | SupplyBlocked():
+            ration(machine, each, now, blocked=isinstance(event, SupplyBlocked))
+
+
+def ration(machine: PowerConnection, each: Appliance, now: Instant, *, blocked: bool) -> None:
+    """Take no more than is wanted, and close the flow with the block that completes it."""
+    if each.closing or each.granted is None or each.profile is None:
+        return
+    if each.quota.is_spent:
+        each.end_load()
+        with suppress(LocalProtocolError):  # it tripped in this wake-up, which comes next
+            machine.close_flow(each.flow, now=now)
+        return
+    wanted_uj = each.quota.headroom_uj(each.profile, each.granted.sampling, blocked=blocked)
+    if wanted_uj is not None:
+        machine.set_headroom(each.flow, wanted_uj, now=now)
