@@ -384,6 +384,8 @@ def bad_options() -> Iterator[Bad]:
         ("profile-version-2", "0312 84" + "00" * 15), ("profile-type-6", "0312 74" + "00" * 15),
         ("sampling-pairs-0", "0610 000003e8 000f4240 000003e8 00 00"),
         ("sampling-pairs-4", "0610 000003e8 000f4240 000003e8 04 00"),
+        ("sampling-nv-0", "0610 000003e8 00000000 000003e8 01 00"),
+        ("sampling-na-0", "0610 000003e8 000f4240 00000000 01 00"),
         ("sampling-encoding-1", "0610 000003e8 000f4240 000003e8 01 01"),
         ("maintain-nonzero", "0706 03e8 03 01"),
         ("tariff-currency-lower", "092e" + "00" * 32 + "657572 00" + "00" * 8),

@@ -183,6 +183,8 @@ def _check_profile(value: bytes, at: int) -> None:
 def _check_sampling(value: bytes, at: int) -> None:
     if not 1 <= value[12] <= 3 or value[13]:
         raise _bad(at, "sampling pairs and encoding")
+    if b"\0\0\0\0" in (value[4:8], value[8:12]):
+        raise _bad(at, "sampling scale")
 
 
 def _check_maintain(value: bytes, at: int) -> None:
@@ -340,7 +342,7 @@ def _read_sampling(octets: bytes, at: int) -> Sampling | None:
     draft.rate_hz, draft.nv_per_lsb, draft.na_per_lsb, draft.pairs, draft.encoding = (
         _unpack_sampling(octets, at)
     )
-    if not 1 <= draft.pairs <= 3 or draft.encoding:
+    if not 1 <= draft.pairs <= 3 or draft.encoding or not draft.nv_per_lsb * draft.na_per_lsb:
         return None
     draft.__class__ = Sampling
     sampling: Sampling = draft

@@ -163,11 +163,13 @@ OPTIONS: Mapping[int, tuple[str, Layout]] = {
         _fixed(
             Struct(
                 "rate_hz" / Int32ub * "samples per second",
-                "nv_per_lsb" / Int32ub * "nV per step",
-                "na_per_lsb" / Int32ub * "nA per step",
+                "nv_per_lsb" / Int32ub * "nV per step, not 0",
+                "na_per_lsb" / Int32ub * "nA per step, not 0",
                 "pairs" / Int8ub * "voltage and current pairs, 1..3",
                 "encoding" / Int8ub * "0",
             ),
+            _bad("nv_per_lsb", lambda it: it.nv_per_lsb == 0),
+            _bad("na_per_lsb", lambda it: it.na_per_lsb == 0),
             _bad("pairs", lambda it: it.pairs not in (1, 2, 3)),
             _bad("encoding", lambda it: it.encoding != 0),
         ),

@@ -1,11 +1,14 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Refusal
+from powertcp.registry import OptionKind, Refusal
 from powertcp.wire.options import (
+    MAX_TICKET,
+    MAX_VIA,
     NO_OPTIONS,
     Entity,
     Feed,
@@ -77,6 +80,8 @@ def test_no_options_are_no_octets() -> None:
         "0312 70" + "00" * 15,
         "0610 000003e8 000f4240 000003e8 00 00",
         "0610 000003e8 000f4240 000003e8 04 00",
+        "0610 000003e8 00000000 000003e8 01 00",
+        "0610 000003e8 000f4240 00000000 01 00",
         "0610 000003e8 000f4240 000003e8 01 01",
         "0706 03e8 03 01",
         "092e" + "00" * 32 + "657572 00" + "00" * 8,
@@ -131,3 +136,96 @@ def test_a_reason_about_an_esn_beyond_63_bits_is_saturated() -> None:
     claimed = Options(reason=Refusal(400, 2**64 - 1, -(2**64)))
     decoded = decode_options(encode_options(claimed))
     assert decoded.reason == Refusal(400, 2**63 - 1, -(2**63))
+
+
+# --- lengths: every one of every kind, by the table of section 2.3 --------------------------------
+
+VALUES = {
+    OptionKind.MSP: bytes.fromhex("4000"),
+    OptionKind.PROFILE: PROFILE.to_wire(),
+    OptionKind.CONTRACT: bytes(4),
+    OptionKind.REASON: bytes(22),
+    OptionKind.SAMPLING: bytes.fromhex("000003e8 000f4240 000003e8 01 00"),
+    OptionKind.MAINTAIN: bytes.fromhex("03e8 03 00"),
+    OptionKind.METER: bytes(44),
+    OptionKind.TARIFF: bytes(32) + b"EUR" + bytes(9),
+    OptionKind.ENTITY: bytes(18),
+    OptionKind.COOKIE: bytes(32),
+    OptionKind.TICKET: b"t",
+    OptionKind.SEAL: bytes(12),
+    OptionKind.FEED: bytes(20),
+    OptionKind.VIA: b"v",
+}
+# kinds of variable length: octets that the value may grow by
+GROWTH = {OptionKind.REASON: 128, OptionKind.TICKET: MAX_TICKET - 1, OptionKind.VIA: MAX_VIA - 1}
+
+
+def verdict(read: Callable[[bytes], object], area: bytes) -> tuple[int, int] | None:
+    """Return code and value of the refusal of an area, None when it is taken."""
+    try:
+        read(area)
+    except DecodeError as error:
+        return error.code, error.value
+    return None
+
+
+@pytest.mark.requirement("PTCP-2.3-02", "PTCP-2.3-03", "PTCP-2.3-05")
+@pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.name)
+def test_every_length_of_a_kind_is_taken_or_refused_by_its_row(kind: OptionKind) -> None:
+    value, growth = VALUES[kind], GROWTH.get(kind, 0)
+    taken = []
+    for length in range(2, 256):
+        octets = (value + b"x" * 255)[: length - 2]
+        area = bytes((kind, length)) + octets
+        area += bytes(-len(area) % 4)
+        verdicts = {verdict(decode_options, area), verdict(walk_options, area)}
+        assert len(verdicts) == 1
+        if verdicts == {None}:
+            taken.append(length)
+        else:
+            assert verdicts == {(503, 20)}
+    least = len(value) + 2
+    assert taken == list(range(least, least + growth + 1))
+
+
+@pytest.mark.requirement("PTCP-2.3-03", "PTCP-14-01")
+@pytest.mark.parametrize(
+    ("at", "above"),
+    [
+        (Options(msp=65535), Options(msp=65536)),
+        (Options(contract=2**32 - 1), Options(contract=2**32)),
+        (Options(profiles=(PROFILE,) * 16), Options(profiles=(PROFILE,) * 17)),
+        (Options(maintain=Maintain(65535, 255)), Options(maintain=Maintain(65536, 255))),
+        (
+            Options(unknown=tuple((kind, b"") for kind in range(20, 52))),
+            Options(unknown=tuple((kind, b"") for kind in range(20, 53))),
+        ),
+        # 2 * 254 + 2 + 2 octets are the area of 512
+        (
+            Options(unknown=((20, bytes(252)), (21, bytes(252)), (22, bytes(2)))),
+            Options(unknown=((20, bytes(252)), (21, bytes(252)), (22, bytes(3)))),
+        ),
+    ],
+)
+def test_what_we_write_ourselves_keeps_the_caps(at: Options, above: Options) -> None:
+    assert decode_options(encode_options(at)) == at
+    with pytest.raises(LocalProtocolError):
+        encode_options(above)
+
+
+@pytest.mark.requirement("PTCP-2.3-03")
+@pytest.mark.parametrize("octets", [127, 128, 129, 130, 131, 500])
+@pytest.mark.parametrize("letter", ["a", "ä", "€", "🔌"])
+def test_a_text_is_shortened_at_a_character_wherever_the_limit_falls(
+    letter: str, octets: int
+) -> None:
+    text = letter * (octets // len(letter.encode())) + "b" * (octets % len(letter.encode()))
+    short = shorten_text(text)
+    assert len(short) <= 128
+    assert text.startswith(short.decode())
+    # not shorter than it has to be
+    rest = text[len(short.decode()) :]
+    assert not rest or len(short) + len(rest[0].encode()) > 128
+    back = decode_options(encode_options(Options(reason=Refusal(100, text=text)))).reason
+    assert back is not None
+    assert back.text == short.decode()
