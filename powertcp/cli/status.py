@@ -78,6 +78,10 @@ def lines(greeting: Fields, status: Fields) -> list[str]:
         f" {_power(supply, 'reserved_mw'):>12} held of {_power(supply, 'rating_mw')}"
         for supply in _rows(status, "supplies")
     ]
+    if bugs := _whole(status, "bugs"):
+        text.append(
+            f"  {bugs} bugs of powertcp ended a connection each: their tracebacks are in the log"
+        )
     for flow in _rows(status, "flows"):
         text.append(
             f"  {flow.get('id')!s:<28} {flow.get('state')!s:<10} {flow.get('text')!s:<22}"

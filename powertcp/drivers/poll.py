@@ -4,6 +4,7 @@ import select
 
 import trio
 
+from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.wire import Pollable
 from powertcp.units import NS_PER_MS, NS_PER_S
@@ -62,6 +63,13 @@ class Poll:
         wires, time = self._wires, trio.lowlevel.current_clock().current_time
         for number, _ in ready:
             wire = wires.get(number)
-            # read anew: the wire before may have moved the clock of this one
-            if wire is not None and not wire.readable(round(time() * NS_PER_S)):
+            if wire is None:
+                continue
+            try:
+                # read anew: the wire before may have moved the clock of this one
+                goes_on = wire.readable(round(time() * NS_PER_S))
+            except Exception as error:  # noqa: BLE001 - ends at its wire
+                BUGS.judge(error)
+                goes_on = False
+            if not goes_on:
                 self.unregister(wire)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import trio
 
+from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.session import FlowRecord
@@ -63,6 +64,7 @@ class ProviderReport:
             "returned_uj": books.returned_uj,
             "heat_uj": books.heat_uj,
             "residual_uj": 0,
+            "bugs": BUGS.count,
             "counts": dict(books.counts),
             "supplies": [
                 {

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import trio
 
+from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.daemon import now_ns
-from powertcp.errors import PowerError
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 
 SLOT_NS = 10 * NS_PER_MS
@@ -131,9 +131,10 @@ class Wheel:
             wire.handle_timer(now)
             wire.flush()
             due = wire.get_timer()
-        except (PowerError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - ends at its wire
             self.faults += 1
-            _log.warning("timer of a connection: %s", error)
+            if not BUGS.judge(error):
+                _log.warning("timer of a connection: %s", error)
             return
         if due is not None:
             self._arm_slot(wire, max(-(-due // SLOT_NS), slot + 1))

@@ -13,9 +13,9 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 import trio
 
+from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.wheel import Wheel
-from powertcp.errors import PowerError
 from powertcp.machine import Buffer, StreamMachine
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
@@ -75,7 +75,8 @@ class Wire(Generic[EventT]):
     the writer task lives while the kernel takes no more. wheel: armed after every flush.
     on_close: called once, when the descriptor is closed. give_up: tells the machine that the
     peer reads nothing (T_WRITE); without it the machine sees the end of the stream.
-    Nothing here raises on what a peer does: the wire is closed, with one line in the log.
+    Nothing here raises on what a peer does, be it by a bug of ours: the wire is closed and said
+    so in the log.
     """
 
     __slots__ = (
@@ -195,7 +196,7 @@ class Wire(Generic[EventT]):
                 self.abort()
             self.machine.handle_timer(now)
             self._drain()
-        except (PowerError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - ends at its connection
             self._fault(error)
 
     def get_timer(self) -> Instant | None:
@@ -284,9 +285,9 @@ class Wire(Generic[EventT]):
         try:
             self.machine.receive_data(data, now)
             self._drain()
-        except (PowerError, OSError) as error:
+            self.flush()
+        except Exception as error:  # noqa: BLE001 - ends at its connection
             self._fault(error)
-        self.flush()
 
     def _take_eof(self, now: Instant) -> None:
         self._eof = True
@@ -296,7 +297,7 @@ class Wire(Generic[EventT]):
         try:
             self.machine.receive_eof(now)
             self._drain()
-        except (PowerError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - ends at its connection
             self._fault(error)
         self.finish()
 
@@ -383,6 +384,8 @@ class Wire(Generic[EventT]):
                     self._roomy = None
         except trio.ClosedResourceError:
             return
+        except Exception as error:  # noqa: BLE001 - ends at its connection
+            self._fault(error)
         finally:
             self._writing = False
             self.rearm()
@@ -412,7 +415,8 @@ class Wire(Generic[EventT]):
     def _fault(self, error: Exception) -> None:
         """An error ends at its connection (P12)."""
         Wire.faults += 1
-        _log.warning("connection closed: %s", error)
+        if not BUGS.judge(error):
+            _log.warning("connection closed: %s", error)
         self.abort()
         self._tell_eof(now_ns())
 
@@ -424,8 +428,9 @@ class Wire(Generic[EventT]):
             try:
                 self.machine.receive_eof(now)
                 self._drain()
-            except (PowerError, OSError) as error:
-                _log.warning("after the end of a connection: %s", error)
+            except Exception as error:  # noqa: BLE001 - ends at its connection
+                if not BUGS.judge(error):
+                    _log.warning("after the end of a connection: %s", error)
         self.rearm()
 
     def _discard(self) -> None:

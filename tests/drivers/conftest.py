@@ -1,10 +1,27 @@
 """Async tests of this folder run under trio."""
 
+import logging
 import socket
 from collections.abc import Iterator
 
 import pytest
 from pytest_trio.enable_trio_mode import *  # noqa: F403
+
+
+@pytest.fixture(autouse=True)
+def bugs() -> Iterator[list[logging.LogRecord]]:
+    """Fail a test in which a bug of ours was logged; one that means it empties this list."""
+    met: list[logging.LogRecord] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            met.append(record)
+
+    log, listener = logging.getLogger("bug"), Listener()
+    log.addHandler(listener)
+    yield met
+    log.removeHandler(listener)
+    assert not met, [record.getMessage() for record in met]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """SegmentStream: one read per wake-up, one writer, honest ends."""
 
+import logging
 import socket
 from contextlib import suppress
 
@@ -97,7 +98,9 @@ async def test_closing_over_a_tail_breaks_the_wire(small_pair: Pair) -> None:
             stream.queue(machine.send, b"late")
 
 
-async def test_an_error_of_a_handler_ends_its_connection_only(small_pair: Pair) -> None:
+async def test_an_error_of_a_handler_ends_its_connection_only(
+    small_pair: Pair, bugs: list[logging.LogRecord]
+) -> None:
     ours, theirs = small_pair
     seen: list[bytes] = []
 
@@ -120,6 +123,7 @@ async def test_an_error_of_a_handler_ends_its_connection_only(small_pair: Pair) 
         assert closes == [True]
         assert seen == [b"a", END]
         assert SegmentStream.faults == before + 1
+        assert bugs.pop()
 
 
 async def test_events_caused_by_a_handler_come_after_those_it_was_given(small_pair: Pair) -> None:

@@ -1,5 +1,6 @@
 """Wheel: one task, 10 ms slots, deadlines rounded up."""
 
+import logging
 import sys
 
 import trio
@@ -74,7 +75,9 @@ async def test_arming_wakes_a_sleeping_wheel(autojump_clock: trio.testing.MockCl
         nursery.cancel_scope.cancel()
 
 
-async def test_an_error_ends_at_its_wire(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_error_ends_at_its_wire(
+    autojump_clock: trio.testing.MockClock, bugs: list[logging.LogRecord]
+) -> None:
     class Bad(Clocked):
         def handle_timer(self, now: int) -> None:
             raise LocalProtocolError("misuse")
@@ -85,6 +88,7 @@ async def test_an_error_ends_at_its_wire(autojump_clock: trio.testing.MockClock)
     await turn(wheel, 1)
     assert good.calls
     assert wheel.faults == 1
+    assert bugs.pop()
 
 
 async def test_disarmed_and_past_deadlines(autojump_clock: trio.testing.MockClock) -> None:
