@@ -6,6 +6,7 @@ from collections.abc import Callable
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.session import FlowRecord, Session
+from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.potcp.events import (
     Alerted,
     Ask,
@@ -56,6 +57,7 @@ class Admissions:
         spread: Callable[[int], int],
         shed_ms: int = 1000,
         lease_s: int = 60,
+        give_back_s: int = SECONDS,
         wake: Callable[[Instant], None],
     ) -> None:
         """Answer from `breaker`; wake(t) sees to it that `check` is called at t."""
@@ -75,6 +77,8 @@ class Admissions:
         self._by_key: dict[int, FlowRecord] = {}
         self._requests: dict[FlowRecord, PowerRequested] = {}
         self._ramping: set[FlowRecord] = set()
+        self._give_back_s = give_back_s
+        self._usages: dict[FlowRecord, Usage] = {}  # of flows that give back what they do not use
 
     # -- events ------------------------------------------------------------------------------
 
@@ -239,7 +243,12 @@ class Admissions:
         record.demand_mw = record.session.machine.demand_mw(record.flow)
         self._draw(record, +1)
         if first and record.sampling is not None:
-            supply = self.breaker.supplies[self.breaker.holdings[record].supply].profile
+            holding = self.breaker.holdings[record]
+            if holding.desired.giveback:
+                esn_uj = record.session.machine.status(record.flow).esn_uj
+                self._usages[record] = Usage(now, esn_uj, self._give_back_s)
+                self._wake(now + NS_PER_S)
+            supply = self.breaker.supplies[holding.supply].profile
             self._delivery.start(record, supply, record.sampling, now)
             if _log.isEnabledFor(logging.INFO):
                 lease = (
@@ -294,13 +303,27 @@ class Admissions:
                 record.ready_at = None
                 self._energise(record, now_ns())
                 _kick(record.session)
+        for record, usage in self._usages.items():
+            self._measure(record, usage, now)
         self.settle(now)
         for change in self.breaker.plan(now, self.is_busy):
             if isinstance(change.key, FlowRecord):
                 self._change(change.key, change, now_ns())
         times = [one.ready_at for one in self._ramping if one.ready_at is not None]
+        if self._usages:
+            times.append(now + NS_PER_S)
         later = self.breaker.next_check(now)
         return min([*times, *([later] if later is not None else [])], default=None)
+
+    def _measure(self, record: FlowRecord, usage: Usage, now: Instant) -> None:
+        """Look at what `record` draws; reclaim what it has not used for a minute. PTCP-7-08."""
+        machine = record.session.machine
+        if record.flow not in machine.flows:
+            return
+        used_mw = usage.look(now, machine.status(record.flow).esn_uj)
+        # PTCP-7-08
+        if used_mw is not None:
+            self.breaker.give_back(record, used_mw)
 
     def settle(self, now: Instant) -> None:
         """Answer the requests that waited for others to be shed."""
@@ -364,6 +387,7 @@ class Admissions:
     def _quiet(self, record: FlowRecord, state: str) -> None:
         """Deliver nothing more on `record`."""
         self._draw(record, -1)
+        self._usages.pop(record, None)
         self._delivery.stop(record)
         record.state = state
 

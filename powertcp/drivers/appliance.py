@@ -38,9 +38,10 @@ from powertcp.potcp.events import (
 )
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import Instant
+from powertcp.units import NS_PER_S, Instant
 
 NO = 1
+MORE_NS = 10 * NS_PER_S  # between two requests for what was given back
 NO_ANSWER = 3
 Say = Callable[[str, Mapping[str, object]], None]
 
@@ -97,6 +98,7 @@ class Appliance:
         self.esn_uj = 0
         self.heat_uj = 0
         self.lease_until: Instant = 0
+        self._more_at: Instant = 0
         self.closing = False
         self.done = False
         self.status = 0
@@ -132,6 +134,17 @@ class Appliance:
         """Look how the load keeps up; False when another demand follows from it."""
         contract_mw = self.profile.power_mw if self.profile else 0
         return not self.appetite.look(self._line.waiting, self._line.capacity, contract_mw)
+
+    def needs_more(self, now: Instant) -> bool:
+        """Whether it gave back what it did not use, and could use it now; asked at intervals."""
+        if self.profile is None or not self.ask.desired.giveback or now < self._more_at:
+            return False
+        # PTCP-7-08
+        limit_mw = self.profile.power_mw
+        more = limit_mw < self.ask.desired.power_mw and self.appetite.demand_mw > limit_mw
+        if more:
+            self._more_at = now + MORE_NS
+        return more
 
     def finish(self, status: int, refusal: Refusal | None = None) -> None:
         """It is over for good; the load ends."""

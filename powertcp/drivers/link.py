@@ -139,13 +139,16 @@ class Link:
         """Ask for what each load keeps up with; called once a second."""
         if self._machine is None or self._stream is None:
             return
+        now = now_ns()
         for each in self.wanted:
-            if each.flow not in self._machine.flows or each.profile is None or each.keeps_up():
+            if each.flow not in self._machine.flows or each.profile is None:
                 continue
-            demand_mw = min(each.appetite.demand_mw, each.profile.power_mw)
-            each.say("demand", {"demand_mw": demand_mw})
-            demand_mw = each.appetite.demand_mw
-            self._stream.queue(self._machine.set_demand, each.flow, demand_mw, now=now_ns())
+            if not each.keeps_up():
+                wanted_mw = each.appetite.demand_mw
+                each.say("demand", {"demand_mw": min(wanted_mw, each.profile.power_mw)})
+                self._stream.queue(self._machine.set_demand, each.flow, wanted_mw, now=now)
+            if self._machine.may_propose(each.flow) and each.needs_more(now):
+                self._stream.queue(self._machine.renegotiate, each.flow, [each.ask], now=now)
 
     def kick(self) -> None:
         """Look at once which SYN is due."""

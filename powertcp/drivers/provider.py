@@ -16,6 +16,7 @@ from powertcp.drivers.dial import accept, format_address
 from powertcp.drivers.poll import Poll
 from powertcp.drivers.session import AddressLimit, Session, peer_of
 from powertcp.drivers.tracer import TraceFile, Tracer
+from powertcp.drivers.usage import SECONDS
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
@@ -38,7 +39,8 @@ class ProviderConfig:
     supplies: voltages with their amperes. rating_mw: of all together. ramp_mw_per_s: how fast
     power is connected, None at once. per_peer_mw: most for one peer. per_address: connections of
     one address (IPv6: one /64). best_priority: best class anyone may have. seed: of everything
-    that is spread at random.
+    that is spread at random. give_back_s: how long a flow that allows it is measured before what
+    it does not use is reclaimed.
     """
 
     supplies: Sequence[Supply]
@@ -49,6 +51,7 @@ class ProviderConfig:
     per_address: int = PER_ADDRESS
     best_priority: int = 1
     seed: int = 0
+    give_back_s: int = SECONDS
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
     source: Source = field(default_factory=Source)
 
@@ -86,6 +89,7 @@ class Provider:
             spread=chance.randrange,
             shed_ms=config.connection.shed_ms,
             lease_s=config.connection.lease_s,
+            give_back_s=config.give_back_s,
             wake=self._wake,
         )
         self.sessions: set[Session] = set()

@@ -32,6 +32,7 @@ from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 SPREAD_NS = 10 * NS_PER_S
 RESTORE_PERCENT = 105
 CONGESTED_PERCENT = 90
+GIVE_BACK_PERCENT = 90  # of what is held: a use above that leaves nothing worth a change
 MAX_WAITING = 256  # requests that wait until others are shed; more are refused at once
 WAIT_NS = 3 * NS_PER_S  # below T_OPEN, so that the sink still listens to the answer
 MAX_RAMP_NS = 4 * NS_PER_S  # T_READY is at most 5 s
@@ -166,6 +167,8 @@ class Breaker:
         choice = self._choose(request, only=index)
         if choice.grant is not None:
             hold(holding, choice.grant, index)
+            if holding.is_returned:
+                holding.ceiling_mw, holding.is_returned = None, False
             holding.desired, holding.minimum = range_of(asks, choice.grant)
             holding.note_change(now)
         self._account(holding, +1)
@@ -221,10 +224,22 @@ class Breaker:
     def set_ceiling(self, key: Key, ceiling_mw: int | None) -> None:
         """Order at most `ceiling_mw` for one flow, None lifts the order. Raises KeyError."""
         holding = self.holdings[key]
-        holding.ceiling_mw = ceiling_mw
+        holding.ceiling_mw, holding.is_returned = ceiling_mw, False
         self._note_want(holding)
         if ceiling_mw is not None and holding.mw > ceiling_mw:
             self._wanting.add(key)
+
+    def give_back(self, key: Key, used_mw: int) -> None:
+        """Keep only `used_mw` of a flow, its minimum at least, until its sink asks again."""
+        holding = self.holdings[key]
+        ordered = holding.ceiling_mw is not None and not holding.is_returned
+        least = holding.minimum or holding.desired
+        voltage_mv = self.supplies[holding.supply].profile.voltage_mv
+        keep_mw = max(used_mw, -(-least.pairs * voltage_mv * least.current_ma // 1000))
+        # PTCP-7-08
+        if not ordered and keep_mw * 100 <= holding.mw * GIVE_BACK_PERCENT:
+            self.set_ceiling(key, keep_mw)
+            holding.is_returned = True
 
     def reload(self, rating_mw: int, supplies: Sequence[Supply], now: Instant) -> None:
         """Change rating and supplies; flows of a supply that is gone keep it until they end.
@@ -459,7 +474,8 @@ class Breaker:
             dwells = not holding.may_change(now)
             if (dwells and not over) or is_busy(holding.key):
                 continue
-            code = Reason.OPERATOR if ordered else Reason.BUDGET
+            by_order = ordered and not holding.is_returned
+            code = Reason.OPERATOR if by_order else Reason.BUDGET
             profile = with_power(holding.profile, target_mw)
             holding.refusal = Refusal(code, holding.mw, held_mw(profile))
             holding.outstanding = True

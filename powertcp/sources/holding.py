@@ -29,7 +29,8 @@ class Holding:
     profile: the contract in force, or the greatest offer that may be accepted.
     amps: (supply, mA) held; several only while a counter-offer stands.
     desired, minimum: the range that was asked for. live: energised, so that it can be shed.
-    outstanding: a proposal of ours is unanswered. ceiling_mw: by order of the operator.
+    outstanding: a proposal of ours is unanswered. ceiling_mw: by order of the operator,
+    or what is left after an unused part was given back (`is_returned`).
     changed: times of the last changes, at most six. not_before: no restore earlier.
     """
 
@@ -44,6 +45,7 @@ class Holding:
     live: bool = False
     outstanding: bool = False
     ceiling_mw: int | None = None
+    is_returned: bool = False
     refusal: Refusal | None = None
     changed: tuple[Instant, ...] = ()
     not_before: Instant = 0

@@ -268,6 +268,31 @@ def test_an_ordered_ceiling_sheds_one_flow_and_lifting_it_restores() -> None:
     assert pool.next_check(20 * S) is None
 
 
+@pytest.mark.requirement("PTCP-7-08")
+def test_an_unused_part_is_given_back_down_to_the_minimum_until_it_is_asked_for_again() -> None:
+    pool = breaker(60_000)
+    power_up(pool, "a", "12V/4A", "12V/1A")
+    pool.give_back("a", 44_000)
+    assert pool.plan(6 * S) == []
+    pool.give_back("a", 5_000)
+    [change] = pool.plan(6 * S)
+    assert (change.raised, change.refusal.code) == (False, Reason.BUDGET)
+    assert settle(pool, [change]) == {"a": 12_000}
+    assert pool.held_mw == 12_000
+    assert pool.plan(60 * S) == []
+    assert pool.renegotiate("a", ask("12V/4A", "12V/1A"), 70 * S).grant is not None
+    assert pool.held_mw == 48_000
+    assert pool.explain("a") is None
+
+
+def test_what_an_operator_ordered_is_not_lifted_by_asking() -> None:
+    pool = breaker(60_000)
+    power_up(pool, "a", "12V/4A", "12V/1A")
+    pool.set_ceiling("a", 24_000)
+    pool.give_back("a", 5_000)
+    assert settle(pool, pool.plan(6 * S)) == {"a": 24_000}
+
+
 def test_a_rejected_raise_gives_back_what_it_held() -> None:
     pool = breaker()
     grant = power_up(pool, "a", "12V/2A")
