@@ -5,8 +5,9 @@ fault ends the connection. `PowerConnection` adds the verbs. Protocol sections 2
 """
 
 from dataclasses import replace
+from struct import Struct
 
-from powertcp.dve import BlockSums, integrate_many
+from powertcp.dve import integrate_many
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Entropy, Trace
 from powertcp.potcp.config import ConnectionConfig
@@ -20,6 +21,7 @@ from powertcp.potcp.events import (
 )
 from powertcp.potcp.flow import NEGOTIATION, Flow
 from powertcp.potcp.liveness import Liveness
+from powertcp.potcp.protect import sums_of
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.states import Cause
@@ -80,6 +82,7 @@ _CTL_CAUSES = {
     int(Flag.FIN | Flag.ACK): Cause.FIN_ACK,
     int(Flag.RST): Cause.RST,
 }
+_unpack_n = Struct(">H").unpack_from
 
 
 class Intake:
@@ -287,7 +290,7 @@ class Intake:
             return False
         payload = raw[5]
         size = len(payload)
-        if size < 16 or size != 8 + 8 * payload[5] * int.from_bytes(payload[6:8], "big"):
+        if size < 16 or size != 8 + 8 * payload[5] * _unpack_n(payload, 6)[0]:
             return False
         self._group.append((flow, raw[3], raw[1] & 0x40 != 0, payload))
         return True
@@ -296,25 +299,15 @@ class Intake:
         """Integrate the collected blocks together and apply them one by one. PTCP-3.3-03."""
         group = self._group
         self._group, self.moved = [], True
-        windows: dict[int, list[int]] = {}
-        for index, item in enumerate(group):
-            protector = item[0].protector
-            window = protector.window_samples if protector else 0
-            windows.setdefault(window, []).append(index)
-        sums: dict[int, BlockSums] = {}
         # PTCP-3.3-03
-        for window, members in windows.items():
-            found = integrate_many([group[index][3] for index in members], window)
-            sums.update(zip(members, found, strict=True))
-        touched: dict[int, SinkFlow] = {}
-        for index, (flow, esn, ece, payload) in enumerate(group):
-            touched[flow.id] = flow
+        sums = sums_of([item[0].protector for item in group], [item[3] for item in group])
+        for (flow, esn, ece, payload), measured in zip(group, sums, strict=True):
             if flow.banks:
-                flow.bank_block(now, sums[index], esn, payload, ece=ece)
+                flow.bank_block(now, measured, esn, payload, ece=ece)
             elif not flow.is_over:
                 # PTCP-8-01
-                flow.fire(Cause.DATA, now, flow.energy_of(sums[index]))
-        for flow in touched.values():
+                flow.fire(Cause.DATA, now, flow.energy_of(measured))
+        for flow in dict.fromkeys([item[0] for item in group]):
             flow.flush_batch(now)
 
     def _take(self, raw: RawSegment, now: Instant) -> None:

@@ -4,11 +4,13 @@ Source and sink run the same `Protector` over the same sums, so both decide alik
 """
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import isqrt
 from typing import Final, NamedTuple
 
-from powertcp.dve import BlockSums, Window, WindowSums, window_samples_for
+from powertcp.dve import BlockSums, Window, WindowSums, integrate_many, window_samples_for
+from powertcp.machine import Buffer
 from powertcp.profile import PowerProfile, Waveform
 from powertcp.registry import Reason, Refusal
 from powertcp.wire.options import Sampling
@@ -26,6 +28,7 @@ class Limits(NamedTuple):
     v_peak, i_peak: of one sample, LSB. i_mean_square, v_least_square: numerators of n * (1.25 I)^2
     and n * (0.9 V)^2, see the checks. i_most, v_least: sums of a whole window, LSB^2, up to and
     from which it is calm. window_samples: in a window. has_mean: AC must average to nothing.
+    v_even: sum of v of a window, LSB: ten of which none is above it average to nothing.
     """
 
     v_peak: int
@@ -36,15 +39,15 @@ class Limits(NamedTuple):
     v_least: int
     window_samples: int
     has_mean: bool
+    v_even: int
 
     def is_calm(self, sums: BlockSums) -> bool:
         """Return whether a block is whole windows, none near a limit: what the loop finds, at once.
 
-        Windows are equally long, so the extreme ones speak for all; the mean of AC needs each.
+        Windows are equally long, so the extreme ones speak for all but the mean of AC.
         """
         return (
             sums.is_whole
-            and not self.has_mean
             and sums.window_samples == self.window_samples
             and sums.most_i2 <= self.i_most
             and sums.least_v2 >= self.v_least
@@ -74,7 +77,22 @@ def _limits(
         v_least=-(-window * v_least_square // (100 * scale_v * scale_v)),
         window_samples=window,
         has_mean=waveform is Waveform.SINE,
+        v_even=window * voltage_mv * _NANO_PER_MILLI // (10 * scale_v),
     )
+
+
+def sums_of(protectors: Sequence["Protector | None"], blocks: Sequence[Buffer]) -> list[BlockSums]:
+    """Return the sums of blocks of several flows, each cut by the window of its protector."""
+    if len(set(protectors)) == 1 and protectors[0] is not None:
+        return integrate_many(blocks, protectors[0].window_samples)
+    windows: dict[int, list[int]] = {}
+    for index, protector in enumerate(protectors):
+        windows.setdefault(protector.window_samples if protector else 0, []).append(index)
+    sums: dict[int, BlockSums] = {}
+    for window, members in windows.items():
+        found = integrate_many([blocks[index] for index in members], window)
+        sums.update(zip(members, found, strict=True))
+    return [sums[index] for index in range(len(blocks))]
 
 
 class Protector:
@@ -85,6 +103,7 @@ class Protector:
 
     __slots__ = (
         "_alerted",
+        "_even",
         "_has_parts",
         "_limits",
         "_means",
@@ -114,6 +133,8 @@ class Protector:
         # whether `_windows` may hold a part of a window
         self._has_parts = False
         self._means: deque[list[int]] | None = None
+        # windows since one was above `Limits.v_even`
+        self._even = 0
         self._alerted = False
         # the under-voltage of which nobody was told yet
         self.alert: Refusal | None = None
@@ -136,7 +157,7 @@ class Protector:
                 self._windows.skip()
                 self._has_parts = False
             self._alerted = False
-            return None
+            return self._check_means(sums.sum_v) if limits.has_mean else None
         self._has_parts = True
         if self._windows is None:
             self._windows = WindowSums(self.window_samples)
@@ -160,7 +181,7 @@ class Protector:
             return Refusal(Reason.OVER_CURRENT, rms, self._profile.current_ma * 5 // 4)
         self._check_dip(window)
         if self._profile.waveform is Waveform.SINE:
-            return self._check_mean(window)
+            return self._check_means((window.sum_v,))
         return None
 
     def _check_dip(self, window: Window) -> None:
@@ -173,16 +194,28 @@ class Protector:
             self.alert = Refusal(Reason.UNDER_VOLTAGE, rms, self.minimum_mv * 9 // 10)
         self._alerted = low
 
-    def _check_mean(self, window: Window) -> Refusal | None:
+    def _check_means(self, windows: Iterable[list[int]]) -> Refusal | None:
+        """Take the sums of v of the next windows, and judge ten at a time."""
         # PTCP-8-08
         means = self._means
         if means is None:
             means = self._means = deque(maxlen=MEAN_WINDOWS)
-        means.append(window.sum_v)
-        if len(means) < MEAN_WINDOWS:
-            return None
+        most = self._limits.v_even
+        for sum_v in windows:
+            means.append(sum_v)
+            self._even += 1
+            for column in sum_v:
+                if not -most <= column <= most:
+                    self._even = 0
+            if self._even < MEAN_WINDOWS and len(means) == MEAN_WINDOWS:
+                refusal = self._check_mean(means)
+                if refusal is not None:
+                    return refusal
+        return None
+
+    def _check_mean(self, means: "deque[list[int]]") -> Refusal | None:
         scale = self._sampling.nv_per_lsb
-        samples = MEAN_WINDOWS * window.n
+        samples = MEAN_WINDOWS * self.window_samples
         mean = max(abs(sum(column)) for column in zip(*means, strict=True))
         if 10 * mean * scale <= samples * self._profile.voltage_mv * _NANO_PER_MILLI:
             return None

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from powertcp.dve import BlockSums, EnergyRegister
-from powertcp.errors import LocalProtocolError, known
+from powertcp.errors import BrokenInvariant, LocalProtocolError, known
 from powertcp.potcp.events import (
     Ask,
     FlowCut,
@@ -248,9 +248,9 @@ class SinkFlow(Flow):
 
     def check_block(self, sums: BlockSums, stated_esn: int) -> Refusal | None:
         """Return why a block is not banked: gap, meter, protection; in this order."""
-        register = known(self.register, "a sink that banks has a register")
-        sampling = known(self.sampling, "a sink that banks has a sampling")
-        protector = known(self.protector, "a sink that banks is protected")
+        register, sampling, protector = self.register, self.sampling, self.protector
+        if register is None or sampling is None or protector is None:
+            raise BrokenInvariant("a sink that banks has register, sampling and protection")
         # PTCP-3.1-01
         if sums.pairs != sampling.pairs:
             return Refusal(Reason.SAMPLE_GAP, sums.pairs, sampling.pairs)
@@ -287,9 +287,10 @@ class SinkFlow(Flow):
             return
         register.add(sums.a)
         self._note(sums, after - before, after, payload, ece=ece)
-        alert = known(self.protector, "a sink that banks is protected").take_alert()
-        if alert is not None:
-            self.alert(2, alert)
+        protector = self.protector
+        if protector is not None and protector.alert is not None:
+            self.alert(2, protector.alert)
+            protector.alert = None
 
     def _note(
         self, sums: BlockSums, energy_uj: int, esn_uj: int, payload: memoryview, *, ece: bool

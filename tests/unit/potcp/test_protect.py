@@ -98,3 +98,45 @@ def test_direct_voltage_under_an_ac_contract_is_refused_after_ten_windows(
         refusal = protector.check(sums)
         found.append(refusal.code if refusal else None)
     assert found == [None] * 9 + [code]
+
+
+def _means(offsets_mv: list[int], cut: int) -> tuple[int, int | None]:
+    """After how many samples a 50 Hz voltage with these offsets per cycle trips, and why."""
+    power, sampling = PowerProfile.parse("230V/1A@50Hz"), Sampling(4000)
+    protector = Protector(power, sampling)
+    size = protector.window_samples
+    angles = 2 * np.pi * np.arange(size) / size
+    rows = [
+        np.stack((np.rint(310_000 * np.sin(angles)) + offset, 100_000 * np.sin(angles)), axis=1)
+        for offset in offsets_mv
+    ]
+    columns = np.concatenate(rows).astype(np.int64)
+    for at in range(0, len(columns), cut):
+        block = encode_block(at, columns[at : at + cut])
+        [sums] = integrate_many([block], protector.window_samples)
+        refusal = protector.check(sums)
+        if refusal is not None:
+            return (at + cut) // size, refusal.code
+    return len(columns) // size, None
+
+
+@pytest.mark.requirement("PTCP-8-08")
+@pytest.mark.parametrize("seed", range(60))
+def test_means_of_whole_cycles_are_judged_as_those_of_cut_ones(seed: int) -> None:
+    chance = random.Random(seed)
+    offsets = [
+        chance.choice((-40_000, 0, 0, 22_999, 23_000, 23_001, chance.choice((24_000, 45_000))))
+        for _ in range(40)
+    ]
+    whole = _means(offsets, 80)
+    # every other block ends within a cycle: no window is judged by its extremes
+    assert _means(offsets, 40) == whole
+    assert _means(offsets, 160)[1] == whole[1]
+
+
+@pytest.mark.requirement("PTCP-8-08")
+@pytest.mark.parametrize(("offset_mv", "after"), [(23_000, None), (23_001, 10), (-23_001, 10)])
+def test_ten_cycles_that_do_not_average_to_nothing_trip(offset_mv: int, after: int | None) -> None:
+    expected = (10, Reason.WAVEFORM) if after else (30, None)
+    assert _means([offset_mv] * 30, 80) == expected
+    assert _means([offset_mv] * 30, 40) == expected
