@@ -517,34 +517,44 @@ def _encode_answer(it: Answer) -> bytes:
 
 
 def _encode_shed(it: Shed) -> bytes:
-    payload = _SHED.pack(it.deadline_ms, it.restore_s)
-    flags = _URGENT if it.urgent else 0
-    return pack_segment(8, flags, it.flow, it.esn, encode_options(it.options), payload)
+    area, payload = encode_options(it.options), _SHED.pack(it.deadline_ms, it.restore_s)
+    return pack_segment(8, _URGENT if it.urgent else 0, it.flow, it.esn, area, payload)
 
 
 def _encode_trip(it: Trip) -> bytes:
-    flags = _URGENT if it.urgent else 0
-    return pack_segment(9, flags, it.flow, it.esn, encode_options(it.options), b"")
+    area = encode_options(it.options)
+    return pack_segment(9, _URGENT if it.urgent else 0, it.flow, it.esn, area, b"")
 
 
 def _encode_maintain(it: MaintainProbe) -> bytes:
     return maintain_segment(it.nonce, it.echo, it.time_ns)
 
 
+def _fitting(octets: bytes, least: int, most: int) -> bytes:
+    """Return octets of which a row of section 2.2 takes `least` to `most`."""
+    if not least <= len(octets) <= most:
+        raise LocalProtocolError(f"{len(octets)} octets where {least}..{most} fit")
+    return octets
+
+
 def _encode_receipt(it: Receipt) -> bytes:
-    return pack_segment(11, 0, it.flow, it.esn, encode_options(it.options), it.page)
+    page = _fitting(it.page, RECEIPT_OCTETS, RECEIPT_OCTETS)
+    return pack_segment(11, 0, it.flow, it.esn, encode_options(it.options), page)
 
 
 def _encode_ticket(it: Ticket) -> bytes:
-    payload = _TICKET_HEAD.pack(it.lifetime_s) + it.ticket
+    payload = _TICKET_HEAD.pack(it.lifetime_s) + _fitting(it.ticket, 1, TICKET_OCTETS)
     return pack_segment(12, 0, it.flow, it.esn, b"", payload)
 
 
 def _encode_cookie(it: CookieSegment) -> bytes:
-    return pack_segment(13, 0, it.flow, it.esn, b"", it.cookie)
+    cookie = _fitting(it.cookie, COOKIE_OCTETS, COOKIE_OCTETS)
+    return pack_segment(13, 0, it.flow, it.esn, b"", cookie)
 
 
 def _encode_alert(it: Alert) -> bytes:
+    if not 1 <= it.severity <= 3:
+        raise LocalProtocolError(f"severity {it.severity} where 1..3 fit")
     area = encode_options(it.options)
     return pack_segment(14, 0, it.flow, it.esn, area, bytes((it.severity,)))
 

@@ -22,12 +22,13 @@ PROFILES = st.builds(
     lease_s=st.integers(0, MAX_LEASE_S),
     tag=U16,
 )
+SCALES = st.integers(1, 2**32 - 1)
 COMMON = st.builds(
     Options,
     msp=st.none() | st.integers(1024, 65535),
     profiles=st.lists(PROFILES, max_size=16).map(tuple),
     contract=st.none() | U32,
-    sampling=st.none() | st.builds(Sampling, U32, U32, U32, st.integers(1, 3)),
+    sampling=st.none() | st.builds(Sampling, U32, SCALES, SCALES, st.integers(1, 3)),
     maintain=st.none() | st.builds(Maintain, U16, st.integers(0, 255)),
 )
 

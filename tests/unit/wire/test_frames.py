@@ -187,3 +187,100 @@ def test_a_plain_credit_is_read_at_once_and_any_other_the_long_way() -> None:
     assert read_credit(raw(3, 0, 1, b"", body)) == (5, 9, False)
     assert read_credit(raw(3, 0, 1, b"\x01\x01\x00\x00", body)) is None
     assert read_credit(raw(3, 0, 1, b"", body[:-1])) is None
+
+
+# --- lengths: every payload length of every type, by the table of section 2.2 ---------------------
+
+PAYLOADS: dict[int, tuple[bytes, range]] = {
+    1: (b"", range(1)),
+    3: (bytes(16), range(16, 17)),
+    4: (bytes(8), range(8, 9)),
+    5: (b"", range(1)),
+    6: (b"", range(1)),
+    7: (bytes(1), range(1, 2)),
+    8: (bytes(8), range(8, 9)),
+    9: (b"", range(1)),
+    10: (bytes(16), range(16, 17)),
+    11: (bytes(380), range(380, 381)),
+    12: (bytes(5), range(5, 235)),
+    13: (bytes(32), range(32, 33)),
+    14: (b"\x01", range(1, 2)),
+}
+
+
+@pytest.mark.requirement("PTCP-2.2-02", "PTCP-2.2-03")
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_every_length_of_a_payload_is_taken_or_refused_by_its_row(kind: int) -> None:
+    value, lawful = PAYLOADS[kind]
+    for length in range(420):
+        payload = (value + bytes(420))[:length]
+        segment = raw(kind, 2 if kind == 1 else 0, 0 if kind == 10 else 1, b"", payload)
+        if length in lawful:
+            assert decode_segment(segment) is not None
+        else:
+            assert refused(segment) == (502, length)
+
+
+@pytest.mark.requirement("PTCP-2.1-03", "PTCP-2.3-03", "PTCP-14-01")
+def test_the_data_offset_is_taken_from_5_to_133() -> None:
+    taken = []
+    for words in range(256):
+        splitter = Splitter()
+        octets = b"PO\x01" + bytes((words, 0x90, 0, 0, 0)) + bytes(12 + 4 * max(0, words - 5))
+        found = splitter.receive(octets)
+        if splitter.error is None:
+            assert len(found) == 1
+            taken.append(words)
+        else:
+            assert splitter.error.code == (502 if words < 5 else 508)
+            assert found == []
+    assert taken == list(range(5, 134))
+
+
+@pytest.mark.requirement("PTCP-2.1-03", "PTCP-14-01")
+@pytest.mark.parametrize("msp", [1024, 16_384, 65_535])
+def test_a_payload_is_taken_up_to_our_msp(msp: int) -> None:
+    at = encode_segment(Sealed(0, 0, 0, NO_OPTIONS, bytes(msp)))
+    for pieces in ([at], [at[:19], at[19:]], [at[:20], at[20:-1], at[-1:]]):
+        splitter = Splitter(msp)
+        found = [one for piece in pieces for one in splitter.receive(piece)]
+        assert len(found) == 1
+        assert splitter.pending == 0
+    if msp < 65_535:
+        above = encode_segment(Sealed(0, 0, 0, NO_OPTIONS, bytes(msp + 1)))
+        for first in (20, 21, len(above)):
+            splitter = Splitter(msp)
+            assert splitter.receive(above[:first]) == []
+            # judged by the header alone, before a single octet of it is kept
+            assert splitter.error is not None
+            assert (splitter.error.code, splitter.error.value) == (508, msp + 1)
+            assert splitter.pending == 0
+
+
+@pytest.mark.requirement("PTCP-2.2-03")
+@pytest.mark.parametrize(
+    ("at", "above"),
+    [
+        (Credit(2**32 - 1, 2**64 - 1, 2**64 - 1), Credit(1, 0, 2**64)),
+        (Credit(1, 0, 0, 2**64 - 1), Credit(1, 0, 0, 2**64)),
+        (Blocked(1, 2**64 - 1, 2**64 - 1), Blocked(1, 2**64, 0)),
+        (MaintainProbe(2**32 - 1, 2**32 - 1, 2**64 - 1), MaintainProbe(0, 0, 2**64)),
+        (
+            Shed(1, 0, urgent=False, deadline_ms=2**32 - 1, restore_s=2**32 - 1),
+            Shed(1, 0, urgent=False, deadline_ms=2**32),
+        ),
+        (Ticket(1, 0, 2**32 - 1, b"t" * 230), Ticket(1, 0, 0, b"t" * 231)),
+        (Ticket(1, 0, 0, b"t"), Ticket(1, 0, 0, b"")),
+        (Receipt(1, 0, bytes(380)), Receipt(1, 0, bytes(381))),
+        (CookieSegment(1, 0, bytes(32)), CookieSegment(1, 0, bytes(33))),
+        (Sealed(0, 0, 0, NO_OPTIONS, bytes(65_535)), Sealed(0, 0, 0, NO_OPTIONS, bytes(65_536))),
+        (Alert(1, 0, 3), Alert(1, 0, 4)),
+        (Alert(1, 0, 1), Alert(1, 0, 0)),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_what_we_write_ourselves_keeps_its_fields(at: Segment, above: Segment) -> None:
+    (found,) = Splitter(65_535).receive(encode_segment(at))
+    assert decode_segment(found) == at
+    with pytest.raises(LocalProtocolError):
+        encode_segment(above)

@@ -12,6 +12,8 @@ from powertcp.wire.segments import Control, CookieSegment, Segment, Shed, Ticket
 from powertcp.wire.trace import event, opening, segment_data
 
 SECRET = b"\xaa" * 32
+# the table of named profiles is a file: read once, at import
+PROFILE = PowerProfile.parse("12V/1A")
 
 
 def said(segment: Segment | bytes) -> dict[str, object]:
@@ -39,7 +41,7 @@ def test_the_first_record_names_version_side_and_wall_time() -> None:
 def test_header_numbers_and_options_are_said_with_their_units() -> None:
     options = Options(
         contract=3,
-        profiles=(PowerProfile.parse("12V/1A"),),
+        profiles=(PROFILE,),
         sampling=Sampling(1000),
         maintain=Maintain(500, 4),
         reason=Refusal(Reason.BUDGET, 18_000, 9_000),
