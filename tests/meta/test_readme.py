@@ -1,4 +1,4 @@
-"""What README shows is what the commands print."""
+"""What README shows is what the commands print; its daemons are under test with the drivers."""
 
 import re
 import subprocess
@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLE = re.compile(r"^```\n\$ powertcp ((?:decode|explain) .+)\n((?s:.*?))```$", re.MULTILINE)
+EXAMPLE = re.compile(
+    r"^```\n\$ powertcp ((?:decode|explain [A-Z0-9]).*)\n((?s:.*?))```$", re.MULTILINE
+)
 EXAMPLES = EXAMPLE.findall(README)
 COMMANDS = ("provider", "consumer", "status", "decode", "explain")
 
