@@ -14,6 +14,7 @@ from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError
 from powertcp.loads import Load
+from powertcp.loads.events import Hasty
 from powertcp.units import NS_PER_S, Instant, format_energy, format_power
 
 __all__ = ["Consumer", "Wishes"]
@@ -87,6 +88,9 @@ class Consumer:
         """End at once."""
         for link in self._links:
             link.abort()
+        for each in self.appliances:
+            if isinstance(each.load, Hasty):
+                each.load.hurry()
 
     async def _run_load(self, link: Link, each: Appliance) -> None:
         """Run one load; if it ends by itself its status is ours."""

@@ -9,7 +9,7 @@ unread is cut off: its line is closed, and a closed line means the same to a loa
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import trio
 
@@ -123,6 +123,14 @@ class Load(Protocol):
         Returns the exit status. Raises HostError when this machine cannot do what was asked.
         After cancellation the host is as it was found: no process, no cap, no escape sequence.
         """
+
+
+@runtime_checkable
+class Hasty(Protocol):
+    """A load that takes its time to end, and can be told not to."""
+
+    def hurry(self) -> None:
+        """End at once; `run` returns soon."""
 
 
 def merge_delivered(earlier: Delivered, later: Delivered) -> Delivered:

@@ -3,6 +3,7 @@
 # ruff: noqa: SIM117 - one `async with` for each process reads better
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -171,6 +172,24 @@ async def test_reload_changes_rating_and_supplies_and_no_power_drops(tmp_path: P
             assert facts["heat_uj"] == 0
             sink.signal(signal.SIGTERM)
             assert await sink.end() == 0
+
+
+async def test_a_second_ctrl_c_leaves_a_stubborn_command_no_grace(tmp_path: Path) -> None:
+    stubborn = "sh -c 'trap \"\" TERM INT; while :; do sleep 1; done'"
+    async with provider(tmp_path, "--supply", "12V/5A") as (_, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A", "--run", stubborn
+        ) as sink:
+            named = await sink.until("readings", when=lambda facts: "[" in facts["load"])
+            pid = int(named["load"].partition("[")[2].rstrip("]"))
+            sink.signal(signal.SIGINT)
+            await sink.until("closed")
+            start = trio.current_time()
+            sink.signal(signal.SIGINT)
+            assert await sink.end() == 0
+            assert trio.current_time() - start < 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 async def test_usr1_logs_a_status_of_either_side(tmp_path: Path) -> None:
