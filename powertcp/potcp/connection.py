@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from powertcp.dve import BlockSums, default_sampling
 from powertcp.errors import LocalProtocolError
 from powertcp.potcp.events import Ask, Event, Offer
-from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Flow, FlowStatus
+from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Flow, FlowStatus, sampling_fault
 from powertcp.potcp.intake import Intake
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
@@ -120,6 +120,9 @@ class PowerConnection(Intake):
             raise LocalProtocolError(f"{len(asks)} asks, 1..{MAX_ASKS} are allowed")
         if len(self._flows) >= self.config.flows:
             raise LocalProtocolError(f"{len(self._flows)} flows, {self.config.flows} are allowed")
+        chosen = sampling or default_sampling(asks[0].desired)
+        if (fault := sampling_fault(chosen, asks)) is not None:
+            raise LocalProtocolError(f"one sampling for all asks: {fault.sentence()}")
         flow = SinkFlow(self, self._next_flow, wants_samples=want_samples)
         tag = int.from_bytes(self.entropy(2), "big")
         profiles = [p.with_type(p.type, tag=tag) for ask in asks for p in ask if p is not None]
@@ -129,7 +132,7 @@ class PowerConnection(Intake):
         syn = Options(
             msp=config.msp,
             profiles=tuple(profiles),
-            sampling=sampling or default_sampling(asks[0].desired),
+            sampling=chosen,
             maintain=maintain or Maintain(config.maintain_interval_ms, config.maintain_misses),
             ticket=ticket,
             entity=entity,
@@ -311,6 +314,8 @@ class PowerConnection(Intake):
         found = self._live(flow, now)
         if not 1 <= len(asks) <= MAX_ASKS:
             raise LocalProtocolError(f"{len(asks)} asks, 1..{MAX_ASKS} are allowed")
+        if found.sampling is not None and (fault := sampling_fault(found.sampling, asks)):
+            raise LocalProtocolError(f"flow {flow}: {fault.sentence()}")
         # PTCP-9-01
         if found.outstanding:
             raise LocalProtocolError(f"flow {flow}: proposal {found.outstanding} is unanswered")

@@ -3,6 +3,7 @@
 `fire` is the only reader of the state tables; `SinkFlow` and `SourceFlow` hold the actions.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -29,6 +30,8 @@ FIN_ACK = int(Flag.FIN | Flag.ACK)
 NORMAL = Refusal(Reason.NORMAL)
 MAX_ASKS = 4
 MAX_OFFERS = 8
+# samples per second, protocol section 3.2
+MIN_RATE_HZ, MAX_RATE_HZ = 10, 100_000
 # segments of which only so many may wait for a peer that does not read, R4; COOKIE answers a SYN
 NEGOTIATION = frozenset(
     {
@@ -263,6 +266,14 @@ class Flow(Holder):
 
     # --- terms and energy --------------------------------------------------------------------
 
+    def read_wishes(self, options: Options) -> tuple[Ask, ...]:
+        """Return the wishes of a RENEG; those that the sampling cannot carry are a breach."""
+        asks = read_asks(options.profiles)
+        fault = sampling_fault(known(self.sampling, "terms hold under a sampling"), asks)
+        if fault is not None:
+            raise Breach(fault)
+        return asks
+
     def adopt(self, contract: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
         """Put terms in force: limits and windows start anew, energy does not."""
         before = self.profile
@@ -468,6 +479,19 @@ def read_pairs(
 def read_asks(profiles: tuple[PowerProfile, ...]) -> tuple[Ask, ...]:
     """Return the wishes of a SYN or RENEG, at most 4; anything else is a breach."""
     return tuple(Ask(*pair) for pair in read_pairs(profiles, ProfileType.REQUEST, MAX_ASKS))
+
+
+# PTCP-3.1-01
+def sampling_fault(sampling: Sampling, asks: Iterable[Ask]) -> Refusal | None:
+    """Return why blocks under `sampling` could not carry each of `asks`, None when they can."""
+    rate = sampling.rate_hz
+    if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+        limit = MIN_RATE_HZ if rate < MIN_RATE_HZ else MAX_RATE_HZ
+        return Refusal(Reason.SAMPLING, rate, limit)
+    for ask in asks:
+        if ask.desired.pairs != sampling.pairs:
+            return Refusal(Reason.SAMPLING, sampling.pairs, ask.desired.pairs, rule="pairs")
+    return None
 
 
 def first_of(profiles: tuple[PowerProfile, ...], kind: ProfileType) -> PowerProfile | None:

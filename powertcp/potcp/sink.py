@@ -29,7 +29,6 @@ from powertcp.potcp.flow import (
     Link,
     ask_profiles,
     first_of,
-    read_asks,
     read_pairs,
 )
 from powertcp.potcp.states import SINK, Cause, Sink, State, Table
@@ -484,7 +483,7 @@ class SinkFlow(Flow):
     def consider(self, now: Instant, options: Options) -> None:
         """RENEG of the source: our owner answers."""
         number = self.take_contract(options)
-        asks = read_asks(options.profiles)
+        asks = self.read_wishes(options)
         if self.peer_proposal is not None:
             raise Breach(Refusal(Reason.STATE, 6, rule="a second RENEG"))
         self.peer_proposal = (number, asks)

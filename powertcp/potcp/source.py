@@ -24,6 +24,7 @@ from powertcp.potcp.flow import (
     first_of,
     read_asks,
     read_pairs,
+    sampling_fault,
 )
 from powertcp.potcp.outflow import Outflow
 from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
@@ -88,6 +89,9 @@ class SourceFlow(Outflow):
         self.asks = read_asks(options.profiles)
         if options.sampling is None:
             raise Breach(Refusal(Reason.SAMPLING, 0, 0, rule="SAMPLING is missing"))
+        fault = sampling_fault(options.sampling, self.asks)
+        if fault is not None:
+            raise Breach(fault)
         if options.via is not None:
             raise Breach(Refusal(Reason.POLICY, 0, rule="VIA: this is no gateway"))
         self.request, self.syn = options, octets
@@ -224,7 +228,7 @@ class SourceFlow(Outflow):
     def consider(self, now: Instant, options: Options) -> None:
         """RENEG of the sink: our owner answers; glare is answered here. PTCP-9-07."""
         number = self.take_contract(options)
-        asks = read_asks(options.profiles)
+        asks = self.read_wishes(options)
         # PTCP-9-07
         if self.outstanding:
             self._answer(

@@ -5,8 +5,23 @@ import pytest
 from powertcp.dve import EnergyRegister, integrate_many
 from powertcp.errors import BrokenInvariant, LocalProtocolError
 from powertcp.potcp.config import QUEUE_SINK_TO_SOURCE, QUEUE_SOURCE_TO_SINK
-from powertcp.potcp.events import Alerted, Ask, FlowClosed, FlowTripped, HeatCounted, LeaseRenewed
-from powertcp.potcp.flow import Breach, Flow, ask_profiles, first_of, read_pairs
+from powertcp.potcp.events import (
+    Alerted,
+    Ask,
+    FlowClosed,
+    FlowTripped,
+    HeatCounted,
+    LeaseRenewed,
+    PowerRequested,
+)
+from powertcp.potcp.flow import (
+    Breach,
+    Flow,
+    ask_profiles,
+    first_of,
+    read_pairs,
+    sampling_fault,
+)
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.states import Cause, Sink
@@ -14,7 +29,7 @@ from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import encode_segment
-from powertcp.wire.options import Options
+from powertcp.wire.options import Options, Sampling
 from powertcp.wire.segments import Alert, Answer, Control, Ready, Reneg, Shed, Trip
 from tests.conversation import SINK, SOURCE, Pair, ask, profile, segments
 
@@ -346,3 +361,52 @@ def test_a_verb_that_finds_nothing_to_do_leaves_the_state_as_it_was() -> None:
         pair.sink.answer(flow, True, now=pair.now)
     assert pair.sink.status(flow) == before
     assert pair.sink.data_to_send() == b""
+
+
+@pytest.mark.requirement("PTCP-3.1-01", "PTCP-3.2-01")
+@pytest.mark.parametrize(
+    ("sampling", "texts", "fault"),
+    [
+        (Sampling(10), ["12V/1A"], None),
+        (Sampling(100_000), ["12V/1A"], None),
+        (Sampling(9), ["12V/1A"], (9, 10)),
+        (Sampling(0), ["12V/1A"], (0, 10)),
+        (Sampling(100_001), ["12V/1A"], (100_001, 100_000)),
+        (Sampling(4000, pairs=3), ["230V/1A@50Hz/wye"], None),
+        (Sampling(4000, pairs=3), ["230V/1A@50Hz/wye", "230V/1A@50Hz"], (3, 1)),
+        (Sampling(4000), ["230V/1A@50Hz", "230V/1A@50Hz/split"], (1, 2)),
+    ],
+)
+def test_one_sampling_carries_every_wish(
+    sampling: Sampling, texts: list[str], fault: tuple[int, int] | None
+) -> None:
+    asks = [ask(text) for text in texts]
+    found = sampling_fault(sampling, asks)
+    assert (found and (found.value, found.limit)) == fault
+    pair = Pair()
+    wishes = Options(profiles=ask_profiles(asks, 7), sampling=sampling)
+    pair.source.receive_data(encode_segment(Control(1, Flag.SYN, 0, wishes)), pair.now)
+    pair.collect()
+    assert len(pair.take(SOURCE, PowerRequested)) == (fault is None)
+    closed = [one.refusal for one in pair.take(SOURCE, FlowClosed)]
+    assert closed == ([] if found is None else [found])
+    if found is not None:
+        with pytest.raises(LocalProtocolError, match="109 SAMPLING"):
+            pair.sink.open_flow(asks, sampling=sampling, now=pair.now)
+
+
+@pytest.mark.requirement("PTCP-3.1-01", "PTCP-3.2-01")
+@pytest.mark.parametrize("side", [SINK, SOURCE])
+def test_other_phases_need_another_flow(side: int) -> None:
+    pair = Pair()
+    flow = pair.energise("230V/1A@50Hz", "230V/0.1A@50Hz")
+    other = ask("230V/1A@50Hz/wye")
+    with pytest.raises(LocalProtocolError, match="109 SAMPLING"):
+        pair.ends[side].renegotiate(flow, [other], now=pair.now)
+    number = 3 if side == SINK else 2  # of the peer
+    wishes = Options(contract=number, profiles=ask_profiles([other], 7))
+    pair.ends[side].receive_data(encode_segment(Reneg(flow, 0, wishes)), pair.now)
+    pair.collect()
+    refusal = pair.one(side, FlowClosed).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.value, refusal.limit) == (Reason.SAMPLING, 1, 3)
