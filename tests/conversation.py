@@ -157,9 +157,9 @@ class Pair:
         **options: object,
     ) -> int:
         """Open a flow and bring it to READY at both ends."""
-        flow = self.request(ask(text, minimum), **options)
-        self.take(SOURCE, PowerRequested)
         floor = profile(fallback, ProfileType.FALLBACK) if fallback else None
+        flow = self.request(ask(text, minimum), fallback=floor, **options)
+        self.take(SOURCE, PowerRequested)
         terms = profile(grant or text)
         self.source.grant(flow, terms, fallback=floor, now=self.now)
         self.exchange()

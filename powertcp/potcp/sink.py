@@ -32,7 +32,8 @@ from powertcp.potcp.flow import (
     read_pairs,
 )
 from powertcp.potcp.states import SINK, Cause, Sink, State, Table
-from powertcp.profile import PowerProfile, ProfileType, in_range, is_fallback_of
+from powertcp.potcp.terms import floor_of, require_terms
+from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import credit_segment, encode_segment
@@ -50,6 +51,8 @@ from powertcp.wire.segments import (
 
 # a sink waits for READY at most its T_READY and the longest ramp
 _RAMP_MAX_NS = 5 * NS_PER_S
+# what the limit of a CREDIT can say
+MAX_LIMIT_UJ = (1 << 64) - 1
 _BANKING = frozenset(state for (state, cause), row in SINK.items() if row[0] == "bank")
 
 
@@ -155,9 +158,9 @@ class SinkFlow(Flow):
             )
             return
         # PTCP-4-01
-        if not self.resuming and not any(in_range(grant, *ask) for ask in self.asks):
-            raise Breach(Refusal(Reason.NOT_OFFERED, grant.power_mw, self.asks[0].desired.power_mw))
-        fallback = _floor_of(options.profiles, grant)
+        if not self.resuming:
+            require_terms(grant, self.asks)
+        fallback = self._floor_of(options, grant)
         self.link.emit(
             PowerGranted(
                 flow=self.id,
@@ -221,7 +224,9 @@ class SinkFlow(Flow):
         if contract != self._awaited():
             raise Breach(Refusal(Reason.STATE, contract, self._awaited(), rule="contract of READY"))
         first = self.peer_proposal is None
-        self.adopt(contract, grant, _floor_of(options.profiles, grant))
+        accepted = self.peer_proposal[1] if self.peer_proposal else (Ask(self._terms()),)
+        require_terms(grant, accepted)
+        self.adopt(contract, grant, self._floor_of(options, grant))
         self.deadline = self.peer_proposal = None
         was_lapsed = self.lapsed
         if was_lapsed or not first:
@@ -238,6 +243,12 @@ class SinkFlow(Flow):
         if was_lapsed:
             self.link.emit(LeaseRestored(flow=self.id, profile=grant))
         self.grant_credit(now)
+
+    def _floor_of(self, options: Options, grant: PowerProfile) -> PowerProfile | None:
+        return floor_of(options.profiles, grant, first_of(self.syn.profiles, ProfileType.FALLBACK))
+
+    def _terms(self) -> PowerProfile:
+        return known(self.profile, "a flow that was latched has terms")
 
     def _awaited(self) -> int:
         """The contract that the next READY must name."""
@@ -350,7 +361,8 @@ class SinkFlow(Flow):
     def grant_credit(self, now: Instant, *, cwr: bool = False) -> None:
         """Queue CREDIT: limit never falls; states the demand. PTCP-6-01, PTCP-6-03."""
         # PTCP-6-01
-        self.limit_uj = max(self.limit_uj, self.esn_uj + self.window_uj)
+        # a window may be wider than the field: power and time have 64 bits together
+        self.limit_uj = min(max(self.limit_uj, self.esn_uj + self.window_uj), MAX_LIMIT_UJ)
         self.last_credit, self.credit_at = now, None
         self.demand_mw = self.demand_now()
         self.link.send(credit_segment(self.id, self.esn_uj, self.limit_uj, self.demand_mw, cwr))
@@ -466,7 +478,7 @@ class SinkFlow(Flow):
         if ceiling is None:
             raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="SHED without OFFER"))
         self._answer(number, accepted=True)
-        self.peer_proposal = (number, ())
+        self.peer_proposal = (number, (Ask(ceiling),))
         self.arm(now, shed.deadline_ms * NS_PER_MS + self.link.config.ready_ns + _RAMP_MAX_NS)
         self.link.emit(
             ShedReceived(
@@ -567,12 +579,3 @@ class SinkFlow(Flow):
             self.grant_credit(now)
         if self.rise_at is not None and now >= self.rise_at and not self.is_over:
             self._rise(now)
-
-
-# PTCP-1-04
-def _floor_of(profiles: tuple[PowerProfile, ...], grant: PowerProfile) -> PowerProfile | None:
-    """Return the FALLBACK that goes with `grant`; one of another power is a breach."""
-    floor = first_of(profiles, ProfileType.FALLBACK)
-    if floor is not None and not is_fallback_of(floor, grant):
-        raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="FALLBACK of another power"))
-    return floor

@@ -1,14 +1,24 @@
 """What an end lets the other one name: terms that were accepted, and nothing beyond; pure.
 
-Each function raises Breach with the reason for the RST. Protocol sections 1, 4, 7, 9 and 10.
+Each function raises Breach with the reason for the RST. Protocol sections 1, 4, 5, 7, 9 and 10.
 """
 
 from collections.abc import Iterable
 
+from powertcp.potcp.config import BOUNDS
 from powertcp.potcp.events import Ask
 from powertcp.potcp.flow import Breach, first_of
 from powertcp.profile import PowerProfile, ProfileType, in_range, is_fallback_of
 from powertcp.registry import Reason, Refusal
+from powertcp.wire.options import Maintain
+
+LEASE_MIN_S, LEASE_MAX_S = BOUNDS["lease_s"]
+_INTERVAL_MS = BOUNDS["maintain_interval_ms"]
+_MISSES = BOUNDS["maintain_misses"]
+
+
+def _not_offered(named: PowerProfile, most_mw: int) -> Breach:
+    return Breach(Refusal(Reason.NOT_OFFERED, named.power_mw, most_mw))
 
 
 # PTCP-9-03
@@ -19,13 +29,68 @@ def require_terms(grant: PowerProfile, accepted: Iterable[Ask]) -> Ask:
         if in_range(grant, *ask):
             return ask
         most_mw = max(most_mw, ask.desired.power_mw)
-    raise Breach(Refusal(Reason.NOT_OFFERED, grant.power_mw, most_mw))
+    raise _not_offered(grant, most_mw)
+
+
+# PTCP-10-03
+def require_resumed(grant: PowerProfile, before: PowerProfile, asks: Iterable[Ask]) -> None:
+    """Take the contract in force: `before`, less if a SHED was enforced unseen, or what was asked.
+
+    A READY that was lost with the old path may have changed the contract, never beyond `asks`.
+    """
+    if not _is_under(grant, before):
+        require_terms(grant, asks)
+
+
+# PTCP-7-04
+def require_ceiling(ceiling: PowerProfile, terms: PowerProfile) -> None:
+    """Take a ceiling under the contract: of the same voltage, with no more current."""
+    if not _is_under(ceiling, terms):
+        raise _not_offered(ceiling, terms.power_mw)
+
+
+def _is_under(profile: PowerProfile, most: PowerProfile) -> bool:
+    return (
+        profile.same_kind(most)
+        and profile.voltage_mv == most.voltage_mv
+        and profile.current_ma <= most.current_ma
+    )
+
+
+# PTCP-4-06
+def require_lease(lease_s: int, most_s: int, interval_ms: int, misses: int) -> None:
+    """Take a lease of 5 to 3600 s, up to `most_s` (0: not stated), that outlasts the probes."""
+    most_s = min(most_s or LEASE_MAX_S, LEASE_MAX_S)
+    if lease_s > most_s:
+        raise Breach(Refusal(Reason.LEASE_RANGE, lease_s, most_s))
+    least_s = max(LEASE_MIN_S, interval_ms * misses // 1000 + 1)
+    if lease_s < least_s:
+        raise Breach(Refusal(Reason.LEASE_RANGE, lease_s, least_s))
 
 
 # PTCP-1-04
-def floor_of(profiles: tuple[PowerProfile, ...], grant: PowerProfile) -> PowerProfile | None:
-    """Return the FALLBACK that goes with `grant`; one of another power is a breach."""
+def floor_of(
+    profiles: tuple[PowerProfile, ...], grant: PowerProfile, asked: PowerProfile | None
+) -> PowerProfile | None:
+    """Return the FALLBACK that goes with `grant`: at most the current that was asked for."""
     floor = first_of(profiles, ProfileType.FALLBACK)
-    if floor is not None and not is_fallback_of(floor, grant):
+    if floor is None:
+        return None
+    if not is_fallback_of(floor, grant):
         raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="FALLBACK of another power"))
+    # PTCP-4-06
+    most_ma = asked.current_ma if asked is not None else 0
+    if floor.current_ma > most_ma:
+        raise _not_offered(floor, floor.with_type(floor.type, current_ma=most_ma).power_mw)
     return floor
+
+
+# PTCP-5-01, PTCP-5-03
+def require_maintain(wish: Maintain) -> Maintain:
+    """Return `wish` if its interval and misses are within their bounds; else it is RST 508."""
+    bounds = (("interval", wish.interval_ms, _INTERVAL_MS), ("misses", wish.misses, _MISSES))
+    for word, value, (least, most) in bounds:
+        if not least <= value <= most:
+            limit = least if value < least else most
+            raise Breach(Refusal(Reason.LIMIT, value, limit, rule=f"MAINTAIN {word}"))
+    return wish

@@ -279,7 +279,7 @@ def test_abort_says_why_once_and_then_nothing_may_be_asked() -> None:
 @pytest.mark.parametrize("floor", ["9V/0.1A", "12V/1.1A", "12V/0.1A@50Hz", "12V/0.1A/split"])
 def test_a_fallback_is_granted_with_less_current_and_nothing_else_changed(floor: str) -> None:
     pair = Pair()
-    flow = pair.request(ask("12V/1A,prio=2"))
+    flow = pair.request(ask("12V/1A,prio=2"), fallback=profile("12V/0.1A"))
     grant = profile("12V/1A,prio=2")
     with pytest.raises(LocalProtocolError, match="differs in current only"):
         pair.source.grant(flow, grant, fallback=profile(floor), now=pair.now)
@@ -297,7 +297,7 @@ def test_a_sink_does_not_take_a_fallback_of_another_power() -> None:
     assert status.profile is not None
     other = status.profile.with_type(ProfileType.FALLBACK, voltage_mv=9_000, current_ma=1)
     ready = Ready(flow, 0, Options(contract=1, profiles=(status.profile, other)))
-    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    pair.sink.renegotiate(flow, [ask("12V/1A")], now=pair.now)
     pair.pump(SINK)
     pair.sink.receive_data(encode_segment(Answer(flow, 0, True, Options(contract=2))), pair.now)
     octets = encode_segment(replace(ready, options=replace(ready.options, contract=2)))

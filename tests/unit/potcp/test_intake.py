@@ -601,7 +601,8 @@ def test_a_ticket_moves_a_flow_once_and_an_unknown_one_is_a_plain_syn(fallback: 
     ticket = pair.one(SINK, TicketReceived).ticket
     pair.cut()
     again = Pair(office=pair.office, now=pair.now)
-    again.request(ask("12V/1A"), ticket=ticket, esn_uj=120_000)
+    floor = profile(fallback, ProfileType.FALLBACK) if fallback else None
+    again.request(ask("12V/1A"), ticket=ticket, esn_uj=120_000, fallback=floor)
     resumed = again.one(SOURCE, FlowResumed)
     assert (resumed.esn_uj, resumed.returned_uj) == (120_000, 0)
     assert (resumed.fallback is None) is (fallback is None)

@@ -26,7 +26,7 @@ from powertcp.potcp.events import (
     SupplyBlocked,
     TicketReceived,
 )
-from powertcp.profile import ProfileType
+from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import credit_segment, data_header, encode_segment
@@ -752,3 +752,103 @@ def test_the_counter_goes_on_at_nought_after_32_bits(follows: int, code: int | N
     pair.inject(SINK, octets)
     assert pair.one(SINK, SamplesReceived).count == (20 if code is None else 10)
     assert [one.refusal.code for one in pair.take(SINK, FlowTripped)] == ([code] if code else [])
+
+
+def offered_12v() -> tuple[Pair, int]:
+    """Return a pair whose sink has sent the ACK of a GRANT of 12 V/1 A."""
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    return pair, flow
+
+
+def ready_of(number: int, text: str, *more: PowerProfile) -> bytes:
+    terms = (profile(text, ProfileType.GRANT), *more)
+    return encode_segment(Ready(1, 0, Options(contract=number, profiles=terms)))
+
+
+def closed_for(pair: Pair) -> int:
+    refusal = pair.one(SINK, FlowClosed).refusal
+    assert refusal is not None
+    return refusal.code
+
+
+@pytest.mark.requirement("PTCP-9-03")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "230V/1A,lease=60s",
+        "12V/1.001A,lease=60s",
+        "12V/0.5A,lease=60s",
+        "12V/1A@50Hz,lease=60s",
+        "12V/1A/split,lease=60s",
+        "16000000V/16000000A,lease=60s",
+    ],
+)
+def test_a_first_ready_names_what_was_acknowledged_or_is_reset_106(text: str) -> None:
+    pair, _ = offered_12v()
+    pair.inject(SINK, ready_of(1, text))
+    assert closed_for(pair) == Reason.NOT_OFFERED
+
+
+@pytest.mark.requirement("PTCP-9-03", "PTCP-7-05")
+@pytest.mark.parametrize("text", ["12V/0.6A,lease=60s", "5V/0.5A,lease=60s"])
+def test_a_ready_after_a_shed_names_its_ceiling_or_is_reset_106(text: str) -> None:
+    pair, flow = energised_sink()
+    ceiling = (profile("12V/0.5A", ProfileType.OFFER),)
+    shed = Shed(flow, 0, False, 1000, 0, Options(contract=3, profiles=ceiling))
+    pair.inject(SINK, encode_segment(shed) + ready_of(3, text))
+    assert closed_for(pair) == Reason.NOT_OFFERED
+
+
+@pytest.mark.requirement("PTCP-9-03")
+@pytest.mark.parametrize(
+    ("text", "code"), [("12V/0.6A,lease=60s", None), ("12V/0.9A,lease=60s", Reason.NOT_OFFERED)]
+)
+def test_a_ready_after_an_own_proposal_lies_in_its_range(text: str, code: int | None) -> None:
+    pair, flow = energised_sink()
+    pair.sink.renegotiate(flow, [ask("12V/0.8A", "12V/0.5A")], now=pair.now)
+    pair.sink.data_to_send()
+    answer = Answer(flow, 0, True, Options(contract=2))
+    pair.sink.receive_data(encode_segment(answer) + ready_of(2, text), pair.now)
+    pair.collect()
+    found = [one.refusal for one in pair.take(SINK, FlowClosed)]
+    assert [one and one.code for one in found] == ([code] if code else [])
+
+
+@pytest.mark.requirement("PTCP-6-01")
+def test_a_limit_of_credit_beyond_64_bits_is_saturated() -> None:
+    pair = Pair()
+    most = "16000000V/16000000A"
+    flow = pair.energise(most)
+    (credit, *_) = pair.said(SINK, Credit)
+    assert isinstance(credit, Credit)
+    assert credit.limit_uj == 2**64 - 1
+    assert pair.source.status(flow).limit_uj == 2**64 - 1
+
+
+@pytest.mark.requirement("PTCP-4-06")
+@pytest.mark.parametrize(
+    ("wish", "closes"), [(None, True), ("12V/0.05A", True), ("12V/0.1A", False)]
+)
+def test_no_fallback_above_the_one_that_was_asked_for_is_taken(
+    wish: str | None, closes: bool
+) -> None:
+    pair = Pair()
+    asked = profile(wish, ProfileType.FALLBACK) if wish else None
+    pair.sink.open_flow([ask("12V/1A")], fallback=asked, now=pair.now)
+    pair.sink.data_to_send()
+    floor = profile("12V/0.1A,lease=60s", ProfileType.FALLBACK)
+    pair.sink.receive_data(syn_ack(profiles=(GRANT, floor)), pair.now)
+    pair.collect()
+    found = [one.refusal and one.refusal.code for one in pair.take(SINK, FlowClosed)]
+    assert found == ([Reason.NOT_OFFERED] if closes else [])
+
+
+@pytest.mark.requirement("PTCP-4-06")
+def test_no_fallback_comes_with_ready_that_was_not_asked_for() -> None:
+    pair, _ = offered_12v()
+    floor = profile("12V/0.1A,lease=60s", ProfileType.FALLBACK)
+    pair.inject(SINK, ready_of(1, "12V/1A,lease=60s", floor))
+    assert closed_for(pair) == Reason.NOT_OFFERED

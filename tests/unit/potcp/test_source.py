@@ -382,7 +382,9 @@ def moved(verified: int | None = None, *, cut: bool = True) -> tuple[Pair, Pair,
     if cut:
         old.cut()
     new = Pair(office=old.office, now=old.now)
-    new.request(ask("12V/1A"), ticket=ticket, esn_uj=esn if verified is None else verified)
+    floor = profile("12V/0.1A", ProfileType.FALLBACK)
+    x = esn if verified is None else verified
+    new.request(ask("12V/1A"), ticket=ticket, esn_uj=x, fallback=floor)
     new.collect()
     old.collect()
     return old, new, esn
@@ -577,7 +579,7 @@ def test_agreed_terms_hold_from_ready_and_lower_the_demand() -> None:
     pair.sink.renegotiate(flow, [ask("12V/1A")], now=pair.now)
     pair.exchange()
     asked = pair.one(SOURCE, RenegotiationRequested)
-    floor = profile("12V/0.2A", ProfileType.FALLBACK)
+    floor = profile("12V/0.05A", ProfileType.FALLBACK)
     pair.source.answer(flow, True, profile=asked.asks[0].desired, fallback=floor, now=pair.now)
     status = pair.source.status(flow)
     assert status.profile is not None

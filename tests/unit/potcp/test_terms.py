@@ -1,11 +1,21 @@
 """What an end lets the other one name."""
 
+from collections.abc import Callable
+
 import pytest
 
 from powertcp.potcp.flow import Breach
-from powertcp.potcp.terms import floor_of, require_terms
+from powertcp.potcp.terms import (
+    floor_of,
+    require_ceiling,
+    require_lease,
+    require_maintain,
+    require_resumed,
+    require_terms,
+)
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
+from powertcp.wire.options import Maintain
 from tests.conversation import ask, profile
 
 GRANT = profile("12V/1A,lease=60s", ProfileType.GRANT)
@@ -15,21 +25,100 @@ def floor(text: str) -> PowerProfile:
     return profile(text, ProfileType.FALLBACK)
 
 
+def fault(call: Callable[..., object], *values: object) -> Refusal:
+    with pytest.raises(Breach) as caught:
+        call(*values)
+    return caught.value.refusal
+
+
 @pytest.mark.requirement("PTCP-9-03", "PTCP-1-03")
 def test_terms_lie_in_the_range_of_a_wish_and_the_first_such_wish_is_known() -> None:
     wishes = (ask("5V/1A"), ask("12V/2A", "12V/0.5A"), ask("12V/1A"))
     assert require_terms(GRANT, wishes) is wishes[1]
-    with pytest.raises(Breach) as caught:
-        require_terms(profile("12V/2.5A"), wishes)
-    assert caught.value.refusal == Refusal(Reason.NOT_OFFERED, 30_000, 24_000)
+    beyond = Refusal(Reason.NOT_OFFERED, 30_000, 24_000)
+    assert fault(require_terms, profile("12V/2.5A"), wishes) == beyond
 
 
-@pytest.mark.requirement("PTCP-1-04")
-def test_a_fallback_differs_from_its_grant_in_current_only() -> None:
-    assert floor_of((GRANT,), GRANT) is None
+@pytest.mark.requirement("PTCP-10-03")
+def test_a_resumed_contract_is_that_of_before_or_less_or_what_was_asked() -> None:
+    wishes = (ask("12V/2A"),)
+    for text in ("12V/1A", "12V/0.3A", "12V/0A", "12V/2A"):
+        require_resumed(profile(text), GRANT, wishes)
+    for text in ("12V/1.1A", "230V/0.1A", "12V/1A@50Hz"):
+        named = profile(text)
+        refused = Refusal(Reason.NOT_OFFERED, named.power_mw, 24_000)
+        assert fault(require_resumed, named, GRANT, wishes) == refused
+
+
+@pytest.mark.requirement("PTCP-7-04")
+def test_a_ceiling_lies_under_the_contract() -> None:
+    for text in ("12V/1A", "12V/0.3A", "12V/0A"):
+        require_ceiling(profile(text), GRANT)
+    for text in ("12V/1.001A", "5V/1A", "12V/1A/split"):
+        assert fault(require_ceiling, profile(text), GRANT).code == Reason.NOT_OFFERED
+
+
+@pytest.mark.requirement("PTCP-4-06")
+@pytest.mark.parametrize(
+    ("lease_s", "most_s", "limit"),
+    [
+        (4, 0, 5),
+        (5, 0, None),
+        (3600, 0, None),
+        (3601, 0, 3600),
+        (0, 60, 5),
+        (60, 60, None),
+        (61, 60, 60),
+        (3696, 3696, 3600),
+    ],
+)
+def test_a_lease_keeps_its_bounds_and_what_was_stated(
+    lease_s: int, most_s: int, limit: int | None
+) -> None:
+    if limit is None:
+        require_lease(lease_s, most_s, 1000, 3)
+    else:
+        refused = Refusal(Reason.LEASE_RANGE, lease_s, limit)
+        assert fault(require_lease, lease_s, most_s, 1000, 3) == refused
+
+
+@pytest.mark.requirement("PTCP-4-06")
+def test_a_lease_outlasts_the_probes() -> None:
+    require_lease(7, 0, 2000, 3)
+    assert fault(require_lease, 6, 0, 2000, 3) == Refusal(Reason.LEASE_RANGE, 6, 7)
+
+
+@pytest.mark.requirement("PTCP-1-04", "PTCP-4-06")
+def test_a_fallback_differs_in_current_only_and_is_at_most_what_was_asked() -> None:
+    assert floor_of((GRANT,), GRANT, None) is None
     low = floor("12V/0.1A")
-    assert floor_of((GRANT, low), GRANT) is low
+    for wish in ("12V/0.1A", "5V/0.2A"):
+        assert floor_of((GRANT, low), GRANT, floor(wish)) is low
     for text in ("9V/0.1A", "12V/1.1A"):
-        with pytest.raises(Breach) as caught:
-            floor_of((GRANT, floor(text)), GRANT)
-        assert caught.value.refusal.code == Reason.BAD_OPTION
+        assert fault(floor_of, (GRANT, floor(text)), GRANT, low).code == Reason.BAD_OPTION
+    above = (GRANT, floor("12V/0.101A"))
+    assert fault(floor_of, above, GRANT, low) == Refusal(Reason.NOT_OFFERED, 1_212, 1_200)
+    assert fault(floor_of, (GRANT, low), GRANT, None) == Refusal(Reason.NOT_OFFERED, 1_200, 0)
+
+
+@pytest.mark.requirement("PTCP-5-01", "PTCP-5-03", "PTCP-14-01")
+@pytest.mark.parametrize(
+    ("interval_ms", "misses", "value", "limit"),
+    [
+        (100, 2, None, 0),
+        (30_000, 10, None, 0),
+        (99, 2, 99, 100),
+        (30_001, 10, 30_001, 30_000),
+        (100, 1, 1, 2),
+        (100, 11, 11, 10),
+    ],
+)
+def test_probes_keep_their_bounds(
+    interval_ms: int, misses: int, value: int | None, limit: int
+) -> None:
+    wish = Maintain(interval_ms, misses)
+    if value is None:
+        assert require_maintain(wish) is wish
+        return
+    refusal = fault(require_maintain, wish)
+    assert (refusal.code, refusal.value, refusal.limit) == (Reason.LIMIT, value, limit)
