@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from typing import ParamSpec
 
-from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.session import FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
+from powertcp.errors import known
 from powertcp.potcp.events import (
     Alerted,
     Ask,
@@ -40,6 +41,7 @@ from powertcp.units import (
     format_voltage,
 )
 
+ParamsT = ParamSpec("ParamsT")
 RELIEF_NS = 2 * NS_PER_S  # after CWR: two MAINTAIN intervals without a new mark
 NEVER: Instant = 1 << 62
 _log = logging.getLogger("provider")
@@ -83,26 +85,39 @@ class Admissions:
     # -- events ------------------------------------------------------------------------------
 
     def handle(self, session: Session, events: list[Event], now: Instant) -> None:
-        """Answer the events of one wake-up of `session`."""
+        """Answer the events of one wake-up of `session`.
+
+        A bug met at one of them raises after all the others were answered: what they give back
+        is not lost. No other session is touched, so that each machine sees one time per wake-up.
+        """
         for event in events:
             if type(event) is FlowResumed:
                 self._resume(session, event, now)
+        bug: Exception | None = None
         for event in events:
-            match event:
-                case CreditReceived():
-                    self._credit(session, event, now)
-                case PowerRequested():
-                    self._request(session, event, now)
-                case ConnectionStale() | ConnectionFresh():
-                    self._path(session, now, stale=isinstance(event, ConnectionStale))
-                case LeaseRenewed() if session.lapsed:
-                    self._path(session, now, stale=False)
-                case FlowEvent():
-                    record = session.flows.get(event.flow)
-                    if record is not None:
-                        self._flow_event(record, event, now)
-                case _:
-                    pass
+            try:
+                self._event(session, event, now)
+            except Exception as error:  # noqa: BLE001 - raised below
+                bug = bug or error
+        if bug is not None:
+            raise bug
+
+    def _event(self, session: Session, event: Event, now: Instant) -> None:
+        match event:
+            case CreditReceived():
+                self._credit(session, event, now)
+            case PowerRequested():
+                self._request(session, event, now)
+            case ConnectionStale() | ConnectionFresh():
+                self._path(session, now, stale=isinstance(event, ConnectionStale))
+            case LeaseRenewed() if session.lapsed:
+                self._path(session, now, stale=False)
+            case FlowEvent():
+                record = session.flows.get(event.flow)
+                if record is not None:
+                    self._flow_event(record, event, now)
+            case _:
+                pass
 
     def _flow_event(self, record: FlowRecord, event: FlowEvent, now: Instant) -> None:
         if not isinstance(event, FlowClosed) and record.flow not in record.session.machine.flows:
@@ -114,7 +129,7 @@ class Admissions:
                 self._terms(record, event, now)
             case ShedEnforced():
                 self.breaker.settled(record, event.profile)
-                self.settle(now)
+                self._settle_soon(now)
             case RenegotiationRequested():
                 self._renegotiate(record, event, now)
             case RenegotiationAnswered(accepted=False) if record.profile is not None:
@@ -256,7 +271,7 @@ class Admissions:
                 )
                 what = "resumed" if event.resumed else "granted"
                 self._say(record, what, _terms(event.profile), lease)
-        self.settle(now)
+        self._settle_soon(now)
 
     def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:
         record = session.flows.get(event.flow)
@@ -296,19 +311,21 @@ class Admissions:
         self._say(record, "changed", _terms(grant))
 
     def check(self, now: Instant) -> Instant | None:
-        """Do what the breaker plans, and what ramps; return when to call again."""
+        """Do what the breaker plans, and what ramps; return when to call again.
+
+        What goes wrong for one flow ends its connection and nothing else.
+        """
         for record in [one for one in self._ramping if (one.ready_at or 0) <= now]:
             if record in self._ramping:
                 self._ramping.discard(record)
                 record.ready_at = None
-                self._energise(record, now_ns())
-                _kick(record.session)
+                self._attempt(record, now, self._energise, record, now)
         for record, usage in self._usages.items():
             self._measure(record, usage, now)
-        self.settle(now)
+        self._settle(now)
         for change in self.breaker.plan(now, self.is_busy):
             if isinstance(change.key, FlowRecord):
-                self._change(change.key, change, now_ns())
+                self._attempt(change.key, now, self._change, change.key, change, now)
         times = [one.ready_at for one in self._ramping if one.ready_at is not None]
         if self._usages:
             times.append(now + NS_PER_S)
@@ -325,18 +342,45 @@ class Admissions:
         if used_mw is not None:
             self.breaker.give_back(record, used_mw)
 
-    def settle(self, now: Instant) -> None:
+    def _attempt(
+        self,
+        record: FlowRecord,
+        now: Instant,
+        verb: Callable[ParamsT, None],
+        *args: ParamsT.args,
+        **kwargs: ParamsT.kwargs,
+    ) -> None:
+        """Call `verb` for a flow outside of a wake-up of its wire; hand over and send the rest."""
+        wire = record.session.wire
+        try:
+            verb(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - ends at its connection
+            if record.profile is not None:
+                self.breaker.settled(record, record.profile)
+            wire.fail(error)
+        else:
+            wire.handle_timer(now)
+            wire.flush()
+
+    def _settle_soon(self, now: Instant) -> None:
+        """See to it that requests that wait are looked at, once this wake-up is over."""
+        if self.breaker.waiting:
+            self._wake(now)
+
+    def _settle(self, now: Instant) -> None:
         """Answer the requests that waited for others to be shed."""
         if not self.breaker.waiting:
             return
         for key, admission in self.breaker.retry(now):
             if isinstance(key, FlowRecord) and key in self._requests:
-                self._answer(key, self._requests.pop(key), admission, now_ns())
-                _kick(key.session)
+                event = self._requests.pop(key)
+                self._attempt(key, now, self._answer, key, event, admission, now)
 
     def _change(self, record: FlowRecord, change: Change, now: Instant) -> None:
         machine = record.session.machine
-        if change.raised:
+        if self.is_busy(record):
+            self.breaker.settled(record, known(record.profile, "an energised flow has terms"))
+        elif change.raised:
             machine.renegotiate(record.flow, (Ask(change.profile),), now=now)
             self._say(record, "restore", _terms(change.profile))
         else:
@@ -346,7 +390,6 @@ class Admissions:
                 record.flow, change.profile, deadline_ms=self._shed_ms,
                 refusal=change.refusal, urgent=change.urgent, now=now,
             )  # fmt: skip
-        _kick(record.session)
 
     def is_busy(self, key: object) -> bool:
         """Say whether a proposal on this flow is still unanswered, or its path is not there."""
@@ -382,7 +425,8 @@ class Admissions:
         self.returned_uj += event.returned_uj
         self.delivered_uj -= event.esn_uj
         if old.session is not session:
-            _kick(old.session)
+            old.session.wire.handle_timer(now)
+            old.session.wire.flush()
 
     def _quiet(self, record: FlowRecord, state: str) -> None:
         """Deliver nothing more on `record`."""
@@ -392,16 +436,11 @@ class Admissions:
         record.state = state
 
     def _close(self, record: FlowRecord, event: FlowClosed, now: Instant) -> None:
-        """The flow is over: its budget returns here and nowhere else."""
-        self._quiet(record, "closed" if record.state != "refused" else "refused")
+        """The flow is over: its budget returns here and in `sweep`, nowhere else."""
+        freed = self._drop(record)
         self.delivered_uj += event.acked_uj
         self.returned_uj += max(0, event.esn_uj - event.acked_uj)
         self.heat_uj += event.heat_uj
-        self._by_key.pop(record.key, None)
-        self._requests.pop(record, None)
-        self._ramping.discard(record)
-        record.session.flows.pop(record.flow, None)
-        freed = self.breaker.release(record)
         if freed:
             reason = event.refusal or Refusal(Reason.NORMAL)
             if record.profile is None:
@@ -409,9 +448,29 @@ class Admissions:
                 self._say(record, "closed", reason.sentence())
             else:
                 self._note(record, "closed", reason, now, given=record.profile)
-            self.settle(now)
             if self.breaker.next_check(now) is not None:
                 self._wake(now)
+
+    def _drop(self, record: FlowRecord) -> int:
+        """Forget a flow that is over; return the mW that it held."""
+        record.session.flows.pop(record.flow, None)
+        freed = self.breaker.release(record)
+        self._by_key.pop(record.key, None)
+        self._requests.pop(record, None)
+        self._ramping.discard(record)
+        self._quiet(record, "closed" if record.state != "refused" else "refused")
+        return freed
+
+    def sweep(self, session: Session) -> None:
+        """Give back what flows hold that are over without having said so, by a bug of ours.
+
+        Called when the wire of `session` is closed and all its events were handed over.
+        """
+        for record in list(session.flows.values()):
+            # PTCP-9-05
+            if record.flow not in session.machine.flows:
+                _log.error("flow %s is over, its power was still held", record.name)
+                self._drop(record)
 
     # -- words -------------------------------------------------------------------------------
 
@@ -460,9 +519,3 @@ def _fallback(grant: PowerProfile, wished: PowerProfile | None) -> PowerProfile 
         return None
     current_ma = min(wished.current_ma, grant.current_ma)
     return grant.with_type(ProfileType.FALLBACK, current_ma=current_ma)
-
-
-def _kick(session: Session) -> None:
-    """Hand over what a verb outside of a wake-up caused, and send it."""
-    session.wire.handle_timer(now_ns())
-    session.wire.flush()

@@ -24,11 +24,12 @@ from powertcp.potcp.events import Event
 from powertcp.potcp.traced import TracedConnection
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Breaker, Explanations, Source, Supply
-from powertcp.units import NS_PER_S, Duration, Instant, format_power
+from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant, format_power
 
 PER_ADDRESS = 64  # connections of one address without VPPN, protocol section 14
 EMFILE_PAUSE_S = 0.1
 DRAIN_NS = 5 * NS_PER_S
+LOOK_AGAIN_NS = 100 * NS_PER_MS  # after a bug in a look at the plan
 _log = logging.getLogger("provider")
 
 
@@ -100,6 +101,7 @@ class Provider:
         self._addresses = AddressLimit(config.per_address)
         self._nursery: trio.Nursery | None = None
         self._check_at: Instant | None = None
+        self._left: list[Session] = []  # whose wires were closed since the last look
         self._drained = trio.Event()
         self._stop = trio.Event()
 
@@ -199,6 +201,9 @@ class Provider:
     def leave(self, session: Session) -> None:
         """Count a connection less: the wire of `session` is being closed."""
         self._addresses.leave(session.peer)
+        if session.has_flows():
+            self._left.append(session)
+            self._wake(now_ns())
         self._forget(session)
 
     def _forget(self, session: Session) -> None:
@@ -235,7 +240,16 @@ class Provider:
         if self._check_at is None or now < self._check_at:
             return
         self._check_at = None
-        self._check_at = self.admissions.check(now)
+        left, self._left = self._left, []
+        later: Instant | None = now + LOOK_AGAIN_NS
+        try:
+            for session in left:
+                self.admissions.sweep(session)
+                self._forget(session)
+            later = self.admissions.check(now)
+        finally:
+            if later is not None:
+                self._wake(later)
 
     def flush(self) -> bool:
         """Do nothing: each change flushes its own wire."""

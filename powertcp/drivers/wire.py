@@ -197,7 +197,7 @@ class Wire(Generic[EventT]):
             self.machine.handle_timer(now)
             self._drain()
         except Exception as error:  # noqa: BLE001 - ends at its connection
-            self._fault(error)
+            self.fail(error)
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline of machine and wire."""
@@ -260,6 +260,14 @@ class Wire(Generic[EventT]):
         if self._on_close is not None:
             self._on_close()
 
+    def fail(self, error: Exception) -> None:
+        """Close at once for an error met on behalf of this connection: it ends here (P12)."""
+        Wire.faults += 1
+        if not BUGS.judge(error):
+            _log.warning("connection closed: %s", error)
+        self.abort()
+        self._tell_eof(now_ns())
+
     def retire(self) -> None:
         """Forget who handles events: nothing is left to say, and nobody keeps the other alive."""
         self._handle, self._on_close = _ignore, None
@@ -287,7 +295,7 @@ class Wire(Generic[EventT]):
             self._drain()
             self.flush()
         except Exception as error:  # noqa: BLE001 - ends at its connection
-            self._fault(error)
+            self.fail(error)
 
     def _take_eof(self, now: Instant) -> None:
         self._eof = True
@@ -298,7 +306,7 @@ class Wire(Generic[EventT]):
             self.machine.receive_eof(now)
             self._drain()
         except Exception as error:  # noqa: BLE001 - ends at its connection
-            self._fault(error)
+            self.fail(error)
         self.finish()
 
     def _drain(self) -> None:
@@ -385,7 +393,7 @@ class Wire(Generic[EventT]):
         except trio.ClosedResourceError:
             return
         except Exception as error:  # noqa: BLE001 - ends at its connection
-            self._fault(error)
+            self.fail(error)
         finally:
             self._writing = False
             self.rearm()
@@ -411,14 +419,6 @@ class Wire(Generic[EventT]):
         self._tail = _NOTHING
         self.close()
         self._tell_eof(now)
-
-    def _fault(self, error: Exception) -> None:
-        """An error ends at its connection (P12)."""
-        Wire.faults += 1
-        if not BUGS.judge(error):
-            _log.warning("connection closed: %s", error)
-        self.abort()
-        self._tell_eof(now_ns())
 
     def _tell_eof(self, now: Instant) -> None:
         """Let the machine know that its path is gone, unless the goodbye was said."""

@@ -450,6 +450,11 @@ class Intake:
         if (number % 2 == 1) == self.client:
             self._reset_unknown(number, Refusal(Reason.STATE, number, rule="parity"), now)
             return
+        # PTCP-2.1-06
+        if number <= self._peer_top:
+            used = Refusal(Reason.STATE, number, self._peer_top, rule="identifiers rise")
+            self._reset_unknown(number, used, now)
+            return
         # PTCP-11-01
         if len(self._flows) >= self.config.flows:
             full = Refusal(Reason.LIMIT, len(self._flows) + 1, self.config.flows)

@@ -238,6 +238,21 @@ def test_a_syn_of_the_wrong_parity_is_reset_506() -> None:
     assert request.flow == 2
 
 
+@pytest.mark.requirement("PTCP-2.1-06")
+def test_an_identifier_is_never_used_again() -> None:
+    end = server()
+    end.receive_data(syn(3) + encode_segment(Control(3, Flag.RST, 0, Options(reason=WHY))), START)
+    end.take_events()
+    for number in (3, 1):
+        end.receive_data(syn(number), START)
+        assert rst_codes(end.data_to_send()) == [(number, Reason.STATE)]
+        assert end.take_events() == []
+    end.receive_data(syn(5), START)
+    (request,) = end.take_events()
+    assert isinstance(request, PowerRequested)
+    assert request.flow == 5
+
+
 @pytest.mark.requirement("PTCP-2.1-01")
 def test_either_end_may_be_the_sink_and_numbers_its_flows_by_parity() -> None:
     pair = Pair()

@@ -1,0 +1,93 @@
+"""Admission on real sockets: power comes back whatever ends a flow, one time per wake-up."""
+
+# ruff: noqa: SIM117 - a client belongs to its provider
+
+import logging
+
+import pytest
+
+from powertcp.drivers.daemon import now_ns
+from powertcp.potcp import ConnectionConfig, PowerConnection
+from powertcp.potcp.events import FlowRefused, PowerReady, ShedReceived
+from powertcp.registry import Reason, Refusal
+from tests.drivers.test_provider import client, eventually, serving
+
+WHY = Refusal(Reason.OPERATOR)
+
+
+@pytest.mark.requirement("PTCP-9-05")
+async def test_a_connection_that_ends_while_a_flow_of_it_waits_gives_everything_back() -> None:
+    async with serving("12V/5A", rating_mw=60_000) as (provider, [address]):
+        async with client(address) as sink:
+            sink.ask("12V/5A", "12V/0.1A")
+            await sink.until(PowerReady)
+            sink.ask("12V/3A,prio=1")
+            sink.stream.flush()
+            await eventually(lambda: bool(provider.breaker.waiting))
+            sink.stream.queue(sink.machine.abort, WHY, now=now_ns())
+            await eventually(lambda: not provider.sessions)
+            assert provider.breaker.held_mw == 0
+            assert not provider.breaker.waiting
+
+
+@pytest.mark.requirement("PTCP-9-05")
+async def test_a_wake_up_that_frees_power_and_asks_for_some_has_one_time() -> None:
+    async with serving("12V/5A", rating_mw=60_000) as (provider, [address]):
+        async with client(address) as sink:
+            first = sink.ask("12V/5A", "12V/0.1A")
+            await sink.until(PowerReady)
+            sink.ask("12V/3A,prio=1")
+            sink.stream.flush()
+            await eventually(lambda: bool(provider.breaker.waiting))
+            sink.machine.reset_flow(first, WHY, now=now_ns())
+            sink.ask("230V/1A")
+            refused = await sink.until(FlowRefused)
+            ready = await sink.until(PowerReady, 2)
+            assert isinstance(refused, FlowRefused)
+            assert isinstance(ready, PowerReady)
+            assert ready.profile.power_mw == 36_000
+            assert provider.breaker.held_mw == 36_000
+
+
+async def test_a_bug_at_one_event_loses_no_other_and_no_power(
+    bugs: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ConnectionConfig(grace_ns=100_000_000)
+    async with serving("12V/5A", connection=config) as (provider, [address]):
+        async with client(address) as sink, client(address) as other:
+            flow = sink.ask("12V/1A")
+            await sink.until(PowerReady)
+            other.ask("12V/1A")
+            await other.until(PowerReady)
+
+            def forget(*_: object) -> None:
+                raise KeyError("gone")
+
+            monkeypatch.setattr(provider.delivery, "stop", forget)
+            sink.stream.queue(sink.machine.reset_flow, flow, WHY, now=now_ns())
+            await eventually(lambda: provider.breaker.held_mw == 12_000)
+            assert len(bugs) == 1
+            monkeypatch.undo()
+            bugs.clear()
+
+
+async def test_a_change_that_cannot_be_proposed_ends_its_connection_and_no_other(
+    bugs: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving("12V/50A", rating_mw=60_000) as (provider, [address]):
+        async with client(address) as bad, client(address) as good:
+            for sink, request in ((bad, "12V/2A,prio=9"), (good, "12V/2A,prio=5")):
+                sink.ask(request, "12V/0.1A")
+                await sink.until(PowerReady)
+
+            def refuse(*_: object, **__: object) -> None:
+                monkeypatch.undo()
+                raise KeyError("contract")
+
+            monkeypatch.setattr(PowerConnection, "shed", refuse)
+            provider.set_rating(10_000)
+            shed = await good.until(ShedReceived)
+            assert isinstance(shed, ShedReceived)
+            assert len(bugs) == 1
+            assert sum(session.wire.closed for session in provider.sessions) == 1
+            bugs.clear()
