@@ -6,12 +6,12 @@ outlives its consumer nor its lease, whatever happens to the consumer.
 
 import errno
 import logging
+import math
 import os
 import shlex
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,12 +34,15 @@ from powertcp.loads.events import (
     SupplyChannel,
     SupplyEvent,
 )
+from powertcp.loads.launch import launch
 from powertcp.units import NS_PER_S, Duration, Instant
 
 # SIGTERM, then as long until SIGKILL: T_DRAIN
 GRACE_NS = 5 * NS_PER_S
 # a guard that does not answer for so long after the grace is killed, and the command with it
 GUARD_PATIENCE_S = 3.0
+# so late a guard may say that the lease is over or that it ends the command; then it is killed
+ANSWER_NS = NS_PER_S
 MARK = "POWERTCP_LOAD"
 KILLED = 128 + signal.SIGKILL
 
@@ -54,6 +57,10 @@ class OnShed(StrEnum):
     CAP = "cap"
     STOP = "stop"
     TERM = "term"
+
+
+def _now_ns() -> Instant:
+    return round(trio.current_time() * NS_PER_S)
 
 
 def share_ppm(part_mw: int, whole_mw: int) -> int:
@@ -106,6 +113,53 @@ class Orders:
         return [("share", 0)] if self._on_shed is OnShed.STOP else [self._end]
 
 
+class Answers:
+    """What the guard owes a word about, and until when; pure. Times as in the orders."""
+
+    def __init__(self) -> None:
+        """Expect nothing yet."""
+        self._lease_ns = 0
+        self._is_lapsed = True
+        self._end_ns: int | None = None
+        self._has_begun = False
+        self._is_ending = False
+        self._patience_ns = 0
+
+    def ordered(self, order: Order, now: Instant) -> None:
+        """Note what the guard was told at `now`."""
+        match order:
+            case ("lease", until_ns):
+                self._lease_ns = until_ns
+            case ("end", grace_ms) if not self._is_ending:
+                self._is_ending = True
+                self._patience_ns = grace_ms * 1_000_000 + round(GUARD_PATIENCE_S * NS_PER_S)
+                # one that is not up yet has nothing to end
+                self._end_ns = now + (ANSWER_NS if self._has_begun else self._patience_ns)
+
+    def heard(self, verb: str, now: Instant) -> None:
+        """Note what the guard said at `now`."""
+        self._has_begun = True
+        match verb:
+            case "started" | "restored":
+                self._is_lapsed = False
+            case "lapsed":
+                self._is_lapsed = True
+            case "ending":
+                self._end_ns = now + self._patience_ns
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the end was ordered."""
+        return self._is_ending
+
+    # PTCP-5-06
+    def due_ns(self) -> Instant | None:
+        """Return when the guard is taken for stopped unless it speaks; None while it owes nothing."""
+        if self._is_ending:
+            return self._end_ns
+        return None if self._is_lapsed else self._lease_ns + ANSWER_NS
+
+
 class GuardLink:
     """The consumer's end of the socket to a guard; sending never waits."""
 
@@ -116,28 +170,37 @@ class GuardLink:
         self._rest = b""
 
     def tell(self, verb: str, value: int) -> bool:
-        """Send one order; False when the guard is dead or takes no more."""
+        """Send one order; False when the guard takes no more. That it died, `hear` says."""
         if verb == "lease":
             value += guard.now_ns() - round(trio.current_time() * NS_PER_S)
         try:
             self._wire.send(f"{verb} {value}\n".encode())
-        except OSError:
+        except BlockingIOError:
             return False
+        except OSError as error:
+            log.debug("the guard is gone: %s", error)
         return True
 
     async def hear(self) -> list[Order]:
         """Return what the guard said next; [] at the end of file."""
         while True:
             await trio.lowlevel.wait_readable(self._wire)
-            try:
-                data = self._wire.recv(4096)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return []
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            if lines or not data:
-                return [(line.split()[0].decode(), int(line.split()[1])) for line in lines]
+            said = self.hear_now()
+            if said is not None:
+                return said
+
+    def hear_now(self) -> list[Order] | None:
+        """Return what waits, [] at the end of file, None when nothing waits."""
+        try:
+            data = self._wire.recv(4096)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return []
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if data and not lines:
+            return None
+        return [(line.split()[0].decode(), int(line.split()[1])) for line in lines]
 
     def hang_up(self) -> None:
         """Say nothing more: the guard kills what it holds at once, and says so."""
@@ -182,7 +245,8 @@ class CommandLoad:
     argv: the command and its arguments, or one string that is split as a shell would.
     on_shed: cap (throttle in proportion), stop (pause) or term (end) while shed.
     root: where /proc and the control groups are found. grace_ns: from SIGTERM to SIGKILL.
-    name: the command with its process id once it runs. pid: that id, 0 before.
+    name: the command with its process id once it runs. pid: that id, 0 before. guard_pid and
+    warden_pid: the processes that hold it, see guard.py.
     Raises ConfigError when the command is empty or `on_shed` unknown.
     """
 
@@ -211,12 +275,16 @@ class CommandLoad:
         self.name = os.path.basename(self.argv[0])[:24]
         self.pid = 0
         self.guard_pid = 0
+        self.warden_pid = 0
         self._root = root
         self._grace_ns = grace_ns
         self._group: Group | None = None
         self._status: int | None = None
         self._failure = 0
         self._link: GuardLink | None = None
+        self._answers = Answers()
+        self._patience = trio.CancelScope()
+        self._is_deaf = self._is_over = False
 
     def hurry(self) -> None:
         """End the command at once, whatever is left of its grace."""
@@ -258,68 +326,101 @@ class CommandLoad:
         link = self._link = GuardLink(ours)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._obey, supply, link, process)
+                nursery.start_soon(self._obey, supply, link)
                 await self._listen(link)
                 nursery.cancel_scope.cancel()
         finally:
-            with trio.move_on_after(self._grace_ns / NS_PER_S + 2 * GUARD_PATIENCE_S, shield=True):
+            with trio.move_on_after(self._grace_ns / NS_PER_S + 3 * GUARD_PATIENCE_S, shield=True):
                 await self._finish(link, process)
             self._sweep(link, process, mark)
         if self._failure:
             raise HostError(self._failure, self.argv[0], "run the command")
-        return KILLED if self._status is None else self._status
+        if self._status is None:
+            return 0 if self._answers.is_ending else KILLED
+        return self._status
 
     async def _open_guard(self, theirs: socket.socket, mark: str) -> trio.Process:
         group = "-" if self._group is None else self._group.path
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", guard.__file__, str(theirs.fileno()), group, *self.argv],
+        process = await launch(
+            guard.__file__,
+            [group, *self.argv],
             pass_fds=(theirs.fileno(),),
-            start_new_session=True,
             env={**os.environ, MARK: mark},
         )
-        self.guard_pid = process.pid
+        self.warden_pid = process.pid
         return process
 
-    async def _obey(self, supply: SupplyChannel, link: GuardLink, process: trio.Process) -> None:
+    async def _obey(self, supply: SupplyChannel, link: GuardLink) -> None:
         """Turn Supply events into orders; the end of the channel is Ended."""
         orders = Orders(self._on_shed, self._grace_ns)
         async for event in supply:
             self._tell_operator(event)
-            for order in orders.obey(event, round(trio.current_time() * NS_PER_S)):
-                if not link.tell(*order):
-                    # a guard that does not read cannot keep the lease: end it, the sweep follows
-                    process.kill()
-                    return
+            for order in orders.obey(event, _now_ns()):
+                self._tell(link, order)
             if isinstance(event, Ended):
                 return
-        link.tell(*orders.obey(Ended(), 0)[0])
+        self._tell(link, orders.obey(Ended(), 0)[0])
+
+    def _tell(self, link: GuardLink, order: Order) -> None:
+        """Order something, and expect an answer where one is due."""
+        self._answers.ordered(order, _now_ns())
+        if link.tell(*order):
+            self._patience.deadline = self._deadline()
+        else:
+            # a guard that does not read cannot keep the lease
+            self._is_deaf = True
+            self._patience.cancel()
+
+    def _deadline(self) -> float:
+        due = self._answers.due_ns()
+        return math.inf if due is None else due / NS_PER_S
+
+    async def _hear(self, link: GuardLink) -> list[Order]:
+        """Return what the guard said next; [] when it is gone, or stopped and now killed."""
+        if not self._is_deaf:
+            with trio.CancelScope(deadline=self._deadline()) as self._patience:
+                return await link.hear()
+            said = link.hear_now()
+            if said is not None:
+                return said
+        log.warning("%s: the guard does not answer; killing what it holds", self.name)
+        if self.guard_pid:
+            guard.signal_quietly(self.guard_pid, signal.SIGKILL)
+        return []
 
     async def _listen(self, link: GuardLink) -> None:
         """Note what the guard says, until it has nothing more to say."""
-        while said := await link.hear():
+        while said := await self._hear(link):
             for verb, value in said:
+                self._answers.heard(verb, _now_ns())
                 match verb:
+                    case "guarding":
+                        self.guard_pid = value
                     case "started":
                         self.pid = value
                         self.name = f"{self.name}[{value}]"
                     case "failed":
                         self._failure = value
                     case "exited":
-                        self._status = value
+                        self._status, self._is_over = value, True
                         return
                     case "lapsed":
                         log.warning("%s: the lease is over", self.name)
-                    case _:
-                        log.info("%s: %s", self.name, verb)
+                    case "restored":
+                        log.info("%s: the lease is restored", self.name)
+        self._is_over = True
 
     async def _finish(self, link: GuardLink, process: trio.Process) -> None:
         """End the command if it still runs, and wait for the guard to be gone."""
-        if self._status is None and process.returncode is None:
-            link.tell("end", self._grace_ns // 1_000_000)
-            with trio.move_on_after(self._grace_ns / NS_PER_S + GUARD_PATIENCE_S):
-                await self._listen(link)
+        if not self._is_over:
+            self._tell(link, ("end", self._grace_ns // 1_000_000))
+            await self._listen(link)
         link.close()
-        await process.wait()
+        with trio.move_on_after(GUARD_PATIENCE_S):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
     def _sweep(self, link: GuardLink, process: trio.Process, mark: str) -> None:
         """Leave nothing behind, also where the guard was killed."""

@@ -1,8 +1,9 @@
 """The guard: a small process of its own that holds a powered command and outlives its consumer.
 
-Run as `python -I -S guard.py FD GROUP ARGV...` by `powertcp.loads.command`; the standard library
-only, so that it starts at once and nothing of the house can fail in it. FD is one end of a socket
-pair. GROUP is the path of an empty control group of version 2, or `-`.
+Run as `python -I -S SCRIPT guard.py CODE WORDS FD` by `powertcp.loads.command`; the standard
+library only, so that it starts at once and nothing of the house can fail in it. CODE and WORDS
+are descriptors as launch.py says, the words the path of an empty control group of version 2 or
+`-`, then the command. FD is one end of a socket pair.
 
 Lines from the consumer, each a verb and one integer:
 
@@ -12,15 +13,18 @@ Lines from the consumer, each a verb and one integer:
     lease NS        the lease lasts until this instant of CLOCK_BOOTTIME, which a suspend counts
     end MS          SIGTERM now, SIGKILL after so many milliseconds
 
-Lines to the consumer: `started PID`, `failed ERRNO`, `lapsed 0`, `restored 0`, and as the last
-one `exited STATUS` (0 when we ended it, 128 + n when a signal of others did).
+Lines to the consumer: `guarding PID` of the guard, `started PID` of the command, `failed ERRNO`,
+`lapsed 0`, `restored 0`, `ending 0`, and as the last one `exited STATUS` (0 when we ended it,
+128 + n when a signal of others did).
 
 What holds whatever happens:
 - End of file on FD (the consumer died, even by SIGKILL) kills the whole tree at once.
 - A lease that nobody renews caps or pauses the tree, also while the consumer is stopped.
 - The guard is the reaper of all descendants, so that a daemon that left its session is found.
-- Should the guard itself be killed, the kernel kills the command (PR_SET_PDEATHSIG), and the
-  consumer, which sees the end of file, kills the rest.
+- Should the guard itself be killed, the kernel kills the command (PR_SET_PDEATHSIG), and its
+  parent, the warden, which the rest falls to, kills that. The warden does so too when the
+  consumer is gone and the guard has not ended, for example because it is stopped. Should the
+  warden be killed, the guard kills its tree.
 
 A share is kept by stopping and continuing the whole tree in turn, about ten times a second, with
 the control group's freezer where there is one and with SIGSTOP and SIGCONT elsewhere. That is a
@@ -46,6 +50,8 @@ MAX_PERIOD_NS = 1_000_000_000
 MAX_WAIT_NS = 500_000_000
 KILL_PATIENCE_NS = 2_000_000_000
 MAX_LINE = 256
+# a guard that is stopped has so long after the end of its consumer
+WARDEN_PATIENCE_MS = 1_000
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -290,6 +296,7 @@ def _become(argv: Sequence[str], guard: int, go: int, failed: int) -> None:
             signal.SIGTERM,
             signal.SIGHUP,
             signal.SIGPIPE,
+            signal.SIGXFSZ,
             signal.SIGCHLD,
         ):
             signal.signal(number, signal.SIG_DFL)
@@ -349,6 +356,8 @@ class Guard:
         self.seen_ns = now_ns()
         self.throttle(self.seen_ns)
         self.say(f"started {self.tree.pid}")
+        if self.supply.is_lapsed:
+            self.say("lapsed 0")
         return True
 
     def throttle(self, now: int) -> None:
@@ -374,6 +383,7 @@ class Guard:
         if self.supply.grace_ms is not None and not self.is_ending:
             self.is_ending = True
             self.kill_ns = now + self.supply.grace_ms * 1_000_000
+            self.say("ending 0")
             if self.has_started:
                 self.tree.terminate()
         if not self.has_started:
@@ -407,11 +417,12 @@ class Guard:
             return 0
         return status if status >= 0 else 128 - status
 
-    def serve(self, wakeup: int) -> None:
-        """Guard until the command, the consumer or the power is gone."""
+    def serve(self, wakeup: int, warden: int) -> None:
+        """Guard until the command, the consumer, the warden or the power is gone."""
         poller = select.poll()
-        poller.register(self.wire.fileno(), select.POLLIN)
-        poller.register(wakeup, select.POLLIN)
+        for descriptor in (self.wire.fileno(), wakeup, warden):
+            poller.register(descriptor, select.POLLIN)
+        self.say(f"guarding {os.getpid()}")
         is_heard = True
         try:
             while is_heard and self.step():
@@ -419,26 +430,70 @@ class Guard:
                     if descriptor == wakeup:
                         os.read(wakeup, 4096)
                     else:
-                        is_heard = self.hear()
+                        is_heard = is_heard and descriptor != warden and self.hear()
         finally:
             if self.has_started:
                 self.tree.kill()
         self.say(f"exited {self.exit_status()}")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Guard one command; see the top of this file."""
-    wire = socket.socket(fileno=int(arguments[0]))
-    wire.set_inheritable(False)
-    set_process_option(PR_SET_CHILD_SUBREAPER, 1)
+def watch_children() -> int:
+    """Return a descriptor that is readable after a child ended."""
     wake_r, wake_w = os.pipe()
     os.set_blocking(wake_w, False)
     signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    return wake_r
+
+
+def ward(wire: socket.socket, tree: Tree, wakeup: int) -> bool:
+    """Wait for the guard, `tree.pid`, then kill what it left; True if it ended well."""
+    poller = select.poll()
+    poller.register(wakeup, select.POLLIN)
+    # a hang-up only: what the consumer says is for the guard
+    poller.register(wire.fileno(), 0)
+    deadline = 0
+    while tree.reap() and tree.status is None:
+        wait_ms = deadline - now_ns() // 1_000_000 if deadline else None
+        if wait_ms is not None and wait_ms <= 0:
+            break
+        for descriptor, _ in poller.poll(wait_ms):
+            if descriptor == wakeup:
+                os.read(wakeup, 4096)
+            else:
+                deadline = now_ns() // 1_000_000 + WARDEN_PATIENCE_MS
+                poller.unregister(descriptor)
+    is_well = tree.status == 0
+    tree.kill()
+    return is_well
+
+
+def read_words(descriptor: int) -> list[str]:
+    """Return what we were told, and close the descriptor."""
+    with os.fdopen(descriptor, "rb") as file:
+        return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Guard one command; see the top of this file."""
+    code, words, descriptor = map(int, arguments[1:])
+    os.close(code)
+    group, *argv = read_words(words)
+    wire = socket.socket(fileno=descriptor)
+    wire.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    group = arguments[1]
-    Guard(wire, Tree(None if group == "-" else group), arguments[2:]).serve(wake_r)
+    set_process_option(PR_SET_CHILD_SUBREAPER, 1)
+    tree = Tree(None if group == "-" else group)
+    alive_r, alive_w = os.pipe()
+    tree.pid = os.fork()
+    if tree.pid:
+        os.close(alive_r)
+        return 0 if ward(wire, tree, watch_children()) else 1
+    os.close(alive_w)
+    os.setsid()
+    set_process_option(PR_SET_CHILD_SUBREAPER, 1)
+    Guard(wire, tree, argv).serve(watch_children(), alive_r)
     return 0
 
 

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import trio
@@ -19,6 +18,7 @@ from powertcp.linux.rapl import find_zones
 from powertcp.linux.sysfs import path_under, read_text
 from powertcp.loads import guard, keeper
 from powertcp.loads.events import Ceiling, Ended, Lease, Lost, Powered, SupplyChannel, SupplyEvent
+from powertcp.loads.launch import launch
 from powertcp.units import NS_PER_S, Instant
 
 STATE_DIRECTORY = "/run/powertcp"
@@ -132,12 +132,10 @@ class HostCap:
             os.makedirs(os.path.dirname(self._state), mode=0o755, exist_ok=True)
         except OSError as error:
             raise HostError(error.errno or 0, self._state, WANTED) from error
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", keeper.__file__, self._state]
-            + [f"{limit.floor_uw}:{limit.original_uw}:{limit.path}" for limit in limits],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
+        process = await launch(
+            keeper.__file__,
+            [self._state, *(f"{one.floor_uw}:{one.original_uw}:{one.path}" for one in limits)],
+            pipe=subprocess.PIPE,
         )
         self.keeper_pid = process.pid
         return process

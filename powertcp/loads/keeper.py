@@ -1,7 +1,8 @@
 """The keeper: a small process of its own that writes power limits and always puts them back.
 
-Run as `python -I -S keeper.py STATE FLOOR:ORIGINAL:PATH...` by `powertcp.loads.hostcap`; standard
-library only. STATE is a file that names the originals while any limit may differ from them. FLOOR
+Run as `python -I -S SCRIPT keeper.py CODE WORDS` by `powertcp.loads.hostcap`; standard library
+only. CODE and WORDS are descriptors as launch.py says, the words STATE and FLOOR:ORIGINAL:PATH of
+each limit. STATE is a file that names the originals while any limit may differ from them. FLOOR
 and ORIGINAL are microwatts; no limit is ever written that is not between them.
 
 Lines on standard input, each a verb and one integer:
@@ -162,8 +163,11 @@ def main(arguments: Sequence[str]) -> int:
     """Keep the limits named by the arguments; see the top of this file."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    state = arguments[0]
-    limits = [parse_limit(text) for text in arguments[1:]]
+    code, words = map(int, arguments[1:])
+    os.close(code)
+    with os.fdopen(words, "rb") as file:
+        state, *texts = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    limits = [parse_limit(text) for text in texts]
     try:
         write_state(state, limits)
     except OSError as error:

@@ -303,6 +303,10 @@ async def test_a_host_is_capped_and_restored(tmp_path: Path, limit: Path, cancel
     assert not state.exists()
 
 
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+
+
 async def test_a_killed_keeper_is_noticed_and_made_good(tmp_path: Path, limit: Path) -> None:
     sender, channel = supply_line()
     sender.send(Powered(profile=PowerProfile.parse("10V/4A"), lease_ns=60 * S))
@@ -318,6 +322,7 @@ async def test_a_killed_keeper_is_noticed_and_made_good(tmp_path: Path, limit: P
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold)
         await until(lambda: in_force(limit) == 40_000_000)
+        assert "powertcp" not in command_line(load.keeper_pid)
         os.kill(load.keeper_pid, signal.SIGKILL)
     assert caught[0].errno == errno.ECHILD
     assert in_force(limit) == ORIGINAL_UW

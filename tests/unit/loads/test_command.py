@@ -12,7 +12,7 @@ from powertcp.loads import (
     Powered,
     Stale,
 )
-from powertcp.loads.command import OnShed, Orders, share_ppm
+from powertcp.loads.command import Answers, OnShed, Orders, share_ppm
 from powertcp.profile import PowerProfile
 
 S = 1_000_000_000
@@ -97,3 +97,42 @@ def test_words_that_are_no_command_are_refused(words: str | list[str]) -> None:
 def test_an_unknown_reaction_to_shedding_is_refused() -> None:
     with pytest.raises(ConfigError, match="cap, stop, term"):
         CommandLoad("true", on_shed="panic")
+
+
+def test_a_guard_owes_nothing_before_it_started_the_command() -> None:
+    answers = Answers()
+    answers.ordered(("lease", 5 * S), 0)
+    answers.heard("guarding", 0)
+    assert answers.due_ns() is None
+
+
+@pytest.mark.requirement("PTCP-5-06")
+def test_a_guard_has_a_second_to_say_that_the_lease_is_over() -> None:
+    answers = Answers()
+    answers.ordered(("lease", 5 * S), 0)
+    answers.heard("started", 0)
+    assert answers.due_ns() == 6 * S
+    answers.ordered(("lease", 9 * S), 4 * S)
+    assert answers.due_ns() == 10 * S
+    answers.heard("lapsed", 9 * S)
+    assert answers.due_ns() is None
+    answers.ordered(("lease", 20 * S), 10 * S)
+    answers.heard("restored", 10 * S)
+    assert answers.due_ns() == 21 * S
+
+
+def test_a_guard_has_a_second_to_hear_of_the_end_and_the_grace_to_end() -> None:
+    answers = Answers()
+    answers.heard("guarding", 0)
+    answers.ordered(("end", 5000), 2 * S)
+    answers.ordered(("end", 5000), 3 * S)
+    assert answers.is_ending
+    assert answers.due_ns() == 3 * S
+    answers.heard("ending", 2 * S + 1)
+    assert answers.due_ns() == 10 * S + 1
+
+
+def test_a_guard_that_is_not_up_yet_has_time_to_hear_of_the_end() -> None:
+    answers = Answers()
+    answers.ordered(("end", 5000), 2 * S)
+    assert answers.due_ns() == 10 * S

@@ -1,8 +1,11 @@
+import io
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from powertcp.loads.guard import MAX_PERIOD_NS, PERIOD_NS, PPM, Duty, Supply, period_ns
+from powertcp.loads.guard import MAX_PERIOD_NS, PERIOD_NS, PPM, Duty, Supply, period_ns, read_words
 
 MS = 1_000_000
 
@@ -76,3 +79,10 @@ def test_without_a_fallback_a_lapsed_lease_pauses() -> None:
     supply = Supply()
     supply.check_lease(0)
     assert supply.effective_share() == 0
+
+
+def test_words_are_read_as_they_were_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["-", "sh", "-c", "echo 'a b'\n", "", "\udcff"]
+    said = b"".join(os.fsencode(word) + b"\0" for word in words)
+    monkeypatch.setattr(os, "fdopen", lambda _number, _mode: io.BytesIO(said))
+    assert read_words(3) == words
