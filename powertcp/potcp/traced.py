@@ -5,7 +5,7 @@ It watches the border of `PowerConnection` only, so that a connection without a 
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 
 from powertcp.machine import Buffer, Entropy, Trace
 from powertcp.potcp.config import ConnectionConfig
@@ -150,7 +150,10 @@ def _plain(value: object) -> object:
         return [_plain(one) for one in value if one is not None]
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        found = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {name: one for name, one in found.items() if isinstance(one, int | str)}
-    return str(value)
+    return _numbers(value)
+
+
+def _numbers(value: object) -> dict[str, object]:
+    """Return what of an option is a number or a text: sampling, maintain, tariff, entity."""
+    found = {one.name: getattr(value, one.name) for one in fields(value)}  # type: ignore[arg-type]
+    return {name: one for name, one in found.items() if isinstance(one, int | str)}

@@ -110,6 +110,17 @@ def test_profiles_ranges_and_samplings_are_texts_and_numbers() -> None:
     assert event_name(PowerGranted.__new__(PowerGranted)) == "power_granted"
 
 
+def test_after_its_end_a_connection_hears_nothing_more() -> None:
+    pair = Pair()
+    sink, _ = traced(pair)
+    pair.energise("12V/1A")
+    pair.sink.abort(Refusal(Reason.OPERATOR), now=pair.now)
+    octets = pair.sink.data_to_send()
+    before = len(sink)
+    pair.sink.receive_data(octets, pair.now)
+    assert [name for name, _ in sink[before:]] in ([], ["potcp:state_changed"])
+
+
 def _credit() -> CreditReceived:
     return CreditReceived(flow=1, limit_uj=1, acked_uj=0, demand_mw=1)
 
