@@ -41,7 +41,7 @@ ASK = Ask(FULL.with_type(ProfileType.REQUEST), PART.with_type(ProfileType.MINIMU
 LESS = Ask(PART.with_type(ProfileType.REQUEST))
 WHY = Refusal(Reason.BUDGET, 1, 1)
 # reasons that only a broken rule can cause between two honest ends
-FAULTS = frozenset({400, 401, 405, 500, 501, 502, 503, 504, 505, 506, 508, 511})
+FAULTS = frozenset({106, 108, 400, 401, 405, 500, 501, 502, 503, 504, 505, 506, 508, 511})
 # counters and instants that never decide anything while time stands still
 _IGNORED = frozenset({"link", "protector", "register", "syn", "transcript", "request", "key"})
 
@@ -162,8 +162,9 @@ def source_steps(end: PowerConnection, limit: int) -> Iterator[tuple[str, Step]]
     if flow.may(Cause.STABLE):
         yield "ready", lambda e: e[SOURCE].ready(FLOW, now=0)
     if flow.may(Cause.PROPOSE) and not flow.outstanding and room:
-        yield "shed", lambda e: e[SOURCE].shed(FLOW, PART, refusal=WHY, now=0)
-        yield "lower", lambda e: e[SOURCE].shed(FLOW, PART, refusal=WHY, urgent=True, now=0)
+        if flow.profile is not None and flow.profile.current_ma >= PART.current_ma:
+            yield "shed", lambda e: e[SOURCE].shed(FLOW, PART, refusal=WHY, now=0)
+            yield "lower", lambda e: e[SOURCE].shed(FLOW, PART, refusal=WHY, urgent=True, now=0)
         yield "source renegotiates", lambda e: e[SOURCE].renegotiate(FLOW, [ASK], now=0)
     if flow.may(Cause.AGREE) and flow.peer_proposal:
         terms = flow.peer_proposal[1][0].desired
@@ -210,7 +211,7 @@ def steps(state: State, limit: int, queue: int) -> Iterator[tuple[str, Step, int
 
 
 def _open(end: PowerConnection) -> None:
-    end.open_flow([ASK], now=0)
+    end.open_flow([ASK], fallback=FLOOR, now=0)
 
 
 def _segments(octets: bytes) -> tuple[bytes, ...]:

@@ -106,14 +106,16 @@ class PowerConnection(Intake):
         fallback: PowerProfile | None = None,
         ticket: bytes | None = None,
         esn_uj: int = 0,
+        before: PowerProfile | None = None,
         entity: Entity | None = None,
         want_samples: bool = False,
         now: Instant,
     ) -> int:
         """Ask for power; returns the flow. Best ask first, at most 4. Sends SYN.
 
-        fallback: what should stay granted when the lease lapses. ticket, esn_uj: resume a flow of
-        which `esn_uj` is verified. Raises LocalProtocolError at 256 flows or without an ask.
+        fallback: what should stay granted when the lease lapses. ticket, esn_uj, before: resume a
+        flow of which `esn_uj` is verified and `before` were the terms, by default the first ask.
+        Raises LocalProtocolError at 256 flows or without an ask.
         """
         self._usable(now)
         if not 1 <= len(asks) <= MAX_ASKS:
@@ -139,14 +141,14 @@ class PowerConnection(Intake):
         )
         tagged = tuple(
             Ask(
-                ask[0].with_type(ask[0].type, tag=tag),
-                ask[1] and ask[1].with_type(ask[1].type, tag=tag),
+                ask[0].with_type(ask[0].type, tag=tag).as_sent(),
+                ask[1] and ask[1].with_type(ask[1].type, tag=tag).as_sent(),
             )
             for ask in asks
         )
         self._flows[flow.id] = flow
         self._next_flow += 2
-        flow.fire(Cause.OPEN, now, tagged, syn, esn_uj)
+        flow.fire(Cause.OPEN, now, tagged, syn, esn_uj, before)
         return flow.id
 
     def accept(self, flow: int, profile: PowerProfile, *, now: Instant) -> None:

@@ -32,7 +32,14 @@ from powertcp.potcp.flow import (
     read_pairs,
 )
 from powertcp.potcp.states import SINK, Cause, Sink, State, Table
-from powertcp.potcp.terms import floor_of, require_terms
+from powertcp.potcp.terms import (
+    floor_of,
+    require_ceiling,
+    require_lease,
+    require_maintain,
+    require_resumed,
+    require_terms,
+)
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
@@ -66,6 +73,7 @@ class SinkFlow(Flow):
         "asks",
         "base_uj",
         "batch",
+        "before",
         "blocks",
         "cap_mw",
         "counter",
@@ -90,6 +98,7 @@ class SinkFlow(Flow):
         self.offers: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
         self.syn = Options()
         self.base_uj = 0
+        self.before: PowerProfile | None = None
         self.resuming = False
         self.counter: int | None = None
         self.full_uj: int | None = None  # the ESN at which the store is full
@@ -118,9 +127,16 @@ class SinkFlow(Flow):
 
     # --- opening -----------------------------------------------------------------------------
 
-    def send_syn(self, now: Instant, asks: tuple[Ask, ...], syn: Options, base_uj: int) -> None:
-        """Queue the SYN. syn: its options but PROFILE; base_uj: verified so far when resuming."""
-        self.asks, self.syn, self.base_uj = asks, syn, base_uj
+    def send_syn(
+        self,
+        now: Instant,
+        asks: tuple[Ask, ...],
+        syn: Options,
+        base_uj: int,
+        before: PowerProfile | None,
+    ) -> None:
+        """Queue the SYN. base_uj, before: energy verified and terms in force when resuming."""
+        self.asks, self.syn, self.base_uj, self.before = asks, syn, base_uj, before
         self.resuming = syn.ticket is not None
         self._queue_syn(syn)
         self.arm(now, self.link.config.open_ns)
@@ -145,7 +161,7 @@ class SinkFlow(Flow):
         if esn_uj != self.base_uj:
             raise Breach(Refusal(Reason.METER_MISMATCH, esn_uj, self.base_uj))
         self.contract, self.sampling = contract, sampling
-        wish = options.maintain or self.syn.maintain or Maintain()
+        wish = require_maintain(options.maintain or self.syn.maintain or Maintain())
         self.link.agree_maintain(wish.interval_ms, wish.misses, now)
         self.deadline = None
         grant = first_of(options.profiles, ProfileType.GRANT)
@@ -157,9 +173,8 @@ class SinkFlow(Flow):
                 PowerOffered(flow=self.id, offers=offers, sampling=sampling, refusal=options.reason)
             )
             return
-        # PTCP-4-01
-        if not self.resuming:
-            require_terms(grant, self.asks)
+        most_s = self._require_granted(grant)
+        require_lease(grant.lease_s, most_s, self.link.interval_ms, self.link.misses)
         fallback = self._floor_of(options, grant)
         self.link.emit(
             PowerGranted(
@@ -172,6 +187,15 @@ class SinkFlow(Flow):
             )
         )
         self.fire(Cause.ACCEPT, now, grant, fallback)
+
+    def _require_granted(self, grant: PowerProfile) -> int:
+        """Take what was asked for, or the contract in force; returns its longest lease in s."""
+        # PTCP-4-01
+        if not self.resuming:
+            return require_terms(grant, self.asks).desired.lease_s
+        before = self.before or self.asks[0].desired
+        require_resumed(grant, before, self.asks)
+        return before.lease_s
 
     # PTCP-3.2-01
     def _fixed_sampling(self, fixed: Sampling | None) -> Sampling:
@@ -224,8 +248,7 @@ class SinkFlow(Flow):
         if contract != self._awaited():
             raise Breach(Refusal(Reason.STATE, contract, self._awaited(), rule="contract of READY"))
         first = self.peer_proposal is None
-        accepted = self.peer_proposal[1] if self.peer_proposal else (Ask(self._terms()),)
-        require_terms(grant, accepted)
+        self._require_accepted(grant, contract)
         self.adopt(contract, grant, self._floor_of(options, grant))
         self.deadline = self.peer_proposal = None
         was_lapsed = self.lapsed
@@ -243,6 +266,15 @@ class SinkFlow(Flow):
         if was_lapsed:
             self.link.emit(LeaseRestored(flow=self.id, profile=grant))
         self.grant_credit(now)
+
+    def _require_accepted(self, grant: PowerProfile, contract: int) -> None:
+        """Take what was accepted of the contract; its lease grows with an own RENEG only."""
+        terms, proposal = self._terms(), self.peer_proposal
+        wish = require_terms(grant, proposal[1] if proposal else (Ask(terms),))
+        # PTCP-4-06
+        own_s = wish.desired.lease_s if proposal and contract % 2 == 0 else 0
+        most_s = own_s or terms.lease_s
+        require_lease(grant.lease_s, most_s, self.link.interval_ms, self.link.misses)
 
     def _floor_of(self, options: Options, grant: PowerProfile) -> PowerProfile | None:
         return floor_of(options.profiles, grant, first_of(self.syn.profiles, ProfileType.FALLBACK))
@@ -477,6 +509,7 @@ class SinkFlow(Flow):
         ceiling = first_of(shed.options.profiles, ProfileType.OFFER)
         if ceiling is None:
             raise Breach(Refusal(Reason.BAD_OPTION, 3, rule="SHED without OFFER"))
+        require_ceiling(ceiling, self._terms())
         self._answer(number, accepted=True)
         self.peer_proposal = (number, (Ask(ceiling),))
         self.arm(now, shed.deadline_ms * NS_PER_MS + self.link.config.ready_ns + _RAMP_MAX_NS)

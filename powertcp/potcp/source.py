@@ -28,6 +28,7 @@ from powertcp.potcp.flow import (
 )
 from powertcp.potcp.outflow import Outflow
 from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
+from powertcp.potcp.terms import require_maintain
 from powertcp.potcp.tickets import Tenure
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
@@ -92,6 +93,8 @@ class SourceFlow(Outflow):
         fault = sampling_fault(options.sampling, self.asks)
         if fault is not None:
             raise Breach(fault)
+        if options.maintain is not None:
+            require_maintain(options.maintain)
         if options.via is not None:
             raise Breach(Refusal(Reason.POLICY, 0, rule="VIA: this is no gateway"))
         self.request, self.syn = options, octets
@@ -298,7 +301,9 @@ class SourceFlow(Outflow):
         profile = known(self.profile, "a powered flow has terms")
         if ceiling.voltage_mv != profile.voltage_mv:
             raise LocalProtocolError(f"flow {self.id}: a shed keeps the voltage")
-        return profile.with_type(ProfileType.GRANT, current_ma=ceiling.current_ma)
+        if ceiling.current_ma > profile.current_ma:
+            raise LocalProtocolError(f"flow {self.id}: a shed is not above the contract")
+        return profile.with_type(ProfileType.GRANT, current_ma=ceiling.current_ma).as_sent()
 
     def send_shed(
         self,

@@ -19,6 +19,7 @@ from powertcp.potcp.events import (
     PowerGranted,
     PowerOffered,
     PowerReady,
+    PowerRequested,
     RenegotiationAnswered,
     RenegotiationRequested,
     SamplesReceived,
@@ -453,6 +454,11 @@ def energised_sink() -> tuple[Pair, int]:
 GRANT = profile("12V/1A,lease=60s", ProfileType.GRANT)
 
 
+def shed_to(text: str) -> bytes:
+    options = Options(contract=3, profiles=(profile(text, ProfileType.OFFER),))
+    return encode_segment(Shed(1, 0, False, 1000, 0, options))
+
+
 @pytest.mark.requirement("PTCP-9-01", "PTCP-9-06", "PTCP-7-04")
 @pytest.mark.parametrize(
     ("octets", "code"),
@@ -460,6 +466,10 @@ GRANT = profile("12V/1A,lease=60s", ProfileType.GRANT)
         (encode_segment(Shed(1, 0, False, 1000, 0, Options(contract=3))), Reason.BAD_OPTION),
         (encode_segment(Shed(1, 0, True, 5, 0, Options(contract=3))), Reason.LIMIT),
         (encode_segment(Shed(1, 0, False, 99, 0, Options(contract=3))), Reason.LIMIT),
+        (shed_to("12V/1.001A"), Reason.NOT_OFFERED),
+        (shed_to("230V/16A"), Reason.NOT_OFFERED),
+        (shed_to("9V/1A"), Reason.NOT_OFFERED),
+        (shed_to("12V/1A@50Hz"), Reason.NOT_OFFERED),
         (encode_segment(Reneg(1, 0, Options(contract=2, profiles=(GRANT,)))), Reason.STATE),
         (encode_segment(Reneg(1, 0, Options(contract=3))), Reason.LIMIT),
         (encode_segment(Answer(1, 0, False, Options(contract=8))), Reason.STATE),
@@ -852,3 +862,120 @@ def test_no_fallback_comes_with_ready_that_was_not_asked_for() -> None:
     floor = profile("12V/0.1A,lease=60s", ProfileType.FALLBACK)
     pair.inject(SINK, ready_of(1, "12V/1A,lease=60s", floor))
     assert closed_for(pair) == Reason.NOT_OFFERED
+
+
+@pytest.mark.requirement("PTCP-4-06")
+@pytest.mark.parametrize(
+    ("wish", "lease", "closes"),
+    [
+        ("12V/1A,lease=5s", 1_015_792, True),
+        ("12V/1A,lease=5s", 6, True),
+        ("12V/1A,lease=5s", 5, False),
+        ("12V/1A", 0, True),
+        ("12V/1A", 4, True),
+        ("12V/1A", 3_568, False),
+        ("12V/1A", 3_696, True),
+        # 61 s do not fit the octet, the request says 64 s
+        ("12V/1A,lease=61s", 64, False),
+        ("12V/1A,lease=61s", 68, True),
+    ],
+)
+def test_a_lease_out_of_bounds_or_longer_than_stated_is_reset_108(
+    wish: str, lease: int, closes: bool
+) -> None:
+    pair = Pair()
+    pair.sink.open_flow([ask(wish)], now=pair.now)
+    pair.sink.data_to_send()
+    grant = replace(profile("12V/1A", ProfileType.GRANT), lease_s=lease)
+    pair.sink.receive_data(syn_ack(profiles=(grant,)), pair.now)
+    pair.collect()
+    found = [one.refusal and one.refusal.code for one in pair.take(SINK, FlowClosed)]
+    assert found == ([Reason.LEASE_RANGE] if closes else [])
+
+
+@pytest.mark.requirement("PTCP-4-06", "PTCP-9-03")
+@pytest.mark.parametrize(
+    ("number", "wish", "lease", "closes"),
+    [
+        (1, "", 64, True),
+        (1, "", 56, False),
+        (2, "12V/1A", 64, True),
+        (2, "12V/1A,lease=80s", 80, False),
+        (2, "12V/1A,lease=80s", 84, True),
+        # of the source: it cannot lend for longer than was agreed
+        (3, "12V/1A,lease=80s", 80, True),
+        (3, "12V/1A,lease=80s", 60, False),
+    ],
+)
+def test_a_lease_grows_with_an_own_proposal_only(
+    number: int, wish: str, lease: int, closes: bool
+) -> None:
+    pair, flow = offered_12v() if number == 1 else energised_sink()
+    answer = b""
+    if number == 2:
+        pair.sink.renegotiate(flow, [ask(wish)], now=pair.now)
+        answer = encode_segment(Answer(flow, 0, True, Options(contract=number)))
+    elif number == 3:
+        options = Options(contract=number, profiles=(profile(wish),))
+        pair.sink.receive_data(encode_segment(Reneg(flow, 0, options)), pair.now)
+        pair.sink.answer(flow, True, now=pair.now)
+    pair.sink.data_to_send()
+    grant = replace(profile("12V/1A", ProfileType.GRANT), lease_s=lease)
+    ready = Ready(flow, 0, Options(contract=number, profiles=(grant,)))
+    pair.sink.receive_data(answer + encode_segment(ready), pair.now)
+    pair.collect()
+    found = [one.refusal and one.refusal.code for one in pair.take(SINK, FlowClosed)]
+    assert found == ([Reason.LEASE_RANGE] if closes else [])
+
+
+@pytest.mark.requirement("PTCP-5-01", "PTCP-5-03")
+@pytest.mark.parametrize(
+    "wish", [Maintain(0, 0), Maintain(65535, 255), Maintain(99, 3), Maintain(1000, 1)]
+)
+def test_probes_out_of_bounds_are_reset_508_at_either_end(wish: Maintain) -> None:
+    pair = Pair()
+    pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.sink.data_to_send()
+    pair.sink.receive_data(syn_ack(maintain=wish), pair.now)
+    pair.collect()
+    assert closed_for(pair) == Reason.LIMIT
+    other = Pair()
+    other.request(ask("12V/1A"), maintain=wish)
+    assert other.take(SOURCE, PowerRequested) == []
+    assert closed_for(other) == Reason.LIMIT
+
+
+def resumed_sink(grant: str, before: str | None = "12V/0.5A,lease=60s") -> Pair:
+    """Return a pair whose sink resumes a contract and is answered with `grant`."""
+    pair = Pair()
+    terms = profile(before, ProfileType.GRANT) if before else None
+    wish = [ask("12V/1A", "12V/0.4A")]
+    pair.sink.open_flow(wish, ticket=b"t" * 9, esn_uj=9, before=terms, now=pair.now)
+    pair.sink.data_to_send()
+    terms_now = (profile(grant, ProfileType.GRANT),)
+    pair.sink.receive_data(syn_ack(profiles=terms_now, contract=3, esn=9), pair.now)
+    pair.collect()
+    return pair
+
+
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-05")
+@pytest.mark.parametrize(
+    ("grant", "before", "code"),
+    [
+        ("12V/0.5A,lease=60s", "12V/0.5A,lease=60s", None),
+        ("12V/0.5A,lease=60s", None, None),
+        # a SHED, or a restore, whose READY was lost with the path
+        ("12V/0.1A,lease=60s", "12V/0.5A,lease=60s", None),
+        ("12V/1A,lease=60s", "12V/0.5A,lease=60s", None),
+        ("12V/1.1A,lease=60s", "12V/0.5A,lease=60s", Reason.NOT_OFFERED),
+        ("230V/16A,lease=60s", "12V/0.5A,lease=60s", Reason.NOT_OFFERED),
+        ("230V/16A,lease=60s", None, Reason.NOT_OFFERED),
+        ("12V/0.5A,lease=64s", "12V/0.5A,lease=60s", Reason.LEASE_RANGE),
+    ],
+)
+def test_a_resumed_flow_takes_the_contract_in_force_and_no_other(
+    grant: str, before: str | None, code: int | None
+) -> None:
+    pair = resumed_sink(grant, before)
+    found = [one.refusal and one.refusal.code for one in pair.take(SINK, FlowClosed)]
+    assert found == ([code] if code else [])

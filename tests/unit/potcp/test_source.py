@@ -190,6 +190,9 @@ def test_a_shed_keeps_the_voltage() -> None:
     pair, flow = powered()
     with pytest.raises(LocalProtocolError, match="keeps the voltage"):
         pair.source.shed(flow, profile("5V/1A"), refusal=WHY, urgent=True, now=pair.now)
+    with pytest.raises(LocalProtocolError, match="not above the contract"):
+        pair.source.shed(flow, profile("12V/1.1A"), refusal=WHY, now=pair.now)
+    assert not pair.source.status(flow).outstanding
 
 
 @pytest.mark.requirement("PTCP-7-05", "PTCP-9-08")
