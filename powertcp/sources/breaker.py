@@ -297,7 +297,9 @@ class Breaker:
         if mw == holding.mw and [ma for _, ma in holding.amps] == [profile.current_ma]:
             holding.profile = profile
             return
-        index = next(i for i, _ in holding.amps if self.supplies[i].feeds(profile))
+        index = holding.supply
+        if len(holding.amps) > 1:
+            index = next(i for i, _ in holding.amps if self.supplies[i].feeds(profile))
         self._account(holding, -1)
         hold(holding, profile, index)
         self._account(holding, +1)
@@ -379,8 +381,11 @@ class Breaker:
         self.holdings[request.key] = holding
         self._account(holding, +1)
         # PTCP-4-03
-        # a rating that was just lowered may be exceeded by older promises, never by this one
-        invariant(not mw or not self.overloaded, "nothing is promised beyond the rating")
+        # a rating or a supply just lowered may be exceeded by older promises, never by this one
+        invariant(not mw or self.held_mw <= self.rating_mw, "no promise is beyond the rating")
+        for index, ma in amps:
+            left_ma = self.supplies[index].profile.current_ma - self.held_ma[index]
+            invariant(not ma or left_ma >= 0, "no promise is beyond its supply")
         return Admission(choice, supply)
 
     def _most(self, request: Waiting) -> int:

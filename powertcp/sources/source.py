@@ -131,8 +131,12 @@ def _disturbance(word: str, name: str, value: str) -> Disturbance:
 
 
 def parse_supply(text: str) -> Supply:
-    """Return the supply that the text form of a profile names. Raises ValueError."""
-    profile = PowerProfile.parse(text, ProfileType.OFFER)
+    """Return the supply that the text form of a profile names, as octets can say it (PTCP-1-02).
+
+    Raises ValueError.
+    """
+    # PTCP-1-02
+    profile = PowerProfile.parse(text, ProfileType.OFFER).as_sent()
     if not profile.current_ma or not profile.voltage_mv:
         raise ValueError(f'a supply needs a voltage and a current above 0, got "{text}"')
     return Supply(profile=profile)

@@ -475,3 +475,41 @@ def test_a_resumed_flow_that_lacked_nothing_lacks_nothing() -> None:
     power_up(pool, "old", "12V/1A")
     pool.move("old", "new", BOB)
     assert (pool.held_mw, pool.next_check(0), pool.plan(100 * S)) == (12_000, None, [])
+
+
+def test_a_supply_that_was_lowered_is_no_hindrance_to_others() -> None:
+    pool = breaker(500_000, "12V/5A", "5V/5A")
+    power_up(pool, "a", "12V/4A")
+    pool.reload(500_000, [parse_supply("12V/2A"), parse_supply("5V/5A")], 0)
+    assert pool.overloaded
+    assert power_up(pool, "b", "5V/1A").power_mw == 5_000
+    choice = pool.admit("c", ask("12V/1A"), BOB, 0).choice
+    assert choice is not None
+    assert choice.grant is None
+
+
+@pytest.mark.requirement("PTCP-1-02")
+@pytest.mark.parametrize(
+    ("supply", "request_text", "held_ma"),
+    [
+        ("12.5V/20000A", "13V/17000A", 17_000_000),
+        ("12.5V/20000A", "13V/1A", 1_000),
+        ("20000.5V/10A", "20001V/1A", 1_000),
+    ],
+)
+def test_power_of_a_supply_that_octets_round_is_held_as_it_is_said(
+    supply: str, request_text: str, held_ma: int
+) -> None:
+    pool = breaker(10**12, supply)
+    grant = power_up(pool, "a", request_text)
+    assert pool.supplies[0].feeds(grant)
+    assert pool.held_ma == [held_ma]
+    assert pool.release("a") == held_ma * grant.voltage_mv // 1000
+
+
+def test_what_is_accepted_of_a_rounded_supply_stays_with_it() -> None:
+    pool = breaker(10**12, "12V/1A")
+    pool.supplies = [Supply(profile=PowerProfile.parse("12.5V/20000A", ProfileType.OFFER))]
+    grant = power_up(pool, "a", "13V/17000A", "12V/10000A")
+    pool.settled("a", grant.with_type(ProfileType.GRANT, current_ma=12_000_000))
+    assert pool.held_ma == [12_000_000]
