@@ -131,13 +131,16 @@ def _measure(root: Path, data: Path) -> None:
     data.parent.mkdir(exist_ok=True)
     print("running tests/unit under coverage", file=sys.stderr)
     command = [sys.executable, "-m", "coverage", "run", "--data-file", str(data), "-m", "pytest"]
-    subprocess.run(
+    done = subprocess.run(
         # the same examples each time, so that the figure moves with the code alone
         [*command, "-q", "tests/unit", "-p", "no:trio", "--hypothesis-seed", "3251"],
         cwd=root,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
         stdout=sys.stderr,
     )
+    if done.returncode:
+        data.unlink(missing_ok=True)
+        raise RuntimeError(f"tests/unit failed with {done.returncode}: no figure of what it covers")
 
 
 def own_branch_coverage(root: Path) -> dict[str, float]:
@@ -173,7 +176,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.root == ROOT:
         table["import_cycles"] = import_cycles()
     if not options.no_run:
-        table["own_branch_coverage"] = own_branch_coverage(options.root)
+        try:
+            table["own_branch_coverage"] = own_branch_coverage(options.root)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 1
     if options.json:
         print(json.dumps(table))
         return 0

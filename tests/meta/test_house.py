@@ -55,3 +55,12 @@ def test_sizes_ratio_and_citations(rooms: Path) -> None:
     assert table["spec_citations_per_kloc"] == 500.0
     assert table["test_ratio"] == 1.38
     assert table["over_limit"] == []
+
+
+def test_a_run_that_failed_gives_no_figure(rooms: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    own = rooms / "tests/unit/test_units.py"
+    own.write_text(own.read_text(encoding="utf-8") + "    assert sign(2) == 2\n")
+    assert house.main(["--json", "--root", str(rooms)]) == 1
+    said = capfd.readouterr()
+    assert (said.out, "no figure" in said.err) == ("", True)
+    assert not (rooms / "build" / ".coverage-own").exists()
