@@ -227,6 +227,7 @@ class Link:
             ticket=ticket,
             want_samples=True,
             esn_uj=each.esn_uj if ticket else 0,
+            before=each.profile if ticket else None,
             now=now,
         )
         each.flow_name = f"{self._where}/{each.flow}"

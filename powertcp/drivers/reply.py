@@ -13,6 +13,7 @@ from powertcp.potcp.events import (
     SamplesReceived,
     SupplyBlocked,
 )
+from powertcp.potcp.terms import is_within
 from powertcp.registry import Reason, Refusal
 from powertcp.units import Instant
 
@@ -31,8 +32,8 @@ def reply(machine: PowerConnection, each: Appliance, event: Event, now: Instant)
             refusal = Refusal(Reason.NOT_OFFERED, least.power_mw, best_mw)
             machine.decline(flow, refusal, now=now)
         case RenegotiationRequested(flow=flow, asks=asks):
-            fits = asks[0].desired.power_mw <= each.ask.desired.power_mw
-            no = None if fits else Refusal(Reason.POLICY, rule="more than was asked for")
+            fits = all(is_within(proposal, each.ask) for proposal in asks)
+            no = None if fits else Refusal(Reason.POLICY, rule="not what was asked for")
             machine.answer(flow, accept=fits, refusal=no, now=now)
         case SamplesReceived() | PowerReady() | SupplyBlocked():
             ration(machine, each, now, blocked=isinstance(event, SupplyBlocked))

@@ -49,6 +49,22 @@ def require_ceiling(ceiling: PowerProfile, terms: PowerProfile) -> None:
         raise _not_offered(ceiling, terms.power_mw)
 
 
+# PTCP-4-01
+def is_within(proposal: Ask, wish: Ask) -> bool:
+    """Return whether every power that `proposal` covers is of the kind and voltages of `wish`.
+
+    Its current may be less than wished for, a part of what was shed, never more.
+    """
+    desired = wish.desired
+    lowest_mv = (proposal.minimum or proposal.desired).voltage_mv
+    return (
+        proposal.desired.same_kind(desired)
+        and (wish.minimum or desired).voltage_mv <= lowest_mv
+        and proposal.desired.voltage_mv <= desired.voltage_mv
+        and proposal.desired.current_ma <= desired.current_ma
+    )
+
+
 def _is_under(profile: PowerProfile, most: PowerProfile) -> bool:
     return (
         profile.same_kind(most)

@@ -7,6 +7,7 @@ import pytest
 from powertcp.potcp.flow import Breach
 from powertcp.potcp.terms import (
     floor_of,
+    is_within,
     require_ceiling,
     require_lease,
     require_maintain,
@@ -56,6 +57,22 @@ def test_a_ceiling_lies_under_the_contract() -> None:
         require_ceiling(profile(text), GRANT)
     for text in ("12V/1.001A", "5V/1A", "12V/1A/split"):
         assert fault(require_ceiling, profile(text), GRANT).code == Reason.NOT_OFFERED
+
+
+@pytest.mark.requirement("PTCP-4-01")
+def test_a_proposal_is_within_a_wish_when_all_its_range_is() -> None:
+    wish = ask("12V/1A", "9V/0.5A")
+    for within in (ask("12V/1A"), ask("12V/0.1A"), ask("9V/1A"), ask("12V/1A", "9V/0A")):
+        assert is_within(within, wish)
+    for beyond in (
+        ask("240V/0.05A"),
+        ask("12V/1.001A"),
+        ask("8V/1A"),
+        ask("12V/1A", "8V/0.5A"),
+        ask("12V/1A@50Hz"),
+    ):
+        assert not is_within(beyond, wish)
+    assert not is_within(ask("9V/1A"), ask("12V/1A"))
 
 
 @pytest.mark.requirement("PTCP-4-06")
