@@ -44,12 +44,22 @@ class Said(NamedTuple):
     ended: float
 
 
+def _dealt(start: tuple[str, ...], files: list[str]) -> tuple[tuple[str, ...], ...]:
+    """Deal the files to as many processes as run at once."""
+    return tuple((*start, *files[first::WORKERS]) for first in range(min(WORKERS, len(files))))
+
+
 def _flake8_async() -> tuple[tuple[str, ...], ...]:
-    """Deal the files, which take half a second each, to as many processes as run at once."""
     rooms = [ROOT / "powertcp" / room for room in ASYNC_ROOMS]
     files = [str(path.relative_to(ROOT)) for room in rooms for path in sorted(room.rglob("*.py"))]
     start = (PYTHON, "-m", "flake8_async", "--disable", OPTIONAL_RULES)
-    return tuple((*start, *files[first::WORKERS]) for first in range(min(WORKERS, len(files))))
+    return _dealt(start, files)
+
+
+def _meta() -> tuple[tuple[str, ...], ...]:
+    """Large files of tests take long: they are dealt first."""
+    found = sorted((ROOT / "tests" / "meta").glob("test_*.py"), key=lambda p: -p.stat().st_size)
+    return _dealt((PYTHON, "-m", "pytest", "-q"), [str(path.relative_to(ROOT)) for path in found])
 
 
 def checks() -> list[Check]:
@@ -73,7 +83,7 @@ def checks() -> list[Check]:
             ((PYTHON, "-m", "tools.check_citations"), (PYTHON, "-m", "tools.rfc", "check")),
         ),
         Check("docs", ((PYTHON, "-m", "tools.docs", "--check"),)),
-        Check("meta", ((*pytest, "tests/meta"),), is_test=True),
+        Check("meta", _meta(), is_test=True),
         Check("unit", ((PYTHON, "-m", "coverage", "run", *unit),), is_test=True, is_fast=False),
         Check("drivers", ((*pytest, "tests/drivers"),), is_test=True, is_fast=False),
         Check("bench", ((PYTHON, "-m", "tools.bench", "--smoke"),), is_fast=False),

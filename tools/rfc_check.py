@@ -1,6 +1,7 @@
 """The checks of the specification set: each returns findings, none stops at the first."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -257,7 +258,7 @@ def vectors(spec: RfcSet) -> Iterator[Finding]:
     for document in sorted(p for p in top.iterdir() if p.is_dir()) if top.is_dir() else ():
         for path in rfc_gen.vector_files(spec.folder, document.name):
             place = path.relative_to(spec.folder).as_posix()
-            if path.resolve() not in included:
+            if Path(os.path.normpath(path)) not in included:
                 yield Finding(place, "is included by no draft")
             yield from _one_vector(path, place, known)
 

@@ -1,5 +1,6 @@
 """The specification set as values: drafts with their includes, requirements, exceptions."""
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -55,17 +56,17 @@ class Draft:
 
     def place(self, needle: str) -> str:
         """Return "file:line" of the first line that holds `needle`."""
-        for number, line in enumerate(self.raw.splitlines(), 1):
-            if needle in line:
-                return f"{self.path.name}:{number}"
-        return self.path.name
+        at = self.raw.find(needle)
+        if at < 0:
+            return self.path.name
+        return f"{self.path.name}:{self.raw.count(chr(10), 0, at) + 1}"
 
     def _resolve(self, element: ET.Element, folder: Path) -> None:
         for index, child in enumerate(list(element)):
             if child.tag != XI_INCLUDE:
                 self._resolve(child, folder)
                 continue
-            target = (folder / child.get("href", "")).resolve()
+            target = Path(os.path.normpath(folder / child.get("href", "")))
             if not target.is_file():
                 self.missing.append(child.get("href", ""))
                 continue
