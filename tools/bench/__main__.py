@@ -9,12 +9,25 @@ import pathlib
 import sys
 
 from tools.bench.facts import host_class, machine_facts, machine_line
-from tools.bench.harness import BENCHES, Bench, Options, Result, WrongResultError, run_bench
-from tools.bench.inspection import count_calls, profile_side, run_ours
+from tools.bench.harness import (
+    BENCHES,
+    RESULTS,
+    Bench,
+    Options,
+    Result,
+    WrongResultError,
+    run_bench,
+)
+from tools.bench.inspection import (
+    count_calls,
+    inspect_side,
+    memory_side,
+    run_ours,
+    sample_side,
+)
 
 AREAS = ("transport", "metered", "handshake", "ticks", "decode", "dve")
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def load_areas(areas: tuple[str, ...] = AREAS) -> None:
@@ -29,9 +42,11 @@ def other_tree(folder: str) -> None:
     """In a forked child: forget the package and the benches, take the package of `folder`."""
     if not (pathlib.Path(folder) / "powertcp").is_dir():
         raise FileNotFoundError(f"{folder} has no folder powertcp")
-    benches = {f"tools.bench.{area}" for area in AREAS}
+    kept = {"tools.bench.harness", "tools.bench.__main__"}
     for name in list(sys.modules):
-        if name == "powertcp" or name.startswith("powertcp.") or name in benches:
+        if name.partition(".")[0] == "powertcp" or (
+            name.startswith("tools.bench.") and name not in kept
+        ):
             del sys.modules[name]
     sys.path.insert(0, os.path.abspath(folder))
     load_areas()
@@ -53,6 +68,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="odd, at least 5 (7)")
     parser.add_argument("--write", action="store_true", help="write tools/bench/results/")
     parser.add_argument("--against", metavar="DIR", help="the peer is our side of that checkout")
+    parser.add_argument("--rate", type=int, default=1, metavar="HZ", help="of ticks-*: 1, 2, 4, 5")
+    parser.add_argument(
+        "--steps", action="store_true", help="task steps of our side: p50, p99, max"
+    )
+    parser.add_argument("--sample", action="store_true", help="flame graph of our side (py-spy)")
+    parser.add_argument("--memory", action="store_true", help="RSS of a connection, top lines")
     parser.add_argument("--profile", action="store_true", help="cProfile of our side, top 25")
     parser.add_argument("--count", action="store_true", help="system calls of our side (strace)")
     parser.add_argument("--ours", action="store_true", help="one round of our side, no ratio")
@@ -141,6 +162,21 @@ def load() -> str:
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
+def inspected(rows: list[Bench], options: Options, asked: argparse.Namespace) -> int | None:
+    """The exit status of what looks at our side alone, None if nothing of that was asked."""
+    if asked.ours:
+        for row in rows:
+            run_ours(row, options)
+        return 0
+    if asked.profile or asked.steps:
+        return inspect_side(rows, options, "profile" if asked.profile else "steps")
+    if asked.memory:
+        return memory_side(rows, options)
+    if asked.sample:
+        return sample_side(rows)
+    return count_calls(rows) if asked.count else None
+
+
 def main() -> int:
     """Run what the command line asks for; the exit status."""
     asked = arguments().parse_args()
@@ -149,14 +185,11 @@ def main() -> int:
         show_list()
         return 0
     rows = chosen(asked.names, asked.all or (asked.smoke and not asked.names))
-    if asked.ours:
-        for row in rows:
-            run_ours(row)
-        return 0
-    if asked.profile or asked.count:
-        return (profile_side if asked.profile else count_calls)(rows)
     rounds = max(5, asked.rounds | 1)
-    options = Options(smoke=asked.smoke, rounds=rounds, against=asked.against)
+    options = Options(smoke=asked.smoke, rounds=rounds, rate=asked.rate, against=asked.against)
+    status = inspected(rows, options, asked)
+    if status is not None:
+        return status
     before = load()
     results, status = run_all(rows, options, as_json=asked.json)
     if status == EXIT_WRONG:

@@ -16,10 +16,11 @@ from tools.bench.harness import (
     pin,
 )
 from tools.bench.inspection import profiled
-from tools.bench.load import Load, answers, cpu_of
+from tools.bench.load import Load, Pace, answers, cpu_of
 from tools.bench.servers import listening, provider, table_tcp
 
 AT_A_TIME = 64
+PACE = Pace()
 
 
 def handshakes(serve: Callable[[socket.socket], None]) -> Side:
@@ -29,7 +30,7 @@ def handshakes(serve: Callable[[socket.socket], None]) -> Side:
         sock = listening()
         server = Child(lambda: profiled(lambda: serve(sock)), 0)
         pin(1)
-        load = Load(sock.getsockname(), closes=True)
+        load = Load(sock.getsockname(), PACE, closes=True)
         sock.close()
         opened = 0
 
@@ -66,5 +67,5 @@ def handshakes(serve: Callable[[socket.socket], None]) -> Side:
 )
 def handshake(options: Options) -> Pair:
     """SYN, choose, budget, SYN+ACK, ACK, transcript, READY, first CREDIT, FIN."""
-    table = answers()
+    table = answers(PACE)
     return Pair(handshakes(provider), handshakes(lambda sock: table_tcp(sock, table)))

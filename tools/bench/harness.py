@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import pathlib
 import resource
 import signal
 import statistics
@@ -17,13 +18,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 WARM_UP_S = 0.1
 NOISY = 0.25
 GO_FIRST = -15
-PROFILE_SWITCH = "POWERTCP_BENCH_PROFILE"
+RESULTS = pathlib.Path(__file__).parent / "results"
+# profile, steps or memory: what `inspection` has the measured processes print
+INSPECT_SWITCH = "POWERTCP_BENCH_INSPECT"
 
 
 class WrongResultError(Exception):
@@ -80,6 +83,10 @@ class Options:
 
     smoke: bool = False
     rounds: int = 7
+    rate: int = 1
+    """Ticks a second of each connection."""
+    count: int | None = None
+    """Connections, where a bench has them: instead of its own number."""
     against: str | None = None
 
 
@@ -198,13 +205,13 @@ class Child:
         """End the process, which gives no answer; its traceback is shown if it ended before."""
         try:
             with os.fdopen(self._fd, "rb") as pipe:
-                # a profiled server lives on until it has printed
-                profiled = PROFILE_SWITCH in os.environ
-                os.kill(self.pid, signal.SIGINT if profiled else signal.SIGKILL)
+                # an inspected server lives on until it has printed
+                inspected = INSPECT_SWITCH in os.environ
+                os.kill(self.pid, signal.SIGINT if inspected else signal.SIGKILL)
                 text = pipe.read()
         finally:
             os.waitpid(self.pid, 0)
-        if text and not profiled:
+        if text and not inspected:
             raise RuntimeError(f"the server ended: {json.loads(text)[1]}")
 
 
@@ -302,7 +309,7 @@ def run_bench(row: Bench, options: Options, peer_tree: Callable[[], None] | None
             pair = Pair(pair.ours, _other_tree(row.name, options, peer_tree), pair.bounds)
         result = _rounds(row, pair, options)
         if result.spread is not None and result.spread > NOISY and not options.smoke:
-            again = Options(rounds=2 * options.rounds + 1, against=options.against)
+            again = replace(options, rounds=2 * options.rounds + 1)
             result = _rounds(row, pair, again)
     except (MissingError, ModuleNotFoundError) as missing:
         return Result(row, missing=str(missing))
@@ -322,7 +329,10 @@ def _other_tree(name: str, options: Options, peer_tree: Callable[[], None]) -> S
 def _rounds(row: Bench, pair: Pair, options: Options) -> Result:
     """Alternating rounds, and the medians of what they gave."""
     count = 1 if options.smoke else options.rounds
-    seconds = min(row.seconds, 0.2) if options.smoke else row.seconds
+    seconds = row.seconds
+    if options.smoke:
+        # what runs for seconds needs one of them to show anything
+        seconds = 1.0 if seconds > 1.0 else min(seconds, 0.2)
     ours: list[Sample] = []
     theirs: list[Sample] = []
     for number in range(count):

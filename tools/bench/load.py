@@ -23,30 +23,40 @@ from powertcp.wire import (
 )
 from tools.bench.harness import WrongResultError
 
-TICK_UJ = 12_000_000
 LIMIT_UJ = 1 << 60
 TAG = 0x1234
 REQUEST = PowerProfile.parse("12V/1A,lease=3600s").with_type(ProfileType.REQUEST, tag=TAG)
 GRANT = REQUEST.with_type(ProfileType.GRANT)
-SAMPLING = Sampling(10)
 MAINTAIN = Maintain(30_000, 3)
 CONFIG = ConnectionConfig(lease_s=3600, maintain_interval_ms=30_000)
-SYN = encode_segment(
-    Control(
-        1,
-        int(Flag.SYN),
-        0,
-        Options(msp=16384, profiles=(REQUEST,), sampling=SAMPLING, maintain=MAINTAIN),
-    )
-)
 ACK = encode_segment(Control(1, int(Flag.ACK), 0, Options(contract=1, profiles=(GRANT,))))
 FIN = encode_segment(Control(1, int(Flag.FIN)))
 LATCH = ACK + credit_segment(1, 0, LIMIT_UJ)
-CREDITS = [credit_segment(1, number * TICK_UJ, LIMIT_UJ) for number in range(256)]
+CREDITS = 1024  # made beforehand: the ticks a connection may live through
+TICK_SAMPLES = 10
+WATT = 12
 SOURCES = 16
 IP_BIND_ADDRESS_NO_PORT = 24
 SYN_ACK_FLAGS, FIN_ACK_FLAGS = int(Flag.SYN | Flag.ACK), int(Flag.FIN | Flag.ACK)
 CTL, DATA, READY = 1, 2, 5
+
+
+class Pace:
+    """How often a flow ticks, and the octets that depend on it.
+
+    rate_hz: blocks of ten samples a second. tick_uj: energy of one.
+    """
+
+    def __init__(self, rate_hz: int = 1) -> None:
+        """Prepare the octets."""
+        self.rate_hz = rate_hz
+        self.sampling = Sampling(TICK_SAMPLES * rate_hz)
+        self.tick_uj = WATT * 1_000_000 // rate_hz
+        wishes = Options(msp=16384, profiles=(REQUEST,), sampling=self.sampling, maintain=MAINTAIN)
+        self.syn = encode_segment(Control(1, int(Flag.SYN), 0, wishes))
+        self.credits = [
+            credit_segment(1, number * self.tick_uj, LIMIT_UJ) for number in range(CREDITS)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +68,14 @@ class Answers:
     fin_ack: bytes
 
 
-def answers() -> Answers:
+def answers(pace: Pace) -> Answers:
     """Let a real machine answer once."""
     chance = random.Random(1)
     machine = PowerConnection(client=False, config=CONFIG, entropy=chance.randbytes)
-    machine.receive_data(SYN, 0)
+    machine.receive_data(pace.syn, 0)
     while not isinstance(machine.next_event(), PowerRequested):
         pass
-    machine.grant(1, GRANT, sampling=SAMPLING, now=0)
+    machine.grant(1, GRANT, sampling=pace.sampling, now=0)
     syn_ack = machine.data_to_send()
     machine.receive_data(LATCH, 0)
     while not isinstance(machine.next_event(), PowerAccepted):
@@ -81,7 +91,7 @@ class Client:
 
     __slots__ = ("arrivals", "cut", "is_up", "sock", "ticks")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, syn: bytes) -> None:
         """Send SYN on a connected socket."""
         self.sock = sock
         self.cut = b""
@@ -89,14 +99,15 @@ class Client:
         self.is_up = False
         self.arrivals: list[float] = []
         sock.settimeout(0)
-        sock.send(SYN)
+        sock.send(syn)
 
 
 class Load:
     """Many clients in one thread."""
 
-    def __init__(self, address: tuple[str, int], *, closes: bool) -> None:
+    def __init__(self, address: tuple[str, int], pace: Pace, *, closes: bool) -> None:
         """Connect to `address` later. closes: say FIN as soon as READY has come."""
+        self._pace = pace
         self._address = address
         self._closes = closes
         self._epoll = select.epoll()
@@ -118,7 +129,7 @@ class Load:
         sock.connect(self._address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._opened += 1
-        client = Client(sock)
+        client = Client(sock, self._pace.syn)
         self._clients[sock.fileno()] = client
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
@@ -172,12 +183,12 @@ class Load:
         if not client.is_up:
             raise WrongResultError("DATA came before READY")
         esn = int.from_bytes(octets[12:20], "big")
-        if esn != client.ticks * TICK_UJ:
+        if esn != client.ticks * self._pace.tick_uj:
             raise WrongResultError(f"tick {client.ticks} began at {esn} uJ")
         client.ticks += 1
         client.arrivals.append(time.monotonic())
         if not self._closes:
-            client.sock.send(CREDITS[client.ticks])
+            client.sock.send(self._pace.credits[client.ticks])
 
     def _close(self, client: Client) -> None:
         number = client.sock.fileno()

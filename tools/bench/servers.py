@@ -5,6 +5,7 @@ import random
 import select
 import socket
 import time
+from collections.abc import Sequence
 
 import numpy
 import trio
@@ -14,13 +15,13 @@ from powertcp.drivers.provider import Provider, ProviderConfig
 from powertcp.dve import encode_block
 from powertcp.sources import parse_supply
 from powertcp.wire import data_header
-from tools.bench.load import CONFIG, FIN, TICK_UJ, Answers
+from tools.bench.load import CONFIG, FIN, Answers, Pace
+from tools.bench.steps import watchers
 from tools.bench.streams import RECV, listener
 
 RATING_MW = 144_000_000
 SUPPLY = "12V/12000A"
 SLOT_S = 0.01
-SLOTS = 100
 
 
 def listening() -> socket.socket:
@@ -28,7 +29,7 @@ def listening() -> socket.socket:
     return listener(4096)
 
 
-def provider(sock: socket.socket) -> None:
+def provider(sock: socket.socket, instruments: Sequence[trio.abc.Instrument] = ()) -> None:
     """The real provider, its limits raised by configuration; until the process is ended."""
     config = ProviderConfig(
         supplies=[parse_supply(SUPPLY)],
@@ -38,7 +39,7 @@ def provider(sock: socket.socket) -> None:
     )
     sock.settimeout(0)
     settle_memory()
-    trio.run(Provider(config).serve, [sock])
+    trio.run(Provider(config).serve, [sock], instruments=[*instruments, *watchers()])
 
 
 def table_tcp(sock: socket.socket, table: Answers) -> None:
@@ -61,8 +62,9 @@ def table_tcp(sock: socket.socket, table: Answers) -> None:
 class Bare:
     """A bare epoll loop with a wheel of 10 ms slots: the same octets, what it reads is dropped."""
 
-    def __init__(self, sock: socket.socket, table: Answers) -> None:
+    def __init__(self, sock: socket.socket, table: Answers, pace: Pace) -> None:
         """Listen; nothing ticks yet."""
+        self._tick_uj, self._period = pace.tick_uj, round(1 / pace.rate_hz / SLOT_S)
         sock.settimeout(0)
         self._listener = sock
         self._table = table
@@ -116,7 +118,7 @@ class Bare:
         elif reads == 2:
             sock.send(self._table.ready)
             self._esn[number] = 0
-            slot = int(time.monotonic() / SLOT_S) + 1 + self._chance.randrange(SLOTS)
+            slot = int(time.monotonic() / SLOT_S) + 1 + self._chance.randrange(self._period)
             self._slots[slot].append(number)
         elif self._buffer[: len(FIN)] == FIN:
             sock.send(self._table.fin_ack)
@@ -126,6 +128,6 @@ class Bare:
             esn = self._esn.get(number)
             if esn is None:
                 continue
-            self._esn[number] = esn + TICK_UJ
+            self._esn[number] = esn + self._tick_uj
             self._socks[number].send(data_header(1, esn, len(self._block)) + self._block)
-            self._slots[slot + SLOTS].append(number)
+            self._slots[slot + self._period].append(number)

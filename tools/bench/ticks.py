@@ -18,8 +18,9 @@ from tools.bench.harness import (
     raise_open_files,
 )
 from tools.bench.inspection import profiled
-from tools.bench.load import Client, Load, answers, cpu_of, resident
+from tools.bench.load import Client, Load, Pace, answers, cpu_of, resident
 from tools.bench.servers import Bare, listening, provider
+from tools.bench.steps import Board, Longest
 
 UNIT = "% of a core"
 PEER = "bare epoll and wheel, same octets"
@@ -27,10 +28,16 @@ SETTLE_S, MEASURE_S = 2.0, 8.0
 AT_A_TIME = 64
 SPARE_FILES = 64
 LAG_MS = 50.0
+SMOKE_COUNT = 500
 
 
-def ticking(serve: Callable[[socket.socket], None], count: int) -> Side:
-    """A side: `serve` in its own process under `count` clients that give credit."""
+def ticking(
+    serve: Callable[[socket.socket], None], count: int, pace: Pace, board: Board | None = None
+) -> Side:
+    """A side: `serve` in its own process under `count` clients that give credit.
+
+    board: where `serve` notes its longest step.
+    """
 
     def run(seconds: float) -> Sample:
         try:
@@ -40,7 +47,7 @@ def ticking(serve: Callable[[socket.socket], None], count: int) -> Side:
         sock = listening()
         server = Child(lambda: profiled(lambda: serve(sock)), 0)
         pin(1)
-        load = Load(sock.getsockname(), closes=False)
+        load = Load(sock.getsockname(), pace, closes=False)
         sock.close()
         time.sleep(1.0)
         before = resident(server.pid)
@@ -56,19 +63,28 @@ def ticking(serve: Callable[[socket.socket], None], count: int) -> Side:
         load.serve(all_up)
         begin = time.monotonic() + min(SETTLE_S, seconds)
         load.serve(lambda: time.monotonic() >= begin)
+        if board is not None:
+            board.clear()
         cpu, wall = cpu_of(server.pid), time.monotonic()
         load.serve(lambda: time.monotonic() >= wall + seconds)
         end = time.monotonic()
         cpu = cpu_of(server.pid) - cpu
+        longest = {} if board is None else {"longest_step_ms": board.longest / 1e6}
         memory = resident(server.pid) - before
         server.end()
-        return _sample(load.clients, count, cpu, (wall, end), memory)
+        sample = _sample(load.clients, count, pace, cpu, (wall, end), memory)
+        return Sample(sample.value, {**sample.extra, **longest})
 
     return run
 
 
 def _sample(
-    clients: list[Client], count: int, cpu: float, span: tuple[float, float], memory: int
+    clients: list[Client],
+    count: int,
+    pace: Pace,
+    cpu: float,
+    span: tuple[float, float],
+    memory: int,
 ) -> Sample:
     wall, end = span
     if len(clients) != count:
@@ -78,7 +94,7 @@ def _sample(
         arrivals = [at for at in client.arrivals if wall <= at < end]
         ticks += len(arrivals)
         # the phase of a client is that of its earliest tick
-        phases = [at - number for number, at in enumerate(arrivals)]
+        phases = [at - number / pace.rate_hz for number, at in enumerate(arrivals)]
         first = min(phases, default=0.0)
         lags += [(phase - first) * 1000 for phase in phases]
     cuts = statistics.quantiles(lags, n=100) if len(lags) > 1 else [0.0] * 99
@@ -94,16 +110,22 @@ def _sample(
 
 
 def _pair(count: int, options: Options) -> Pair:
-    number = min(count, 500) if options.smoke else count
-    table = answers()
+    number = options.count or (min(count, SMOKE_COUNT) if options.smoke else count)
+    pace = Pace(options.rate)
+    table, board = answers(pace), Board()
 
     def bounds(extra: Mapping[str, float]) -> bool:
-        full = 0.99 * number <= extra["ticks_per_s"] <= 1.01 * number
+        due = number * pace.rate_hz
+        full = 0.99 * due <= extra["ticks_per_s"] <= 1.01 * due
         return full and extra["lag_p99_ms"] < LAG_MS
 
-    return Pair(
-        ticking(provider, number), ticking(lambda sock: Bare(sock, table).run(), number), bounds
-    )
+    def ours(sock: socket.socket) -> None:
+        provider(sock, [Longest(board)])
+
+    def bare(sock: socket.socket) -> None:
+        Bare(sock, table, pace).run()
+
+    return Pair(ticking(ours, number, pace, board), ticking(bare, number, pace), bounds)
 
 
 @bench("ticks-1k", unit=UNIT, peer=PEER, seconds=MEASURE_S, lower=True)
