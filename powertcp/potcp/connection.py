@@ -188,11 +188,13 @@ class PowerConnection(Intake):
         if request.sampling is None:
             raise LocalProtocolError(f"flow {flow}: nothing was asked")
         # PTCP-4-06
-        # what the octet of the lease can say, so that both ends count alike
-        lease_s = decode_lease(encode_lease(profile.lease_s or self.config.lease_s, up=False))
+        lease_s = self._lease_s(profile)
         wish = request.maintain or Maintain()
-        interval = max(wish.interval_ms, self.config.maintain_interval_ms)
-        least = -(-interval * wish.misses // 1000) + 1
+        interval, misses = max(wish.interval_ms, self.config.maintain_interval_ms), wish.misses
+        if self._liveness is not None:
+            # PTCP-5-01: the first flow fixed both for all
+            interval, misses = self.interval_ms, self.misses
+        least = -(-interval * misses // 1000) + 1
         if lease_s < least:
             refusal = Refusal(Reason.LEASE_RANGE, lease_s, least)
             source.fire(Cause.REFUSE, now, refusal, None)
@@ -207,6 +209,10 @@ class PowerConnection(Intake):
             profiles.append(granted.with_type(ProfileType.FALLBACK, current_ma=floor_ma))
         chosen = sampling or request.sampling
         source.fire(Cause.GRANT, now, tuple(profiles), chosen, None, tariff)
+
+    def _lease_s(self, profile: PowerProfile) -> int:
+        """Return a lease that its octet can say, so that both ends count alike."""
+        return decode_lease(encode_lease(profile.lease_s or self.config.lease_s, up=False))
 
     def counter(
         self,
@@ -223,7 +229,7 @@ class PowerConnection(Intake):
             raise LocalProtocolError(f"{len(offers)} offers, 1..{MAX_OFFERS} are allowed")
         profiles: list[PowerProfile] = []
         for offer, minimum in offers:
-            lease_s = offer.lease_s or self.config.lease_s
+            lease_s = self._lease_s(offer)
             profiles.append(offer.with_type(ProfileType.OFFER, lease_s=lease_s, tag=source.tag))
             if minimum is not None:
                 profiles.append(minimum.with_type(ProfileType.MINIMUM, tag=source.tag))

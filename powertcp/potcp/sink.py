@@ -33,18 +33,20 @@ from powertcp.potcp.flow import (
 )
 from powertcp.potcp.states import SINK, Cause, Sink, State, Table
 from powertcp.potcp.terms import (
+    fixed_of,
     floor_of,
     require_ceiling,
+    require_granted,
     require_lease,
     require_maintain,
-    require_resumed,
-    require_terms,
+    require_ready,
+    taken_of,
 )
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import credit_segment, encode_segment
-from powertcp.wire.options import Maintain, Options, Sampling
+from powertcp.wire.options import Maintain, Options
 from powertcp.wire.segments import (
     DEMAND_MAX,
     Answer,
@@ -155,7 +157,7 @@ class SinkFlow(Flow):
     def weigh(self, now: Instant, esn_uj: int, options: Options) -> None:
         """Look at a SYN+ACK: latch a grant that was asked for, report a counter-offer."""
         contract = self.take_contract(options, theirs=not self.resuming)
-        sampling = self._fixed_sampling(options.sampling)
+        sampling = fixed_of(self.syn.sampling, options.sampling)
         if self.resuming and esn_uj != self.base_uj:
             self.resuming, self.base_uj = False, 0
         if esn_uj != self.base_uj:
@@ -173,7 +175,8 @@ class SinkFlow(Flow):
                 PowerOffered(flow=self.id, offers=offers, sampling=sampling, refusal=options.reason)
             )
             return
-        most_s = self._require_granted(grant)
+        before = (self.before or self.asks[0].desired) if self.resuming else None
+        most_s = require_granted(grant, self.asks, before)
         require_lease(grant.lease_s, most_s, self.link.interval_ms, self.link.misses)
         fallback = self._floor_of(options, grant)
         self.link.emit(
@@ -188,30 +191,13 @@ class SinkFlow(Flow):
         )
         self.fire(Cause.ACCEPT, now, grant, fallback)
 
-    def _require_granted(self, grant: PowerProfile) -> int:
-        """Take what was asked for, or the contract in force; returns its longest lease in s."""
-        # PTCP-4-01
-        if not self.resuming:
-            return require_terms(grant, self.asks).desired.lease_s
-        before = self.before or self.asks[0].desired
-        require_resumed(grant, before, self.asks)
-        return before.lease_s
-
-    # PTCP-3.2-01
-    def _fixed_sampling(self, fixed: Sampling | None) -> Sampling:
-        proposed = self.syn.sampling
-        if fixed is None or proposed is None:
-            raise Breach(Refusal(Reason.SAMPLING, 0, 0, rule="SAMPLING is missing"))
-        same = replace(fixed, rate_hz=proposed.rate_hz) == proposed
-        if not same or not 10 <= fixed.rate_hz <= proposed.rate_hz:
-            raise Breach(Refusal(Reason.SAMPLING, fixed.rate_hz, proposed.rate_hz))
-        return fixed
-
     def latch(
         self, now: Instant, profile: PowerProfile, fallback: PowerProfile | None = None
     ) -> None:
         """Accept terms: ACK echoes them, and the first CREDIT goes with it. PTCP-4-04."""
-        grant = profile.with_type(ProfileType.GRANT)
+        grant = taken_of(self.offers, profile) if self.offers else profile
+        if grant is None:
+            raise LocalProtocolError(f"flow {self.id}: {profile.format()} was not offered")
         sampling = known(self.sampling, "SYN+ACK fixed the sampling")
         self.register = EnergyRegister(sampling, self.base_uj)
         self.limit_uj = self.base_uj
@@ -248,7 +234,9 @@ class SinkFlow(Flow):
         if contract != self._awaited():
             raise Breach(Refusal(Reason.STATE, contract, self._awaited(), rule="contract of READY"))
         first = self.peer_proposal is None
-        self._require_accepted(grant, contract)
+        proposal = self.peer_proposal[1] if self.peer_proposal else None
+        most_s = require_ready(grant, contract, self._terms(), proposal)
+        require_lease(grant.lease_s, most_s, self.link.interval_ms, self.link.misses)
         self.adopt(contract, grant, self._floor_of(options, grant))
         self.deadline = self.peer_proposal = None
         was_lapsed = self.lapsed
@@ -266,15 +254,6 @@ class SinkFlow(Flow):
         if was_lapsed:
             self.link.emit(LeaseRestored(flow=self.id, profile=grant))
         self.grant_credit(now)
-
-    def _require_accepted(self, grant: PowerProfile, contract: int) -> None:
-        """Take what was accepted of the contract; its lease grows with an own RENEG only."""
-        terms, proposal = self._terms(), self.peer_proposal
-        wish = require_terms(grant, proposal[1] if proposal else (Ask(terms),))
-        # PTCP-4-06
-        own_s = wish.desired.lease_s if proposal and contract % 2 == 0 else 0
-        most_s = own_s or terms.lease_s
-        require_lease(grant.lease_s, most_s, self.link.interval_ms, self.link.misses)
 
     def _floor_of(self, options: Options, grant: PowerProfile) -> PowerProfile | None:
         return floor_of(options.profiles, grant, first_of(self.syn.profiles, ProfileType.FALLBACK))

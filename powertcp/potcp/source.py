@@ -28,7 +28,7 @@ from powertcp.potcp.flow import (
 )
 from powertcp.potcp.outflow import Outflow
 from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
-from powertcp.potcp.terms import require_maintain
+from powertcp.potcp.terms import require_maintain, taken_of
 from powertcp.potcp.tickets import Tenure
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
@@ -169,11 +169,10 @@ class SourceFlow(Outflow):
         grant = first_of(options.profiles, ProfileType.GRANT)
         if number != self.contract or grant is None:
             raise Breach(Refusal(Reason.STATE, number, self.contract, rule="contract of ACK"))
-        if not any(in_range(grant, most, least) for most, least in self.offers):
+        terms = taken_of(self.offers, grant) if grant.tag == self.tag else None
+        if terms is None:
             offered = self.offers[0][0].power_mw
             raise Breach(Refusal(Reason.NOT_OFFERED, grant.power_mw, offered))
-        granted = self.offers[0][0]
-        terms = granted if granted.type is ProfileType.GRANT else grant
         self._count_half_open(-1)
         # PTCP-4-09
         self.transcript = blake2s(self.syn + octets).digest()

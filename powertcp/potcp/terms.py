@@ -4,17 +4,19 @@ Each function raises Breach with the reason for the RST. Protocol sections 1, 4,
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from powertcp.potcp.config import BOUNDS
 from powertcp.potcp.events import Ask
-from powertcp.potcp.flow import Breach, first_of
+from powertcp.potcp.flow import MIN_RATE_HZ, Breach, first_of
 from powertcp.profile import PowerProfile, ProfileType, in_range, is_fallback_of
 from powertcp.registry import Reason, Refusal
-from powertcp.wire.options import Maintain
+from powertcp.wire.options import Maintain, Sampling
 
 LEASE_MIN_S, LEASE_MAX_S = BOUNDS["lease_s"]
 _INTERVAL_MS = BOUNDS["maintain_interval_ms"]
 _MISSES = BOUNDS["maintain_misses"]
+Offers = tuple[PowerProfile, PowerProfile | None]
 
 
 def _not_offered(named: PowerProfile, most_mw: int) -> Breach:
@@ -30,6 +32,56 @@ def require_terms(grant: PowerProfile, accepted: Iterable[Ask]) -> Ask:
             return ask
         most_mw = max(most_mw, ask.desired.power_mw)
     raise _not_offered(grant, most_mw)
+
+
+# PTCP-4-04
+def taken_of(offers: Iterable[Offers], choice: PowerProfile) -> PowerProfile | None:
+    """Return the GRANT that `choice` takes of `offers`, as its octets say it; None if none.
+
+    A range leaves voltage and current to the sink; lease, priority, energy are the source's word.
+    """
+    for offer, least in offers:
+        if in_range(choice, offer, least):
+            if offer.type is ProfileType.GRANT:
+                return offer
+            return offer.with_type(
+                ProfileType.GRANT,
+                voltage_mv=choice.voltage_mv,
+                current_ma=choice.current_ma,
+                lease_s=min(offer.lease_s, LEASE_MAX_S),
+            ).as_sent()
+    return None
+
+
+# PTCP-4-01, PTCP-10-03
+def require_granted(grant: PowerProfile, asks: tuple[Ask, ...], before: PowerProfile | None) -> int:
+    """Take what was asked for, or at a resume the contract in force; returns its longest lease."""
+    if before is None:
+        return require_terms(grant, asks).desired.lease_s
+    require_resumed(grant, before, asks)
+    return before.lease_s
+
+
+# PTCP-9-03
+def require_ready(
+    grant: PowerProfile, contract: int, terms: PowerProfile, proposal: tuple[Ask, ...] | None
+) -> int:
+    """Take what was accepted; returns the longest lease: it grows with an own RENEG only."""
+    wish = require_terms(grant, (Ask(terms),) if proposal is None else proposal)
+    # PTCP-4-06
+    own_s = wish.desired.lease_s if proposal is not None and contract % 2 == 0 else 0
+    return own_s or terms.lease_s
+
+
+# PTCP-3.2-01
+def fixed_of(proposed: Sampling | None, fixed: Sampling | None) -> Sampling:
+    """Return the sampling of a SYN+ACK: that of the SYN, but for a lower rate."""
+    if fixed is None or proposed is None:
+        raise Breach(Refusal(Reason.SAMPLING, 0, 0, rule="SAMPLING is missing"))
+    same = replace(fixed, rate_hz=proposed.rate_hz) == proposed
+    if not same or not MIN_RATE_HZ <= fixed.rate_hz <= proposed.rate_hz:
+        raise Breach(Refusal(Reason.SAMPLING, fixed.rate_hz, proposed.rate_hz))
+    return fixed
 
 
 # PTCP-10-03

@@ -110,6 +110,25 @@ def test_a_counter_offer_is_accepted_within_its_range() -> None:
     assert pair.source.status(flow).esn_uj == 0
 
 
+@pytest.mark.requirement("PTCP-4-04")
+def test_an_owner_takes_nothing_that_was_not_offered_and_the_lease_that_was() -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/2A"))
+    pair.source.counter(flow, [(profile("12V/1A,lease=3600s"), None)], WHY, now=pair.now)
+    pair.exchange()
+    with pytest.raises(LocalProtocolError, match="12V/2A was not offered"):
+        pair.sink.accept(flow, profile("12V/2A"), now=pair.now)
+    assert pair.sink.status(flow).state == "OFFERED"
+    pair.sink.accept(flow, profile("12V/1A,prio=1,lease=9s"), now=pair.now)
+    pair.exchange()
+    pair.source.ready(flow, now=pair.now)
+    pair.exchange()
+    mine, theirs = pair.sink.status(flow).profile, pair.source.status(flow).profile
+    assert mine == theirs
+    assert mine is not None
+    assert (mine.lease_s, mine.priority) == (3568, 0)
+
+
 def test_a_counter_offer_is_declined() -> None:
     pair = Pair()
     flow = pair.request(ask("12V/2A"))

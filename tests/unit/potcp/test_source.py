@@ -1,5 +1,6 @@
 """The provider's end of a flow, in conversation with a real sink."""
 
+from dataclasses import replace
 from hashlib import blake2s
 
 import numpy as np
@@ -15,6 +16,7 @@ from powertcp.potcp.events import (
     FlowTripped,
     LeaseLapsed,
     PowerAccepted,
+    PowerOffered,
     PowerReady,
     PowerRequested,
     RenegotiationAnswered,
@@ -23,11 +25,11 @@ from powertcp.potcp.events import (
     TicketReceived,
 )
 from powertcp.potcp.source import SourceFlow
-from powertcp.profile import ProfileType
+from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import credit_segment, encode_segment
-from powertcp.wire.options import Options, Sampling
+from powertcp.wire.options import Maintain, Options, Sampling
 from powertcp.wire.segments import (
     Alert,
     Answer,
@@ -131,6 +133,62 @@ def test_a_lease_shorter_than_the_probes_is_refused_108() -> None:
     pair.source.grant(flow, profile("12V/1A,lease=6s"), now=pair.now)
     pair.exchange()
     assert reason_of(pair, SINK) == Reason.LEASE_RANGE
+
+
+@pytest.mark.requirement("PTCP-4-06", "PTCP-5-01")
+def test_the_lease_of_a_later_flow_outlasts_the_probes_in_force() -> None:
+    pair = Pair()
+    pair.energise(maintain=Maintain(2000, 3))
+    pair.take(SOURCE, FlowClosed)
+    flow = pair.request(ask("12V/1A"), maintain=Maintain(1000, 3))
+    pair.source.grant(flow, profile("12V/1A,lease=6s"), now=pair.now)
+    pair.exchange()
+    refusal = pair.one(SOURCE, FlowClosed).refusal
+    assert refusal == Refusal(Reason.LEASE_RANGE, 6, 7)
+
+
+def ack(grant: PowerProfile, flow: int = 1) -> bytes:
+    options = Options(contract=1, profiles=(grant,))
+    return encode_segment(Control(flow, Flag.ACK, 0, options))
+
+
+def offered() -> tuple[Pair, PowerProfile]:
+    """Return a pair of which the source has offered 0.5 to 1 A, and that offer."""
+    pair = Pair()
+    flow = pair.request(ask("12V/2A,prio=9"))
+    offers = [(profile("12V/1A,prio=9"), profile("12V/0.5A", ProfileType.MINIMUM))]
+    pair.source.counter(flow, offers, WHY, now=pair.now)
+    pair.exchange()
+    return pair, pair.one(SINK, PowerOffered).offers[0].offer
+
+
+@pytest.mark.requirement("PTCP-4-04", "PTCP-4-06")
+def test_an_ack_chooses_voltage_and_current_of_an_offer_and_nothing_else() -> None:
+    pair, offer = offered()
+    wish = replace(
+        offer.with_type(ProfileType.GRANT),
+        current_ma=700,
+        lease_s=1_015_792,
+        priority=1,
+        energy_j=5,
+        giveback=True,
+        frequency_chz=0xFFFF,
+    )
+    pair.source.receive_data(ack(wish), pair.now)
+    pair.collect()
+    terms = pair.one(SOURCE, PowerAccepted).profile
+    assert terms == replace(offer.with_type(ProfileType.GRANT), current_ma=700)
+    assert (terms.lease_s, terms.priority, terms.energy_j) == (60, 9, 0)
+
+
+@pytest.mark.requirement("PTCP-4-04")
+def test_an_ack_with_the_tag_of_another_answer_is_reset_106() -> None:
+    pair, offer = offered()
+    pair.source.receive_data(
+        ack(replace(offer, type=ProfileType.GRANT, tag=offer.tag ^ 1)), pair.now
+    )
+    pair.collect()
+    assert reason_of(pair) == Reason.NOT_OFFERED
 
 
 def test_a_ramp_that_never_ends_is_given_up() -> None:
@@ -637,3 +695,25 @@ def test_a_flow_that_cannot_be_moved_is_named_in_no_ticket() -> None:
     again = Pair(office=pair.office, now=pair.now)
     again.request(ask("12V/1A"), ticket=ticket)
     assert again.take(SOURCE, FlowResumed) == []
+
+
+@pytest.mark.requirement("PTCP-3.1-01", "PTCP-3.2-01")
+@pytest.mark.parametrize(
+    ("sampling", "value", "limit"),
+    [
+        (Sampling(0), 0, 10),
+        (Sampling(2**32 - 1), 2**32 - 1, 100_000),
+        (Sampling(50, pairs=2), 2, 1),
+    ],
+)
+def test_a_syn_whose_samples_nobody_could_make_is_reset_109(
+    sampling: Sampling, value: int, limit: int
+) -> None:
+    pair = Pair()
+    wish = Options(profiles=(profile("12V/1A"),), sampling=sampling)
+    pair.source.receive_data(encode_segment(Control(1, Flag.SYN, 0, wish)), pair.now)
+    pair.collect()
+    refusal = pair.one(SOURCE, FlowClosed).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.value, refusal.limit) == (Reason.SAMPLING, value, limit)
+    assert pair.take(SOURCE, PowerRequested) == []

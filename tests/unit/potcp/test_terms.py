@@ -6,17 +6,21 @@ import pytest
 
 from powertcp.potcp.flow import Breach
 from powertcp.potcp.terms import (
+    fixed_of,
     floor_of,
     is_within,
     require_ceiling,
+    require_granted,
     require_lease,
     require_maintain,
+    require_ready,
     require_resumed,
     require_terms,
+    taken_of,
 )
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
-from powertcp.wire.options import Maintain
+from powertcp.wire.options import Maintain, Sampling
 from tests.conversation import ask, profile
 
 GRANT = profile("12V/1A,lease=60s", ProfileType.GRANT)
@@ -38,6 +42,46 @@ def test_terms_lie_in_the_range_of_a_wish_and_the_first_such_wish_is_known() -> 
     assert require_terms(GRANT, wishes) is wishes[1]
     beyond = Refusal(Reason.NOT_OFFERED, 30_000, 24_000)
     assert fault(require_terms, profile("12V/2.5A"), wishes) == beyond
+
+
+@pytest.mark.requirement("PTCP-4-04")
+def test_a_choice_takes_voltage_and_current_of_the_first_offer_that_covers_it() -> None:
+    offer = profile("12V/2A,prio=3,energy=9J,lease=3696s", ProfileType.OFFER)
+    least = profile("9V/0.5A", ProfileType.MINIMUM)
+    offers = ((profile("5V/1A", ProfileType.OFFER), None), (offer, least))
+    taken = taken_of(offers, profile("10V/1A,prio=1,lease=5s"))
+    assert taken == profile("10V/1A,prio=3,energy=9J,lease=3568s", ProfileType.GRANT)
+    assert taken_of(offers, profile("8V/1A")) is None
+    assert taken_of(((GRANT, None),), profile("12V/1A,prio=1")) is GRANT
+
+
+@pytest.mark.requirement("PTCP-4-01", "PTCP-10-03", "PTCP-4-06")
+def test_the_longest_lease_is_what_was_asked_or_was_in_force() -> None:
+    wishes = (ask("5V/1A,lease=9s"), ask("12V/1A,lease=30s"))
+    assert require_granted(GRANT, wishes, None) == 30
+    assert require_granted(GRANT, wishes, GRANT) == 60
+    assert fault(require_granted, GRANT, wishes[:1], None).code == Reason.NOT_OFFERED
+    assert fault(require_granted, GRANT, wishes[:1], profile("12V/0.9A")).code == Reason.NOT_OFFERED
+
+
+@pytest.mark.requirement("PTCP-9-03", "PTCP-4-06")
+def test_the_lease_of_a_contract_grows_with_an_own_proposal_only() -> None:
+    wishes = (ask("12V/1A,lease=90s"),)
+    assert require_ready(GRANT, 1, GRANT, None) == 60
+    assert require_ready(GRANT, 2, GRANT, wishes) == 90
+    assert require_ready(GRANT, 2, GRANT, (ask("12V/1A"),)) == 60
+    assert require_ready(GRANT, 3, GRANT, wishes) == 60
+    assert fault(require_ready, profile("12V/2A"), 3, GRANT, wishes).code == Reason.NOT_OFFERED
+
+
+@pytest.mark.requirement("PTCP-3.2-01")
+def test_a_source_fixes_what_was_proposed_or_a_lower_rate() -> None:
+    proposed = Sampling(1000)
+    for rate_hz in (10, 1000):
+        assert fixed_of(proposed, Sampling(rate_hz)) == Sampling(rate_hz)
+    for other in (Sampling(9), Sampling(1001), Sampling(1000, pairs=2), None):
+        assert fault(fixed_of, proposed, other).code == Reason.SAMPLING
+    assert fault(fixed_of, None, proposed).code == Reason.SAMPLING
 
 
 @pytest.mark.requirement("PTCP-10-03")
