@@ -130,3 +130,22 @@ def _shed() -> ShedReceived:
         flow=1, contract=3, ceiling=profile("12V/0.5A"), deadline_ms=1000, restore_s=0,
         refusal=None, urgent=False,
     )  # fmt: skip
+
+
+def test_without_a_listener_nothing_is_told_and_nothing_differs() -> None:
+    pair = Pair()
+    traced(pair)
+    deaf = TracedConnection(client=True, config=pair.config, entropy=counting_entropy(pair.now + 1))
+    for sink in (pair.sink, deaf):
+        sink.open_flow([ask("12V/1A")], now=pair.now)
+    assert deaf.data_to_send() == pair.sink.data_to_send() != b""
+
+
+def test_only_a_flow_that_moved_is_told() -> None:
+    pair = Pair()
+    sink, _ = traced(pair)
+    pair.energise("12V/1A")
+    del sink[:]
+    other = pair.request(ask("5V/1A"))
+    moved = {data["flow"] for name, data in sink if name == "potcp:state_changed"}
+    assert moved == {other}

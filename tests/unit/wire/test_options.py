@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -229,3 +230,23 @@ def test_a_text_is_shortened_at_a_character_wherever_the_limit_falls(
     back = decode_options(encode_options(Options(reason=Refusal(100, text=text)))).reason
     assert back is not None
     assert back.text == short.decode()
+
+
+@pytest.mark.requirement("PTCP-2.3-05")
+@pytest.mark.parametrize("count", range(6))
+def test_the_options_of_a_handshake_survive_each_with_and_without_the_others(count: int) -> None:
+    whole = {
+        "msp": 16384,
+        "profiles": (PROFILE, replace(PROFILE, type=ProfileType.MINIMUM, current_ma=5)),
+        "contract": 7,
+        "sampling": Sampling(4000, pairs=3),
+        "maintain": Maintain(500, 10),
+    }
+    for names in itertools.combinations(whole, count):
+        options = Options(**{name: whole[name] for name in names})  # type: ignore[arg-type]
+        area = encode_options(options)
+        assert decode_options(area) == options
+        # the same among others, where no short way is taken
+        more = replace(options, ticket=b"t")
+        assert decode_options(encode_options(more)) == more
+        assert len(encode_options(more)) >= len(area)
