@@ -38,6 +38,8 @@ from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Duration, Instant
 
 OPEN_S = 5  # T_OPEN
+# between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
+OPEN_GAP_NS = NS_PER_S // 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,14 +204,17 @@ class Link:
 
     async def _open_due(self) -> None:
         """Send the SYN of each contract when it is due."""
+        next_open = 0
         while True:
             now = now_ns()
             waiting = [each for each in self.wanted if not each.flow and not each.closing]
             for each in waiting:
-                if each.patience.due <= now:
+                # PTCP-13-02
+                if each.patience.due <= now >= next_open:
                     self._open(each, now)
+                    next_open = now + OPEN_GAP_NS
             self._settle()
-            due = [each.patience.due for each in waiting if not each.flow]
+            due = [max(each.patience.due, next_open) for each in waiting if not each.flow]
             self._kick = trio.Event()
             with trio.CancelScope() as scope:
                 if due and min(due) < NEVER:

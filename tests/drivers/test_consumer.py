@@ -85,6 +85,19 @@ async def test_two_powers_at_once_and_equal_registers(mux: bool, connections: in
     assert reading["simulated"]
 
 
+@pytest.mark.requirement("PTCP-13-02")
+async def test_many_powers_of_one_connection_are_asked_for_no_faster_than_the_peer_bears() -> None:
+    said = Said()
+    async with providing("12V/50A") as (provider, address):
+        sink = consumer(address, said, *["12V/0.1A"] * 25, mux=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink.run)
+            await said.until("ready", 25)
+            assert len(provider.sessions) == 1
+            sink.abort()
+    assert "disconnected" not in said.names()
+
+
 async def test_a_refusal_names_its_numbers_and_is_exit_1() -> None:
     said = Said()
     async with providing("230V/16A@50Hz") as (_, address):
