@@ -421,8 +421,7 @@ class Admissions:
         record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
         self._quiet(old, "moved")
         self.breaker.move(old, record, session.peer)
-        # PTCP-10-03
-        self.returned_uj += event.returned_uj
+        # PTCP-10-04: the old path closes with what was verified of it, from where the new one counts
         self.delivered_uj -= event.esn_uj
         if old.session is not session:
             old.session.wire.handle_timer(now)

@@ -500,6 +500,7 @@ class Intake:
         first = control.options.profiles[0] if control.options.profiles else tenure.profile
         flow.tag = first.tag
         flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv
+        flow.acked_uj = control.esn
         # PTCP-10-05
         flow.contract = flow.top_contract = tenure.contract
         flow.asks = (Ask(tenure.profile),)

@@ -476,13 +476,14 @@ class SourceFlow(Outflow):
             limit_uj=self.limit_uj,
         )
 
-    def move(self, now: Instant) -> None:
+    def move(self, now: Instant, esn_uj: int) -> None:
         """A ticket moved the contract: end this path."""
-        self.fire(Cause.RESUMED, now)
+        self.fire(Cause.RESUMED, now, esn_uj)
 
     # PTCP-10-03
-    def hand_over(self, now: Instant) -> None:
-        """The contract continues elsewhere: RST 603 on this path."""
+    def hand_over(self, now: Instant, esn_uj: int) -> None:
+        """The contract continues elsewhere from `esn_uj`: it is acknowledged here, RST 603."""
+        self.acked_uj = esn_uj
         reason = Refusal(Reason.HANDOVER)
         self.reset(reason)
         self.end(reason, reset=True)

@@ -55,8 +55,8 @@ class Holder:
         """Return the contract as it stands, None when it cannot be moved any more."""
         raise NotImplementedError
 
-    def move(self, now: Instant) -> None:
-        """End this path: the contract lives on elsewhere."""
+    def move(self, now: Instant, esn_uj: int) -> None:
+        """End this path: the contract lives on elsewhere, from `esn_uj` that the sink verified."""
         raise NotImplementedError
 
 
@@ -184,7 +184,7 @@ class TicketOffice:
         if len(self._used) > USED_IDS_MAX:
             self._used.popitem(last=False)
         self.leave(key)
-        holder.move(now)
+        holder.move(now, esn_uj)
         return tenure
 
     def _open(self, ticket: bytes, now: Instant) -> tuple[int, int] | None:

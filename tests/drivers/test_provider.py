@@ -240,7 +240,17 @@ async def test_a_resumed_flow_keeps_its_power_once() -> None:
                 more = await new.until(SamplesReceived, 2)
                 assert isinstance(more, SamplesReceived)
                 assert more.esn_uj > esn_uj
-                await old.until(FlowClosed)
+                moved = await old.until(FlowClosed)
+                assert isinstance(moved, FlowClosed)
+                [again] = new.machine.flows
+                new.stream.queue(new.machine.close_flow, again, now=now_ns())
+                closed = await new.until(FlowClosed)
+                assert isinstance(closed, FlowClosed)
+                await eventually(lambda: provider.breaker.held_mw == 0)
+        # PTCP-10-04: what went over either path, once
+        books = provider.admissions
+        assert books.delivered_uj == closed.esn_uj
+        assert 0 <= books.returned_uj < moved.esn_uj + 10_000_000
     assert FlowResumed.__slots__
 
 

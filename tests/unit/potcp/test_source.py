@@ -481,6 +481,30 @@ def test_what_was_sent_and_never_verified_goes_back() -> None:
     assert new.sink.status(1).esn_uj == new.source.status(1).esn_uj == verified + 120_000
 
 
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-04")
+@pytest.mark.parametrize("cut", [True, False])
+def test_the_old_path_closes_with_what_the_sink_had_verified(cut: bool) -> None:
+    old, _, esn = moved(cut=cut)
+    closed = old.one(SOURCE, FlowClosed)
+    assert (closed.esn_uj, closed.acked_uj) == (esn, esn)
+
+
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-04")
+def test_a_resume_that_dies_before_its_ack_has_delivered_what_it_began_with() -> None:
+    old, flow = powered("12V/1A")
+    old.deliver(flow)
+    verified = old.sink.status(flow).esn_uj
+    ticket = old.take(SINK, TicketReceived)[-1].ticket
+    old.cut()
+    new = Pair(office=old.office, now=old.now)
+    new.sink.open_flow([ask("12V/1A")], ticket=ticket, esn_uj=verified, now=new.now)
+    new.pump(SINK)
+    assert new.source.status(1).acked_uj == verified
+    new.cut()
+    closed = new.one(SOURCE, FlowClosed)
+    assert (closed.esn_uj, closed.acked_uj) == (verified, verified)
+
+
 @pytest.mark.requirement("PTCP-10-03")
 @pytest.mark.parametrize("verified", [13_199_999, 13_800_001])
 def test_an_esn_that_cannot_be_is_a_plain_syn(verified: int) -> None:

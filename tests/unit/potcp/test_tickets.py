@@ -43,8 +43,9 @@ class Held(Holder):
             limit_uj=500,
         )
 
-    def move(self, now: int) -> None:
+    def move(self, now: int, esn_uj: int) -> None:
         self.moved.append(now)
+        self.acked_uj = esn_uj
 
 
 def enrolled(office: TicketOffice) -> tuple[Held, bytes]:
@@ -67,7 +68,7 @@ def test_a_ticket_moves_its_flow_once() -> None:
     tenure = here.redeem(ticket, 150, START + 1)
     assert tenure is not None
     assert (tenure.profile, tenure.sent_uj) == (GRANT, 200)
-    assert held.moved == [START + 1]
+    assert (held.moved, held.acked_uj) == ([START + 1], 150)
     assert here.redeem(ticket, 150, START + 2) is None
 
 
@@ -165,7 +166,7 @@ def test_a_holder_says_what_it_holds() -> None:
     with pytest.raises(NotImplementedError):
         Holder().tenure()
     with pytest.raises(NotImplementedError):
-        Holder().move(0)
+        Holder().move(0, 0)
 
 
 @pytest.mark.requirement("PTCP-10-04", "PTCP-10-03")
