@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 INTEROP = os.environ.get("POWERTCP_INTEROP") == "1"
 TRACE_EVENTS = 50
+REVIEW_TESTS = 5
 
 # machines under load are slow, not wrong: no per-example deadline; no health check is suppressed
 # in CI the same examples each time: a landing does not depend on luck, the search goes on elsewhere
@@ -80,7 +81,9 @@ class Requirements:
                 if name in ids and nodeid in self.outcomes
             }
             if before.get("text") not in (None, digest) and tests:
-                self.review.append(f"{name} has a new text, review {', '.join(sorted(tests))}")
+                shown = sorted(tests)[:REVIEW_TESTS]
+                more = f" and {len(tests) - len(shown)} more" * (len(tests) > len(shown))
+                self.review.append(f"{name} has a new text, review {', '.join(shown)}{more}")
             table[name] = {"level": row["level"], "text": digest, "tests": tests}
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
