@@ -74,6 +74,10 @@ class Link(Protocol):
     misses: int
     moved: bool
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the peer answers no probes."""
+
     def send(self, octets: bytes, *, negotiation: bool = False) -> None:
         """Queue a whole segment."""
 

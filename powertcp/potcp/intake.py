@@ -258,6 +258,11 @@ class Intake:
         if negotiation:
             self._negotiations += 1
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the peer answers no probes. PTCP-5-03."""
+        return self._liveness is not None and self._liveness.is_stale
+
     def emit(self, event: Event) -> None:
         """Queue an event."""
         self._events.append(event)

@@ -32,7 +32,7 @@ from powertcp.potcp.terms import require_maintain, taken_of
 from powertcp.potcp.tickets import Tenure
 from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
-from powertcp.units import NS_PER_MS, Instant
+from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import NO_OPTIONS, Maintain, Options, Sampling, Tariff
 from powertcp.wire.segments import (
@@ -324,6 +324,7 @@ class SourceFlow(Outflow):
         number = self._queue_shed(terms, 0, refusal, restore_s, urgent=True)
         self._change(number, terms, self._floor(terms))
         self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
+        self._await_answer(now)
 
     def _floor(self, terms: PowerProfile) -> PowerProfile | None:
         """Return the fallback under lowered terms: never above them. PTCP-1-04."""
@@ -360,6 +361,7 @@ class SourceFlow(Outflow):
     def late_answer(self, now: Instant, options: Options) -> None:
         """The answer to a SHED whose deadline had passed."""
         self._take_answer(options)
+        self.deadline = None
 
     def shed_answered(self, now: Instant, options: Options) -> None:
         """The sink yields: enforce the ceiling."""
@@ -369,6 +371,12 @@ class SourceFlow(Outflow):
     def shed_deadline(self, now: Instant) -> None:
         """No answer by the deadline: enforce the ceiling; the proposal stays outstanding."""
         self._enforce(self.outstanding)
+        self._await_answer(now)
+
+    # PTCP-7-09
+    def _await_answer(self, now: Instant) -> None:
+        """The ceiling of a SHED is in force: its answer has T_ANSWER to come."""
+        self.arm(now, self.link.config.answer_ns)
 
     def _enforce(self, number: int) -> None:
         self.deadline = None
@@ -406,6 +414,11 @@ class SourceFlow(Outflow):
         # PTCP-5-04
         if over and floor and not self.outstanding and self.state is Source.ENERGISED:
             self._lapse_to_fallback(now)
+        # PTCP-7-09: nor do we know what came while we slept
+        if self.state is Source.ENERGISED and self.deadline is not None:
+            slept = now - self.deadline > NS_PER_S
+            if self.link.is_stale or slept:
+                self._await_answer(now)
         super().pass_time(now)
         if self.blocked_at is not None and now >= self.blocked_at and self.delivers:
             self.queue_blocked(now)

@@ -178,6 +178,8 @@ SOURCE: Table = {
     (Source.ENERGISED, Cause.PROPOSE): ("propose", Source.RENEG_SENT),
     (Source.ENERGISED, Cause.ANSWER_ACCEPT): ("late_answer", Source.ENERGISED),
     (Source.ENERGISED, Cause.LOWER): ("lower", Source.ENERGISED),
+    # PTCP-7-09
+    (Source.ENERGISED, Cause.TIMEOUT): ("time_out", Source.LISTEN),
     (Source.SHED_SENT, Cause.ANSWER_ACCEPT): ("shed_answered", Source.ENERGISED),
     (Source.SHED_SENT, Cause.TIMEOUT): ("shed_deadline", Source.ENERGISED),
     (Source.RENEG_SENT, Cause.ANSWER_ACCEPT): ("proposal_accepted", Source.ENERGISED),

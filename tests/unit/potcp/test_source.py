@@ -234,6 +234,36 @@ def test_a_shed_without_answer_is_enforced_at_its_deadline_and_stays_outstanding
     assert pair.sink.status(flow).profile == pair.source.status(flow).profile
 
 
+@pytest.mark.requirement("PTCP-7-09")
+@pytest.mark.parametrize(("urgent", "seconds"), [(False, 11), (True, 10)])
+def test_a_shed_that_is_never_answered_ends_the_flow_after_t_answer(
+    urgent: bool, seconds: int
+) -> None:
+    pair, flow = powered()
+    pair.source.shed(flow, LOW, refusal=WHY, urgent=urgent, now=pair.now)
+    pair.pump(SOURCE)
+    pair.sink.data_to_send()
+    pair.advance(seconds - 0.2)
+    pair.one(SOURCE, ShedEnforced)
+    assert pair.source.status(flow).outstanding
+    pair.advance(0.4)
+    assert reason_of(pair) == Reason.TIMEOUT
+    assert flow not in pair.source.flows
+
+
+@pytest.mark.requirement("PTCP-7-09")
+def test_an_answer_that_a_silent_path_holds_up_is_waited_for() -> None:
+    pair, flow = powered()
+    pair.source.shed(flow, LOW, refusal=WHY, now=pair.now)
+    for _ in range(30):
+        pair.pass_at(SOURCE, 1)
+    assert pair.source.status(flow).state == "ENERGISED"
+    pair.exchange()
+    assert not pair.source.status(flow).outstanding
+    pair.advance(20)
+    assert pair.source.may_propose(flow)
+
+
 @pytest.mark.requirement("PTCP-7-04")
 def test_an_urgent_shed_holds_at_once() -> None:
     pair, flow = powered()
