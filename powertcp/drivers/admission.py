@@ -395,7 +395,8 @@ class Admissions:
         """Say whether a proposal on this flow is still unanswered, or its path is not there."""
         if not isinstance(key, FlowRecord) or key.state != "energised":
             return True
-        if key.session.stale or key.session.wire.closed:
+        # PTCP-5-03: a stale path takes a SHED; raises are held back there
+        if key.session.wire.closed:
             return True
         return not key.session.machine.may_propose(key.flow)
 

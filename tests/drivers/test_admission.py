@@ -10,6 +10,7 @@ from powertcp.drivers.daemon import now_ns
 from powertcp.potcp import ConnectionConfig, PowerConnection
 from powertcp.potcp.events import FlowRefused, PowerReady, ShedReceived
 from powertcp.registry import Reason, Refusal
+from powertcp.wire.options import Maintain
 from tests.drivers.test_provider import client, eventually, serving
 
 WHY = Refusal(Reason.OPERATOR)
@@ -91,3 +92,17 @@ async def test_a_change_that_cannot_be_proposed_ends_its_connection_and_no_other
             assert len(bugs) == 1
             assert sum(session.wire.closed for session in provider.sessions) == 1
             bugs.clear()
+
+
+@pytest.mark.requirement("PTCP-7-05", "PTCP-5-03")
+async def test_a_sink_that_answers_no_probes_is_shed_all_the_same() -> None:
+    config = ConnectionConfig(maintain_interval_ms=100, maintain_misses=2)
+    async with serving("12V/5A", connection=config) as (provider, [address]):
+        async with client(address) as sink:
+            sink.ask("12V/4A", "12V/0.1A", maintain=Maintain(100, 2))
+            await sink.until(PowerReady)
+            await eventually(lambda: any(session.stale for session in provider.sessions))
+            provider.set_rating(12_000)
+            await eventually(lambda: provider.breaker.held_mw == 12_000)
+            provider.set_rating(48_000)
+            await sink.until(ShedReceived)
