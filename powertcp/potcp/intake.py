@@ -505,7 +505,7 @@ class Intake:
         first = control.options.profiles[0] if control.options.profiles else tenure.profile
         flow.tag = first.tag
         flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv
-        flow.acked_uj = control.esn
+        flow.acked_uj, flow.until_uj = control.esn, tenure.until_uj
         # PTCP-10-05
         flow.contract = flow.top_contract = tenure.contract
         flow.asks = (Ask(tenure.profile),)

@@ -19,18 +19,19 @@ _ENERGISED = Source.ENERGISED
 class Outflow(Flow):
     """A flow out of which power goes; `SourceFlow` adds how it is agreed upon and ends.
 
-    counter: of the next sample. start_uj: ESN of the first block. energy_uj: granted, 0: open-ended.
-    blocked_at: when BLOCKED is said again, None while credit lasts.
+    counter: of the next sample. start_uj: ESN of the first block. until_uj: ESN at which the granted
+    energy is delivered, 0: open-ended. blocked_at: when BLOCKED is said again, None while credit
+    lasts.
     """
 
-    __slots__ = ("blocked_at", "counter", "energy_uj", "start_uj")
+    __slots__ = ("blocked_at", "counter", "start_uj", "until_uj")
 
     def __init__(self, link: Link, flow: int) -> None:
         super().__init__(link, flow)
         self.counter = 0
         self.blocked_at: Instant | None = None
         self.start_uj = 0
-        self.energy_uj = 0
+        self.until_uj = 0
 
     @property
     def esn_uj(self) -> int:
@@ -92,7 +93,7 @@ class Outflow(Flow):
             self.alert(2, protector.alert)
             protector.take_alert()
         # PTCP-6-06
-        if self.energy_uj and esn - self.start_uj >= self.energy_uj and self.delivers:
+        if self.until_uj and esn >= self.until_uj and self.delivers:
             self.fire(Cause.CLOSE, now, Refusal(Reason.NORMAL, rule="the energy is delivered"))
         return True
 

@@ -44,6 +44,7 @@ from powertcp.wire.segments import (
     Ticket,
 )
 
+UJ_PER_J = 1_000_000
 SYN_ACK = int(Flag.SYN | Flag.ACK)
 
 
@@ -183,7 +184,8 @@ class SourceFlow(Outflow):
         sampling = known(self.sampling, "SYN+ACK fixed the sampling")
         self.register = EnergyRegister(sampling, self.start_uj)
         self.acked_uj = self.limit_uj = self.start_uj
-        self.energy_uj = terms.energy_j * 1_000_000
+        if not self.resumed and terms.energy_j:
+            self.until_uj = self.start_uj + terms.energy_j * UJ_PER_J
         self.adopt(self.contract, terms, self.fallback)
         self.demand_mw = terms.power_mw
         # what was asked has been answered
@@ -268,7 +270,13 @@ class SourceFlow(Outflow):
         self.negotiate(octets)
 
     def _change(self, number: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
-        """Put terms in force and say READY."""
+        """Put terms in force and say READY; energy that they do not state anew stays as it is."""
+        before_j = known(self.profile, "a contract changes").energy_j
+        # PTCP-6-06
+        if profile.energy_j in (0, before_j):
+            profile = profile.with_type(ProfileType.GRANT, energy_j=before_j)
+        else:
+            self.until_uj = self.esn_uj + profile.energy_j * UJ_PER_J
         self.adopt(number, profile, fallback)
         self.demand_mw = min(self.demand_mw or profile.power_mw, profile.power_mw)
         self.proposed = None
@@ -487,6 +495,7 @@ class SourceFlow(Outflow):
             acked_uj=self.acked_uj,
             sent_uj=self.esn_uj,
             limit_uj=self.limit_uj,
+            until_uj=self.until_uj,
         )
 
     def move(self, now: Instant, esn_uj: int) -> None:

@@ -31,8 +31,8 @@ TICKET_OCTETS: Final = NONCE_OCTETS + _PLAIN.size + TAG_OCTETS
 class Tenure:
     """A live contract that a ticket may move: the office's record of one energised flow.
 
-    key: the office's number of the flow. acked_uj, sent_uj: bounds of a resumed ESN.
-    move: ends the old path with 603 HANDOVER; called once, at the resume.
+    key: the office's number of the flow. acked_uj, sent_uj: bounds of a resumed ESN. until_uj: ESN
+    at which the granted energy is delivered, 0: open-ended.
     """
 
     key: int
@@ -44,6 +44,7 @@ class Tenure:
     acked_uj: int
     sent_uj: int
     limit_uj: int
+    until_uj: int = 0
 
 
 class Holder:

@@ -511,6 +511,67 @@ def test_what_was_sent_and_never_verified_goes_back() -> None:
     assert new.sink.status(1).esn_uj == new.source.status(1).esn_uj == verified + 120_000
 
 
+def delivered_in_all(pair: Pair, flow: int) -> int:
+    """Deliver until the source closes, at most 100 blocks of 1.2 J; returns its ESN then."""
+    for _ in range(100):
+        if flow not in pair.source.flows:
+            break
+        pair.deliver(flow)
+        pair.advance(0.1)
+    return pair.one(SOURCE, FlowClosed).esn_uj
+
+
+@pytest.mark.requirement("PTCP-6-06", "PTCP-10-03")
+def test_granted_energy_counts_on_over_a_resume() -> None:
+    old, flow = powered("12V/1A,energy=6J")
+    for _ in range(3):
+        old.deliver(flow)
+    verified = old.sink.status(flow).esn_uj
+    ticket = old.take(SINK, TicketReceived)[-1].ticket
+    old.cut()
+    new = Pair(office=old.office, now=old.now)
+    again = new.request(ask("12V/1A,energy=6J"), ticket=ticket, esn_uj=verified)
+    new.source.ready(again, now=new.now)
+    new.exchange()
+    assert delivered_in_all(new, again) == 6_000_000
+
+
+@pytest.mark.requirement("PTCP-6-06")
+@pytest.mark.parametrize(
+    ("first", "wish", "energy_j", "total_uj"),
+    [
+        ("12V/1A,energy=6J", "12V/1A", 6, 6_000_000),
+        ("12V/1A,energy=6J", "12V/1A,energy=6J", 6, 6_000_000),
+        ("12V/1A,energy=6J", "12V/1A,energy=12J", 12, 2_400_000 + 12_000_000),
+        ("12V/1A", "12V/1A,energy=6J", 6, 2_400_000 + 6_000_000),
+    ],
+)
+def test_granted_energy_stays_over_a_change_that_states_no_other(
+    first: str, wish: str, energy_j: int, total_uj: int
+) -> None:
+    pair, flow = powered(first)
+    for _ in range(2):
+        pair.deliver(flow)
+    pair.sink.renegotiate(flow, [ask(wish)], now=pair.now)
+    pair.exchange()
+    pair.source.answer(flow, True, profile=profile(wish), now=pair.now)
+    pair.exchange()
+    for end in (pair.sink, pair.source):
+        terms = end.status(flow).profile
+        assert terms is not None
+        assert terms.energy_j == energy_j
+    assert delivered_in_all(pair, flow) == total_uj
+
+
+@pytest.mark.requirement("PTCP-6-06", "PTCP-7-05")
+def test_a_shed_does_not_renew_the_energy() -> None:
+    pair, flow = powered("12V/1A,energy=6J")
+    pair.deliver(flow)
+    pair.source.shed(flow, LOW, refusal=WHY, now=pair.now)
+    pair.exchange()
+    assert delivered_in_all(pair, flow) == 6_000_000
+
+
 @pytest.mark.requirement("PTCP-10-03", "PTCP-10-04")
 @pytest.mark.parametrize("cut", [True, False])
 def test_the_old_path_closes_with_what_the_sink_had_verified(cut: bool) -> None:
