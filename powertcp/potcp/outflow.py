@@ -10,7 +10,7 @@ from powertcp.potcp.states import Cause, Source
 from powertcp.registry import Reason, Refusal
 from powertcp.units import Instant
 from powertcp.wire.frames import RawSegment, data_header, encode_segment, read_credit
-from powertcp.wire.segments import Blocked, Credit
+from powertcp.wire.segments import DEMAND_MAX, Blocked, Credit
 
 POWERED = frozenset({Source.ENERGISED, Source.SHED_SENT, Source.RENEG_SENT})
 _ENERGISED = Source.ENERGISED
@@ -24,7 +24,7 @@ class Outflow(Flow):
     lasts.
     """
 
-    __slots__ = ("blocked_at", "counter", "start_uj", "until_uj")
+    __slots__ = ("blocked_at", "counter", "start_uj", "until_uj", "wanted_mw")
 
     def __init__(self, link: Link, flow: int) -> None:
         super().__init__(link, flow)
@@ -32,6 +32,8 @@ class Outflow(Flow):
         self.blocked_at: Instant | None = None
         self.start_uj = 0
         self.until_uj = 0
+        # what the sink said last, whatever the contract was then
+        self.wanted_mw = DEMAND_MAX
 
     @property
     def esn_uj(self) -> int:
@@ -136,6 +138,7 @@ class Outflow(Flow):
             return False
         self.acked_uj = acked_uj
         limit_uj, demand_mw, cwr = said
+        self.wanted_mw = demand_mw
         wanted_mw = demand_mw if demand_mw < self.most_mw else self.most_mw
         if cwr or wanted_mw != self.demand_mw or self.blocked_at is not None:
             self._credit(limit_uj, demand_mw, cwr=cwr)
@@ -146,6 +149,7 @@ class Outflow(Flow):
     def _credit(self, limit_uj: int, demand_mw: int, *, cwr: bool) -> None:
         """Take what a CREDIT says, and report what its owner can act on."""
         # PTCP-6-03, DEMAND_MAX is above every contract
+        self.wanted_mw = demand_mw
         demand_mw = min(demand_mw, self.most_mw)
         is_news = cwr or demand_mw != self.demand_mw
         self.demand_mw = demand_mw

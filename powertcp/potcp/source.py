@@ -278,7 +278,8 @@ class SourceFlow(Outflow):
         else:
             self.until_uj = self.esn_uj + profile.energy_j * UJ_PER_J
         self.adopt(number, profile, fallback)
-        self.demand_mw = min(self.demand_mw or profile.power_mw, profile.power_mw)
+        # PTCP-6-03
+        self.demand_mw = min(self.wanted_mw, profile.power_mw)
         self.proposed = None
         self._queue_ready()
 

@@ -31,6 +31,7 @@ from powertcp.units import NS_PER_S
 from powertcp.wire.frames import credit_segment, encode_segment
 from powertcp.wire.options import Maintain, Options, Sampling
 from powertcp.wire.segments import (
+    DEMAND_MAX,
     Alert,
     Answer,
     Blocked,
@@ -832,3 +833,26 @@ def test_a_syn_whose_samples_nobody_could_make_is_reset_109(
     assert refusal is not None
     assert (refusal.code, refusal.value, refusal.limit) == (Reason.SAMPLING, value, limit)
     assert pair.take(SOURCE, PowerRequested) == []
+
+
+@pytest.mark.requirement("PTCP-6-03")
+@pytest.mark.parametrize(
+    ("said_mw", "shed_mw", "restored_mw"),
+    [(DEMAND_MAX, 6_000, 12_000), (8_000, 6_000, 8_000), (3_000, 3_000, 3_000), (0, 0, 0)],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_demand_outlives_a_shed_and_its_restore(
+    said_mw: int, shed_mw: int, restored_mw: int, again: bool
+) -> None:
+    pair, flow = powered()
+    octets = credit_segment(flow, 0, 24_000_000, said_mw)
+    pair.source.receive_data(octets, pair.now)
+    pair.source.shed(flow, LOW, refusal=WHY, urgent=True, now=pair.now)
+    # a sink that says nothing more of its demand than it did, at either contract
+    answer = Answer(flow, 0, True, Options(contract=3))
+    pair.source.receive_data(encode_segment(answer) + (octets if again else b""), pair.now)
+    assert pair.source.demand_mw(flow) == shed_mw
+    pair.source.renegotiate(flow, [ask("12V/1A")], now=pair.now)
+    answer = Answer(flow, 0, True, Options(contract=5))
+    pair.source.receive_data(encode_segment(answer), pair.now)
+    assert pair.source.demand_mw(flow) == restored_mw
