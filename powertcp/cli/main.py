@@ -64,9 +64,20 @@ def usage() -> str:
     )
 
 
+def open_streams() -> None:
+    """Give a process that was started without standard streams some that lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # the lowest free descriptor is the missing one: no socket takes its place
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - it has no name
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` names; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
+    open_streams()
     if not words:
         print(usage(), file=sys.stderr)
         return USAGE
@@ -95,6 +106,11 @@ def run(name: str, words: list[str]) -> int:
         return leaving.code if isinstance(leaving.code, int) else USAGE
     except BaseException as error:  # noqa: BLE001 - the last door: nothing is swallowed, see `judge`
         return judge(name, error)
+    finally:
+        from powertcp.cli.output import finish
+
+        finish(sys.stdout)
+        finish(sys.stderr)
     return status
 
 
@@ -106,8 +122,7 @@ def judge(name: str, error: BaseException) -> int:
         case KeyboardInterrupt():
             return INTERRUPTED
         case BrokenPipeError():
-            # whoever read our output left: what is still buffered goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # whoever read our output left
             return PIPE_CLOSED
         case ConfigError() | HostError():
             status = USAGE

@@ -13,6 +13,7 @@ import trio
 
 import powertcp
 from powertcp.cli.config import Effective, ProviderOptions, check_lines, load
+from powertcp.cli.output import Output, finish
 from powertcp.cli.parser import Parser
 from powertcp.cli.status import lines
 from powertcp.drivers.control import Control, Fields, Verb, ask, find_sockets
@@ -105,6 +106,7 @@ def main(argv: list[str]) -> int:
     raise_file_limit()
     settle_memory()
     trio.run(_Daemon(read, as_json=arguments["json"]).run)
+    finish(sys.stdout)
     return 0
 
 
@@ -250,9 +252,10 @@ class _Daemon:
         name = f' as "{config.name}"' if config.name else ""
         if self._json:
             facts = {"event": "listening", "addresses": where, "rating_mw": config.rating_mw}
-            print(json.dumps(facts), flush=True)
+            said = json.dumps(facts)
         else:
-            print(f"listening on {', '.join(where)}{name}, rating {rating}", flush=True)
+            said = f"listening on {', '.join(where)}{name}, rating {rating}"
+        Output(sys.stdout).write(f"{said}\n")
         self._notifier.send(READY=1, STATUS=self._report.line())
         await done.wait()
 

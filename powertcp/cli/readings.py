@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO, cast
 
+from powertcp.cli.output import Output
 from powertcp.units import format_current, format_energy, format_power, format_voltage
 
 Facts = Mapping[str, object]
@@ -97,16 +98,16 @@ class JsonReport:
 
     def __init__(self, out: TextIO) -> None:
         """Write to `out`."""
-        self._out = out
+        self._out = Output(out)
 
     def __call__(self, event: str, facts: Facts) -> None:
         """Write one event."""
         line = {"event": event, "time_ms": time.time_ns() // 1_000_000, **facts}
         self._out.write(json.dumps(line) + "\n")
-        self._out.flush()
 
     def end(self) -> None:
-        """Nothing is pending."""
+        """Nothing more is said."""
+        self._out.finish()
 
 
 class TextReport:
@@ -119,8 +120,8 @@ class TextReport:
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         """Write to `out`, errors to `errors`."""
-        self._out = out
-        self._errors = errors
+        self._out = Output(out)
+        self._errors = Output(errors)
         self._rewrites = out.isatty()
         self._open = False
 
@@ -130,18 +131,21 @@ class TextReport:
             self._reading(reading_line(facts))
             return
         text = sentence(event, facts)
-        self.end()
+        self._break_line()
         if event in self.ERRORS:
             said = text if event in ("refused", "off") else str(facts.get("sentence", ""))
-            print(f"powertcp consumer: {said}", file=self._errors, flush=True)
+            self._errors.write(f"powertcp consumer: {said}\n")
         elif text:
-            print(text, file=self._out, flush=True)
+            self._out.write(f"{text}\n")
 
     def end(self) -> None:
-        """Leave the line that is being rewritten."""
+        """Leave the line that is being rewritten; nothing more is said."""
+        self._break_line()
+        self._out.finish()
+
+    def _break_line(self) -> None:
         if self._open:
             self._out.write("\n")
-            self._out.flush()
             self._open = False
 
     def _reading(self, line: str) -> None:
@@ -150,4 +154,3 @@ class TextReport:
             self._open = True
         else:
             self._out.write(line + "\n")
-        self._out.flush()
