@@ -30,6 +30,8 @@ FIN_ACK = int(Flag.FIN | Flag.ACK)
 NORMAL = Refusal(Reason.NORMAL)
 MAX_ASKS = 4
 MAX_OFFERS = 8
+# the field has 32 bits: above this are numbers enough to answer and to close
+MAX_CONTRACT = (1 << 32) - (1 << 16)
 # samples per second, protocol section 3.2
 MIN_RATE_HZ, MAX_RATE_HZ = 10, 100_000
 # segments of which only so many may wait for a peer that does not read, R4; COOKIE answers a SYN
@@ -263,7 +265,10 @@ class Flow(Holder):
         number = options.contract
         if number is None:
             raise Breach(Refusal(Reason.BAD_OPTION, 4, rule="CONTRACT is missing"))
-        if theirs and (number % 2 == 1) == self.is_source:
+        # PTCP-9-06
+        if number > MAX_CONTRACT:
+            raise Breach(Refusal(Reason.LIMIT, number, MAX_CONTRACT, rule="contract number"))
+        if theirs and (number == 0 or (number % 2 == 1) == self.is_source):
             raise Breach(Refusal(Reason.STATE, number, rule="contract of the wrong parity"))
         self.top_contract = max(self.top_contract, number)
         return number

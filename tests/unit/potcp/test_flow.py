@@ -410,3 +410,30 @@ def test_other_phases_need_another_flow(side: int) -> None:
     refusal = pair.one(side, FlowClosed).refusal
     assert refusal is not None
     assert (refusal.code, refusal.value, refusal.limit) == (Reason.SAMPLING, 1, 3)
+
+
+@pytest.mark.requirement("PTCP-9-06", "PTCP-14-01")
+@pytest.mark.parametrize(
+    ("side", "number", "code"),
+    [
+        (SOURCE, 0, Reason.STATE),
+        (SOURCE, 0xFFFF_0000, None),
+        (SOURCE, 0xFFFF_0002, Reason.LIMIT),
+        (SOURCE, 0xFFFF_FFFE, Reason.LIMIT),
+        (SINK, 0xFFFE_FFFF, None),
+        (SINK, 0xFFFF_0001, Reason.LIMIT),
+        (SINK, 0xFFFF_FFFF, Reason.LIMIT),
+    ],
+)
+def test_a_proposal_leaves_numbers_to_go_on_with(side: int, number: int, code: int | None) -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    wishes = Options(contract=number, profiles=ask_profiles([ask("12V/0.5A")], 7))
+    pair.ends[side].receive_data(encode_segment(Reneg(flow, 0, wishes)), pair.now)
+    pair.collect()
+    found = [one.refusal and one.refusal.code for one in pair.take(side, FlowClosed)]
+    assert found == ([code] if code else [])
+    if code is None:
+        pair.ends[side].answer(flow, False, now=pair.now)
+        pair.ends[side].renegotiate(flow, [ask("12V/0.8A")], now=pair.now)
+        assert pair.ends[side].data_to_send()
