@@ -37,13 +37,25 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", cut)
 
 
+def whole(variable: str, text: str) -> int:
+    """Read a whole number of the environment, 0 for "". Raises ConfigError."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError("environment", variable, f'a whole number is needed, got "{text}"')
+    return int(text)
+
+
 class Notifier:
     """The service manager's end: sd_notify datagrams, silent when nobody asked for them."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Read where the manager listens; an empty environment means nowhere."""
+        """Read where the manager listens; an empty environment means nowhere.
+
+        Raises ConfigError when an interval is no number.
+        """
         self._path = environ.get("NOTIFY_SOCKET", "")
-        watchdog_us = int(environ.get("WATCHDOG_USEC", "0") or 0)
+        watchdog_us = whole("WATCHDOG_USEC", environ.get("WATCHDOG_USEC", ""))
         owner = environ.get("WATCHDOG_PID", "")
         self.watchdog_s = watchdog_us / 2e6 if owner in ("", str(os.getpid())) else 0.0
 
@@ -79,17 +91,22 @@ def activated_sockets(
     """Return the listening sockets that the service manager opened for us under `name`.
 
     The three variables are removed, so that no child takes the descriptors for its own.
+    Raises ConfigError when they name what is not there.
     """
     pid = environ.pop("LISTEN_PID", "")
-    count = int(environ.pop("LISTEN_FDS", "0") or 0)
+    count = environ.pop("LISTEN_FDS", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
     if pid != str(os.getpid()):
         return []
     found: list[socket.socket] = []
-    for index in range(count):
+    for index in range(whole("LISTEN_FDS", count)):
         label = names[index] if index < len(names) else ""
         if label in ("", name):
-            found.append(socket.socket(fileno=3 + index))
+            try:
+                found.append(socket.socket(fileno=3 + index))
+            except OSError as error:
+                said = f"descriptor {3 + index} is no socket: {error.strerror}"
+                raise ConfigError("environment", "LISTEN_FDS", said) from error
             found[-1].set_inheritable(False)
             found[-1].settimeout(0)
     return found
@@ -120,7 +137,7 @@ def make_private(folder: Path) -> None:
         mode = stat.S_IMODE(folder.stat().st_mode)
     except OSError as error:
         raise HostError(error.errno or 0, str(folder), "make a folder") from error
-    if mode & 0o002:
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise HostError(errno.EPERM, str(folder), "use a folder that others may write")
 
 
