@@ -87,10 +87,11 @@ class Breaker:
         if key in self.holdings:
             raise LocalProtocolError(f"flow {key} holds power already")
         self._arrivals += 1
-        request = Waiting(key, asks, peer, self._arrivals, now + WAIT_NS)
-        denied = self._denied(asks[0].desired, now)
+        permitted = self._permitted(asks)
+        denied = self._denied(asks[0].desired, permitted, now)
         if denied is not None:
             return Admission(Choice(None, -1, refusal=denied))
+        request = Waiting(key, permitted, peer, self._arrivals, now + WAIT_NS)
         stands_back = bool(self.waiting) and any(
             rank_of(other) <= rank_of(request) for other in self.waiting
         )
@@ -162,14 +163,20 @@ class Breaker:
         """Answer a RENEG of the sink; a grant is held from now on in place of the old terms."""
         holding = self.holdings[key]
         index = holding.supply
+        permitted = self._permitted(asks)
+        if not permitted:
+            denied = Refusal(Reason.PRIORITY_DENIED, asks[0].desired.priority, self.best_priority)
+            return Choice(None, -1, refusal=denied)
         self._account(holding, -1)
-        request = Waiting(key, asks, holding.peer, holding.age, now)
-        choice = self._choose(request, only=index)
+        request = Waiting(key, permitted, holding.peer, holding.age, now)
+        # what was given back may be asked for again, an order stands
+        ordered_mw = None if holding.is_returned else holding.ceiling_mw
+        choice = self._choose(request, only=index, ceiling_mw=ordered_mw)
         if choice.grant is not None:
             hold(holding, choice.grant, index)
             if holding.is_returned:
                 holding.ceiling_mw, holding.is_returned = None, False
-            holding.desired, holding.minimum = range_of(asks, choice.grant)
+            holding.desired, holding.minimum = range_of(permitted, choice.grant)
             holding.note_change(now)
         self._account(holding, +1)
         self._note_want(holding)
@@ -226,8 +233,6 @@ class Breaker:
         holding = self.holdings[key]
         holding.ceiling_mw, holding.is_returned = ceiling_mw, False
         self._note_want(holding)
-        if ceiling_mw is not None and holding.mw > ceiling_mw:
-            self._wanting.add(key)
 
     def give_back(self, key: Key, used_mw: int) -> None:
         """Keep only `used_mw` of a flow, its minimum at least, until its sink asks again."""
@@ -306,15 +311,23 @@ class Breaker:
 
     def _note_want(self, holding: Holding) -> None:
         """Remember flows that have less than they asked for, forget the others."""
-        if holding.live and holding.mw < self._request_mw(holding):
+        ordered = holding.ceiling_mw is not None and holding.mw > holding.ceiling_mw
+        if ordered or (holding.live and holding.mw < self._request_mw(holding)):
             self._wanting.add(holding.key)
         else:
             self._wanting.discard(holding.key)
             if holding.ceiling_mw is None:
                 holding.refusal = None
 
-    def _denied(self, desired: PowerProfile, now: Instant) -> Refusal | None:
-        if 0 < desired.priority < self.best_priority:
+    def _permitted(self, asks: Sequence[Ask]) -> Sequence[Ask]:
+        """Return the wishes of classes that anyone may ask for."""
+        best = self.best_priority
+        return asks if best == 1 else [ask for ask in asks if not 0 < ask[0].priority < best]
+
+    def _denied(
+        self, desired: PowerProfile, permitted: Sequence[Ask], now: Instant
+    ) -> Refusal | None:
+        if not permitted:
             return Refusal(Reason.PRIORITY_DENIED, desired.priority, self.best_priority)
         late = self._ramp_free - now
         if self.ramp_mw_per_s and late >= MAX_RAMP_NS:
@@ -326,6 +339,7 @@ class Breaker:
         request: Waiting,
         *,
         only: int | None = None,
+        ceiling_mw: int | None = None,
         none_free: bool = False,
         all_free: bool = False,
     ) -> Choice:
@@ -336,6 +350,9 @@ class Breaker:
             peer_mw = self.per_peer_mw - self._peers.get(request.peer, 0)
             limited = peer_mw < budget_mw
             budget_mw = min(budget_mw, peer_mw)
+        ordered = ceiling_mw is not None and ceiling_mw < budget_mw
+        if ceiling_mw is not None and ordered:
+            budget_mw = ceiling_mw
         first, last = (0, len(self.supplies)) if only is None else (only, only + 1)
         profiles = [supply.profile for supply in self.supplies[first:last]]
         free_ma = [
@@ -352,7 +369,9 @@ class Breaker:
         if refusal is None:
             return choice._replace(supply_index=choice.supply_index + first) if first else choice
         if refusal.code == Reason.NO_CAPACITY:
-            if limited and self.per_peer_mw is not None:
+            if ordered:
+                refusal = Refusal(Reason.OPERATOR, refusal.value, budget_mw)
+            elif limited and self.per_peer_mw is not None:
                 refusal = Refusal(Reason.WATT_LIMIT, refusal.value, self.per_peer_mw)
             else:
                 refusal = replace(refusal, retry_ms=RETRY_MS)

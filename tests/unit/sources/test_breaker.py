@@ -513,3 +513,45 @@ def test_what_is_accepted_of_a_rounded_supply_stays_with_it() -> None:
     grant = power_up(pool, "a", "13V/17000A", "12V/10000A")
     pool.settled("a", grant.with_type(ProfileType.GRANT, current_ma=12_000_000))
     assert pool.held_ma == [12_000_000]
+
+
+def test_a_class_that_is_not_allowed_is_denied_in_every_wish() -> None:
+    pool = breaker(best_priority=5)
+    wishes = [*ask("5V/1A"), *ask("12V/1A,prio=1"), *ask("12V/2A,prio=6")]
+    choice = pool.admit("a", wishes, ALICE, 0).choice
+    assert choice is not None
+    assert choice.grant is not None
+    assert (choice.grant.priority, choice.grant.current_ma) == (6, 2_000)
+    pool.accepted("a", choice.grant)
+    refused = pool.renegotiate("a", ask("12V/3A,prio=1"), 0)
+    assert refused.grant is None
+    assert refused.refusal is not None
+    assert (refused.refusal.code, refused.refusal.limit) == (Reason.PRIORITY_DENIED, 5)
+    assert pool.held_mw == 24_000
+
+
+def test_an_ordered_ceiling_stands_whatever_the_sink_asks_for() -> None:
+    pool = breaker(100_000)
+    power_up(pool, "a", "12V/4A", "12V/0.1A")
+    pool.set_ceiling("a", 12_000)
+    settle(pool, pool.plan(10 * S))
+    refused = pool.renegotiate("a", ask("12V/4A"), 20 * S)
+    assert refused.grant is None
+    assert refused.refusal is not None
+    assert (refused.refusal.code, refused.refusal.limit) == (Reason.OPERATOR, 12_000)
+    granted = pool.renegotiate("a", ask("12V/4A", "12V/0.5A"), 20 * S).grant
+    assert granted is not None
+    assert granted.power_mw == pool.held_mw == 12_000
+
+
+def test_a_ceiling_ordered_while_a_raise_is_unanswered_is_enforced_after_it() -> None:
+    pool = breaker(100_000)
+    grant = power_up(pool, "a", "12V/4A", "12V/0.1A")
+    pool.set_ceiling("a", 12_000)
+    settle(pool, pool.plan(10 * S))
+    pool.set_ceiling("a", None)
+    [raised] = pool.plan(20 * S)
+    pool.set_ceiling("a", 6_000)
+    pool.settled("a", raised.profile)
+    assert pool.held_mw == grant.power_mw
+    assert settle(pool, pool.plan(30 * S)) == {"a": 6_000}
