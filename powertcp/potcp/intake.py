@@ -19,7 +19,7 @@ from powertcp.potcp.events import (
     FlowResumed,
     HeatCounted,
 )
-from powertcp.potcp.flow import NEGOTIATION, Flow
+from powertcp.potcp.flow import NEGOTIATION, Flow, first_of
 from powertcp.potcp.liveness import Liveness
 from powertcp.potcp.protect import sums_of
 from powertcp.potcp.sink import SinkFlow
@@ -496,14 +496,14 @@ class Intake:
     def _resume(self, flow: SourceFlow, control: Control, raw: RawSegment, now: Instant) -> bool:
         """Try the ticket of a SYN; False: ALERT 406 and a plain SYN."""
         ticket = control.options.ticket
-        tenure = self.office.redeem(ticket, control.esn, now) if ticket else None
+        request = first_of(control.options.profiles, ProfileType.REQUEST)
+        tenure = self.office.redeem(ticket, request, control.esn, now) if ticket else None
         # PTCP-10-04
-        if tenure is None:
+        if tenure is None or request is None:
             flow.alert(2, Refusal(Reason.TICKET_INVALID))
             return False
         flow.request, flow.syn = control.options, whole_segment(raw)
-        first = control.options.profiles[0] if control.options.profiles else tenure.profile
-        flow.tag = first.tag
+        flow.tag, flow.wishes = request.tag, tenure.wishes
         flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv
         flow.acked_uj, flow.until_uj = control.esn, tenure.until_uj
         # PTCP-10-05

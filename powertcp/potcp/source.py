@@ -67,6 +67,7 @@ class SourceFlow(Outflow):
         "tag",
         "ticket_at",
         "transcript",
+        "wishes",
     )
 
     def __init__(self, link: Link, flow: int) -> None:
@@ -82,6 +83,8 @@ class SourceFlow(Outflow):
         self.transcript = b""
         self.key = 0
         self.resumed = False
+        # what a ticket must come with again, PTCP-10-03
+        self.wishes: tuple[PowerProfile, ...] = ()
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -188,6 +191,8 @@ class SourceFlow(Outflow):
             self.until_uj = self.start_uj + terms.energy_j * UJ_PER_J
         self.adopt(self.contract, terms, self.fallback)
         self.demand_mw = terms.power_mw
+        if not self.resumed:
+            self.wishes = tuple(wish for wish, _ in self.asks)
         # what was asked has been answered
         self.request, self.syn, self.asks, self.offers = NO_OPTIONS, b"", (), ()
         self.arm(now, self.link.config.ready_ns + 5_000 * NS_PER_MS)
@@ -497,6 +502,7 @@ class SourceFlow(Outflow):
             sent_uj=self.esn_uj,
             limit_uj=self.limit_uj,
             until_uj=self.until_uj,
+            wishes=self.wishes,
         )
 
     def move(self, now: Instant, esn_uj: int) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from powertcp.crypto import KEY_OCTETS, NONCE_OCTETS, TAG_OCTETS, Aead
 from powertcp.errors import DecodeError
 from powertcp.machine import Entropy
-from powertcp.profile import PowerProfile
+from powertcp.profile import PowerProfile, in_range
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.options import Sampling
 
@@ -32,7 +32,7 @@ class Tenure:
     """A live contract that a ticket may move: the office's record of one energised flow.
 
     key: the office's number of the flow. acked_uj, sent_uj: bounds of a resumed ESN. until_uj: ESN
-    at which the granted energy is delivered, 0: open-ended.
+    at which the granted energy is delivered, 0: open-ended. wishes: what the sink had asked for.
     """
 
     key: int
@@ -45,6 +45,13 @@ class Tenure:
     sent_uj: int
     limit_uj: int
     until_uj: int = 0
+    wishes: tuple[PowerProfile, ...] = ()
+
+    def is_asked_by(self, request: PowerProfile | None) -> bool:
+        """Return whether `request` is one of before, or the contract itself."""
+        return request is not None and any(
+            in_range(request, wish, None) for wish in (self.profile, *self.wishes)
+        )
 
 
 class Holder:
@@ -167,10 +174,13 @@ class TicketOffice:
         return nonce + self._aead.seal(nonce, plain, _ASSOCIATED)
 
     # PTCP-10-04
-    def redeem(self, ticket: bytes, esn_uj: int, now: Instant) -> Tenure | None:
+    def redeem(
+        self, ticket: bytes, request: PowerProfile | None, esn_uj: int, now: Instant
+    ) -> Tenure | None:
         """Return the contract a ticket moves and end its old path, or None: a plain SYN.
 
-        esn_uj: energy the sink verified; must lie between what it acknowledged and what was sent.
+        request: the REQUEST beside it, as before. esn_uj: energy the sink verified; must lie
+        between what it acknowledged and what was sent.
         """
         opened = self._open(ticket, now)
         if opened is None:
@@ -180,6 +190,8 @@ class TicketOffice:
         tenure = holder.tenure() if holder else None
         # PTCP-10-03
         if holder is None or tenure is None or not tenure.acked_uj <= esn_uj <= tenure.sent_uj:
+            return None
+        if not tenure.is_asked_by(request):
             return None
         self._used[serial] = None
         if len(self._used) > USED_IDS_MAX:

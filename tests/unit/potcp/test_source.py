@@ -856,3 +856,24 @@ def test_a_demand_outlives_a_shed_and_its_restore(
     answer = Answer(flow, 0, True, Options(contract=5))
     pair.source.receive_data(encode_segment(answer), pair.now)
     assert pair.source.demand_mw(flow) == restored_mw
+
+
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-04")
+@pytest.mark.parametrize(("text", "resumes"), [("12V/1.5A", True), ("230V/16A", False)])
+def test_a_resume_asks_again_for_what_was_asked_or_is_a_plain_syn(text: str, resumes: bool) -> None:
+    old = Pair()
+    flow = old.energise("12V/1.5A", "12V/0.5A", grant="12V/1A")
+    ticket = old.take(SINK, TicketReceived)[-1].ticket
+    for _ in range(2):  # and once more with what the first resume left
+        old.cut()
+        new = Pair(office=old.office, now=old.now + 1)
+        flow = new.request(ask(text), ticket=ticket, before=profile("12V/1A,lease=60s"))
+        assert len(new.take(SOURCE, FlowResumed)) == resumes
+        if not resumes:
+            assert new.one(SINK, Alerted).refusal == Refusal(Reason.TICKET_INVALID)
+            assert len(new.one(SOURCE, PowerRequested).asks) == 1
+            return
+        new.source.ready(flow, now=new.now)
+        new.exchange()
+        ticket = new.take(SINK, TicketReceived)[-1].ticket
+        old = new

@@ -27,6 +27,7 @@ class Held(Holder):
         self.acked_uj, self.sent_uj = acked_uj, sent_uj
         self.key = 0
         self.moved: list[int] = []
+        self.wishes: tuple[PowerProfile, ...] = ()
 
     def tenure(self) -> Tenure | None:
         if self.moved:
@@ -41,6 +42,7 @@ class Held(Holder):
             acked_uj=self.acked_uj,
             sent_uj=self.sent_uj,
             limit_uj=500,
+            wishes=self.wishes,
         )
 
     def move(self, now: int, esn_uj: int) -> None:
@@ -65,21 +67,21 @@ def test_a_ticket_moves_its_flow_once() -> None:
     here = office()
     held, ticket = enrolled(here)
     assert len(ticket) == TICKET_OCTETS <= 230
-    tenure = here.redeem(ticket, 150, START + 1)
+    tenure = here.redeem(ticket, GRANT, 150, START + 1)
     assert tenure is not None
     assert (tenure.profile, tenure.sent_uj) == (GRANT, 200)
     assert (held.moved, held.acked_uj) == ([START + 1], 150)
-    assert here.redeem(ticket, 150, START + 2) is None
+    assert here.redeem(ticket, GRANT, 150, START + 2) is None
 
 
 @pytest.mark.requirement("PTCP-10-04")
 def test_a_used_ticket_is_void_even_if_its_flow_were_there_again() -> None:
     here = office()
     held, ticket = enrolled(here)
-    assert here.redeem(ticket, 150, START) is not None
+    assert here.redeem(ticket, GRANT, 150, START) is not None
     held.moved.clear()
     # another ticket of the same flow died with it, too
-    assert here.redeem(ticket, 150, START) is None
+    assert here.redeem(ticket, GRANT, 150, START) is None
     assert held.moved == []
 
 
@@ -90,20 +92,20 @@ def test_a_used_ticket_is_void_even_if_its_flow_were_there_again() -> None:
 def test_the_resumed_esn_lies_between_acknowledged_and_sent(esn_uj: int, lawful: bool) -> None:
     here = office()
     _, ticket = enrolled(here)
-    assert (here.redeem(ticket, esn_uj, START) is not None) is lawful
+    assert (here.redeem(ticket, GRANT, esn_uj, START) is not None) is lawful
 
 
 @pytest.mark.requirement("PTCP-10-04")
 def test_expired_foreign_bent_or_short_tickets_are_void() -> None:
     here, there = office(), TicketOffice(counting_entropy(99))
     held, ticket = enrolled(here)
-    assert here.redeem(ticket, 150, START + 3600 * NS_PER_S) is None
-    assert there.redeem(ticket, 150, START) is None
-    assert here.redeem(ticket[:-1], 150, START) is None
+    assert here.redeem(ticket, GRANT, 150, START + 3600 * NS_PER_S) is None
+    assert there.redeem(ticket, GRANT, 150, START) is None
+    assert here.redeem(ticket[:-1], GRANT, 150, START) is None
     bent = ticket[:40] + bytes([ticket[40] ^ 1]) + ticket[41:]
-    assert here.redeem(bent, 150, START) is None
+    assert here.redeem(bent, GRANT, 150, START) is None
     assert held.moved == []
-    assert here.redeem(ticket, 150, START + 3599 * NS_PER_S) is not None
+    assert here.redeem(ticket, GRANT, 150, START + 3599 * NS_PER_S) is not None
 
 
 @pytest.mark.requirement("PTCP-10-04")
@@ -111,10 +113,10 @@ def test_tickets_of_flows_that_ended_are_void() -> None:
     here = office()
     held, ticket = enrolled(here)
     held.moved.append(0)
-    assert here.redeem(ticket, 150, START) is None
+    assert here.redeem(ticket, GRANT, 150, START) is None
     here.leave(held.key)
     here.leave(held.key)
-    assert here.redeem(ticket, 150, START) is None
+    assert here.redeem(ticket, GRANT, 150, START) is None
 
 
 @pytest.mark.requirement("PTCP-10-04", "PTCP-14-01")
@@ -122,8 +124,8 @@ def test_more_than_65536_tickets_are_used_each_once() -> None:
     here = office()
     for _ in range(USED_IDS_MAX + 1):
         _, ticket = enrolled(here)
-        assert here.redeem(ticket, 150, START) is not None
-    assert here.redeem(ticket, 150, START) is None
+        assert here.redeem(ticket, GRANT, 150, START) is not None
+    assert here.redeem(ticket, GRANT, 150, START) is None
 
 
 @pytest.mark.requirement("PTCP-4-08")
@@ -189,3 +191,26 @@ def test_a_used_ticket_on_the_wire_is_a_plain_syn_with_alert_406() -> None:
     assert alerted.refusal.code == Reason.TICKET_INVALID
     assert len(third.take(SOURCE, PowerRequested)) == 1
     assert third.take(SOURCE, FlowResumed) == []
+
+
+@pytest.mark.requirement("PTCP-10-03", "PTCP-10-04")
+@pytest.mark.parametrize(
+    ("text", "moves"),
+    [
+        ("12V/1.5A", True),
+        ("5V/2A", True),
+        # the contract in force
+        ("12V/1A", True),
+        ("12V/1.4A", False),
+        ("230V/16A", False),
+        ("12V/1A@50Hz", False),
+        (None, False),
+    ],
+)
+def test_a_ticket_comes_with_a_request_of_before(text: str | None, moves: bool) -> None:
+    here = office()
+    held, ticket = enrolled(here)
+    held.wishes = (PowerProfile.parse("12V/1.5A"), PowerProfile.parse("5V/2A"))
+    request = PowerProfile.parse(text) if text else None
+    assert (here.redeem(ticket, request, 150, START) is not None) is moves
+    assert (held.moved == [START]) is moves
