@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 from powertcp.dve import BlockSums, EnergyRegister
 from powertcp.errors import LocalProtocolError, known
 from powertcp.machine import Entropy
+from powertcp.potcp.causes import TYPE_OF
 from powertcp.potcp.config import (
     QUEUE_SINK_TO_SOURCE,
     QUEUE_SOURCE_TO_SINK,
@@ -200,7 +201,7 @@ class Flow(Holder):
             if cause in _VERBS:
                 raise LocalProtocolError(f"flow {self.id}: {cause.name} in state {self.state.name}")
             # PTCP-9-08
-            self.breach(Refusal(Reason.STATE, cause.value, self.state.value), now)
+            self.breach(Refusal(Reason.STATE, TYPE_OF.get(cause, 0), self.state.value), now)
             return
         before = self.state
         action, self.state = row

@@ -10,6 +10,7 @@ from struct import Struct
 from powertcp.dve import integrate_many
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Entropy, Trace
+from powertcp.potcp.causes import CTL_CAUSES, OPTION_CAUSES, WHOLE_CAUSES
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.events import (
     Alerted,
@@ -40,17 +41,14 @@ from powertcp.wire.options import Options, encode_options
 from powertcp.wire.segments import (
     Alert,
     Answer,
-    Blocked,
     Control,
     CookieSegment,
-    Credit,
     Data,
     MaintainProbe,
     Ready,
     Reneg,
     Segment,
     Shed,
-    Ticket,
     Trip,
 )
 
@@ -62,26 +60,6 @@ NEGOTIATION_QUEUE_MAX = 7 * 256
 _BEFORE: Instant = -(1 << 63)
 _DATA = int(SegmentType.DATA)
 _CREDIT = int(SegmentType.CREDIT)
-_OPTION_CAUSES: dict[type, Cause] = {
-    Ready: Cause.READY,
-    Reneg: Cause.RENEG,
-    Trip: Cause.TRIP,
-}
-_WHOLE_CAUSES: dict[type, Cause] = {
-    Credit: Cause.CREDIT,
-    Blocked: Cause.BLOCKED,
-    Ticket: Cause.TICKET,
-    CookieSegment: Cause.COOKIE,
-    Alert: Cause.ALERT,
-}
-_CTL_CAUSES = {
-    int(Flag.SYN): Cause.SYN,
-    int(Flag.SYN | Flag.ACK): Cause.SYN_ACK,
-    int(Flag.ACK): Cause.ACK,
-    int(Flag.FIN): Cause.FIN,
-    int(Flag.FIN | Flag.ACK): Cause.FIN_ACK,
-    int(Flag.RST): Cause.RST,
-}
 _unpack_n = Struct(">H").unpack_from
 
 
@@ -94,6 +72,7 @@ class Intake:
     """
 
     __slots__ = (
+        "_ahead",
         "_churn",
         "_clock",
         "_control_octets",
@@ -145,7 +124,7 @@ class Intake:
         self._out: list[bytes] = []
         # octets that data_to_send has not yet given out
         self.queued = 0
-        self._control_octets = self._negotiations = 0
+        self._control_octets = self._negotiations = self._ahead = 0
         self._next_flow = 1 if client else 2
         self._peer_top = 0
         self._clock: Instant = _BEFORE
@@ -216,7 +195,7 @@ class Intake:
         if self.queued <= SEND_MAX:
             octets = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
-            self.queued = self._control_octets = 0
+            self.queued = self._control_octets = self._ahead = 0
             if self._negotiations:
                 self._note_read()
             return octets
@@ -227,7 +206,9 @@ class Intake:
         octets = b"".join(out[:count])
         del out[:count]
         self.queued -= size
-        self._control_octets = min(self._control_octets, self.queued)
+        self._ahead = max(0, self._ahead - count)
+        if not self._ahead:
+            self._control_octets = 0
         if self._negotiations:
             self._note_read()
         return octets
@@ -252,11 +233,26 @@ class Intake:
     # --- what flows ask of us (Link) ---------------------------------------------------------
 
     def send(self, octets: bytes, *, negotiation: bool = False) -> None:
-        """Queue a whole segment."""
-        self._out.append(octets)
+        """Queue a whole segment; negotiation goes before the blocks of other flows."""
         self.queued += len(octets)
         if negotiation:
             self._negotiations += 1
+            out = self._out
+            # PTCP-11-02, PTCP-2.1-02: never before what its ESN counts
+            if (
+                out
+                and out[-1][4] == _DATA
+                and all(octets[8:12] != one[8:12] for one in out[self._ahead :])
+            ):
+                self._put_ahead(octets)
+                return
+        self._out.append(octets)
+
+    # PTCP-11-02
+    def _put_ahead(self, octets: bytes) -> None:
+        """Queue a segment before all blocks, behind what else was put there."""
+        self._out.insert(self._ahead, octets)
+        self._ahead += 1
 
     @property
     def is_stale(self) -> bool:
@@ -382,9 +378,9 @@ class Intake:
             cause = Cause.ANSWER_ACCEPT if segment.accepted else Cause.ANSWER_REJECT
             flow.fire(cause, now, segment.options)
         elif isinstance(segment, Ready | Reneg | Trip):
-            flow.fire(_OPTION_CAUSES[kind], now, segment.options)
-        elif kind in _WHOLE_CAUSES:
-            flow.fire(_WHOLE_CAUSES[kind], now, segment)
+            flow.fire(OPTION_CAUSES[kind], now, segment.options)
+        elif kind in WHOLE_CAUSES:
+            flow.fire(WHOLE_CAUSES[kind], now, segment)
         else:
             # RECEIPT, SEALED and FEED need an agreement of their own, PTCP-9-08
             flow.breach(Refusal(Reason.STATE, raw[0], flow.state.value), now)
@@ -398,7 +394,7 @@ class Intake:
         flow.fire(Cause.SHED, now, shed)
 
     def _take_control(self, flow: Flow, control: Control, raw: RawSegment, now: Instant) -> None:
-        cause = _CTL_CAUSES[control.flags]
+        cause = CTL_CAUSES[control.flags]
         if cause is Cause.SYN_ACK:
             if control.options.msp is not None:
                 self.peer_msp = control.options.msp
@@ -547,7 +543,8 @@ class Intake:
     def send_control(self, octets: bytes) -> None:
         """Queue a segment that answers the peer unasked: bounded by CONTROL_QUEUE_MAX, R4."""
         self._control_octets += len(octets)
-        self.send(octets)
+        self.queued += len(octets)
+        self._put_ahead(octets)
 
     def _count_churn(self, now: Instant) -> None:
         """Count an opening or a reset; too many in a second end the connection. PTCP-13-02."""

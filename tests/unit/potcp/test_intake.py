@@ -727,3 +727,58 @@ def test_a_flood_ends_alike_however_it_is_cut(size: int) -> None:
     most = CONTROL_QUEUE_MAX // 36 + 1
     assert (over.refusal.value, over.refusal.limit) == (most * 36, CONTROL_QUEUE_MAX)
     assert len(segments(end.data_to_send())) == most + 1
+
+
+# --- what goes first ---------------------------------------------------------------------------
+
+
+def kinds(octets: bytes) -> list[tuple[str, int]]:
+    return [(type(one).__name__, getattr(one, "flow", 0)) for one in segments(octets)]
+
+
+@pytest.mark.requirement("PTCP-11-02", "PTCP-2.1-02")
+def test_control_goes_before_the_blocks_of_other_flows_and_keeps_its_own_order() -> None:
+    pair = Pair()
+    one, two = pair.energise("12V/1A"), pair.energise("12V/1A")
+    for _ in range(3):
+        assert pair.source.send_samples(one, [pair.block(one, 100)], now=pair.now) == 1
+        pair.counters[one] = pair.counters.get(one, 0) + 100
+    why = Refusal(Reason.BUDGET)
+    low = profile("12V/0.5A", ProfileType.OFFER)
+    pair.source.shed(two, low, refusal=why, urgent=True, now=pair.now)
+    probes = encode_segment(MaintainProbe(7, 0, 1)) + encode_segment(MaintainProbe(8, 0, 2))
+    pair.source.receive_data(probes, pair.now)
+    pair.source.shed(one, low, refusal=why, now=pair.now)
+    octets = pair.source.data_to_send()
+    assert kinds(octets) == [
+        ("Shed", two),
+        ("Ready", two),
+        ("MaintainProbe", 0),
+        ("MaintainProbe", 0),
+        ("Data", one),
+        ("Data", one),
+        ("Data", one),
+        ("Shed", one),
+    ]
+    pair.sink.receive_data(octets, pair.now)
+    pair.exchange()
+    assert [pair.sink.status(flow).state for flow in (one, two)] == ["ENERGISED"] * 2
+    assert pair.sink.status(one).esn_uj == 3_600_000
+
+
+@pytest.mark.requirement("PTCP-11-02", "PTCP-9-04")
+def test_what_was_put_ahead_is_out_with_the_first_part_of_a_long_queue() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    blocks = 40
+    for _ in range(blocks):
+        pair.source.receive_data(credit_segment(flow, 0, 1 << 40), pair.now)
+        assert pair.source.send_samples(flow, [pair.block(flow, 1000)], now=pair.now) == 1
+        pair.counters[flow] = pair.counters.get(flow, 0) + 1000
+    pair.source.receive_data(encode_segment(MaintainProbe(7, 0, 1)), pair.now)
+    first = kinds(pair.source.data_to_send())
+    assert first[0] == ("MaintainProbe", 0)
+    pair.source.receive_data(encode_segment(MaintainProbe(8, 0, 1)), pair.now)
+    rest = kinds(pair.source.data_to_send())
+    assert rest[0] == ("MaintainProbe", 0)
+    assert len(first) + len(rest) == blocks + 2
