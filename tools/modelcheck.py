@@ -97,7 +97,7 @@ def _copy(end: PowerConnection) -> PowerConnection:
 class _Private:
     """Names of the parts of a connection that a copy must not share."""
 
-    lists = ("_out", "_events", "_group")
+    lists = ("_out", "_events", "_group", "_churn")
     flows = "_flows"
 
 

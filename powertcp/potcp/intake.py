@@ -136,8 +136,8 @@ class Intake:
         self._earliest: Instant | None = None
         self._stray_heat = 0
         self._group: list[tuple[SinkFlow, int, bool, memoryview]] = []
-        # (second, openings and resets in it), PTCP-13-02
-        self._churn = (0, 0)
+        # times of the last openings and resets, PTCP-13-02
+        self._churn: list[Instant] = []
 
     # --- the machine contract ----------------------------------------------------------------
 
@@ -437,10 +437,11 @@ class Intake:
             self.emit(HeatCounted(flow=number, energy_uj=0, refusal=None))
         if isinstance(segment, Control) and segment.flags == Flag.FIN and known:
             self.send(encode_segment(Control(number, Flag.FIN | Flag.ACK)), negotiation=True)
-        if known or (isinstance(segment, Control) and segment.flags == Flag.RST):
-            return
-        # PTCP-9-08
-        self._reset_unknown(number, Refusal(Reason.STATE, raw[0], 0), now)
+        if isinstance(segment, Control) and segment.flags == Flag.RST:
+            self._count_churn(now)
+        elif not known:
+            # PTCP-9-08
+            self._reset_unknown(number, Refusal(Reason.STATE, raw[0], 0), now)
 
     def _take_syn(self, control: Control, raw: RawSegment, now: Instant) -> None:
         number, options = control.flow, control.options
@@ -548,16 +549,17 @@ class Intake:
 
     def _count_churn(self, now: Instant) -> None:
         """Count an opening or a reset; too many in a second end the connection. PTCP-13-02."""
-        second = (now or self._clock) // NS_PER_S
-        count = self._churn[1] + 1 if self._churn[0] == second else 1
-        self._churn = (second, count)
-        limit = self.config.churn_per_s
+        now = now or self._clock
+        times, limit = self._churn, self.config.churn_per_s
+        times.append(now)
+        if len(times) <= limit:
+            return
         # PTCP-13-02
-        if count > limit and not self._terminated:
-            refusal = Refusal(Reason.CHURN, count, limit)
+        if now - times.pop(0) < NS_PER_S and not self._terminated:
+            refusal = Refusal(Reason.CHURN, limit + 1, limit)
             alert = Alert(0, 0, 3, Options(reason=refusal))
             self.send(encode_segment(alert))
-            self._fail(refusal, now or self._clock)
+            self._fail(refusal, now)
 
     def _check_queue(self, now: Instant) -> None:
         """End the connection when a peer that does not read makes too much wait. PTCP-9-04."""

@@ -206,8 +206,8 @@ SOURCE: Table = {
     **_rows(_SOURCE_ENDING, Cause.FIN_ACK, "finish", Source.LISTEN),
     **_rows(_SOURCE_ENDING, Cause.TIMEOUT, "time_out", Source.LISTEN),
     **_rows(_SOURCE_WIRED, Cause.ALERT, "note_alert", None),
-    **_rows(_SOURCE_WIRED, Cause.FIN, "answer_fin", Source.LISTEN),
-    **_rows(_SOURCE_WIRED, Cause.TRIP, "take_trip", Source.LISTEN),
+    **_rows([Source.LISTEN, *_SOURCE_WIRED], Cause.FIN, "answer_fin", Source.LISTEN),
+    **_rows([Source.LISTEN, *_SOURCE_WIRED], Cause.TRIP, "take_trip", Source.LISTEN),
     **_rows(_SOURCE_WIRED, Cause.RST, "take_reset", Source.LISTEN),
     **_rows(_SOURCE_OPENING + _SOURCE_ENDING, Cause.CUT, "abandon", Source.LISTEN),
     # PTCP-10-02

@@ -51,6 +51,7 @@ from powertcp.wire.segments import (
     Ready,
     Reneg,
     Shed,
+    Trip,
 )
 from tests.conversation import (
     SINK,
@@ -463,6 +464,21 @@ def test_data_sent_to_a_source_is_a_fault_of_that_flow() -> None:
     assert pair.take(SOURCE, FlowClosed)[0].refusal.code == Reason.BAD_LENGTH  # type: ignore[union-attr]
 
 
+@pytest.mark.requirement("PTCP-9-08", "PTCP-13-01", "PTCP-8-02")
+@pytest.mark.parametrize("trips", [False, True])
+def test_a_sink_may_leave_while_its_request_waits(trips: bool) -> None:
+    pair = Pair()
+    flow = pair.request(ask("12V/1A"))
+    why = Options(reason=Refusal(Reason.NORMAL))
+    leave = Trip(flow, 0, why) if trips else Control(flow, Flag.FIN, 0, why)
+    pair.source.receive_data(encode_segment(leave), pair.now)
+    pair.collect()
+    (said,) = segments(pair.source.data_to_send())
+    assert isinstance(said, Control)
+    assert said.flags == Flag.FIN | Flag.ACK
+    assert pair.one(SOURCE, FlowClosed).refusal == Refusal(Reason.NORMAL)
+
+
 # --- limits ------------------------------------------------------------------------------------
 
 
@@ -476,6 +492,29 @@ def test_more_than_20_openings_in_a_second_is_churn(count: int, over: bool) -> N
     alerts = [one for one in said if isinstance(one, Alert)]
     assert [one.options.reason for one in alerts] == [Refusal(Reason.CHURN, 21, 20)] * over
     assert len(end.flows) == (0 if over else 20)
+
+
+@pytest.mark.requirement("PTCP-13-02")
+@pytest.mark.parametrize(("later_ns", "over"), [(NS_PER_S - 1, True), (NS_PER_S, False)])
+def test_no_second_holds_more_than_20_openings_wherever_it_begins(
+    later_ns: int, over: bool
+) -> None:
+    end = server()
+    for at in range(20):
+        end.receive_data(syn(2 * at + 1), START + NS_PER_S // 2 + at)
+    assert not end.is_terminated
+    end.receive_data(syn(41), START + NS_PER_S // 2 + later_ns)
+    assert end.is_terminated is over
+
+
+@pytest.mark.requirement("PTCP-13-02", "PTCP-14-01")
+def test_resets_of_flows_that_never_were_are_churn() -> None:
+    end = server()
+    rst = Control(9, Flag.RST, 0, Options(reason=Refusal(Reason.OPERATOR)))
+    end.receive_data(encode_segment(rst) * 20, START)
+    assert (end.is_terminated, end.data_to_send()) == (False, b"")
+    end.receive_data(encode_segment(rst), START)
+    assert end.is_terminated
 
 
 @pytest.mark.requirement("PTCP-13-02")
