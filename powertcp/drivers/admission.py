@@ -8,6 +8,7 @@ from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.session import FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.errors import known
+from powertcp.potcp import PowerConnection
 from powertcp.potcp.events import (
     Alerted,
     Ask,
@@ -33,6 +34,7 @@ from powertcp.potcp.negotiate import Choice
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Admission, Breaker, Change, Explanation, Explanations
+from powertcp.sources.generator import too_fine
 from powertcp.units import (
     NS_PER_S,
     Instant,
@@ -194,16 +196,19 @@ class Admissions:
             self._refuse(record, event, refused, now)
             return
         record.supply = admission.supply
+        granted = (choice.grant,) if choice.grant else tuple(offer for offer, _ in choice.offers)
+        unfit = next(filter(None, (too_fine(one, event.sampling) for one in granted)), None)
+        if unfit is None and choice.grant is not None:
+            unfit = self._lease_refusal(machine, choice.grant, event)
+        if unfit is not None:
+            self.breaker.release(record)
+            self._refuse(record, event, Choice(None, -1, refusal=unfit), now)
+            return
         if choice.grant is None:
             refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
             record.state = "offered"
             self._note(record, "offered", refusal, now, wanted=event.asks[0].desired)
             machine.counter(record.flow, choice.offers, refusal, sampling=event.sampling, now=now)
-            return
-        short = self._lease_refusal(choice.grant, event)
-        if short is not None:
-            self.breaker.release(record)
-            self._refuse(record, event, Choice(None, -1, refusal=short), now)
             return
         record.state = "granted"
         record.fallback = _fallback(choice.grant, event.fallback)
@@ -211,10 +216,12 @@ class Admissions:
             record.flow, choice.grant, fallback=record.fallback, sampling=event.sampling, now=now
         )
 
-    def _lease_refusal(self, grant: PowerProfile, event: PowerRequested) -> Refusal | None:
+    def _lease_refusal(
+        self, machine: PowerConnection, grant: PowerProfile, event: PowerRequested
+    ) -> Refusal | None:
         """Refuse a lease that ends before a lost connection could be noticed."""
         # PTCP-4-06
-        silence_ms = event.maintain.interval_ms * event.maintain.misses
+        silence_ms = machine.silence_ms(event.maintain)
         lease_s = grant.lease_s or self._lease_s
         if lease_s * 1000 > silence_ms:
             return None
@@ -298,8 +305,12 @@ class Admissions:
     # -- changes -----------------------------------------------------------------------------
 
     def _renegotiate(self, record: FlowRecord, event: RenegotiationRequested, now: Instant) -> None:
-        choice = self.breaker.renegotiate(record, event.asks, now)
         machine = record.session.machine
+        unfit = self._too_fine(record, event)
+        if unfit is None:
+            choice = self.breaker.renegotiate(record, event.asks, now)
+        else:
+            choice = Choice(None, -1, refusal=unfit)
         if choice.grant is None or record.profile is None:
             refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
             self._note(record, "kept", refusal, now, wanted=event.asks[0].desired)
@@ -309,6 +320,17 @@ class Admissions:
         fallback = _fallback(grant, record.fallback)
         machine.answer(record.flow, accept=True, profile=grant, fallback=fallback, now=now)
         self._say(record, "changed", _terms(grant))
+
+    def _too_fine(self, record: FlowRecord, event: RenegotiationRequested) -> Refusal | None:
+        """Refuse terms that the samples of this flow could not say."""
+        if record.profile is None or record.sampling is None:
+            return None
+        supply = self.breaker.supplies[record.supply].profile
+        most_ma = max(ask.desired.current_ma for ask in event.asks)
+        most = record.profile.with_type(
+            ProfileType.GRANT, current_ma=min(most_ma, supply.current_ma)
+        )
+        return too_fine(most, record.sampling)
 
     def check(self, now: Instant) -> Instant | None:
         """Do what the breaker plans, and what ramps; return when to call again.
@@ -421,7 +443,14 @@ class Admissions:
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
         self._quiet(old, "moved")
-        self.breaker.move(old, record, session.peer)
+        excess = self.breaker.move(old, record, session.peer)
+        # what a raise that nobody answered had put aside is free again
+        self.breaker.settled(record, event.profile)
+        # PTCP-7-06, PTCP-7-07
+        self.breaker.hold_back(record, now + self._spread(10 * NS_PER_S))
+        if excess is not None:
+            self._note(record, "refused", excess, now, wanted=event.profile)
+            session.machine.reset_flow(event.flow, excess, now=now)
         # PTCP-10-04: the old path closes with what was verified of it, from where the new one counts
         self.delivered_uj -= event.esn_uj
         if old.session is not session:

@@ -14,12 +14,13 @@ from powertcp.wire.options import Sampling
 
 COHORT_FLOWS = 64  # in one step of the wheel: about 2 ms, P19
 QUEUE_OCTETS = 256 * 1024  # a congested wire misses its ticks, D3
+BLOCK_OCTETS = 16_384  # of a block, unless its sink takes less
 _log = logging.getLogger("delivery")
 
 # blocks of one tick: flows that began together carry the same octets
 Made = dict[tuple[int, int], Tick]
-# a supply as octets say it, and how it is sampled
-Key = tuple[bytes, Sampling]
+# a supply as octets say it, how it is sampled, and the most octets of a block
+Key = tuple[bytes, Sampling, int]
 
 
 class Cohort:
@@ -127,10 +128,12 @@ class Delivery:
         self, record: FlowRecord, supply: PowerProfile, sampling: Sampling, now: Instant
     ) -> None:
         """Let `record` tick from now on, at a random phase of its period."""
-        key = (supply.to_wire(), sampling)
+        # PTCP-2.3-03
+        msp = min(record.session.machine.peer_msp, BLOCK_OCTETS)
+        key = (supply.to_wire(), sampling, msp)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = (Generator(supply, sampling, self._source), {})
+            line = self._lines[key] = (Generator(supply, sampling, self._source, msp), {})
         generator, by_phase = line
         phase = self._draw(max(1, generator.period_ns // SLOT_NS))
         cohorts = by_phase.setdefault(phase, [])

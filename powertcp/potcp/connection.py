@@ -189,12 +189,7 @@ class PowerConnection(Intake):
             raise LocalProtocolError(f"flow {flow}: nothing was asked")
         # PTCP-4-06
         lease_s = self._lease_s(profile)
-        wish = request.maintain or Maintain()
-        interval, misses = max(wish.interval_ms, self.config.maintain_interval_ms), wish.misses
-        if self._liveness is not None:
-            # PTCP-5-01: the first flow fixed both for all
-            interval, misses = self.interval_ms, self.misses
-        least = -(-interval * misses // 1000) + 1
+        least = -(-self.silence_ms(request.maintain or Maintain()) // 1000) + 1
         if lease_s < least:
             refusal = Refusal(Reason.LEASE_RANGE, lease_s, least)
             source.fire(Cause.REFUSE, now, refusal, None)

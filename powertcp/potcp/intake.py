@@ -37,7 +37,7 @@ from powertcp.wire.frames import (
     encode_segment,
     whole_segment,
 )
-from powertcp.wire.options import Options, encode_options
+from powertcp.wire.options import Maintain, Options, encode_options
 from powertcp.wire.segments import (
     Alert,
     Answer,
@@ -269,6 +269,14 @@ class Intake:
         self.moved = True
         if reset:
             self._count_churn(0)
+
+    # PTCP-5-01
+    def silence_ms(self, wish: Maintain) -> int:
+        """Return after how long a silent peer is STALE, once a flow that wishes `wish` is open."""
+        if self._liveness is not None:
+            # PTCP-5-01: the first flow fixed both for all
+            return self.interval_ms * self.misses
+        return max(wish.interval_ms, self.config.maintain_interval_ms) * wish.misses
 
     # PTCP-5-01
     def agree_maintain(self, interval_ms: int, misses: int, now: Instant) -> None:

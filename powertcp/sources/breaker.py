@@ -136,8 +136,11 @@ class Breaker:
         holding.live = True
         self._note_want(holding)
 
-    def move(self, old: Key, new: Key, peer: bytes) -> None:
-        """Let `new` take over what `old` holds: a flow that was resumed on another path."""
+    def move(self, old: Key, new: Key, peer: bytes) -> Refusal | None:
+        """Let `new` take over what `old` holds: a flow that was resumed on another path.
+
+        Returns why `peer` may not have it: end `new` then.
+        """
         holding = self.holdings.pop(old)
         self._account(holding, -1)
         holding.key, holding.peer, holding.outstanding = new, peer, False
@@ -147,6 +150,10 @@ class Breaker:
         if old in self._wanting:
             self._wanting.discard(old)
             self._wanting.add(new)
+        total_mw = self._peers.get(peer, 0)
+        if self.per_peer_mw is None or not holding.mw or total_mw <= self.per_peer_mw:
+            return None
+        return Refusal(Reason.WATT_LIMIT, total_mw, self.per_peer_mw)
 
     def ramp_ns(self, key: Key, now: Instant) -> Duration:
         """Return how long the output of `key` needs to come up; flows ramp one after another."""

@@ -22,6 +22,7 @@ from powertcp.dve import (
 from powertcp.dve.measure import integrate_many
 from powertcp.dve.waveform import PPM, VoltageEvent
 from powertcp.profile import FREQUENCY_ANY, PowerProfile
+from powertcp.registry import Reason, Refusal
 from powertcp.sources.source import Source
 from powertcp.units import NS_PER_S, Duration
 from powertcp.wire.options import Sampling
@@ -29,6 +30,11 @@ from powertcp.wire.options import Sampling
 MAX_TEMPLATE_OCTETS = 8 << 20  # of all kept templates of a generator
 MIN_DC_SAMPLES = 10  # a block of slow DC sampling holds that many, or one second of them
 CLEAN = Source()
+# limits of section 8, ppm of the contract
+OVER_VOLTAGE_DC_PPM = 1_100_000
+OVER_VOLTAGE_AC_PPM = 1_555_700
+SHORT_CIRCUIT_PPM = 4_300_000
+_MAX_SAMPLE = (1 << 31) - 1
 _WRAP = 1 << 32
 
 
@@ -125,6 +131,26 @@ class Generator:
         [sums] = integrate_many([payload], self.window_samples)
         low = any(event.gain_ppm < PPM for event in self._within(counter))
         return Tick(payload, sums, self.n, low)
+
+
+def too_fine(profile: PowerProfile, sampling: Sampling) -> Refusal | None:
+    """Return why 32 bits do not hold samples of `profile` at this scale, None if they do.
+
+    What must fit is all that section 8 allows: up to the limits of over-voltage and short circuit.
+    """
+    ppm = OVER_VOLTAGE_AC_PPM if profile.frequency_chz else OVER_VOLTAGE_DC_PPM
+    peak_nv = profile.voltage_mv * ppm
+    peak_na = profile.current_ma * SHORT_CIRCUIT_PPM
+    # PTCP-3.2-01
+    for peak, scale, unit in (
+        (peak_nv, sampling.nv_per_lsb, "nV"),
+        (peak_na, sampling.na_per_lsb, "nA"),
+    ):
+        least = -(-peak // _MAX_SAMPLE)
+        if scale < least:
+            text = f"a step of {scale:,} {unit} is too fine, {least:,} {unit} are needed"
+            return Refusal(Reason.SAMPLING, sampling.rate_hz, sampling.rate_hz, text=text)
+    return None
 
 
 def _period(supply: PowerProfile, sampling: Sampling) -> int:

@@ -8,9 +8,20 @@ import pytest
 
 from powertcp.drivers.daemon import now_ns
 from powertcp.potcp import ConnectionConfig, PowerConnection
-from powertcp.potcp.events import FlowRefused, PowerReady, ShedReceived
+from powertcp.potcp.events import (
+    Ask,
+    FlowClosed,
+    FlowRefused,
+    PowerReady,
+    RenegotiationAnswered,
+    SamplesReceived,
+    ShedReceived,
+    TicketReceived,
+)
+from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.wire.options import Maintain
+from powertcp.units import NS_PER_S
+from powertcp.wire.options import Maintain, Sampling
 from tests.drivers.test_provider import client, eventually, serving
 
 WHY = Refusal(Reason.OPERATOR)
@@ -106,3 +117,88 @@ async def test_a_sink_that_answers_no_probes_is_shed_all_the_same() -> None:
             await eventually(lambda: provider.breaker.held_mw == 12_000)
             provider.set_rating(48_000)
             await sink.until(ShedReceived)
+
+
+@pytest.mark.requirement("PTCP-7-06", "PTCP-10-03")
+async def test_a_shed_flow_that_is_cut_and_resumed_is_restored() -> None:
+    async with serving("12V/5A", rating_mw=60_000) as (provider, [address]):
+        async with client(address) as old:
+            old.ask("12V/4A", "12V/0.1A")
+            await old.until(PowerReady)
+            provider.set_rating(20_000)
+            await old.until(PowerReady, 2)
+            ticket = await old.until(TicketReceived)
+            assert isinstance(ticket, TicketReceived)
+            provider.set_rating(60_000)
+            esn_uj = old.machine.status(old.machine.flows[0]).esn_uj
+            old.stream.abort()
+            await eventually(lambda: any(session.wire.closed for session in provider.sessions))
+            async with client(address) as new:
+                new.ask("12V/4A", "12V/0.1A", ticket=ticket.ticket, esn_uj=esn_uj)
+                await new.until(PowerReady)
+                [holding] = provider.breaker.holdings.values()
+                assert holding.not_before < now_ns() + 11 * NS_PER_S
+                assert provider.breaker.next_check(now_ns()) is not None
+
+
+@pytest.mark.requirement("PTCP-10-03")
+async def test_a_ticket_is_no_way_round_the_limit_of_a_peer() -> None:
+    async with serving("12V/5A", per_peer_mw=12_000) as (provider, [address]):
+        async with client(address) as old, client(address) as new:
+            old.ask("12V/1A")
+            ticket = await old.until(TicketReceived)
+            assert isinstance(ticket, TicketReceived)
+            [session] = [one for one in provider.sessions if not one.has_flows()]
+            peer, session.peer = session.peer, b"other"
+            new.ask("12V/1A")
+            await new.until(PowerReady)
+            esn_uj = old.machine.status(old.machine.flows[0]).esn_uj
+            new.ask("12V/1A", ticket=ticket.ticket, esn_uj=esn_uj)
+            closed = await new.until(FlowClosed)
+            assert isinstance(closed, FlowClosed)
+            assert closed.refusal is not None
+            assert closed.refusal.code == Reason.WATT_LIMIT
+            assert provider.breaker.held_mw == 12_000
+            session.peer = peer
+
+
+@pytest.mark.requirement("PTCP-4-06")
+async def test_a_lease_is_judged_by_the_probes_in_force() -> None:
+    async with serving("12V/5A") as (_, [address]), client(address) as sink:
+        sink.ask("12V/1A,lease=600s", maintain=Maintain(30_000, 2))
+        await sink.until(PowerReady)
+        sink.ask("12V/1A,lease=5s", maintain=Maintain(100, 2))
+        refused = await sink.until(FlowRefused)
+        assert isinstance(refused, FlowRefused)
+        assert (refused.refusal.code, refused.refusal.limit) == (Reason.LEASE_RANGE, 61)
+
+
+@pytest.mark.requirement("PTCP-2.3-03")
+async def test_no_block_is_above_what_its_sink_takes() -> None:
+    async with serving("230V/16A@50Hz/wye", rating_mw=10**8) as (provider, [address]):
+        async with client(address, msp=1024) as sink:
+            sink.ask("230V/1A@50Hz/wye")
+            await sink.until(SamplesReceived, 2)
+            [cohort] = provider.delivery.cohorts()
+            assert cohort.generator.n == (1024 - 8) // 24
+
+
+@pytest.mark.requirement("PTCP-3.2-01")
+async def test_a_scale_too_fine_for_the_grant_is_refused_and_a_raise_to_such_terms_rejected() -> (
+    None
+):
+    async with serving("12V/5A") as (provider, [address]), client(address) as sink:
+        sink.ask("12V/1A", sampling=Sampling(1000, 1, 1000))
+        refused = await sink.until(FlowRefused)
+        assert isinstance(refused, FlowRefused)
+        assert refused.refusal.code == Reason.SAMPLING
+        assert provider.breaker.held_mw == 0
+        flow = sink.ask("12V/0.1A", sampling=Sampling(1000, 1_000_000, 1))
+        await sink.until(PowerReady)
+        wish = [Ask(PowerProfile.parse("12V/1A"))]
+        sink.stream.queue(sink.machine.renegotiate, flow, wish, now=now_ns())
+        answered = await sink.until(RenegotiationAnswered)
+        assert isinstance(answered, RenegotiationAnswered)
+        assert not answered.accepted
+        assert answered.refusal is not None
+        assert answered.refusal.code == Reason.SAMPLING

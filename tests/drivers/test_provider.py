@@ -84,9 +84,9 @@ async def serving(
 
 
 @asynccontextmanager
-async def client(address: str) -> AsyncIterator[Client]:
+async def client(address: str, **config: int) -> AsyncIterator[Client]:
     sock = await connect(*parse_address(address))
-    machine = PowerConnection(client=True, config=ConnectionConfig(), entropy=os.urandom)
+    machine = PowerConnection(client=True, config=ConnectionConfig(**config), entropy=os.urandom)
     wheel = Wheel()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wheel.run)

@@ -555,3 +555,14 @@ def test_a_ceiling_ordered_while_a_raise_is_unanswered_is_enforced_after_it() ->
     pool.settled("a", raised.profile)
     assert pool.held_mw == grant.power_mw
     assert settle(pool, pool.plan(30 * S)) == {"a": 6_000}
+
+
+def test_a_flow_that_moves_to_a_peer_of_its_own_limit_must_fit_it() -> None:
+    pool = breaker(100_000, per_peer_mw=24_000)
+    power_up(pool, "a", "12V/2A", peer=ALICE)
+    power_up(pool, "b", "12V/1A", peer=BOB)
+    excess = pool.move("a", "c", BOB)
+    assert excess is not None
+    assert (excess.code, excess.value, excess.limit) == (Reason.WATT_LIMIT, 36_000, 24_000)
+    assert pool.release("c") == 24_000
+    assert pool.move("b", "d", ALICE) is None

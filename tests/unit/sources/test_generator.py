@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from powertcp.dve import EnergyRegister, block_samples, default_sampling
 from powertcp.dve.measure import integrate, integrate_many
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.sources.generator import Generator
+from powertcp.registry import Reason
+from powertcp.sources.generator import Generator, too_fine
 from powertcp.sources.source import make_source
 from powertcp.wire.options import Sampling
 
@@ -101,3 +102,25 @@ def test_noise_makes_every_block_its_own() -> None:
     generator = Generator(DC, sampling, make_source("mains:noise=1%,harmonic=3/5%"))
     bodies = {generator.block(number * generator.n, 12_000).payload[8:] for number in range(8)}
     assert len(bodies) == 8
+
+
+@pytest.mark.requirement("PTCP-3.2-01")
+@pytest.mark.parametrize("supply", [DC, MAINS, PowerProfile.parse("220kV/2000A@50Hz/delta")])
+def test_the_default_scale_holds_every_sample_that_may_be(supply: PowerProfile) -> None:
+    assert too_fine(supply, default_sampling(supply)) is None
+
+
+@pytest.mark.requirement("PTCP-3.2-01")
+@pytest.mark.parametrize(
+    ("nv", "na", "word"),
+    [(6, 3, "nV"), (7, 2, "nA"), (7, 3, None), (2**32 - 1, 2**32 - 1, None)],
+)
+def test_a_scale_that_would_clip_is_refused_with_the_one_that_is_needed(
+    nv: int, na: int, word: str | None
+) -> None:
+    terms = PowerProfile.parse("12V/1.2A")
+    refusal = too_fine(terms, Sampling(1000, nv, na))
+    assert (refusal is None) == (word is None)
+    if refusal is not None and word is not None:
+        assert refusal.code == Reason.SAMPLING
+        assert word in refusal.text
