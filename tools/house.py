@@ -175,22 +175,23 @@ def main(arguments: list[str] | None = None) -> int:
     table = figures(options.root)
     if options.root == ROOT:
         table["import_cycles"] = import_cycles()
+    failed = False
     if not options.no_run:
         try:
             table["own_branch_coverage"] = own_branch_coverage(options.root)
         except RuntimeError as error:
             print(error, file=sys.stderr)
-            return 1
+            failed = True
     if options.json:
         print(json.dumps(table))
-        return 0
+        return int(failed)
     for name, value in table.items():
         if isinstance(value, dict):
             value = "".join(f"\n  {key:<32} {part:5.1f} %" for key, part in value.items())
         elif isinstance(value, list):
             value = "".join(f"\n  {part}" for part in value) or "none"
         print(f"{name}: {value}")
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

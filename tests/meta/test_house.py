@@ -1,5 +1,6 @@
 """The figures of the house, on a house of two rooms."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,5 +63,6 @@ def test_a_run_that_failed_gives_no_figure(rooms: Path, capfd: pytest.CaptureFix
     own.write_text(own.read_text(encoding="utf-8") + "    assert sign(2) == 2\n")
     assert house.main(["--json", "--root", str(rooms)]) == 1
     said = capfd.readouterr()
-    assert (said.out, "no figure" in said.err) == ("", True)
+    assert "no figure" in said.err
+    assert "own_branch_coverage" not in json.loads(said.out)
     assert not (rooms / "build" / ".coverage-own").exists()
