@@ -40,12 +40,13 @@ from powertcp.wire.segments import (
     Control,
     CookieSegment,
     Credit,
+    MaintainProbe,
     Ready,
     Reneg,
     Shed,
     Trip,
 )
-from tests.conversation import SINK, SOURCE, Pair, ask, profile
+from tests.conversation import SINK, SOURCE, Pair, ask, profile, segments
 
 WHY = Refusal(Reason.BUDGET, 60_000, 14_200)
 
@@ -534,10 +535,9 @@ def test_a_lapsed_lease_caps_at_fallback_until_a_probe_is_answered() -> None:
     assert lapsed.fallback.current_ma == 100
     assert pair.sink.status(flow).demand_mw == 1_200
     # only the probe of this instant is on its way; its answer renews from when it was sent
-    octets = pair.sink.data_to_send()
-    echo = Pair(now=pair.now)
-    echo.source.receive_data(octets[-36:], pair.now)
-    pair.sink.receive_data(echo.source.data_to_send(), pair.now)
+    (probe,) = [one for one in segments(pair.sink.data_to_send()) if isinstance(one, MaintainProbe)]
+    echo = encode_segment(MaintainProbe(0, probe.nonce, probe.time_ns))
+    pair.sink.receive_data(echo, pair.now)
     pair.collect()
     assert pair.one(SINK, LeaseRestored).profile.current_ma == 1000
     assert not pair.sink.status(flow).lapsed
