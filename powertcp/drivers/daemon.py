@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 
 from powertcp.errors import ConfigError, HostError
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_S, Duration, Instant
 
 LOG_LIMIT_PER_MINUTE = 10  # the same line more often only says how often it was left out
 LOG_TEMPLATES = 1024  # different lines remembered for that
@@ -29,6 +29,11 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 def now_ns() -> Instant:
     """Return the time of trio's clock: the only `now` a driver hands to a machine."""
     return round(trio.current_time() * NS_PER_S)
+
+
+def unix_offset_ns() -> Duration:
+    """Return what is to be added to `now_ns` for Unix time, ns."""
+    return time.time_ns() - now_ns()
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from powertcp.drivers.appliance import NO_ANSWER, Appliance, refusal_facts
-from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.patience import NEVER, back_off_ns
 from powertcp.drivers.reply import lease_until, reply
@@ -175,6 +175,7 @@ class Link:
             peer=peer.encode(),
             trace=trace,
         )
+        machine.unix_offset_ns = unix_offset_ns()
         try:
             await self._talk(sock, machine)
         finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from powertcp.drivers.admission import Admissions
-from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.dial import accept, format_address
 from powertcp.drivers.poll import Poll
@@ -172,6 +172,7 @@ class Provider:
             peer=octets,
             trace=trace,
         )
+        machine.unix_offset_ns = unix_offset_ns()
         session = Session(self, machine, host, port, peer)
         if trace is not None:
             self._traces[session] = trace

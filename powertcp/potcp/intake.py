@@ -29,7 +29,7 @@ from powertcp.potcp.states import Cause
 from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.wire.frames import (
     RawSegment,
     Splitter,
@@ -68,7 +68,8 @@ class Intake:
 
     client: whether we opened the TCP connection (odd flows are ours, PTCP-2.1-01).
     entropy: source of nonces and tags. office: cookies and tickets shared by a provider's
-    connections. peer: octets that name the peer's address, for cookies.
+    connections. peer: octets that name the peer's address, for cookies. unix_offset_ns: what its
+    owner adds to our clock to say Unix time on the wire; decides nothing.
     """
 
     __slots__ = (
@@ -101,6 +102,7 @@ class Intake:
         "peer",
         "peer_msp",
         "queued",
+        "unix_offset_ns",
     )
 
     def __init__(
@@ -117,6 +119,7 @@ class Intake:
         self.office = office or TicketOffice(entropy)
         self.interval_ms, self.misses = config.maintain_interval_ms, config.maintain_misses
         self.peer_msp = 16384
+        self.unix_offset_ns: Duration = 0
         self._trace = trace
         self._splitter = Splitter(config.msp)
         self._flows: dict[int, Flow] = {}

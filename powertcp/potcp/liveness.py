@@ -17,6 +17,7 @@ class Line(Protocol):
     """What probing asks of its connection."""
 
     entropy: Entropy
+    unix_offset_ns: Duration
 
     def send_control(self, octets: bytes) -> None:
         """Queue a segment."""
@@ -58,7 +59,7 @@ class Liveness:
         if len(sent) > PROBES_MAX:
             sent.popitem(last=False)
         self.probe_at = max(self.probe_at + self._interval, now + self._interval // 2)
-        line.send_control(maintain_segment(nonce, 0, now))
+        line.send_control(maintain_segment(nonce, 0, now + line.unix_offset_ns))
 
     def idle(self, now: Instant) -> None:
         """No flow is open: nothing to keep alive."""

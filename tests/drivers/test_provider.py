@@ -5,6 +5,7 @@
 import gc
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -35,6 +36,7 @@ from powertcp.potcp.events import (
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import make_source, parse_supply
+from powertcp.units import NS_PER_S
 
 
 class Client:
@@ -220,6 +222,16 @@ async def test_a_cut_flow_is_held_for_grace_and_then_given_back() -> None:
             assert provider.breaker.held_mw == 12_000
             await eventually(lambda: provider.breaker.held_mw == 0)
             assert not provider.sessions
+
+
+@pytest.mark.requirement("PTCP-5-01")
+async def test_probes_say_unix_time() -> None:
+    async with serving("12V/5A") as (provider, [address]), client(address) as sink:
+        sink.ask("12V/1A")
+        await sink.until(PowerReady)
+        [session] = provider.sessions
+        says = now_ns() + session.machine.unix_offset_ns
+        assert abs(time.time_ns() - says) < 10 * NS_PER_S
 
 
 @pytest.mark.requirement("PTCP-10-03")

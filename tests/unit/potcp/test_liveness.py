@@ -17,6 +17,7 @@ class Notes:
     def __init__(self, *nonces: int) -> None:
         given = iter(nonces)
         self.entropy = counting_entropy()
+        self.unix_offset_ns = 0
         if nonces:
             self.entropy = lambda count: next(given).to_bytes(count, "big")
         self.sent: list[MaintainProbe] = []
@@ -119,3 +120,18 @@ def test_without_flows_nothing_is_probed() -> None:
     pair.said(SINK, MaintainProbe)
     pair.advance(5)
     assert pair.said(SINK, MaintainProbe) == []
+
+
+@pytest.mark.requirement("PTCP-5-01")
+def test_a_probe_says_unix_time_and_its_answer_repeats_it() -> None:
+    pair = Pair()
+    pair.energise()
+    pair.sink.unix_offset_ns = 1_700_000_000 * NS_PER_S
+    pair.now += NS_PER_S
+    pair.sink.handle_timer(pair.now)
+    octets = pair.sink.data_to_send()
+    (probe,) = segments(octets)
+    assert isinstance(probe, MaintainProbe)
+    assert probe.time_ns == pair.now + 1_700_000_000 * NS_PER_S
+    pair.source.receive_data(octets, pair.now)
+    assert MaintainProbe(0, probe.nonce, probe.time_ns) in segments(pair.source.data_to_send())
