@@ -195,6 +195,7 @@ class Link:
                 nursery=nursery,
                 wheel=self._wheel,
                 give_up=self._give_up,
+                write_ns=lambda: machine.write_limit_ns,
             )
             try:
                 nursery.start_soon(self._open_due)

@@ -183,7 +183,8 @@ class Provider:
             nursery=nursery,
             wheel=self.wheel,
             on_close=session.leave,
-            write_ns=machine.write_limit_ns,
+            give_up=session.give_up,
+            write_ns=session.write_limit_ns,
         )
         self.sessions.add(session)
         machine.start(now)

@@ -8,7 +8,8 @@ from powertcp.drivers.wire import Wire
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import Event
 from powertcp.profile import PowerProfile
-from powertcp.units import Instant
+from powertcp.registry import Refusal
+from powertcp.units import Duration, Instant
 from powertcp.wire.options import Sampling
 
 __all__ = ["AddressLimit", "FlowRecord", "Keeper", "Session", "peer_of"]
@@ -89,6 +90,14 @@ class Session:
     def heed(self, events: list[Event]) -> None:
         """Hand over the events of a wake-up."""
         self._keeper.heed(self, events)
+
+    def give_up(self, refusal: Refusal, now: Instant) -> None:
+        """End every flow with 507: the peer reads nothing, so nothing is held for it. T_WRITE."""
+        self.machine.abort(refusal, now=now)
+
+    def write_limit_ns(self) -> Duration:
+        """Return T_WRITE by the leases of the flows as they stand."""
+        return self.machine.write_limit_ns
 
     def leave(self) -> None:
         """Report that the wire is being closed."""

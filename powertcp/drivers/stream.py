@@ -36,7 +36,7 @@ class SegmentStream(Wire[EventT], Generic[EventT]):
         wheel: Wheel | None = None,
         on_close: Callable[[], None] | None = None,
         give_up: Callable[[Refusal, Instant], None] | None = None,
-        write_ns: Duration = WRITE_NS,
+        write_ns: Duration | Callable[[], Duration] = WRITE_NS,
     ) -> None:
         """Take over `sock`, which nobody else may touch from here on."""
         super().__init__(

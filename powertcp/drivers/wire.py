@@ -74,7 +74,8 @@ class Wire(Generic[EventT]):
     handle: gets all events of a wake-up. nursery: where
     the writer task lives while the kernel takes no more. wheel: armed after every flush.
     on_close: called once, when the descriptor is closed. give_up: tells the machine that the
-    peer reads nothing (T_WRITE); without it the machine sees the end of the stream.
+    peer reads nothing (T_WRITE); without it the machine sees the end of the stream. write_ns:
+    T_WRITE, or who knows it when it begins to run, as it goes by the leases of the flows.
     Nothing here raises on what a peer does, be it by a bug of ours: the wire is closed and said
     so in the log.
     """
@@ -113,7 +114,7 @@ class Wire(Generic[EventT]):
         wheel: Wheel | None = None,
         on_close: Callable[[], None] | None = None,
         give_up: Callable[[Refusal, Instant], None] | None = None,
-        write_ns: Duration = WRITE_NS,
+        write_ns: Duration | Callable[[], Duration] = WRITE_NS,
     ) -> None:
         """Take over `sock`, which nobody else may touch from here on."""
         if sock is not None:
@@ -155,6 +156,12 @@ class Wire(Generic[EventT]):
     def queued(self) -> int:
         """Octets that neither the kernel has taken nor anybody given up."""
         return len(self._tail) + self.machine.queued
+
+    @property
+    def write_limit_ns(self) -> Duration:
+        """How long the peer may read nothing from now on, T_WRITE."""
+        limit = self.write_ns
+        return limit if isinstance(limit, int) else limit()
 
     def has_room(self, most: int) -> bool:
         """Whether the wire is open and at most `most` octets wait in it."""
@@ -271,6 +278,7 @@ class Wire(Generic[EventT]):
     def retire(self) -> None:
         """Forget who handles events: nothing is left to say, and nobody keeps the other alive."""
         self._handle, self._on_close = _ignore, None
+        self._give_up, self.write_ns = None, WRITE_NS
         if self._wheel is not None:
             self._wheel.disarm(self)
 
@@ -370,7 +378,7 @@ class Wire(Generic[EventT]):
     def _start_writer(self) -> None:
         self._writing = True
         if self._deadline is None:
-            self._deadline = now_ns() + self.write_ns
+            self._deadline = now_ns() + self.write_limit_ns
             self.rearm()
         self.nursery.start_soon(self._write)
 
@@ -386,7 +394,7 @@ class Wire(Generic[EventT]):
                 if self.closed or self._push():
                     break
                 if self.queued != before:
-                    self._deadline = now_ns() + self.write_ns
+                    self._deadline = now_ns() + self.write_limit_ns
                 if self._roomy is not None and self.queued <= ROOM_LOW:
                     self._roomy.set()
                     self._roomy = None
@@ -400,7 +408,7 @@ class Wire(Generic[EventT]):
 
     def _stuck(self, now: Instant) -> None:
         """T_WRITE is over: the peer reads nothing."""
-        waited_ms = self.write_ns // NS_PER_MS
+        waited_ms = self.write_limit_ns // NS_PER_MS
         refusal = Refusal(Reason.TIMEOUT, waited_ms, waited_ms)
         _log.warning("peer reads nothing: %s", refusal.sentence())
         self._deadline = None

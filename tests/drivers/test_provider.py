@@ -224,6 +224,25 @@ async def test_a_cut_flow_is_held_for_grace_and_then_given_back() -> None:
             assert not provider.sessions
 
 
+@pytest.mark.requirement("PTCP-14-01")
+async def test_a_peer_that_reads_nothing_loses_its_flows_with_507() -> None:
+    async with serving("12V/5A") as (provider, [address]), client(address) as sink:
+        await eventually(lambda: len(provider.sessions) == 1)
+        [session] = provider.sessions
+        assert session.wire.write_limit_ns == 65 * NS_PER_S
+        sink.ask("12V/1A,lease=5s")
+        await sink.until(PowerReady)
+        assert session.wire.write_limit_ns == 10 * NS_PER_S
+        refusal = Refusal(Reason.TIMEOUT, 10_000, 10_000)
+        session.give_up(refusal, now_ns())
+        session.wire.handle_timer(now_ns())
+        assert provider.breaker.held_mw == 0
+        session.wire.flush()
+        closed = await sink.until(FlowClosed)
+        assert isinstance(closed, FlowClosed)
+        assert closed.refusal == refusal
+
+
 @pytest.mark.requirement("PTCP-5-01")
 async def test_probes_say_unix_time() -> None:
     async with serving("12V/5A") as (provider, [address]), client(address) as sink:

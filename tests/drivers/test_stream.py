@@ -176,6 +176,37 @@ async def test_a_peer_that_reads_nothing_is_given_up_after_t_write(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.requirement("PTCP-14-01")
+async def test_t_write_is_asked_for_when_it_begins_to_run(
+    small_pair: Pair, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, _ = small_pair
+    limits = [65 * NS_PER_S]
+    given_up: list[Refusal] = []
+    closed = trio.Event()
+    async with trio.open_nursery() as nursery:
+        wheel = Wheel()
+        nursery.start_soon(wheel.run)
+        machine = Lines()
+        stream = SegmentStream(
+            ours,
+            machine,
+            nursery=nursery,
+            wheel=wheel,
+            write_ns=lambda: limits[-1],
+            on_close=closed.set,
+            give_up=lambda refusal, _: given_up.append(refusal),
+        )
+        limits.append(10 * NS_PER_S)  # a flow with a lease of 5 s has come
+        for _ in range(20):
+            stream.queue(machine.send, bytes(3000))
+        start = trio.current_time()
+        await closed.wait()
+        assert 10.0 <= trio.current_time() - start <= 10.1
+        assert [refusal.value for refusal in given_up] == [10_000]
+        nursery.cancel_scope.cancel()
+
+
 async def test_room_waits_above_256_kib_until_64_are_left(small_pair: Pair) -> None:
     ours, theirs = small_pair
     async with trio.open_nursery() as nursery:
