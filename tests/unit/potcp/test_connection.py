@@ -466,3 +466,16 @@ def test_one_block_of_known_sums_is_sent_as_many_are() -> None:
         with pytest.raises(LocalProtocolError, match="not ours to supply"):
             pair.source.send_block(flow + 2, blocks[0], sums, now=pair.now)
     assert sent[0] == sent[1] != b""
+
+
+@pytest.mark.requirement("PTCP-3.1-01")
+def test_our_own_wishes_fit_the_sampling_or_are_misuse() -> None:
+    pair = Pair()
+    wye = ask("230V/1A@50Hz/wye")
+    with pytest.raises(LocalProtocolError, match="one sampling for all asks"):
+        pair.sink.open_flow([ask("230V/1A@50Hz"), wye], now=pair.now)
+    assert pair.sink.flows == ()
+    flow = pair.energise("230V/1A@50Hz")
+    with pytest.raises(LocalProtocolError, match="109 SAMPLING"):
+        pair.sink.renegotiate(flow, [wye], now=pair.now)
+    assert pair.sink.may_propose(flow)

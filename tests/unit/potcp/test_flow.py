@@ -437,3 +437,16 @@ def test_a_proposal_leaves_numbers_to_go_on_with(side: int, number: int, code: i
         pair.ends[side].answer(flow, False, now=pair.now)
         pair.ends[side].renegotiate(flow, [ask("12V/0.8A")], now=pair.now)
         assert pair.ends[side].data_to_send()
+
+
+@pytest.mark.requirement("PTCP-14-02")
+def test_the_next_time_is_the_earliest_whoever_set_it() -> None:
+    pair = Pair()
+    flow = SinkFlow(pair.sink, 9)
+    assert Flow.esn_uj.fget(flow) == 0  # type: ignore[attr-defined]
+    assert flow.next_time() is None
+    flow.arm(pair.now, 500)
+    flow.credit_at = pair.now + 300
+    assert flow.next_time() == pair.now + 300
+    flow.credit_at = pair.now + 700
+    assert flow.next_time() == pair.now + 500

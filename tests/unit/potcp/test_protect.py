@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from powertcp.dve import encode_block, integrate_many
-from powertcp.potcp.protect import Protector
+from powertcp.potcp.protect import Protector, sums_of
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason
 from powertcp.wire.options import Sampling
@@ -140,3 +140,15 @@ def test_ten_cycles_that_do_not_average_to_nothing_trip(offset_mv: int, after: i
     expected = (10, Reason.WAVEFORM) if after else (30, None)
     assert _means([offset_mv] * 30, 80) == expected
     assert _means([offset_mv] * 30, 40) == expected
+
+
+def test_sums_of_several_flows_are_those_of_each_alone() -> None:
+    dc = Protector(PowerProfile.parse("12V/1A"), Sampling(1000))
+    slow = Protector(PowerProfile.parse("230V/1A@50Hz"), Sampling(4000))
+    blocks = [encode_block(count, np.full((80 + count, 2), count + 1)) for count in range(6)]
+    for protectors in ([dc] * 6, [dc, slow] * 3, [dc, None] * 3, [None] * 6):
+        expected = [
+            integrate_many([block], one.window_samples if one else 0)[0]
+            for one, block in zip(protectors, blocks, strict=True)
+        ]
+        assert sums_of(protectors, blocks) == expected

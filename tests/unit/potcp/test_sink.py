@@ -998,3 +998,34 @@ def test_a_resumed_flow_takes_the_contract_in_force_and_no_other(
     pair = resumed_sink(grant, before)
     found = [one.refusal and one.refusal.code for one in pair.take(SINK, FlowClosed)]
     assert found == ([code] if code else [])
+
+
+@pytest.mark.requirement("PTCP-5-06")
+def test_new_terms_end_a_lapse() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=5s", "12V/0.1A", fallback="12V/0.1A")
+    pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
+    pair.pass_at(SINK, 5)
+    assert pair.sink.status(flow).lapsed
+    pair.exchange()
+    pair.source.answer(flow, True, profile=profile("12V/0.5A"), now=pair.now)
+    pair.exchange()
+    assert not pair.sink.status(flow).lapsed
+    assert pair.take(SINK, LeaseRestored)
+
+
+@pytest.mark.requirement("PTCP-5-02")
+@pytest.mark.parametrize(("wish", "lease_s"), [("12V/0.5A", 60), ("12V/0.5A,lease=80s", 80)])
+def test_other_terms_do_not_begin_the_lease_anew_at_either_end(wish: str, lease_s: int) -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=60s")
+    began = pair.now
+    pair.now += 20 * NS_PER_S
+    pair.sink.renegotiate(flow, [ask(wish)], now=pair.now)
+    pair.exchange()
+    pair.source.answer(flow, True, profile=profile(wish), now=pair.now)
+    pair.exchange()
+    for end in pair.ends:
+        status = end.status(flow)
+        assert status.contract == 2
+        assert status.lease_until_ns == began + lease_s * NS_PER_S
