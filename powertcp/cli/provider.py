@@ -153,6 +153,8 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
     if options.connections < 1:
         said = f"at least 1 is needed, got {options.connections}"
         raise ConfigError("configuration", "connections", said)
+    if options.ramp is not None and options.ramp < 1:
+        raise ConfigError("configuration", "ramp", "more than 0 W in a second is needed")
     if not 1 <= options.best_priority <= 15:
         said = f"a priority is 1..15, got {options.best_priority}"
         raise ConfigError("configuration", "best_priority", said)
@@ -161,7 +163,7 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         supplies=supplies,
         rating_mw=total_mw(supplies) if options.rating is None else int(options.rating),
         name=options.name,
-        ramp_mw_per_s=options.ramp and int(options.ramp),
+        ramp_mw_per_s=None if options.ramp is None else int(options.ramp),
         per_peer_mw=None if options.per_peer is None else int(options.per_peer),
         per_address=options.connections,
         best_priority=options.best_priority,

@@ -88,9 +88,8 @@ class Breaker:
             raise LocalProtocolError(f"flow {key} holds power already")
         self._arrivals += 1
         permitted = self._permitted(asks)
-        denied = self._denied(asks[0].desired, permitted, now)
-        if denied is not None:
-            return Admission(Choice(None, -1, refusal=denied))
+        if not permitted:
+            return Admission(Choice(None, -1, refusal=self._denial(asks)))
         request = Waiting(key, permitted, peer, self._arrivals, now + WAIT_NS)
         stands_back = bool(self.waiting) and any(
             rank_of(other) <= rank_of(request) for other in self.waiting
@@ -99,7 +98,7 @@ class Breaker:
         if choice.grant is None and self._shedding_helps(request, choice):
             self.waiting.append(request)
             return Admission(None)
-        return self._conclude(request, choice)
+        return self._conclude(request, self._ramped(request, choice, now))
 
     def retry(self, now: Instant) -> list[tuple[Key, Admission]]:
         """Answer the waiting requests that can be served, and those whose time is over."""
@@ -111,6 +110,7 @@ class Breaker:
             full = choice.grant is not None and held_mw(choice.grant) >= self._most(request)
             if full or now >= request.until:
                 self.waiting.remove(request)
+                choice = self._ramped(request, choice, now)
                 answered.append((request.key, self._conclude(request, choice)))
             else:
                 overtaken = True
@@ -159,10 +159,14 @@ class Breaker:
         """Return how long the output of `key` needs to come up; flows ramp one after another."""
         if not self.ramp_mw_per_s:
             return 0
-        start = max(now, self._ramp_free)
-        own = self.holdings[key].mw * NS_PER_S // self.ramp_mw_per_s
-        self._ramp_free = start + min(own, MAX_RAMP_NS)
+        self._ramp(self.holdings[key].mw, now)
         return min(self._ramp_free - now, MAX_RAMP_NS)
+
+    def _ramp(self, mw: int, now: Instant) -> None:
+        """Note that `mw` more are connected from now on."""
+        if self.ramp_mw_per_s:
+            start = max(now, self._ramp_free)
+            self._ramp_free = start + mw * NS_PER_S // self.ramp_mw_per_s
 
     # -- renegotiation -----------------------------------------------------------------------
 
@@ -172,14 +176,17 @@ class Breaker:
         index = holding.supply
         permitted = self._permitted(asks)
         if not permitted:
-            denied = Refusal(Reason.PRIORITY_DENIED, asks[0].desired.priority, self.best_priority)
-            return Choice(None, -1, refusal=denied)
+            return Choice(None, -1, refusal=self._denial(asks))
         self._account(holding, -1)
         request = Waiting(key, permitted, holding.peer, holding.age, now)
         # what was given back may be asked for again, an order stands
         ordered_mw = None if holding.is_returned else holding.ceiling_mw
         choice = self._choose(request, only=index, ceiling_mw=ordered_mw)
+        ramp_mw = holding.mw + self._ramp_room_mw(now)
+        if choice.grant is not None and held_mw(choice.grant) > ramp_mw:
+            choice = self._choose(request, only=index, ceiling_mw=ramp_mw, code=Reason.NO_CAPACITY)
         if choice.grant is not None:
+            self._ramp(max(0, held_mw(choice.grant) - holding.mw), now)
             hold(holding, choice.grant, index)
             if holding.is_returned:
                 holding.ceiling_mw, holding.is_returned = None, False
@@ -331,15 +338,26 @@ class Breaker:
         best = self.best_priority
         return asks if best == 1 else [ask for ask in asks if not 0 < ask[0].priority < best]
 
-    def _denied(
-        self, desired: PowerProfile, permitted: Sequence[Ask], now: Instant
-    ) -> Refusal | None:
-        if not permitted:
-            return Refusal(Reason.PRIORITY_DENIED, desired.priority, self.best_priority)
-        late = self._ramp_free - now
-        if self.ramp_mw_per_s and late >= MAX_RAMP_NS:
-            return Refusal(Reason.NO_CAPACITY, desired.power_mw, 0, retry_ms=late // NS_PER_MS)
-        return None
+    def _denial(self, asks: Sequence[Ask]) -> Refusal:
+        return Refusal(Reason.PRIORITY_DENIED, asks[0].desired.priority, self.best_priority)
+
+    def _ramp_room_mw(self, now: Instant) -> int:
+        """Return what may be connected so that it is up within the longest ramp."""
+        if not self.ramp_mw_per_s:
+            return self.rating_mw
+        left_ns = MAX_RAMP_NS - max(0, self._ramp_free - now)
+        promised_mw = sum(one.mw for one in self.holdings.values() if not one.live)
+        return max(0, self.ramp_mw_per_s * left_ns // NS_PER_S - promised_mw)
+
+    def _ramped(self, request: Waiting, choice: Choice, now: Instant) -> Choice:
+        """Return `choice`, or the one that the ramp allows."""
+        if not self.ramp_mw_per_s:
+            return choice
+        most = [choice.grant] if choice.grant else [offer for offer, _ in choice.offers]
+        room_mw = self._ramp_room_mw(now)
+        if max(map(held_mw, most), default=0) <= room_mw:
+            return choice
+        return self._choose(request, ceiling_mw=room_mw, code=Reason.NO_CAPACITY)
 
     def _choose(
         self,
@@ -347,6 +365,7 @@ class Breaker:
         *,
         only: int | None = None,
         ceiling_mw: int | None = None,
+        code: Reason = Reason.OPERATOR,
         none_free: bool = False,
         all_free: bool = False,
     ) -> Choice:
@@ -376,8 +395,8 @@ class Breaker:
         if refusal is None:
             return choice._replace(supply_index=choice.supply_index + first) if first else choice
         if refusal.code == Reason.NO_CAPACITY:
-            if ordered:
-                refusal = Refusal(Reason.OPERATOR, refusal.value, budget_mw)
+            if ordered and code != Reason.NO_CAPACITY:
+                refusal = Refusal(code, refusal.value, budget_mw)
             elif limited and self.per_peer_mw is not None:
                 refusal = Refusal(Reason.WATT_LIMIT, refusal.value, self.per_peer_mw)
             else:
@@ -531,8 +550,7 @@ class Breaker:
             if profile is None or is_busy(holding.key):
                 continue
             need_mw = held_mw(profile) - holding.mw
-            if self.ramp_mw_per_s:
-                self._ramp_free = now + need_mw * NS_PER_S // self.ramp_mw_per_s
+            self._ramp(need_mw, now)
             self._account(holding, -1)
             hold(holding, profile, holding.supply)
             self._account(holding, +1)
@@ -550,6 +568,9 @@ class Breaker:
         if self.per_peer_mw is not None:
             others_mw = self._peers.get(holding.peer, 0) - holding.mw
             room_mw = min(room_mw, self.per_peer_mw - others_mw)
+        if self.ramp_mw_per_s:
+            # one step of a ramp is at most what it brings up before T_READY
+            room_mw = min(room_mw, holding.mw + self.ramp_mw_per_s * MAX_RAMP_NS // NS_PER_S)
         # PTCP-7-06: 105 % of the need must be free, unless nobody is short of anything any more
         percent = RESTORE_PERCENT if contended else 100
         target_mw = min(target_mw, room_mw * 100 // percent)
@@ -560,4 +581,5 @@ class Breaker:
         below = holding.ceiling_mw is None and profile.current_ma < least.current_ma
         gain_mw, request_mw = held_mw(profile) - holding.mw, self._request_mw(holding)
         small = gain_mw * 100 < request_mw * STEP_PERCENT and held_mw(profile) < request_mw
+        small = small and not self.ramp_mw_per_s
         return None if gain_mw <= 0 or below or small else profile

@@ -102,6 +102,7 @@ def test_what_cannot_be_done_is_one_line(
         (("--supply", "12V/5A", "--lease", "2s"), "lease: 5 s..3,600 s, got 2 s"),
         (("--supply", "12V/5A", "--grace", "400s"), "got 400 s"),
         (("--supply", "12V/5A", "--connections", "0"), "at least 1 is needed, got 0"),
+        (("--supply", "12V/5A", "--ramp", "0W"), "more than 0 W in a second is needed"),
         (("--supply", "12V/5A", "--listen", "127.0.0.1:99999"), "a port is a number 0..65535"),
         (("--supply", "12V/5A", "--listen", "203.0.113.9:1"), "not an address of this host"),
         (("--supply", "12V/5A", "--listen", "127.0.0.1:0", "--control", "/proc/x"), "/proc/x"),

@@ -365,12 +365,52 @@ def test_ramps_follow_one_another_and_a_long_queue_is_refused() -> None:
     power_up(pool, "b", "12V/2A")
     assert pool.ramp_ns("a", 0) == 1_200_000_000
     assert pool.ramp_ns("b", 0) == 2_400_000_000
-    power_up(pool, "c", "12V/4A")
-    assert pool.ramp_ns("c", 0) == 4 * S
+    power_up(pool, "c", "12V/2A")
+    assert pool.ramp_ns("c", 0) == 3_600_000_000
     choice = pool.admit("d", ask("12V/1A"), ALICE, 0).choice
     assert choice is not None
     assert choice.refusal is not None
     assert choice.refusal.code == Reason.NO_CAPACITY
+    assert [offer.power_mw for offer, _ in choice.offers] == [7_992]
+
+
+def test_what_cannot_come_up_in_time_is_not_promised_and_what_can_rises_by_steps() -> None:
+    pool = breaker(100_000, ramp_mw_per_s=1_000)
+    choice = pool.admit("a", ask("12V/5A"), ALICE, 0).choice
+    assert choice is not None
+    assert choice.grant is None
+    pool.release("a")
+    grant = power_up(pool, "b", "12V/5A", "12V/0.1A")
+    assert grant.power_mw == 3_996
+    assert pool.ramp_ns("b", 0) == 3_996_000_000
+    held, now = pool.held_mw, 4 * S
+    while pool.next_check(now) is not None and now < 300 * S:
+        now += S
+        settle(pool, pool.plan(now))
+        assert pool.held_mw - held <= 4_000
+        held = pool.held_mw
+        assert held <= now // S * 1_000 + 4_000
+    assert pool.held_mw == 60_000
+
+
+def test_two_promises_share_one_ramp() -> None:
+    pool = breaker(100_000, ramp_mw_per_s=10_000)
+    for key, expected in (("a", 30_000), ("b", 9_996)):
+        choice = pool.admit(key, ask("12V/2.5A", "12V/0.1A"), ALICE, 0).choice
+        assert choice is not None
+        assert choice.grant is not None
+        assert choice.grant.power_mw == expected
+
+
+def test_a_renegotiation_keeps_to_the_ramp() -> None:
+    pool = breaker(100_000, ramp_mw_per_s=1_000)
+    power_up(pool, "a", "12V/1mA")
+    assert pool.renegotiate("a", ask("12V/5A"), 10 * S).grant is None
+    granted = pool.renegotiate("a", ask("12V/5A", "12V/0.1A"), 10 * S).grant
+    assert granted is not None
+    assert granted.power_mw == 4_008
+    assert pool.renegotiate("a", ask("12V/0.4A"), 10 * S).grant is None
+    assert pool.renegotiate("a", ask("12V/0.1A"), 10 * S).grant is not None
 
 
 def test_restores_keep_to_the_ramp() -> None:
