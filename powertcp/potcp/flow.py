@@ -287,6 +287,9 @@ class Flow(Holder):
     def adopt(self, contract: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
         """Put terms in force: limits and windows start anew, energy does not."""
         before = self.profile
+        # PTCP-5-02: another lease counts from the same probe, whatever READY says it in
+        if self.lease_until is not None and before is not None:
+            self.lease_until += (profile.lease_s - before.lease_s) * NS_PER_S
         self.contract, self.profile, self.fallback = contract, profile, fallback
         self.most_mw = profile.power_mw
         sampling = known(self.sampling, "terms hold under a sampling")

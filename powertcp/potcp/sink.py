@@ -240,7 +240,8 @@ class SinkFlow(Flow):
         self.adopt(contract, grant, self._floor_of(options, grant))
         self.deadline = self.peer_proposal = None
         was_lapsed = self.lapsed
-        if was_lapsed or not first:
+        # PTCP-5-06: a READY is no answered probe, but it lifts a lapse
+        if was_lapsed:
             self.start_lease(now)
         self.link.emit(
             PowerReady(
