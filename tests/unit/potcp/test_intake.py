@@ -821,3 +821,17 @@ def test_what_was_put_ahead_is_out_with_the_first_part_of_a_long_queue() -> None
     rest = kinds(pair.source.data_to_send())
     assert rest[0] == ("MaintainProbe", 0)
     assert len(first) + len(rest) == blocks + 2
+
+
+@pytest.mark.requirement("PTCP-5-03")
+def test_a_connection_is_stale_until_a_probe_is_answered() -> None:
+    pair = Pair()
+    pair.energise()
+    assert not pair.sink.is_stale
+    for second in range(1, 5):
+        pair.pass_at(SINK, 1)
+        assert pair.sink.is_stale is (second == 4)
+    pair.pass_at(SOURCE, 0)
+    pair.exchange()
+    assert not pair.sink.is_stale
+    assert not server().is_stale
