@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from powertcp.drivers.delivery import Delivery
-from powertcp.drivers.session import FlowRecord, Session
+from powertcp.drivers.session import AddressLimit, FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.errors import known
 from powertcp.potcp import PowerConnection
@@ -44,6 +44,7 @@ from powertcp.units import (
 )
 
 ParamsT = ParamSpec("ParamsT")
+IDLE_PER_ADDRESS = 64  # flows without power that are held over a cut
 RELIEF_NS = 2 * NS_PER_S  # after CWR: two MAINTAIN intervals without a new mark
 NEVER: Instant = 1 << 62
 _log = logging.getLogger("provider")
@@ -81,6 +82,8 @@ class Admissions:
         self._by_key: dict[int, FlowRecord] = {}
         self._requests: dict[FlowRecord, PowerRequested] = {}
         self._ramping: set[FlowRecord] = set()
+        self._idle = AddressLimit(IDLE_PER_ADDRESS)
+        self._idlers: set[FlowRecord] = set()  # cut, and hold nothing
         self._give_back_s = give_back_s
         self._usages: dict[FlowRecord, Usage] = {}  # of flows that give back what they do not use
 
@@ -147,6 +150,7 @@ class Admissions:
                 self._quiet(record, "cut")
                 self.breaker.hold_back(record, NEVER)
                 self._say(record, "cut", "path lost, budget held")
+                self._limit_idle(record, now)
             case Alerted() if event.refusal is not None:
                 self._say(record, "alert", event.refusal.sentence())
             case FlowClosed():
@@ -457,6 +461,16 @@ class Admissions:
             old.session.wire.handle_timer(now)
             old.session.wire.flush()
 
+    def _limit_idle(self, record: FlowRecord, now: Instant) -> None:
+        """Keep few flows of a peer over a cut that hold nothing: no rating bounds their number."""
+        # PTCP-14-01
+        if self.breaker.holdings[record].mw:
+            return
+        if self._idle.enter(record.session.peer):
+            self._idlers.add(record)
+        else:
+            record.session.machine.close_flow(record.flow, now=now)
+
     def _quiet(self, record: FlowRecord, state: str) -> None:
         """Deliver nothing more on `record`."""
         self._draw(record, -1)
@@ -487,6 +501,9 @@ class Admissions:
         self._by_key.pop(record.key, None)
         self._requests.pop(record, None)
         self._ramping.discard(record)
+        if record in self._idlers:
+            self._idlers.discard(record)
+            self._idle.leave(record.session.peer)
         self._quiet(record, "closed" if record.state != "refused" else "refused")
         return freed
 

@@ -202,3 +202,38 @@ async def test_a_scale_too_fine_for_the_grant_is_refused_and_a_raise_to_such_ter
         assert not answered.accepted
         assert answered.refusal is not None
         assert answered.refusal.code == Reason.SAMPLING
+
+
+@pytest.mark.requirement("PTCP-14-01")
+@pytest.mark.parametrize(("flows", "held"), [(64, 64), (65, 64)])
+async def test_so_many_flows_without_power_are_held_over_a_cut(flows: int, held: int) -> None:
+    config = ConnectionConfig(grace_ns=NS_PER_S, churn_per_s=100)
+    async with serving("12V/5A", connection=config) as (provider, [address]):
+        async with client(address, churn_per_s=100) as sink:
+            for _ in range(flows):
+                sink.ask("12V/0A")
+            await sink.until(PowerReady, flows)
+            assert len(provider.breaker.holdings) == flows
+            sink.stream.abort()
+            await eventually(lambda: any(session.wire.closed for session in provider.sessions))
+            assert len(provider.breaker.holdings) == held
+            await eventually(lambda: not provider.sessions)
+
+
+async def test_a_raise_that_nobody_answered_is_not_held_over_a_resume() -> None:
+    async with serving("12V/5A", rating_mw=60_000) as (provider, [address]):
+        async with client(address) as old, client(address) as new:
+            old.ask("12V/4A", "12V/0.1A")
+            ticket = await old.until(TicketReceived)
+            assert isinstance(ticket, TicketReceived)
+            provider.set_rating(20_000)
+            await old.until(PowerReady, 2)
+            esn_uj = old.machine.status(old.machine.flows[0]).esn_uj
+            # what a plan does when there is room: more is held, a RENEG is under way
+            provider.breaker.reload(60_000, provider.breaker.supplies, 0)
+            [change] = provider.breaker.plan(now_ns() + 60 * NS_PER_S)
+            assert change.raised
+            assert provider.breaker.held_mw == 48_000
+            new.ask("12V/4A", "12V/0.1A", ticket=ticket.ticket, esn_uj=esn_uj)
+            await new.until(PowerReady)
+            assert provider.breaker.held_mw == 19_992
