@@ -210,8 +210,7 @@ class Intake:
         del out[:count]
         self.queued -= size
         self._ahead = max(0, self._ahead - count)
-        if not self._ahead:
-            self._control_octets = 0
+        self._control_octets = self._control_octets if self._ahead else 0
         if self._negotiations:
             self._note_read()
         return octets
