@@ -268,19 +268,19 @@ class Appliance:
         if fresh:
             if event.profile.power_mw:
                 self.was_ready = True
-                self._power_on(event, now)
+                self._power_on(event)
         else:
             self.tell(Lease(until_ns=lease_until))
             self._limit(event.profile.power_mw, None)
 
-    def _power_on(self, event: PowerReady, now: Instant) -> None:
+    def _power_on(self, event: PowerReady) -> None:
         self._powered = True
         fallback_mw = event.fallback.power_mw if event.fallback else 0
-        lease_ns = max(0, self.lease_until - now)
+        until_ns = self.lease_until
         profile = event.profile
         rated_mw = max(self.rated_mw, profile.power_mw)
         self.tell(
-            Powered(profile=profile, lease_ns=lease_ns, fallback_mw=fallback_mw, rated_mw=rated_mw)
+            Powered(profile=profile, until_ns=until_ns, fallback_mw=fallback_mw, rated_mw=rated_mw)
         )
         if profile.power_mw < rated_mw:
             self.tell(Ceiling(limit_mw=profile.power_mw, rated_mw=rated_mw))

@@ -82,13 +82,13 @@ class Orders:
         self._end = ("end", grace_ns // 1_000_000)
         self._is_powered = False
 
-    def obey(self, event: SupplyEvent, now: Instant) -> list[Order]:
-        """Return the orders that follow from `event` at `now`."""
+    def obey(self, event: SupplyEvent) -> list[Order]:
+        """Return the orders that follow from `event`; a lease is in the clock the event came in."""
         match event:
-            case Powered(lease_ns=lease_ns, fallback_mw=fallback_mw, full_mw=full_mw):
+            case Powered(until_ns=until_ns, fallback_mw=fallback_mw, full_mw=full_mw):
                 self._is_powered = True
                 return [
-                    ("lease", now + lease_ns),
+                    ("lease", until_ns),
                     ("fallback", share_ppm(fallback_mw, full_mw)),
                     ("share", guard.PPM),
                     ("start", 0),
@@ -355,11 +355,11 @@ class CommandLoad:
         orders = Orders(self._on_shed, self._grace_ns)
         async for event in supply:
             self._tell_operator(event)
-            for order in orders.obey(event, _now_ns()):
+            for order in orders.obey(event):
                 self._tell(link, order)
             if isinstance(event, Ended):
                 return
-        self._tell(link, orders.obey(Ended(), 0)[0])
+        self._tell(link, orders.obey(Ended())[0])
 
     def _tell(self, link: GuardLink, order: Order) -> None:
         """Order something, and expect an answer where one is due."""

@@ -15,7 +15,7 @@ import trio
 
 from powertcp.profile import PowerProfile
 from powertcp.registry import Refusal
-from powertcp.units import Duration, Instant
+from powertcp.units import Instant
 from powertcp.wire.options import Sampling
 
 # Delivered and Lease events wait here at most; ten seconds of wake-ups at 10 Hz fit
@@ -29,14 +29,14 @@ class Powered:
     """Power is on: the first READY, or power that returned; a Ceiling before it is void.
 
     profile: the contract of that READY. READY after a shed, a restore or a renegotiation is a
-    Ceiling against the rating, not another Powered. lease_ns: length of the lease; until a Lease
-    event says otherwise it runs from now. fallback_mw: what stays granted when the lease lapses;
-    0 = the load stops. rated_mw: what the load is built for, 0 = the power of `profile`; less
+    Ceiling against the rating, not another Powered. until_ns: end of the lease, as in Lease: a
+    consumer that was stopped meanwhile lends nothing. fallback_mw: what stays granted when the
+    lease lapses; 0 = the load stops. rated_mw: what the load is built for, 0 = the power of `profile`; less
     than that was granted where a Ceiling follows at once.
     """
 
     profile: PowerProfile
-    lease_ns: Duration
+    until_ns: Instant
     fallback_mw: int = 0
     rated_mw: int = 0
 

@@ -19,7 +19,7 @@ from powertcp.linux.sysfs import path_under, read_text
 from powertcp.loads import guard, keeper
 from powertcp.loads.events import Ceiling, Ended, Lease, Lost, Powered, SupplyChannel, SupplyEvent
 from powertcp.loads.launch import launch
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_S
 
 STATE_DIRECTORY = "/run/powertcp"
 STATE_FILE = f"{STATE_DIRECTORY}/hostcap.json"
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 Order = tuple[str, int]
 
 
-def orders_for(event: SupplyEvent, now: Instant) -> list[Order]:
+def orders_for(event: SupplyEvent) -> list[Order]:
     """Return what the keeper is told on `event`; a lease is in the clock the event came in."""
     match event:
-        case Powered(profile=profile, lease_ns=lease_ns, fallback_mw=fallback_mw):
+        case Powered(profile=profile, until_ns=until_ns, fallback_mw=fallback_mw):
             return [
-                ("lease", now + lease_ns),
+                ("lease", until_ns),
                 ("fallback", fallback_mw * 1000),
                 ("cap", profile.power_mw * 1000),
             ]
@@ -147,7 +147,7 @@ class HostCap:
         async for event in supply:
             now = round(trio.current_time() * NS_PER_S)
             text = ""
-            for verb, value in orders_for(event, now):
+            for verb, value in orders_for(event):
                 if verb == "lease":
                     value += guard.now_ns() - now
                 text += f"{verb} {value}\n"

@@ -65,7 +65,7 @@ async def test_the_first_ready_powers_the_load_and_later_ones_are_ceilings() -> 
     house.ready()
     (powered,) = house.told()
     assert isinstance(powered, Powered)
-    assert powered.lease_ns == 60 * S
+    assert powered.until_ns == 60 * S
     house.ready(1 * S, amperes="0.6A")
     assert Ceiling(limit_mw=7_200, rated_mw=12_000) in house.told()
 

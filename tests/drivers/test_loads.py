@@ -37,8 +37,12 @@ from powertcp.wire.options import Sampling
 
 S = 1_000_000_000
 AC = PowerProfile.parse("230V/1A@50Hz")
-POWERED = Powered(profile=AC, lease_ns=60 * S)
+POWERED = Powered(profile=AC, until_ns=60 * S)
 ORIGINAL_UW = 65_000_000
+
+
+def now() -> int:
+    return round(trio.current_time() * S)
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -280,7 +284,9 @@ async def test_a_host_without_limits_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_a_host_is_capped_and_restored(tmp_path: Path, limit: Path, cancelled: bool) -> None:
     sender, channel = supply_line()
-    powered = Powered(profile=PowerProfile.parse("10V/4A"), lease_ns=60 * S, fallback_mw=3000)
+    powered = Powered(
+        profile=PowerProfile.parse("10V/4A"), until_ns=now() + 60 * S, fallback_mw=3000
+    )
     state = tmp_path / STATE_FILE.lstrip("/")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(HostCap(root=str(tmp_path)).run, channel)
@@ -289,9 +295,9 @@ async def test_a_host_is_capped_and_restored(tmp_path: Path, limit: Path, cancel
         assert json.loads(state.read_text())["original_uw"] == {str(limit): ORIGINAL_UW}
         sender.send(Ceiling(limit_mw=10_000, rated_mw=40_000))
         await until(lambda: in_force(limit) == 10_000_000)
-        sender.send(Lease(until_ns=round(trio.current_time() * S) + S // 5))
+        sender.send(Lease(until_ns=now() + S // 5))
         await until(lambda: in_force(limit) == 3_000_000)
-        sender.send(Lease(until_ns=round(trio.current_time() * S) + 60 * S))
+        sender.send(Lease(until_ns=now() + 60 * S))
         await until(lambda: in_force(limit) == 10_000_000)
         sender.send(Lost(returning=True))
         await until(lambda: in_force(limit) == 1_000_000)
@@ -309,7 +315,7 @@ def command_line(pid: int) -> str:
 
 async def test_a_killed_keeper_is_noticed_and_made_good(tmp_path: Path, limit: Path) -> None:
     sender, channel = supply_line()
-    sender.send(Powered(profile=PowerProfile.parse("10V/4A"), lease_ns=60 * S))
+    sender.send(Powered(profile=PowerProfile.parse("10V/4A"), until_ns=now() + 60 * S))
     load = HostCap(root=str(tmp_path))
     caught: list[HostError] = []
 
@@ -335,7 +341,7 @@ from powertcp.loads.hostcap import HostCap
 from powertcp.profile import PowerProfile
 async def main():
     sender, channel = supply_line()
-    sender.send(Powered(profile=PowerProfile.parse("10V/4A"), lease_ns=10**11))
+    sender.send(Powered(profile=PowerProfile.parse("10V/4A"), until_ns=round(trio.current_time() * 10**9) + 10**11))
     await HostCap(root=sys.argv[1]).run(channel)
 trio.run(main)
 """

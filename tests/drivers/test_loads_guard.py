@@ -26,7 +26,8 @@ from powertcp.loads import CommandLoad, Powered, supply_line
 from powertcp.profile import PowerProfile
 async def main():
     sender, channel = supply_line()
-    sender.send(Powered(profile=PowerProfile.parse("10V/1A"), lease_ns=60 * 10**9))
+    until_ns = round(trio.current_time() * 10**9) + 60 * 10**9
+    sender.send(Powered(profile=PowerProfile.parse("10V/1A"), until_ns=until_ns))
     await CommandLoad(["sh", "-c", sys.argv[2]], root=sys.argv[1]).run(channel)
 trio.run(main)
 """
@@ -100,7 +101,8 @@ async def running(words: list[str], root: str, lease_ns: int = 60 * S) -> AsyncI
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold)
-        run.tell(Powered(profile=PROFILE, lease_ns=lease_ns))
+        until_ns = round(trio.current_time() * S) + lease_ns
+        run.tell(Powered(profile=PROFILE, until_ns=until_ns))
         await until(lambda: run.load.pid)
         yield run
         nursery.cancel_scope.cancel()

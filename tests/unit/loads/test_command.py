@@ -16,14 +16,14 @@ from powertcp.loads.command import Answers, OnShed, Orders, share_ppm
 from powertcp.profile import PowerProfile
 
 S = 1_000_000_000
-POWERED = Powered(profile=PowerProfile.parse("10V/1A"), lease_ns=60 * S, fallback_mw=1000)
+POWERED = Powered(profile=PowerProfile.parse("10V/1A"), until_ns=60 * S, fallback_mw=1000)
 SHED = Ceiling(limit_mw=2500, rated_mw=10_000)
 WHOLE = Ceiling(limit_mw=10_000, rated_mw=10_000)
 
 
 def test_power_starts_a_command_on_its_lease() -> None:
-    assert Orders().obey(POWERED, 5 * S) == [
-        ("lease", 65 * S),
+    assert Orders().obey(POWERED) == [
+        ("lease", 60 * S),
         ("fallback", 100_000),
         ("share", 1_000_000),
         ("start", 0),
@@ -32,48 +32,48 @@ def test_power_starts_a_command_on_its_lease() -> None:
 
 def test_a_ceiling_throttles_in_proportion() -> None:
     orders = Orders()
-    orders.obey(POWERED, 0)
-    assert orders.obey(SHED, 0) == [("share", 250_000)]
-    assert orders.obey(WHOLE, 0) == [("share", 1_000_000)]
+    orders.obey(POWERED)
+    assert orders.obey(SHED) == [("share", 250_000)]
+    assert orders.obey(WHOLE) == [("share", 1_000_000)]
 
 
 def test_on_shed_stop_pauses_and_goes_on() -> None:
     orders = Orders(OnShed.STOP)
-    orders.obey(POWERED, 0)
-    assert orders.obey(SHED, 0) == [("share", 0)]
-    assert orders.obey(WHOLE, 0) == [("share", 1_000_000)]
+    orders.obey(POWERED)
+    assert orders.obey(SHED) == [("share", 0)]
+    assert orders.obey(WHOLE) == [("share", 1_000_000)]
 
 
 def test_on_shed_term_ends() -> None:
     orders = Orders(OnShed.TERM, grace_ns=2 * S)
-    orders.obey(POWERED, 0)
-    assert orders.obey(SHED, 0) == [("end", 2000)]
+    orders.obey(POWERED)
+    assert orders.obey(SHED) == [("end", 2000)]
 
 
 def test_a_ceiling_never_wakes_what_lost_its_power() -> None:
     orders = Orders()
-    assert orders.obey(WHOLE, 0) == []
-    orders.obey(POWERED, 0)
-    assert orders.obey(Lost(returning=True), 0) == [("share", 0)]
-    assert orders.obey(WHOLE, 0) == []
+    assert orders.obey(WHOLE) == []
+    orders.obey(POWERED)
+    assert orders.obey(Lost(returning=True)) == [("share", 0)]
+    assert orders.obey(WHOLE) == []
 
 
 def test_power_that_does_not_return_ends_the_command() -> None:
-    assert Orders().obey(Lost(returning=False), 0) == [("end", 5000)]
-    assert Orders().obey(Ended(), 0) == [("end", 5000)]
+    assert Orders().obey(Lost(returning=False)) == [("end", 5000)]
+    assert Orders().obey(Ended()) == [("end", 5000)]
 
 
 @pytest.mark.requirement("PTCP-5-03")
 def test_a_silent_provider_changes_nothing() -> None:
     orders = Orders()
-    orders.obey(POWERED, 0)
-    assert orders.obey(Stale(), 0) == []
-    assert orders.obey(Fresh(), 0) == []
-    assert orders.obey(Delivered(power_mw=1, energy_uj=1, total_uj=1), 0) == []
+    orders.obey(POWERED)
+    assert orders.obey(Stale()) == []
+    assert orders.obey(Fresh()) == []
+    assert orders.obey(Delivered(power_mw=1, energy_uj=1, total_uj=1)) == []
 
 
 def test_a_lease_is_passed_on() -> None:
-    assert Orders().obey(Lease(until_ns=77), 0) == [("lease", 77)]
+    assert Orders().obey(Lease(until_ns=77)) == [("lease", 77)]
 
 
 def test_shares_are_whole_millionths() -> None:

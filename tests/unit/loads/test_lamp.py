@@ -7,7 +7,7 @@ from powertcp.loads import Ceiling, Delivered, Fresh, Lease, Lost, Powered, Stal
 from powertcp.loads.lamp import RAMP_S, REVERSAL_S, Bulb, Ramp, draw
 from powertcp.profile import PowerProfile
 
-POWERED = Powered(profile=PowerProfile.parse("10V/1A"), lease_ns=60)
+POWERED = Powered(profile=PowerProfile.parse("10V/1A"), until_ns=60)
 
 
 def test_brightness_is_delivered_over_rated() -> None:
