@@ -121,6 +121,7 @@ async def running(folder: Path, *words: str, **environment: str) -> AsyncIterato
                     process.kill()
                 await process.wait()
             nursery.cancel_scope.cancel()
+    assert "a bug of powertcp" not in one.log, one.log
 
 
 @asynccontextmanager
