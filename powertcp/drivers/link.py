@@ -35,7 +35,7 @@ from powertcp.potcp.events import (
 from powertcp.potcp.traced import TracedConnection
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.units import NS_PER_S, Duration, Instant, format_duration
 
 OPEN_S = 5  # T_OPEN
 # between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
@@ -83,6 +83,7 @@ class Link:
         self._where = ""  # our end, by which the provider names our flows
         self._losses = 0
         self._lost_at: Instant | None = None
+        self._stale_at: Instant | None = None
 
     @property
     def wanted(self) -> list[Appliance]:
@@ -142,6 +143,7 @@ class Link:
         if self._machine is None or self._stream is None:
             return
         now = now_ns()
+        self._lose_patience(self._stream, now)
         for each in self.wanted:
             if each.flow not in self._machine.flows or each.profile is None:
                 continue
@@ -266,8 +268,10 @@ class Link:
                         if each.flow:
                             each.renew(lease_until(machine, each.flow))
                 case ConnectionStale():
+                    self._stale_at = now
                     self._all("stale", Stale())
                 case ConnectionFresh():
+                    self._stale_at = None
                     self._all("fresh", Fresh())
                 case ConnectionTerminated(refusal=refusal):
                     self._terminated(refusal)
@@ -312,6 +316,7 @@ class Link:
     def _after(self) -> None:
         """The connection is over: what is still wanted loses its flow, not yet its power."""
         self._lost_at = self._lost_at or now_ns()
+        self._stale_at = None
         for each in self.wanted:
             each.flow = 0
             if each.closing:
@@ -321,6 +326,20 @@ class Link:
                 if self._losses >= 3:
                     each.say("lost", {"sentence": "the provider closed the connection"})
                     each.finish(NO_ANSWER)
+
+    def _lose_patience(self, stream: SegmentStream[Event], now: Instant) -> None:
+        """Give up a provider that is silent beyond patience and lease; TCP may wait far longer."""
+        if self._stale_at is None:
+            return
+        patience = self._stale_at + self._wishes.give_up_ns
+        if now >= max(patience, *(each.lease_until for each in self._appliances)):
+            where = format_address(self._wishes.host, self._wishes.port)
+            silent = format_duration(now - self._stale_at)
+            for each in self.wanted:
+                said = f"{where}: no answer for {silent}"
+                each.say("unreachable", {"provider": where, "sentence": said})
+                each.finish(NO_ANSWER)
+            stream.abort()
 
     def _unreachable(self, error: OSError) -> None:
         """Nobody answers: final for who never had power, else until the patience ends."""

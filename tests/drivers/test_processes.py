@@ -44,6 +44,22 @@ async def test_a_provider_frozen_beyond_the_lease_leaves_both_ends_at_fallback(
         assert await source.end() == 0
 
 
+async def test_a_provider_that_stays_silent_is_given_up_after_lease_and_patience(
+    tmp_path: Path,
+) -> None:
+    async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A,lease=5s",
+            "--give-up", "1s", "--run", "sleep 60",
+        ) as sink:  # fmt: skip
+            await sink.until("readings")
+            source.signal(signal.SIGSTOP)
+            assert await sink.end() == 3
+            names = sink.names()
+            assert names.index("stale") < names.index("lease over") < names.index("unreachable")
+            assert f"{address}: no answer for" in sink.all("unreachable")[0]["sentence"]
+
+
 @pytest.mark.requirement("PTCP-5-03")
 @pytest.mark.requirement("PTCP-5-05")
 async def test_a_provider_frozen_within_the_lease_is_stale_and_the_command_keeps_running(
