@@ -181,7 +181,7 @@ REASONS = table(
             "",
             "priority {value} is not allowed, best is {limit}",
         ),
-        _row(Reason.NOT_OFFERED, "mW", "accepted {value} mW, offered were {limit} mW"),
+        _row(Reason.NOT_OFFERED, "mW", "wanted {value} mW, offered were {limit} mW"),
         _row(Reason.GLARE, "", "contract {value} met proposal {limit} of the other side"),
         _row(Reason.LEASE_RANGE, "s", "lease of {value} s, the limit is {limit} s"),
         _row(Reason.SAMPLING, "Hz", "sampling at {value} Hz, the limit is {limit} Hz"),

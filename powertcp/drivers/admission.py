@@ -39,6 +39,7 @@ from powertcp.units import (
     NS_PER_S,
     Instant,
     format_current,
+    format_energy,
     format_power,
     format_voltage,
 )
@@ -142,7 +143,8 @@ class Admissions:
             case LeaseLapsed():
                 record.session.lapsed = True
                 self.breaker.hold_back(record, NEVER)
-                self._note(record, "lapsed", Refusal(Reason.LEASE_EXPIRED), now)
+                lease_s = record.profile.lease_s if record.profile else 0
+                self._note(record, "lapsed", Refusal(Reason.LEASE_EXPIRED, lease_s, lease_s), now)
             case FlowTripped():
                 self._quiet(record, "tripped")
                 self._note(record, "tripped", event.refusal, now)
@@ -490,7 +492,8 @@ class Admissions:
                 # PTCP-13-03: why nothing was granted stays the last word
                 self._say(record, "closed", reason.sentence())
             else:
-                self._note(record, "closed", reason, now, given=record.profile)
+                extra = format_energy(event.acked_uj)
+                self._note(record, "closed", reason, now, given=record.profile, extra=extra)
             if self.breaker.next_check(now) is not None:
                 self._wake(now)
 
