@@ -107,6 +107,7 @@ class Appliance:
         self._refusal: Refusal | None = None
         self._tripped = False
         self._cut = False
+        self._is_ready = False  # the flow there is was READY: only its lease powers the load
 
     @property
     def channel(self) -> SupplyChannel:
@@ -159,7 +160,10 @@ class Appliance:
         self.tell(Ended())
 
     def renew(self, until: Instant) -> None:
-        """The lease runs until `until`."""
+        """The lease of the flow runs until `until`; before READY it powers nothing."""
+        # PTCP-4-05
+        if not self._is_ready:
+            return
         self.lease_until = until
         if self._powered:
             self.tell(Lease(until_ns=until))
@@ -187,7 +191,7 @@ class Appliance:
             case TicketReceived(ticket=ticket):
                 self.ticket = ticket
             case FlowCut(esn_uj=esn_uj):
-                self._cut, self.esn_uj = True, esn_uj
+                self._cut, self._is_ready, self.esn_uj = True, False, esn_uj
                 self.say("cut", {"esn_uj": esn_uj})
             case FlowClosed():
                 self._closed(event, now)
@@ -255,7 +259,7 @@ class Appliance:
         """First power, power that returned, or other terms of a flow that runs."""
         self.profile = event.profile
         self.patience.forgive()
-        self._cut = False
+        self._is_ready = True
         lapsed = self.lease_until <= now
         fresh = not self._powered or (lapsed and not event.resumed)
         self.lease_until = lease_until
@@ -305,16 +309,19 @@ class Appliance:
         refusal = self._refusal or event.refusal
         self._refusal = None
         tripped, self._tripped = self._tripped, False
+        # a path that was lost explains the end of one flow, not what is said on the next path
+        cut, self._cut = self._cut or (event.truncated and refusal is None), False
+        self._is_ready = False
         was_flow, self.flow = self.flow, 0
         self.esn_uj = event.esn_uj
         facts = {"esn_uj": event.esn_uj, "heat_uj": event.heat_uj, "truncated": event.truncated}
         if self.closing or was_flow == 0:
             self.say("closed", facts | refusal_facts(refusal))
             self.finish(0, refusal)
-        elif self._cut:
-            return  # the link comes back with the ticket
         elif tripped:
             self._trip(refusal, now)
+        elif cut:
+            return  # the link comes back, with the ticket if there is one
         elif refusal is None or refusal.code == Reason.NORMAL:
             self.say("closed", facts | refusal_facts(refusal))
             self.finish(0, refusal)

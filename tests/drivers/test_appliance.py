@@ -6,7 +6,7 @@ import pytest
 
 from powertcp.drivers.appliance import Appliance
 from powertcp.drivers.patience import NEVER, back_off_ns
-from powertcp.loads import Ceiling, Ended, Lost, Powered, SupplyEvent, make_load
+from powertcp.loads import Ceiling, Ended, Lease, Lost, Powered, SupplyEvent, make_load
 from powertcp.potcp.events import (
     Ask,
     FlowClosed,
@@ -174,6 +174,43 @@ async def test_a_cut_tells_the_load_nothing_the_lease_carries_it() -> None:
     house.one.flow = 3
     house.ready(2 * S, resumed=True)
     assert not any(isinstance(event, Powered) for event in house.told())
+
+
+async def test_a_cut_explains_one_end_and_no_refusal_on_the_next_path() -> None:
+    house = House()
+    house.ready()
+    house.one.take(FlowCut(flow=1, esn_uj=5), 0, 0)
+    house.closed(Refusal(Reason.MAINTAIN_LOST), 0)
+    house.told()
+    house.one.flow = 3
+    house.closed(Refusal(Reason.CURRENT_RANGE, 2_000, 1_000), 1 * S)
+    assert house.said[-1] == "refused"
+    assert (house.one.done, house.one.status) == (True, 1)
+    assert isinstance(house.told()[-1], Ended)
+
+
+async def test_a_path_lost_before_any_answer_decides_nothing() -> None:
+    house = House()
+    event = FlowClosed(flow=1, refusal=None, truncated=True, esn_uj=0, acked_uj=0, heat_uj=0)
+    house.one.take(event, 0, 0)
+    assert (house.one.done, house.one.flow) == (False, 0)
+
+
+@pytest.mark.requirement("PTCP-4-05")
+async def test_a_lease_without_ready_powers_nothing() -> None:
+    house = House()
+    house.ready()
+    house.one.take(FlowCut(flow=1, esn_uj=5), 0, 0)
+    house.closed(None, 0)
+    house.told()
+    house.one.flow = 3
+    house.one.renew(300 * S)
+    assert house.told() == []
+    assert house.one.lease_until == 60 * S
+    house.ready(2 * S, resumed=True)
+    house.told()
+    house.one.renew(300 * S)
+    assert house.told() == [Lease(until_ns=300 * S)]
 
 
 async def test_a_provider_that_drains_pauses_the_load_and_is_asked_again() -> None:
