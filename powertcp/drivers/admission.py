@@ -217,9 +217,9 @@ class Admissions:
             machine.counter(record.flow, choice.offers, refusal, sampling=event.sampling, now=now)
             return
         record.state = "granted"
-        record.fallback = _fallback(choice.grant, event.fallback)
+        fallback = _fallback(choice.grant, event.fallback)
         machine.grant(
-            record.flow, choice.grant, fallback=record.fallback, sampling=event.sampling, now=now
+            record.flow, choice.grant, fallback=fallback, sampling=event.sampling, now=now
         )
 
     def _lease_refusal(
@@ -266,7 +266,7 @@ class Admissions:
         if record.profile is not None and not first:
             self.breaker.settled(record, event.profile)
         self._draw(record, -1)
-        record.profile, record.fallback = event.profile, event.fallback
+        record.profile = event.profile
         record.state = "energised"
         record.demand_mw = record.session.machine.demand_mw(record.flow)
         self._draw(record, +1)
@@ -323,8 +323,7 @@ class Admissions:
             machine.answer(record.flow, accept=False, refusal=refusal, now=now)
             return
         grant = choice.grant.with_type(ProfileType.GRANT, lease_s=record.profile.lease_s)
-        fallback = _fallback(grant, record.fallback)
-        machine.answer(record.flow, accept=True, profile=grant, fallback=fallback, now=now)
+        machine.answer(record.flow, accept=True, profile=grant, now=now)
         self._say(record, "changed", _terms(grant))
 
     def _too_fine(self, record: FlowRecord, event: RenegotiationRequested) -> Refusal | None:

@@ -1,6 +1,5 @@
 """Delivery: one generator per supply and sampling, flows ticking in cohorts on the wheel (P9)."""
 
-import logging
 from collections.abc import Callable, Iterator
 
 from powertcp.drivers.session import FlowRecord, Session
@@ -15,7 +14,6 @@ from powertcp.wire.options import Sampling
 COHORT_FLOWS = 64  # in one step of the wheel: about 2 ms, P19
 QUEUE_OCTETS = 256 * 1024  # a congested wire misses its ticks, D3
 BLOCK_OCTETS = 16_384  # of a block, unless its sink takes less
-_log = logging.getLogger("delivery")
 
 # blocks of one tick: flows that began together carry the same octets
 Made = dict[tuple[int, int], Tick]
@@ -88,9 +86,7 @@ def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:
         if _is_ending(session, record.flow):
             record.blocked = True
             return
-        _log.warning("flow %s: %s", record.name, error)
-        wire.abort()
-        wire.handle_timer(now)
+        wire.fail(error)
         return
     if taken:
         record.counter += tick.n

@@ -127,7 +127,6 @@ class FlowRecord:
         "cohort",
         "counter",
         "demand_mw",
-        "fallback",
         "flow",
         "key",
         "profile",
@@ -141,7 +140,6 @@ class FlowRecord:
     )
 
     profile: PowerProfile | None
-    fallback: PowerProfile | None
     sampling: Sampling | None
     relieved_until: Instant
     ready_at: Instant | None
@@ -153,7 +151,6 @@ class FlowRecord:
         self.key = 0
         self.state = "requested"
         self.profile = None
-        self.fallback = None
         self.sampling = None
         self.supply = -1
         self.demand_mw = 0

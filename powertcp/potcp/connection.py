@@ -346,7 +346,7 @@ class PowerConnection(Intake):
                 raise LocalProtocolError("a source accepts with a profile")
             lease_s = profile.lease_s or (found.profile.lease_s if found.profile else 0)
             terms = profile.with_type(ProfileType.GRANT, lease_s=lease_s)
-            found.fire(Cause.AGREE, now, terms, fallback or found.fallback)
+            found.fire(Cause.AGREE, now, terms, fallback)
         else:
             found.fire(Cause.AGREE, now)
 

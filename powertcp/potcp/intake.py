@@ -510,7 +510,7 @@ class Intake:
             flow.alert(2, Refusal(Reason.TICKET_INVALID))
             return False
         flow.request, flow.syn = control.options, whole_segment(raw)
-        flow.tag, flow.wishes = request.tag, tenure.wishes
+        flow.tag, flow.wishes, flow.floor_ma = request.tag, tenure.wishes, tenure.floor_ma
         flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv
         flow.acked_uj, flow.until_uj = control.esn, tenure.until_uj
         # PTCP-10-05

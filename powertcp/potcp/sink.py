@@ -35,6 +35,7 @@ from powertcp.potcp.states import SINK, Cause, Sink, State, Table
 from powertcp.potcp.terms import (
     fixed_of,
     floor_of,
+    longest_lease,
     require_ceiling,
     require_granted,
     require_lease,
@@ -198,6 +199,10 @@ class SinkFlow(Flow):
         grant = taken_of(self.offers, profile) if self.offers else profile
         if grant is None:
             raise LocalProtocolError(f"flow {self.id}: {profile.format()} was not offered")
+        if self.offers:
+            # PTCP-4-06
+            most_s = longest_lease(self.asks)
+            require_lease(grant.lease_s, most_s, self.link.interval_ms, self.link.misses)
         sampling = known(self.sampling, "SYN+ACK fixed the sampling")
         self.register = EnergyRegister(sampling, self.base_uj)
         self.limit_uj = self.base_uj

@@ -57,6 +57,7 @@ class SourceFlow(Outflow):
 
     __slots__ = (
         "asks",
+        "floor_ma",
         "half_open",
         "key",
         "offers",
@@ -78,7 +79,9 @@ class SourceFlow(Outflow):
         self.tag = 0
         self.half_open = False
         self.offers: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
-        self.proposed: tuple[PowerProfile, PowerProfile | None] | None = None
+        self.proposed: PowerProfile | None = None
+        # current of the FALLBACK that was granted, whatever terms lowered it since; None: none
+        self.floor_ma: int | None = None
         self.ticket_at: Instant | None = None
         self.transcript = b""
         self.key = 0
@@ -143,6 +146,8 @@ class SourceFlow(Outflow):
         )
         grant = first_of(profiles, ProfileType.GRANT)
         self.fallback = first_of(profiles, ProfileType.FALLBACK)
+        if self.fallback is not None and not self.resumed:
+            self.floor_ma = self.fallback.current_ma
         if grant is not None:
             self.offers = ((grant, None),)
         else:
@@ -252,15 +257,20 @@ class SourceFlow(Outflow):
         )
 
     def agree(self, now: Instant, profile: PowerProfile, fallback: PowerProfile | None) -> None:
-        """Accept the sink's proposal: ANSWER and READY with `profile`."""
+        """Accept the sink's proposal: ANSWER and READY with `profile`.
+
+        fallback: grants another one; None keeps what was granted, as far as `profile` goes.
+        """
         if self.peer_proposal is None:
             raise LocalProtocolError(f"flow {self.id}: nothing to answer")
         number, asks = self.peer_proposal
         if not any(in_range(profile, *ask) for ask in asks):
             raise LocalProtocolError(f"flow {self.id}: terms outside of what was asked for")
         self.peer_proposal = None
+        if fallback is not None:
+            self.floor_ma = fallback.current_ma
         self._answer(number, accepted=True)
-        self._change(number, profile.with_type(ProfileType.GRANT), fallback)
+        self._change(number, profile.with_type(ProfileType.GRANT))
 
     def reject(self, now: Instant, refusal: Refusal | None = None) -> None:
         """Reject the sink's proposal."""
@@ -274,7 +284,7 @@ class SourceFlow(Outflow):
         octets = encode_segment(Answer(self.id, self.esn_uj, accepted, options))
         self.negotiate(octets)
 
-    def _change(self, number: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
+    def _change(self, number: int, profile: PowerProfile) -> None:
         """Put terms in force and say READY; energy that they do not state anew stays as it is."""
         before_j = known(self.profile, "a contract changes").energy_j
         # PTCP-6-06
@@ -282,7 +292,7 @@ class SourceFlow(Outflow):
             profile = profile.with_type(ProfileType.GRANT, energy_j=before_j)
         else:
             self.until_uj = self.esn_uj + profile.energy_j * UJ_PER_J
-        self.adopt(number, profile, fallback)
+        self.adopt(number, profile, self._floor(profile))
         # PTCP-6-03
         self.demand_mw = min(self.wanted_mw, profile.power_mw)
         self.proposed = None
@@ -305,8 +315,7 @@ class SourceFlow(Outflow):
         options = Options(contract=number, profiles=profiles, reason=refusal)
         self.negotiate(encode_segment(Reneg(self.id, self.esn_uj, options)))
         profile = known(self.profile, "a powered flow has terms")
-        terms = asks[0].desired.with_type(ProfileType.GRANT, lease_s=profile.lease_s)
-        self.proposed = (terms, self.fallback)
+        self.proposed = asks[0].desired.with_type(ProfileType.GRANT, lease_s=profile.lease_s)
         self.arm(now, self.link.config.answer_ns)
 
     def _ceiling(self, ceiling: PowerProfile) -> PowerProfile:
@@ -329,23 +338,24 @@ class SourceFlow(Outflow):
         """SHED with a deadline. PTCP-7-04."""
         terms = self._ceiling(ceiling)
         self._queue_shed(terms, deadline_ms, refusal, restore_s, urgent=False)
-        self.proposed = (terms, self._floor(terms))
+        self.proposed = terms
         self.arm(now, deadline_ms * NS_PER_MS)
 
     def lower(self, now: Instant, ceiling: PowerProfile, refusal: Refusal, restore_s: int) -> None:
         """SHED at once, for protection or a lapse; the answer comes late. PTCP-7-04."""
         terms = self._ceiling(ceiling)
         number = self._queue_shed(terms, 0, refusal, restore_s, urgent=True)
-        self._change(number, terms, self._floor(terms))
+        self._change(number, terms)
         self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
         self._await_answer(now)
 
+    # PTCP-1-04
     def _floor(self, terms: PowerProfile) -> PowerProfile | None:
-        """Return the fallback under lowered terms: never above them. PTCP-1-04."""
-        if self.fallback is None:
+        """Return what stays of the granted fallback under `terms`: never above them."""
+        if self.floor_ma is None:
             return None
-        current = min(self.fallback.current_ma, terms.current_ma)
-        return self.fallback.with_type(ProfileType.FALLBACK, current_ma=current)
+        current_ma = min(self.floor_ma, terms.current_ma)
+        return terms.with_type(ProfileType.FALLBACK, current_ma=current_ma)
 
     # PTCP-7-04
     def _queue_shed(
@@ -394,8 +404,8 @@ class SourceFlow(Outflow):
 
     def _enforce(self, number: int) -> None:
         self.deadline = None
-        terms, fallback = known(self.proposed, "a shed has terms")
-        self._change(number, terms, fallback)
+        terms = known(self.proposed, "a shed has terms")
+        self._change(number, terms)
         self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
 
     def proposal_accepted(self, now: Instant, options: Options) -> None:
@@ -407,7 +417,7 @@ class SourceFlow(Outflow):
                 flow=self.id, contract=number, accepted=True, refusal=options.reason
             )
         )
-        self._change(number, *known(self.proposed, "a proposal has terms"))
+        self._change(number, known(self.proposed, "a proposal has terms"))
 
     def proposal_rejected(self, now: Instant, options: Options) -> None:
         """Our RENEG was rejected: the old terms stand."""
@@ -503,6 +513,7 @@ class SourceFlow(Outflow):
             limit_uj=self.limit_uj,
             until_uj=self.until_uj,
             wishes=self.wishes,
+            floor_ma=self.floor_ma,
         )
 
     def move(self, now: Instant, esn_uj: int) -> None:

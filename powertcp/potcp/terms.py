@@ -126,6 +126,12 @@ def _is_under(profile: PowerProfile, most: PowerProfile) -> bool:
 
 
 # PTCP-4-06
+def longest_lease(asks: Iterable[Ask]) -> int:
+    """Return the longest lease of `asks`, s; one that states none allows every lease."""
+    return max(ask.desired.lease_s or LEASE_MAX_S for ask in asks)
+
+
+# PTCP-4-06
 def require_lease(lease_s: int, most_s: int, interval_ms: int, misses: int) -> None:
     """Take a lease of 5 to 3600 s, up to `most_s` (0: not stated), that outlasts the probes."""
     most_s = min(most_s or LEASE_MAX_S, LEASE_MAX_S)

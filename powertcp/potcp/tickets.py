@@ -33,6 +33,7 @@ class Tenure:
 
     key: the office's number of the flow. acked_uj, sent_uj: bounds of a resumed ESN. until_uj: ESN
     at which the granted energy is delivered, 0: open-ended. wishes: what the sink had asked for.
+    floor_ma: current of the fallback that was granted, of which `fallback` may be a part.
     """
 
     key: int
@@ -46,6 +47,7 @@ class Tenure:
     limit_uj: int
     until_uj: int = 0
     wishes: tuple[PowerProfile, ...] = ()
+    floor_ma: int | None = None
 
     def is_asked_by(self, request: PowerProfile | None) -> bool:
         """Return whether `request` is one of before, or the contract itself."""

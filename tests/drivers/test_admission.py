@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from powertcp.drivers.daemon import now_ns
+from powertcp.errors import PowerError
 from powertcp.potcp import ConnectionConfig, PowerConnection
 from powertcp.potcp.events import (
     Ask,
@@ -103,6 +104,25 @@ async def test_a_change_that_cannot_be_proposed_ends_its_connection_and_no_other
             assert len(bugs) == 1
             assert sum(session.wire.closed for session in provider.sessions) == 1
             bugs.clear()
+
+
+async def test_a_block_that_cannot_be_sent_ends_its_connection_at_once_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = ConnectionConfig(grace_ns=100_000_000)
+    async with serving("12V/5A", connection=config) as (provider, [address]):
+        async with client(address) as bad, client(address) as good:
+            for sink in (bad, good):
+                sink.ask("12V/1A")
+                await sink.until(PowerReady)
+
+            def refuse(*_: object, **__: object) -> bool:
+                monkeypatch.undo()
+                raise PowerError("no block")
+
+            monkeypatch.setattr(PowerConnection, "send_block", refuse)
+            await eventually(lambda: provider.breaker.held_mw == 12_000)
+            assert sum(not session.wire.closed for session in provider.sessions) == 1
 
 
 @pytest.mark.requirement("PTCP-7-05", "PTCP-5-03")

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from powertcp.dve import encode_block
-from powertcp.errors import LocalProtocolError
+from powertcp.dve import BlockSums, encode_block
+from powertcp.errors import BrokenInvariant, LocalProtocolError
 from powertcp.potcp.events import (
     Alerted,
     FlowClosed,
@@ -27,6 +27,7 @@ from powertcp.potcp.events import (
     SupplyBlocked,
     TicketReceived,
 )
+from powertcp.potcp.sink import SinkFlow
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
@@ -128,6 +129,36 @@ def test_an_owner_takes_nothing_that_was_not_offered_and_the_lease_that_was() ->
     assert mine == theirs
     assert mine is not None
     assert (mine.lease_s, mine.priority) == (3568, 0)
+
+
+@pytest.mark.requirement("PTCP-4-06")
+@pytest.mark.parametrize(
+    ("wishes", "lease", "code"),
+    [
+        (["12V/2A,lease=5s"], 5, None),
+        (["12V/2A,lease=5s"], 6, Reason.LEASE_RANGE),
+        (["12V/2A,lease=5s"], 3600, Reason.LEASE_RANGE),
+        (["12V/2A,lease=5s", "12V/1.5A,lease=20s"], 20, None),
+        (["12V/2A,lease=5s", "12V/1.5A,lease=20s"], 22, Reason.LEASE_RANGE),
+        (["12V/2A,lease=5s", "12V/1.5A"], 3600, None),
+        (["12V/2A"], 4, Reason.LEASE_RANGE),
+    ],
+)
+def test_an_offer_of_a_lease_that_was_not_asked_for_is_reset_108_when_it_is_taken(
+    wishes: list[str], lease: int, code: int | None
+) -> None:
+    pair = Pair()
+    flow = pair.request(*map(ask, wishes))
+    pair.source.counter(flow, [(profile(f"12V/1A,lease={lease}s"), None)], WHY, now=pair.now)
+    pair.exchange()
+    offered = pair.one(SINK, PowerOffered).offers[0].offer
+    pair.sink.accept(flow, offered, now=pair.now)
+    pair.exchange()
+    closings = [pair.take(side, FlowClosed) for side in (SINK, SOURCE)]
+    codes = [one.refusal and one.refusal.code for found in closings for one in found]
+    assert codes == ([] if code is None else [code, code])
+    if code is not None:
+        assert pair.source.flows == pair.sink.flows == ()
 
 
 def test_a_counter_offer_is_declined() -> None:
@@ -1005,13 +1036,20 @@ def test_new_terms_end_a_lapse() -> None:
     pair = Pair()
     flow = pair.energise("12V/1A,lease=5s", "12V/0.1A", fallback="12V/0.1A")
     pair.sink.renegotiate(flow, [ask("12V/0.5A")], now=pair.now)
-    pair.pass_at(SINK, 5)
-    assert pair.sink.status(flow).lapsed
     pair.exchange()
     pair.source.answer(flow, True, profile=profile("12V/0.5A"), now=pair.now)
-    pair.exchange()
+    pair.pass_at(SINK, 5)
+    assert pair.sink.status(flow).lapsed
+    # READY comes before any probe is answered
+    pair.pump(SOURCE)
     assert not pair.sink.status(flow).lapsed
     assert pair.take(SINK, LeaseRestored)
+
+
+def test_judging_a_block_before_there_are_terms_is_our_own_bug() -> None:
+    sums = BlockSums(0, 0, 1, 1, 0, 0, 0, 0, [1], [[0]], [[0]], [[0]])
+    with pytest.raises(BrokenInvariant):
+        SinkFlow(Pair().sink, 1).check_block(sums, 0)
 
 
 @pytest.mark.requirement("PTCP-5-02")

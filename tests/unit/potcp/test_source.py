@@ -8,6 +8,7 @@ import pytest
 
 from powertcp.dve import encode_block
 from powertcp.errors import LocalProtocolError
+from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Alerted,
     FlowClosed,
@@ -761,10 +762,71 @@ def test_agreed_terms_hold_from_ready_and_lower_the_demand() -> None:
     status = pair.source.status(flow)
     assert status.profile is not None
     assert (status.contract, status.profile.current_ma) == (2, 1000)
-    assert status.fallback == floor
+    assert status.fallback == status.profile.with_type(ProfileType.FALLBACK, current_ma=50)
     assert pair.source.demand_mw(flow) == 12_000
     pair.exchange()
     assert pair.sink.status(flow).contract == 2
+
+
+def floors_of(*ends: PowerConnection) -> list[tuple[int, int] | None]:
+    """Return voltage and current of the fallback at each end."""
+    floors = [end.status(end.flows[0]).fallback for end in ends]
+    return [(floor.voltage_mv, floor.current_ma) if floor else None for floor in floors]
+
+
+@pytest.mark.requirement("PTCP-1-04", "PTCP-5-04", "PTCP-7-05")
+@pytest.mark.parametrize("urgent", [False, True])
+@pytest.mark.parametrize("proposer", ["source", "sink"])
+def test_a_fallback_comes_back_with_the_power_that_was_shed_below_it(
+    proposer: str, *, urgent: bool
+) -> None:
+    pair, flow = powered("12V/4A,lease=5s", minimum="9V/1A", fallback="12V/1A")
+    ceiling = profile("12V/4A", ProfileType.OFFER)
+    deadline_ms = 0 if urgent else 500
+    for current_ma in (500, 0):
+        less = replace(ceiling, current_ma=current_ma)
+        pair.source.shed(flow, less, refusal=WHY, deadline_ms=deadline_ms, now=pair.now)
+        pair.exchange()
+        assert floors_of(*pair.ends) == [(12_000, current_ma)] * 2
+    restored = ask("9V/4A,lease=5s")
+    if proposer == "source":
+        pair.source.renegotiate(flow, [restored], now=pair.now)
+        pair.exchange()
+        pair.sink.answer(flow, True, now=pair.now)
+    else:
+        pair.sink.renegotiate(flow, [restored], now=pair.now)
+        pair.exchange()
+        pair.source.answer(flow, True, profile=restored.desired, now=pair.now)
+    pair.exchange()
+    # of the power in force, with the current that was granted
+    assert floors_of(*pair.ends) == [(9_000, 1000)] * 2
+    pair.pass_at(SOURCE, 5)
+    lapsed = pair.one(SOURCE, LeaseLapsed).fallback
+    assert lapsed is not None
+    assert lapsed.power_mw == 9_000
+    assert pair.source.status(flow).state == "ENERGISED"
+
+
+@pytest.mark.requirement("PTCP-1-04", "PTCP-10-03")
+def test_a_fallback_comes_back_with_the_power_after_a_resume() -> None:
+    old, flow = powered("12V/4A", fallback="12V/1A")
+    none = profile("12V/0A", ProfileType.OFFER)
+    old.source.shed(flow, none, refusal=WHY, now=old.now)
+    old.exchange()
+    ticket = old.take(SINK, TicketReceived)[-1].ticket
+    old.cut()
+    new = Pair(office=old.office, now=old.now)
+    floor = profile("12V/1A", ProfileType.FALLBACK)
+    new.request(ask("12V/4A"), ticket=ticket, before=none, fallback=floor)
+    assert new.one(SOURCE, FlowResumed).fallback is not None
+    new.source.ready(1, now=new.now)
+    new.exchange()
+    assert floors_of(*new.ends) == [(12_000, 0)] * 2
+    new.source.renegotiate(1, [ask("12V/4A")], now=new.now)
+    new.exchange()
+    new.sink.answer(1, True, now=new.now)
+    new.exchange()
+    assert floors_of(*new.ends) == [(12_000, 1000)] * 2
 
 
 @pytest.mark.requirement("PTCP-9-02")

@@ -9,6 +9,7 @@ from powertcp.potcp.terms import (
     fixed_of,
     floor_of,
     is_within,
+    longest_lease,
     require_ceiling,
     require_granted,
     require_lease,
@@ -53,6 +54,12 @@ def test_a_choice_takes_voltage_and_current_of_the_first_offer_that_covers_it() 
     assert taken == profile("10V/1A,prio=3,energy=9J,lease=3568s", ProfileType.GRANT)
     assert taken_of(offers, profile("8V/1A")) is None
     assert taken_of(((GRANT, None),), profile("12V/1A,prio=1")) is GRANT
+
+
+@pytest.mark.requirement("PTCP-4-06")
+def test_of_several_wishes_the_longest_lease_holds_and_one_that_states_none_allows_all() -> None:
+    assert longest_lease([ask("5V/1A,lease=9s"), ask("12V/1A,lease=30s")]) == 30
+    assert longest_lease([ask("5V/1A,lease=9s"), ask("12V/1A")]) == 3600
 
 
 @pytest.mark.requirement("PTCP-4-01", "PTCP-10-03", "PTCP-4-06")
