@@ -40,6 +40,8 @@ class Consumer:
             Appliance(f"{index}", ask, load, say, fallback, Quota(wishes.for_ns, wishes.energy_uj))
             for index, (ask, load, fallback) in enumerate(wanted, 1)
         ]
+        for each in self.appliances:
+            each.patience.give_up_ns = wishes.give_up_ns
         groups = [self.appliances] if wishes.mux else [[each] for each in self.appliances]
         self._links = [Link(wishes, group, self._wheel, tracer) for group in groups]
         self.is_stopping = False

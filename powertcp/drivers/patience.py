@@ -7,6 +7,7 @@ from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 
 TRIES = 3  # PTCP-4-07
+GIVE_UP_NS = 600 * NS_PER_S
 TRIPS = 5  # PTCP-8-03: in TRIP_WINDOW_NS, then off
 TRIP_WINDOW_NS = 600 * NS_PER_S
 BACK_OFF_MAX_S = 16
@@ -31,10 +32,13 @@ class Patience:
     refusals: int = 0
     losses: int = 0
     trips: list[Instant] = field(default_factory=list)
+    give_up_ns: Duration = GIVE_UP_NS
+    paced_since: Instant | None = None  # power was there, but could not be connected yet
 
     def forgive(self) -> None:
         """Power is on: refusals and losses are forgotten, trips are not."""
         self.refusals = self.losses = 0
+        self.paced_since = None
 
     def reset(self) -> None:
         """Begin anew, at once."""
@@ -44,8 +48,13 @@ class Patience:
     def note_refusal(self, refusal: Refusal, now: Instant) -> bool:
         """Count a refusal; False when it is final, else `due` is its retry time +-20 %."""
         # PTCP-4-07
-        self.refusals += 1
-        if refusal.retry_ms <= 0 or self.refusals >= TRIES:
+        if refusal.code == Reason.BUDGET and refusal.retry_ms > 0:
+            since = self.paced_since = now if self.paced_since is None else self.paced_since
+            is_final = now - since >= self.give_up_ns
+        else:
+            self.refusals += 1
+            is_final = refusal.retry_ms <= 0 or self.refusals >= TRIES
+        if is_final:
             return False
         self.due = now + round(refusal.retry_ms * NS_PER_MS * random.uniform(0.8, 1.2))
         return True

@@ -11,7 +11,7 @@ from powertcp.errors import LocalProtocolError, invariant
 from powertcp.potcp.allocate import Claim, allocate
 from powertcp.potcp.events import Ask
 from powertcp.potcp.negotiate import Choice, choose
-from powertcp.profile import PowerProfile, ProfileType, in_range
+from powertcp.profile import PowerProfile, in_range
 from powertcp.registry import Reason, Refusal
 from powertcp.sources.holding import (
     Admission,
@@ -21,11 +21,13 @@ from powertcp.sources.holding import (
     Waiting,
     held_mw,
     hold,
+    least_mw_of,
     range_of,
     rank_of,
     with_power,
     worst_first,
 )
+from powertcp.sources.ramp import MAX_RAMP_NS, Ramp
 from powertcp.sources.source import Supply
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 
@@ -35,7 +37,6 @@ CONGESTED_PERCENT = 90
 GIVE_BACK_PERCENT = 90  # of what is held: a use above that leaves nothing worth a change
 MAX_WAITING = 256  # requests that wait until others are shed; more are refused at once
 WAIT_NS = 3 * NS_PER_S  # below T_OPEN, so that the sink still listens to the answer
-MAX_RAMP_NS = 4 * NS_PER_S  # T_READY is at most 5 s
 RETRY_MS = 5_000
 CHECK_SOON_NS = 100 * NS_PER_MS
 STEP_PERCENT = 2  # smaller raises that do not reach the request are not worth a change
@@ -69,12 +70,14 @@ class Breaker:
     waiting: list[Waiting] = field(default_factory=list)
     _peers: dict[bytes, int] = field(default_factory=dict)
     _arrivals: int = 0
-    _ramp_free: Instant = 0
+    _ramp: Ramp | None = None
     _wanting: set[Key] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Start with nothing held."""
         self.held_ma = [0] * len(self.supplies)
+        if self.ramp_mw_per_s:
+            self._ramp = Ramp(self.ramp_mw_per_s)
 
     # -- admission ---------------------------------------------------------------------------
 
@@ -157,16 +160,9 @@ class Breaker:
 
     def ramp_ns(self, key: Key, now: Instant) -> Duration:
         """Return how long the output of `key` needs to come up; flows ramp one after another."""
-        if not self.ramp_mw_per_s:
+        if self._ramp is None:
             return 0
-        self._ramp(self.holdings[key].mw, now)
-        return min(self._ramp_free - now, MAX_RAMP_NS)
-
-    def _ramp(self, mw: int, now: Instant) -> None:
-        """Note that `mw` more are connected from now on."""
-        if self.ramp_mw_per_s:
-            start = max(now, self._ramp_free)
-            self._ramp_free = start + mw * NS_PER_S // self.ramp_mw_per_s
+        return min(self._ramp.connect(self.holdings[key].mw, now), MAX_RAMP_NS)
 
     # -- renegotiation -----------------------------------------------------------------------
 
@@ -182,11 +178,10 @@ class Breaker:
         # what was given back may be asked for again, an order stands
         ordered_mw = None if holding.is_returned else holding.ceiling_mw
         choice = self._choose(request, only=index, ceiling_mw=ordered_mw)
-        ramp_mw = holding.mw + self._ramp_room_mw(now)
-        if choice.grant is not None and held_mw(choice.grant) > ramp_mw:
-            choice = self._choose(request, only=index, ceiling_mw=ramp_mw, code=Reason.NO_CAPACITY)
+        choice = self._ramped(request, choice, now, holding)
         if choice.grant is not None:
-            self._ramp(max(0, held_mw(choice.grant) - holding.mw), now)
+            if self._ramp is not None:
+                self._ramp.connect(max(0, held_mw(choice.grant) - holding.mw), now)
             hold(holding, choice.grant, index)
             if holding.is_returned:
                 holding.ceiling_mw, holding.is_returned = None, False
@@ -341,23 +336,39 @@ class Breaker:
     def _denial(self, asks: Sequence[Ask]) -> Refusal:
         return Refusal(Reason.PRIORITY_DENIED, asks[0].desired.priority, self.best_priority)
 
-    def _ramp_room_mw(self, now: Instant) -> int:
-        """Return what may be connected so that it is up within the longest ramp."""
-        if not self.ramp_mw_per_s:
-            return self.rating_mw
-        left_ns = MAX_RAMP_NS - max(0, self._ramp_free - now)
+    def _ramped(
+        self, request: Waiting, choice: Choice, now: Instant, holding: Holding | None = None
+    ) -> Choice:
+        """Return `choice`, or the one that the ramp allows; `holding` is what it replaces."""
+        ramp = self._ramp
+        if ramp is None:
+            return choice
+        has_mw, only = (holding.mw, holding.supply) if holding else (0, None)
         promised_mw = sum(one.mw for one in self.holdings.values() if not one.live)
-        return max(0, self.ramp_mw_per_s * left_ns // NS_PER_S - promised_mw)
-
-    def _ramped(self, request: Waiting, choice: Choice, now: Instant) -> Choice:
-        """Return `choice`, or the one that the ramp allows."""
-        if not self.ramp_mw_per_s:
-            return choice
+        room_mw = has_mw + ramp.room_mw(promised_mw, now)
         most = [choice.grant] if choice.grant else [offer for offer, _ in choice.offers]
-        room_mw = self._ramp_room_mw(now)
-        if max(map(held_mw, most), default=0) <= room_mw:
-            return choice
-        return self._choose(request, ceiling_mw=room_mw, code=Reason.NO_CAPACITY)
+        paced = choice
+        if max(map(held_mw, most), default=0) > room_mw:
+            paced = self._choose(request, only=only, ceiling_mw=room_mw, code=Reason.BUDGET)
+        asked_mw = request.asks[0].desired.power_mw
+        if paced.grant is not None:
+            if holding is None:
+                ramp.served(request.peer, asked_mw, now)
+            return paced
+        if choice.grant is None:
+            return paced._replace(refusal=choice.refusal)
+        step = self._choose(
+            request, only=only, ceiling_mw=has_mw + ramp.step_mw, code=Reason.BUDGET
+        )
+        least_mw = least_mw_of(request, step.grant or choice.grant)
+        if step.grant is None:  # more than the ramp ever brings up at once
+            refusal = ramp.refusal(least_mw, has_mw + ramp.step_mw)
+        else:
+            fits_at = ramp.fits_at(least_mw - has_mw, promised_mw, now)
+            if holding is None:
+                fits_at = ramp.turn(request.peer, asked_mw, least_mw, fits_at, now)
+            refusal = ramp.refusal(least_mw, room_mw, fits_at - now)
+        return paced._replace(refusal=refusal)
 
     def _choose(
         self,
@@ -395,7 +406,7 @@ class Breaker:
         if refusal is None:
             return choice._replace(supply_index=choice.supply_index + first) if first else choice
         if refusal.code == Reason.NO_CAPACITY:
-            if ordered and code != Reason.NO_CAPACITY:
+            if ordered:
                 refusal = Refusal(code, refusal.value, budget_mw)
             elif limited and self.per_peer_mw is not None:
                 refusal = Refusal(Reason.WATT_LIMIT, refusal.value, self.per_peer_mw)
@@ -466,9 +477,7 @@ class Breaker:
         choice = self._choose(request, all_free=True)
         if choice.grant is None:
             return None
-        _, minimum = range_of(request.asks, choice.grant)
-        least_ma = (minimum or choice.grant).current_ma
-        least_mw = held_mw(choice.grant.with_type(ProfileType.MINIMUM, current_ma=least_ma))
+        least_mw = least_mw_of(request, choice.grant)
         priority = choice.grant.priority
         most_mw = held_mw(choice.grant)
         claim = Claim(request.key, priority, request.age, min(least_mw, most_mw), most_mw)
@@ -544,13 +553,14 @@ class Breaker:
         for holding in sorted(wanting, key=worst_first, reverse=True):
             if holding.outstanding or now < holding.not_before or not holding.may_change(now):
                 continue
-            if self.ramp_mw_per_s and self._ramp_free > now:
+            if self._ramp is not None and self._ramp.free > now:
                 return
             profile = self._raised(holding, targets.get(holding.key, 0), contended=contended)
             if profile is None or is_busy(holding.key):
                 continue
             need_mw = held_mw(profile) - holding.mw
-            self._ramp(need_mw, now)
+            if self._ramp is not None:
+                self._ramp.connect(need_mw, now)
             self._account(holding, -1)
             hold(holding, profile, holding.supply)
             self._account(holding, +1)
@@ -568,9 +578,9 @@ class Breaker:
         if self.per_peer_mw is not None:
             others_mw = self._peers.get(holding.peer, 0) - holding.mw
             room_mw = min(room_mw, self.per_peer_mw - others_mw)
-        if self.ramp_mw_per_s:
+        if self._ramp is not None:
             # one step of a ramp is at most what it brings up before T_READY
-            room_mw = min(room_mw, holding.mw + self.ramp_mw_per_s * MAX_RAMP_NS // NS_PER_S)
+            room_mw = min(room_mw, holding.mw + self._ramp.step_mw)
         # PTCP-7-06: 105 % of the need must be free, unless nobody is short of anything any more
         percent = RESTORE_PERCENT if contended else 100
         target_mw = min(target_mw, room_mw * 100 // percent)

@@ -115,6 +115,13 @@ def range_of(asks: Sequence[Ask], grant: PowerProfile) -> tuple[PowerProfile, Po
     return grant, None
 
 
+def least_mw_of(request: Waiting, grant: PowerProfile) -> int:
+    """Return the least that `request` would take at the voltage of `grant`."""
+    _, minimum = range_of(request.asks, grant)
+    least_ma = (minimum or grant).current_ma
+    return held_mw(grant.with_type(ProfileType.MINIMUM, current_ma=least_ma))
+
+
 def rank_of(request: Waiting) -> tuple[int, int]:
     """Sort key of waiting requests: best class first, in it the oldest first."""
     return (request.asks[0].desired.effective_priority, request.age)

@@ -119,6 +119,22 @@ async def test_a_refusal_is_tried_again_after_its_retry_three_times_in_all() -> 
 
 
 @pytest.mark.requirement("PTCP-4-07")
+async def test_power_that_is_only_connected_later_is_asked_for_until_the_patience_ends() -> None:
+    house = House()
+    house.one.patience.give_up_ns = 60 * S
+    refusal = Refusal(Reason.BUDGET, 24_000, 23, retry_ms=5000)
+    now = tries = 0
+    while not house.one.done:
+        assert now < 60 * S + 6 * S
+        house.one.flow = 1
+        house.one.take(FlowRefused(flow=1, refusal=refusal, best=None), now, 0)
+        house.closed(refusal, now)
+        now, tries = house.one.patience.due, tries + 1
+    assert tries >= 10
+    assert house.one.status == 1
+
+
+@pytest.mark.requirement("PTCP-4-07")
 async def test_a_refusal_without_retry_is_final() -> None:
     house = House()
     house.one.take(FlowRefused(flow=1, refusal=Refusal(Reason.VOLTAGE_RANGE), best=None), 0, 0)

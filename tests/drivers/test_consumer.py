@@ -47,10 +47,12 @@ class Said:
 
 @asynccontextmanager
 async def providing(
-    *supplies: str, rating_mw: int = 3_600_000
+    *supplies: str, rating_mw: int = 3_600_000, ramp_mw_per_s: int | None = None
 ) -> AsyncIterator[tuple[Provider, str]]:
     offered = [Supply(profile=PowerProfile.parse(text, ProfileType.OFFER)) for text in supplies]
-    provider = Provider(ProviderConfig(supplies=offered, rating_mw=rating_mw))
+    provider = Provider(
+        ProviderConfig(supplies=offered, rating_mw=rating_mw, ramp_mw_per_s=ramp_mw_per_s)
+    )
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(provider.serve, listen([("127.0.0.1", 0)]))
         yield provider, addresses[0]
@@ -105,6 +107,22 @@ async def test_a_refusal_names_its_numbers_and_is_exit_1() -> None:
     refused = said.all("refused")[0]
     assert refused["code"] == 101
     assert (refused["value"], refused["limit"]) == (12_000, 230_000)
+
+
+@pytest.mark.requirement("PTCP-4-07")
+async def test_who_is_refused_for_the_ramp_is_served_when_the_ramp_is_free() -> None:
+    said = Said()
+    async with providing("12V/50A", ramp_mw_per_s=10_000) as (_, address):
+        sink = consumer(address, said, "12V/2A", "12V/2A")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink.run)
+            with trio.fail_after(3):
+                await said.until("granted", 2)
+            sink.abort()
+    refused = said.all("refused")
+    assert {facts["code"] for facts in refused} == {309}
+    assert all(facts["again"] for facts in refused)
+    assert refused[0]["text"] == "connects 10,000 mW in a second"
 
 
 async def test_nobody_there_is_exit_3() -> None:

@@ -9,7 +9,7 @@ from powertcp.registry import Reason
 from powertcp.sources.breaker import MAX_WAITING, WAIT_NS, Breaker
 from powertcp.sources.holding import Change
 from powertcp.sources.source import Supply, parse_supply
-from powertcp.units import NS_PER_S
+from powertcp.units import NS_PER_MS, NS_PER_S
 
 S = NS_PER_S
 ALICE, BOB = b"alice", b"bob"
@@ -370,8 +370,46 @@ def test_ramps_follow_one_another_and_a_long_queue_is_refused() -> None:
     choice = pool.admit("d", ask("12V/1A"), ALICE, 0).choice
     assert choice is not None
     assert choice.refusal is not None
-    assert choice.refusal.code == Reason.NO_CAPACITY
+    assert choice.refusal.code == Reason.BUDGET
+    assert (choice.refusal.value, choice.refusal.limit) == (12_000, 8_000)
+    assert choice.refusal.retry_ms > 0
     assert [offer.power_mw for offer, _ in choice.offers] == [7_992]
+
+
+@pytest.mark.requirement("PTCP-4-07")
+@pytest.mark.parametrize("early_or_late", [80, 97, 100, 104, 120])
+def test_all_who_ask_at_once_are_connected_one_after_the_other(early_or_late: int) -> None:
+    pool = breaker(600_000, ramp_mw_per_s=6_000)
+    due = dict.fromkeys("abcdefgh", 0)
+    up: dict[str, int] = {}
+    while due:
+        key = min(due, key=lambda one: (due[one], one))
+        now = due.pop(key)
+        choice = pool.admit(key, ask("12V/2A"), ALICE, now).choice
+        assert choice is not None
+        if choice.grant is not None:
+            pool.accepted(key, choice.grant)
+            up[key] = now + pool.ramp_ns(key, now)
+            assert len(up) * 24_000 <= 6_000 * up[key] // S
+            continue
+        assert choice.refusal is not None
+        assert choice.refusal.code == Reason.BUDGET
+        assert choice.refusal.retry_ms > 0
+        pool.release(key)
+        due[key] = now + choice.refusal.retry_ms * NS_PER_MS * early_or_late // 100
+    assert len(up) == 8
+    assert max(up.values()) < 60 * S
+
+
+def test_a_shortage_stays_a_shortage_while_the_ramp_is_busy() -> None:
+    pool = breaker(30_000, ramp_mw_per_s=6_000)
+    power_up(pool, "a", "12V/2A")
+    pool.ramp_ns("a", 0)
+    choice = pool.admit("b", ask("12V/2A"), ALICE, 0).choice
+    assert choice is not None
+    assert choice.refusal is not None
+    assert choice.refusal.code == Reason.NO_CAPACITY
+    assert choice.refusal.limit == 6_000
 
 
 def test_what_cannot_come_up_in_time_is_not_promised_and_what_can_rises_by_steps() -> None:
@@ -379,6 +417,9 @@ def test_what_cannot_come_up_in_time_is_not_promised_and_what_can_rises_by_steps
     choice = pool.admit("a", ask("12V/5A"), ALICE, 0).choice
     assert choice is not None
     assert choice.grant is None
+    assert choice.refusal is not None
+    assert (choice.refusal.code, choice.refusal.limit) == (Reason.BUDGET, 4_000)
+    assert choice.refusal.retry_ms == 0, "60 W never come up in 4 s"
     pool.release("a")
     grant = power_up(pool, "b", "12V/5A", "12V/0.1A")
     assert grant.power_mw == 3_996
@@ -409,7 +450,11 @@ def test_a_renegotiation_keeps_to_the_ramp() -> None:
     granted = pool.renegotiate("a", ask("12V/5A", "12V/0.1A"), 10 * S).grant
     assert granted is not None
     assert granted.power_mw == 4_008
-    assert pool.renegotiate("a", ask("12V/0.4A"), 10 * S).grant is None
+    refused = pool.renegotiate("a", ask("12V/0.4A"), 10 * S)
+    assert refused.grant is None
+    assert refused.refusal is not None
+    assert refused.refusal.code == Reason.BUDGET
+    assert refused.refusal.retry_ms > 0
     assert pool.renegotiate("a", ask("12V/0.1A"), 10 * S).grant is not None
 
 
