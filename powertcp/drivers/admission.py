@@ -31,6 +31,7 @@ from powertcp.potcp.events import (
     ShedEnforced,
 )
 from powertcp.potcp.negotiate import Choice
+from powertcp.potcp.terms import least_lease_s
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Admission, Breaker, Change, Explanation, Explanations
@@ -227,11 +228,9 @@ class Admissions:
     ) -> Refusal | None:
         """Refuse a lease that ends before a lost connection could be noticed."""
         # PTCP-4-06
-        silence_ms = machine.silence_ms(event.maintain)
+        least_s = least_lease_s(machine.silence_ms(event.maintain))
         lease_s = grant.lease_s or self._lease_s
-        if lease_s * 1000 > silence_ms:
-            return None
-        return Refusal(Reason.LEASE_RANGE, lease_s, silence_ms // 1000 + 1)
+        return Refusal(Reason.LEASE_RANGE, lease_s, least_s) if lease_s < least_s else None
 
     def _refuse(
         self, record: FlowRecord, event: PowerRequested, choice: Choice, now: Instant

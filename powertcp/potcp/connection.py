@@ -14,6 +14,7 @@ from powertcp.potcp.intake import Intake
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.states import Cause
+from powertcp.potcp.terms import least_lease_s
 from powertcp.profile import (
     PowerProfile,
     ProfileType,
@@ -94,6 +95,14 @@ class PowerConnection(Intake):
                 self._liveness.idle(now)
                 return
             self._liveness.probe(self, now)
+
+    # PTCP-5-01
+    def silence_ms(self, wish: Maintain) -> int:
+        """Return after how long a silent peer is STALE, once a flow that wishes `wish` is open."""
+        if self._liveness is not None:
+            # PTCP-5-01: the first flow fixed both for all
+            return self.interval_ms * self.misses
+        return max(wish.interval_ms, self.config.maintain_interval_ms) * wish.misses
 
     # --- verbs of the sink -------------------------------------------------------------------
 
@@ -189,7 +198,7 @@ class PowerConnection(Intake):
             raise LocalProtocolError(f"flow {flow}: nothing was asked")
         # PTCP-4-06
         lease_s = self._lease_s(profile)
-        least = -(-self.silence_ms(request.maintain or Maintain()) // 1000) + 1
+        least = least_lease_s(self.silence_ms(request.maintain or Maintain()))
         if lease_s < least:
             refusal = Refusal(Reason.LEASE_RANGE, lease_s, least)
             source.fire(Cause.REFUSE, now, refusal, None)

@@ -14,20 +14,17 @@ from powertcp.potcp.causes import CTL_CAUSES, OPTION_CAUSES, WHOLE_CAUSES
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.events import (
     Alerted,
-    Ask,
     ConnectionTerminated,
     Event,
-    FlowResumed,
     HeatCounted,
 )
-from powertcp.potcp.flow import NEGOTIATION, Flow, first_of
+from powertcp.potcp.flow import NEGOTIATION, Flow
 from powertcp.potcp.liveness import Liveness
 from powertcp.potcp.protect import sums_of
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.states import Cause
 from powertcp.potcp.tickets import TicketOffice
-from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.wire.frames import (
@@ -37,7 +34,7 @@ from powertcp.wire.frames import (
     encode_segment,
     whole_segment,
 )
-from powertcp.wire.options import Maintain, Options, encode_options
+from powertcp.wire.options import Options, encode_options
 from powertcp.wire.segments import (
     Alert,
     Answer,
@@ -56,11 +53,18 @@ SEND_MAX = 256 * 1024
 # what may wait for a peer that does not read, R4: control octets and negotiation segments
 CONTROL_QUEUE_MAX = 64 * 1024
 NEGOTIATION_QUEUE_MAX = 7 * 256
+# SYNs that may wait for their repetition with a COOKIE: what 20 a second make in 0.8 s of path
+SENT_BACK_MAX = 16
 # earlier than any clock says
 _BEFORE: Instant = -(1 << 63)
 _DATA = int(SegmentType.DATA)
 _CREDIT = int(SegmentType.CREDIT)
 _unpack_n = Struct(">H").unpack_from
+
+
+def _bare(control: Control) -> bytes:
+    """Return the options of a SYN as a cookie covers them."""
+    return encode_options(replace(control.options, cookie=None))
 
 
 class Intake:
@@ -77,6 +81,7 @@ class Intake:
         "_churn",
         "_clock",
         "_control_octets",
+        "_crossing",
         "_earliest",
         "_events",
         "_flows",
@@ -87,6 +92,7 @@ class Intake:
         "_next_flow",
         "_out",
         "_peer_top",
+        "_sent_back",
         "_splitter",
         "_stray_heat",
         "_syn_deadline",
@@ -139,8 +145,12 @@ class Intake:
         self._earliest: Instant | None = None
         self._stray_heat = 0
         self._group: list[tuple[SinkFlow, int, bool, memoryview]] = []
-        # times of the last openings and resets, PTCP-13-02
+        # times of the peer's last openings and stray resets, PTCP-13-02
         self._churn: list[Instant] = []
+        # flows ended by RST of which no stray RST has come yet
+        self._crossing = 0
+        # flows whose SYN was answered with a COOKIE only
+        self._sent_back: tuple[int, ...] = ()
 
     # --- the machine contract ----------------------------------------------------------------
 
@@ -269,16 +279,8 @@ class Intake:
         """Forget a flow that is over."""
         self._flows.pop(flow.id, None)
         self.moved = True
-        if reset:
-            self._count_churn(0)
-
-    # PTCP-5-01
-    def silence_ms(self, wish: Maintain) -> int:
-        """Return after how long a silent peer is STALE, once a flow that wishes `wish` is open."""
-        if self._liveness is not None:
-            # PTCP-5-01: the first flow fixed both for all
-            return self.interval_ms * self.misses
-        return max(wish.interval_ms, self.config.maintain_interval_ms) * wish.misses
+        # PTCP-13-02: an RST of the peer may cross ours
+        self._crossing = min(self._crossing + reset, self.config.flows)
 
     # PTCP-5-01
     def agree_maintain(self, interval_ms: int, misses: int, now: Instant) -> None:
@@ -351,13 +353,16 @@ class Intake:
             flow.breach(refusal, now)
         elif raw[2] == 0:
             self._fail(refusal, now)
-        elif not (raw[0] == SegmentType.CTL and raw[1] & Flag.RST):
-            self._reset_unknown(raw[2], refusal, now)
+        else:
+            flags = raw[1] if raw[0] == SegmentType.CTL else 0
+            # PTCP-13-02
+            is_over = flags & (Flag.SYN | Flag.RST) and self._is_churn(now)
+            if not is_over and not flags & Flag.RST:
+                self._reset_unknown(raw[2], refusal)
 
-    def _reset_unknown(self, flow: int, refusal: Refusal, now: Instant) -> None:
+    def _reset_unknown(self, flow: int, refusal: Refusal) -> None:
         octets = encode_segment(Control(flow, Flag.RST, 0, Options(reason=refusal)))
         self.send(octets, negotiation=True)
-        self._count_churn(now)
 
     def _take_connection(self, segment: Segment, now: Instant) -> None:
         """Segments of flow 0."""
@@ -448,91 +453,66 @@ class Intake:
         if isinstance(segment, Control) and segment.flags == Flag.FIN and known:
             self.send(encode_segment(Control(number, Flag.FIN | Flag.ACK)), negotiation=True)
         if isinstance(segment, Control) and segment.flags == Flag.RST:
-            self._count_churn(now)
+            if known and self._crossing:
+                self._crossing -= 1
+            else:
+                self._is_churn(now)
         elif not known:
             # PTCP-9-08
-            self._reset_unknown(number, Refusal(Reason.STATE, raw[0], 0), now)
+            self._reset_unknown(number, Refusal(Reason.STATE, raw[0], 0))
 
     def _take_syn(self, control: Control, raw: RawSegment, now: Instant) -> None:
-        number, options = control.flow, control.options
-        self._count_churn(now)
-        if self._terminated:
+        number, options, office = control.flow, control.options, self.office
+        is_proven = options.cookie is not None and self._has_cookie(control, now)
+        is_repeat = is_proven and number in self._sent_back
+        self._sent_back = tuple(each for each in self._sent_back if each != number)
+        # PTCP-13-02
+        if not is_repeat and self._is_churn(now):
             return
         # PTCP-2.1-01
         if (number % 2 == 1) == self.client:
-            self._reset_unknown(number, Refusal(Reason.STATE, number, rule="parity"), now)
+            self._reset_unknown(number, Refusal(Reason.STATE, number, rule="parity"))
             return
         # PTCP-2.1-06
-        if number <= self._peer_top:
+        if number <= self._peer_top and not is_repeat:
             used = Refusal(Reason.STATE, number, self._peer_top, rule="identifiers rise")
-            self._reset_unknown(number, used, now)
+            self._reset_unknown(number, used)
             return
         # PTCP-11-01
         if len(self._flows) >= self.config.flows:
             full = Refusal(Reason.LIMIT, len(self._flows) + 1, self.config.flows)
-            self._reset_unknown(number, full, now)
+            self._reset_unknown(number, full)
             return
-        office = self.office
-        if office.needs_cookie and not self._has_cookie(control, now):
+        if office.needs_cookie and not is_proven:
+            self._send_back(control, now)
             return
         if office.is_full:
             full = Refusal(Reason.LIMIT, office.half_open + 1, office.half_open_refuse, 1000)
-            self._reset_unknown(number, full, now)
+            self._reset_unknown(number, full)
             return
         if options.msp is not None:
             self.peer_msp = options.msp
         self._peer_top = max(self._peer_top, number)
         flow = SourceFlow(self, number)
         self._flows[number] = flow
-        if options.ticket is not None and self._resume(flow, control, raw, now):
-            return
-        flow.fire(Cause.SYN, now, control, whole_segment(raw))
+        octets = whole_segment(raw)
+        if options.ticket is None or not flow.resume(now, control, octets):
+            flow.fire(Cause.SYN, now, control, octets)
 
     # PTCP-4-08
     def _has_cookie(self, control: Control, now: Instant) -> bool:
-        """Return whether a SYN carries its cookie; otherwise give it one and forget it."""
-        bare = encode_options(replace(control.options, cookie=None))
-        office, number = self.office, control.flow
-        if office.has_cookie(control.options.cookie, self.peer, number, bare, now):
-            return True
-        cookie = office.cookie(self.peer, number, bare, now)
-        self.send(encode_segment(CookieSegment(number, 0, cookie)), negotiation=True)
-        return False
+        """Return whether a SYN carries the cookie that it was given."""
+        cookie, bare = control.options.cookie, _bare(control)
+        return self.office.has_cookie(cookie, self.peer, control.flow, bare, now)
 
-    # PTCP-10-03
-    def _resume(self, flow: SourceFlow, control: Control, raw: RawSegment, now: Instant) -> bool:
-        """Try the ticket of a SYN; False: ALERT 406 and a plain SYN."""
-        ticket = control.options.ticket
-        request = first_of(control.options.profiles, ProfileType.REQUEST)
-        tenure = self.office.redeem(ticket, request, control.esn, now) if ticket else None
-        # PTCP-10-04
-        if tenure is None or request is None:
-            flow.alert(2, Refusal(Reason.TICKET_INVALID))
-            return False
-        flow.request, flow.syn = control.options, whole_segment(raw)
-        flow.tag, flow.wishes, flow.floor_ma = request.tag, tenure.wishes, tenure.floor_ma
-        flow.resumed, flow.start_uj, flow.minimum_mv = True, control.esn, tenure.minimum_mv
-        flow.acked_uj, flow.until_uj = control.esn, tenure.until_uj
-        # PTCP-10-05
-        flow.contract = flow.top_contract = tenure.contract
-        flow.asks = (Ask(tenure.profile),)
-        flow.key = tenure.key
-        self.emit(
-            FlowResumed(
-                flow=flow.id,
-                key=tenure.key,
-                contract=tenure.contract,
-                profile=tenure.profile,
-                fallback=tenure.fallback,
-                sampling=tenure.sampling,
-                esn_uj=control.esn,
-                returned_uj=tenure.sent_uj - control.esn,
-            )
-        )
-        granted = tenure.profile.with_type(ProfileType.GRANT, tag=flow.tag)
-        profiles = (granted,) if tenure.fallback is None else (granted, tenure.fallback)
-        flow.fire(Cause.GRANT, now, profiles, tenure.sampling, None, None)
-        return True
+    # PTCP-4-08
+    def _send_back(self, control: Control, now: Instant) -> None:
+        """Give a SYN its cookie and forget all of it but the identifier."""
+        number = control.flow
+        cookie = self.office.cookie(self.peer, number, _bare(control), now)
+        # PTCP-2.1-06
+        self._sent_back = (*self._sent_back, number)[-SENT_BACK_MAX:]
+        self.send(encode_segment(CookieSegment(number, 0, cookie)), negotiation=True)
 
     def _take_probe(self, probe: MaintainProbe, now: Instant) -> None:
         """Answer a probe at once; an answer renews every lease. PTCP-5-01, PTCP-5-02."""
@@ -557,19 +537,17 @@ class Intake:
         self.queued += len(octets)
         self._put_ahead(octets)
 
-    def _count_churn(self, now: Instant) -> None:
-        """Count an opening or a reset; too many in a second end the connection. PTCP-13-02."""
-        now = now or self._clock
+    # PTCP-13-02
+    def _is_churn(self, now: Instant) -> bool:
+        """Count an opening or a stray reset of the peer; whether it was one too many a second."""
         times, limit = self._churn, self.config.churn_per_s
         times.append(now)
-        if len(times) <= limit:
-            return
-        # PTCP-13-02
-        if now - times.pop(0) < NS_PER_S and not self._terminated:
-            refusal = Refusal(Reason.CHURN, limit + 1, limit)
-            alert = Alert(0, 0, 3, Options(reason=refusal))
-            self.send(encode_segment(alert))
-            self._fail(refusal, now)
+        if len(times) <= limit or now - times.pop(0) >= NS_PER_S:
+            return False
+        refusal = Refusal(Reason.CHURN, limit + 1, limit)
+        self.send(encode_segment(Alert(0, 0, 3, Options(reason=refusal))))
+        self._fail(refusal, now)
+        return True
 
     def _check_queue(self, now: Instant) -> None:
         """End the connection when a peer that does not read makes too much wait. PTCP-9-04."""

@@ -8,6 +8,7 @@ from powertcp.errors import LocalProtocolError, known
 from powertcp.potcp.events import (
     Ask,
     FlowCut,
+    FlowResumed,
     LeaseLapsed,
     PowerAccepted,
     PowerReady,
@@ -117,6 +118,42 @@ class SourceFlow(Outflow):
                 meter=options.meter,
             )
         )
+
+    # PTCP-10-03
+    def resume(self, now: Instant, control: Control, octets: bytes) -> bool:
+        """Try the ticket of a SYN; False: ALERT 406, it is a plain SYN."""
+        ticket = control.options.ticket
+        request = first_of(control.options.profiles, ProfileType.REQUEST)
+        office = self.link.office
+        tenure = office.redeem(ticket, request, control.esn, now) if ticket else None
+        # PTCP-10-04
+        if tenure is None or request is None:
+            self.alert(2, Refusal(Reason.TICKET_INVALID))
+            return False
+        self.request, self.syn = control.options, octets
+        self.tag, self.wishes, self.floor_ma = request.tag, tenure.wishes, tenure.floor_ma
+        self.resumed, self.start_uj, self.minimum_mv = True, control.esn, tenure.minimum_mv
+        self.acked_uj, self.until_uj = control.esn, tenure.until_uj
+        # PTCP-10-05
+        self.contract = self.top_contract = tenure.contract
+        self.asks = (Ask(tenure.profile),)
+        self.key = tenure.key
+        self.link.emit(
+            FlowResumed(
+                flow=self.id,
+                key=tenure.key,
+                contract=tenure.contract,
+                profile=tenure.profile,
+                fallback=tenure.fallback,
+                sampling=tenure.sampling,
+                esn_uj=control.esn,
+                returned_uj=tenure.sent_uj - control.esn,
+            )
+        )
+        granted = tenure.profile.with_type(ProfileType.GRANT, tag=self.tag)
+        profiles = (granted,) if tenure.fallback is None else (granted, tenure.fallback)
+        self.fire(Cause.GRANT, now, profiles, tenure.sampling, None, None)
+        return True
 
     def offer(
         self,

@@ -132,12 +132,18 @@ def longest_lease(asks: Iterable[Ask]) -> int:
 
 
 # PTCP-4-06
+def least_lease_s(silence_ms: int) -> int:
+    """Return the shortest lease, s, that outlasts a silent peer that is STALE after `silence_ms`."""
+    return max(LEASE_MIN_S, silence_ms // 1000 + 1)
+
+
+# PTCP-4-06
 def require_lease(lease_s: int, most_s: int, interval_ms: int, misses: int) -> None:
     """Take a lease of 5 to 3600 s, up to `most_s` (0: not stated), that outlasts the probes."""
     most_s = min(most_s or LEASE_MAX_S, LEASE_MAX_S)
     if lease_s > most_s:
         raise Breach(Refusal(Reason.LEASE_RANGE, lease_s, most_s))
-    least_s = max(LEASE_MIN_S, interval_ms * misses // 1000 + 1)
+    least_s = least_lease_s(interval_ms * misses)
     if lease_s < least_s:
         raise Breach(Refusal(Reason.LEASE_RANGE, lease_s, least_s))
 

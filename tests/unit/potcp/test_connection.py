@@ -172,10 +172,22 @@ def test_a_grant_or_an_offer_needs_a_request() -> None:
 
 
 @pytest.mark.requirement("PTCP-4-06")
-@pytest.mark.parametrize(("lease", "granted"), [("91s", False), ("92s", True)])
-def test_a_lease_outlasts_the_probes_or_is_refused_108(lease: str, granted: bool) -> None:
+@pytest.mark.parametrize(
+    ("interval_ms", "lease", "granted"),
+    [
+        (30_000, "91s", False),
+        (30_000, "92s", True),
+        (1_700, "5s", False),
+        (1_700, "6s", True),
+        (2_000, "6s", False),
+        (2_000, "7s", True),
+    ],
+)
+def test_a_lease_outlasts_the_probes_or_is_refused_108(
+    interval_ms: int, lease: str, granted: bool
+) -> None:
     pair = Pair()
-    wish = Maintain(30_000, 3)
+    wish = Maintain(interval_ms, 3)
     flow = pair.request(ask("12V/1A"), maintain=wish)
     pair.source.grant(flow, profile(f"12V/1A,lease={lease}"), now=pair.now)
     pair.exchange()

@@ -30,7 +30,12 @@ from powertcp.potcp.events import (
     ShedReceived,
     TicketReceived,
 )
-from powertcp.potcp.intake import CONTROL_QUEUE_MAX, NEGOTIATION_QUEUE_MAX, SEND_MAX
+from powertcp.potcp.intake import (
+    CONTROL_QUEUE_MAX,
+    NEGOTIATION_QUEUE_MAX,
+    SEND_MAX,
+    SENT_BACK_MAX,
+)
 from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S
@@ -50,6 +55,7 @@ from powertcp.wire.segments import (
     MaintainProbe,
     Ready,
     Reneg,
+    Segment,
     Shed,
     Trip,
 )
@@ -518,6 +524,120 @@ def test_resets_of_flows_that_never_were_are_churn() -> None:
 
 
 @pytest.mark.requirement("PTCP-13-02")
+@pytest.mark.parametrize("octets", [Control(5, Flag.ACK), Alert(7, 0, 2, Options(reason=WHY))])
+def test_our_own_resets_are_no_churn_of_the_peer(octets: Segment) -> None:
+    end = server()
+    end.receive_data(encode_segment(octets) * 40, START)
+    assert len(rst_codes(end.data_to_send())) == 40
+    assert not end.is_terminated
+
+
+@pytest.mark.requirement("PTCP-13-02")
+@pytest.mark.parametrize("side", [SINK, SOURCE])
+def test_any_number_of_flows_may_be_reset_at_once_by_one_end_or_both(side: int) -> None:
+    pair = Pair()
+    flows = []
+    for _ in range(25):
+        flows.append(pair.energise("12V/0.1A"))
+        pair.advance(0.1)
+    for flow in flows:
+        pair.ends[side].reset_flow(flow, WHY, now=pair.now)
+        # those of the other end cross
+        pair.ends[1 - side].reset_flow(flow, WHY, now=pair.now)
+    pair.exchange()
+    assert [end.flows for end in pair.ends] == [(), ()]
+    assert not any(end.is_terminated for end in pair.ends)
+    # of each flow one may cross, what comes then is counted
+    pair.advance(1.1)
+    again = encode_segment(Control(flows[0], Flag.RST, 0, Options(reason=WHY)))
+    pair.ends[side].receive_data(again * 20, pair.now)
+    assert not pair.ends[side].is_terminated
+    pair.ends[side].receive_data(again, pair.now)
+    assert pair.ends[side].is_terminated
+
+
+@pytest.mark.requirement("PTCP-13-02")
+def test_wishes_that_fit_nothing_leave_the_flow_that_does() -> None:
+    pair = Pair()
+    good = pair.energise("12V/0.1A")
+    for _ in range(14):
+        flow = pair.request(ask("13V/0.1A"))
+        offers = [(profile("12V/0.1A", ProfileType.OFFER), None)]
+        pair.source.counter(flow, offers, WHY, now=pair.now)
+        pair.exchange()
+        pair.sink.decline(flow, now=pair.now)
+        pair.exchange()
+    assert pair.sink.flows == pair.source.flows == (good,)
+
+
+@pytest.mark.requirement("PTCP-13-02")
+@pytest.mark.parametrize(("flag", "answers"), [(Flag.SYN, 20), (Flag.RST, 0)])
+def test_openings_and_resets_that_do_not_decode_are_churn_too(flag: Flag, answers: int) -> None:
+    end = server()
+    octets = pack_segment(SegmentType.CTL, int(flag), 1, 0, bytes([0xFF] * 4), b"")
+    end.receive_data(octets * 20, START)
+    assert not end.is_terminated
+    assert len(rst_codes(end.data_to_send())) == answers
+    end.receive_data(octets, START)
+    assert end.is_terminated
+    assert [flow for flow, _ in rst_codes(end.data_to_send())] == [0]
+
+
+@pytest.mark.requirement("PTCP-13-02", "PTCP-4-08")
+def test_a_syn_repeated_with_its_cookie_is_no_second_opening() -> None:
+    pair = Pair()
+    pair.office.half_open = pair.office.half_open_cookie
+    for _ in range(20):
+        pair.request(ask("5V/0.1A"))
+    assert len(pair.said(SOURCE, CookieSegment)) == 20
+    assert len(pair.source.flows) == 20
+    # the cookie is good once
+    last = encode_segment(pair.said(SINK, Control)[-1])
+    pair.sink.reset_flow(pair.sink.flows[-1], WHY, now=pair.now)
+    pair.exchange()
+    pair.source.receive_data(last, pair.now)
+    assert pair.source.is_terminated
+
+
+@pytest.mark.requirement("PTCP-2.1-06", "PTCP-4-08")
+@pytest.mark.parametrize(("later", "kept"), [(1, True), (15, True), (16, False)])
+def test_a_syn_keeps_its_identifier_while_its_cookie_is_under_way(later: int, kept: bool) -> None:
+    pair = Pair()
+    assert SENT_BACK_MAX == 16
+    office = pair.office
+    office.half_open = office.half_open_cookie
+    first = pair.sink.open_flow([ask("5V/1A")], now=pair.now)
+    for _ in range(later):
+        pair.sink.open_flow([ask("5V/1A")], now=pair.now)
+    pair.source.receive_data(pair.sink.data_to_send(), pair.now)
+    office.half_open = 0
+    last = pair.sink.open_flow([ask("5V/1A")], now=pair.now)
+    pair.exchange()
+    assert last in pair.source.flows
+    assert (first in pair.source.flows) is kept
+    assert set(pair.source.flows) == set(pair.sink.flows)
+
+
+@pytest.mark.requirement("PTCP-2.1-06", "PTCP-4-08")
+def test_a_cookie_gives_back_no_identifier_that_was_used_meanwhile() -> None:
+    pair = Pair()
+    office = pair.office
+    office.half_open = office.half_open_cookie
+    first = pair.sink.open_flow([ask("5V/1A")], now=pair.now)
+    bare = pair.sink.data_to_send()
+    pair.source.receive_data(bare, pair.now)
+    office.half_open = 0
+    pair.source.receive_data(bare, pair.now)
+    assert pair.source.flows == (first,)
+    pair.source.reset_flow(first, WHY, now=pair.now)
+    cookie, _ = segments(pair.source.data_to_send())
+    pair.sink.receive_data(encode_segment(cookie), pair.now)
+    pair.source.receive_data(pair.sink.data_to_send(), pair.now)
+    assert first not in pair.source.flows
+    assert rst_codes(pair.source.data_to_send()) == [(first, Reason.STATE)]
+
+
+@pytest.mark.requirement("PTCP-13-02")
 def test_churn_is_counted_per_second_and_refused_syns_leave_nothing() -> None:
     end = server(flows=1)
     for second in range(4):
@@ -740,17 +860,20 @@ def test_what_the_peer_has_taken_no_longer_counts_and_what_waits_does(*, reads: 
 @pytest.mark.requirement("PTCP-9-04", "PTCP-13-02")
 def test_two_limits_at_once_end_the_connection_once() -> None:
     end = server(churn_per_s=NEGOTIATION_QUEUE_MAX)
-    stray = encode_segment(Control(5, Flag.ACK))
-    end.receive_data(stray * NEGOTIATION_QUEUE_MAX, START)
+    odd = syn(8)
+    end.receive_data(odd * NEGOTIATION_QUEUE_MAX, START)
+    # what we say ourselves fills the queue too, and is looked at when the peer speaks
+    end.open_flow([ask("5V/1A")], now=START)
     assert not end.is_terminated
-    end.receive_data(stray * 9, START)
-    (over,) = end.take_events()
+    end.receive_data(odd * 9, START)
+    closed, over = end.take_events()
+    assert isinstance(closed, FlowClosed)
     assert isinstance(over, ConnectionTerminated)
     assert over.refusal is not None
     assert over.refusal.code == Reason.CHURN
     codes = rst_codes(end.data_to_send())
     assert codes.count((0, Reason.CHURN)) == 1
-    assert len(codes) == NEGOTIATION_QUEUE_MAX + 2
+    assert len(codes) == NEGOTIATION_QUEUE_MAX + 1
 
 
 @pytest.mark.requirement("PTCP-9-04")

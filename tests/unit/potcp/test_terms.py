@@ -9,6 +9,7 @@ from powertcp.potcp.terms import (
     fixed_of,
     floor_of,
     is_within,
+    least_lease_s,
     longest_lease,
     require_ceiling,
     require_granted,
@@ -154,6 +155,8 @@ def test_a_lease_keeps_its_bounds_and_what_was_stated(
 def test_a_lease_outlasts_the_probes() -> None:
     require_lease(7, 0, 2000, 3)
     assert fault(require_lease, 6, 0, 2000, 3) == Refusal(Reason.LEASE_RANGE, 6, 7)
+    silences = (0, 4_999, 5_000, 5_100, 5_999, 6_000)
+    assert [least_lease_s(silence_ms) for silence_ms in silences] == [5, 5, 6, 6, 6, 7]
 
 
 @pytest.mark.requirement("PTCP-1-04", "PTCP-4-06")
