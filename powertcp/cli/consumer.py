@@ -111,10 +111,12 @@ def consume(options: "Options") -> int:
     from powertcp.drivers.daemon import set_up_logging
     from powertcp.drivers.desk import Desk
     from powertcp.drivers.dial import parse_address
+    from powertcp.drivers.spool import spool_streams
     from powertcp.drivers.tracer import open_tracer
 
     host, port = parse_address(options.connect)
     asks = read_asks(options)
+    spool_streams()
     level = logging.WARNING if options.quiet else logging.INFO
     set_up_logging(os.environ, level=logging.DEBUG if options.verbose else level)
     wishes = Wishes(

@@ -41,11 +41,13 @@ def main(argv: list[str]) -> int:
     from powertcp.drivers.daemon import set_up_logging
     from powertcp.drivers.light import Light
     from powertcp.drivers.panel import Panel
+    from powertcp.drivers.spool import spool_streams
     from powertcp.units import parse_duration_ns
 
     is_live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     bounded = "" if is_live else BOUNDED
     for_ns = read("--for", given.for_ or bounded, parse_duration_ns)
+    spool_streams()
     set_up_logging(os.environ, level=40)
     panel = Panel(
         sys.stdout,

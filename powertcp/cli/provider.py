@@ -31,6 +31,7 @@ from powertcp.drivers.daemon import (
 from powertcp.drivers.dial import listen, parse_address
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
 from powertcp.drivers.report import ProviderReport
+from powertcp.drivers.spool import spool_streams
 from powertcp.drivers.tracer import open_tracer
 from powertcp.errors import ConfigError, PowerError
 from powertcp.potcp import ConnectionConfig
@@ -100,6 +101,7 @@ def main(argv: list[str]) -> int:
     if arguments["check"]:
         _say_check(effective, as_json=arguments["json"])
         return 0
+    spool_streams()
     level = logging.DEBUG if arguments["verbose"] else logging.INFO
     level = logging.WARNING if arguments["quiet"] else level
     set_up_logging(os.environ, level=level, form=effective.options.log_format)

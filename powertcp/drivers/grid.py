@@ -15,6 +15,7 @@ import trio
 from powertcp.drivers.daemon import set_up_logging
 from powertcp.drivers.dial import listen
 from powertcp.drivers.provider import Provider, ProviderConfig
+from powertcp.drivers.spool import spool_streams
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.sources import Supply
 
@@ -57,5 +58,6 @@ async def serve(rating_mw: int, supplies: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    spool_streams()
     set_up_logging(os.environ, level=logging.WARNING)
     trio.run(serve, int(sys.argv[1]), sys.argv[2:])
