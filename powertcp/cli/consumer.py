@@ -67,7 +67,7 @@ def parser() -> Parser:
     add("--for", dest="for_", metavar="TIME", help="end after this time of samples: 60s (no end)")
     add("--energy", metavar="ENERGY", help="end after this energy of each flow: 10kJ (no end)")
     add("--mux", action="store_true", default=None, help="all requests on one connection")
-    add("--give-up", metavar="TIME", help="look this long for a lost provider (10min)")
+    add("--give-up", metavar="TIME", help="look this long for a lost provider or for room (10min)")
     add("--reset", metavar="LOAD", help="let a running consumer's tripped load try again")
     add("--control", metavar="PATH", help="control socket (consumer-PID.sock)")
     add("--json", action="store_true", default=None, help="one event per line, integers with units")

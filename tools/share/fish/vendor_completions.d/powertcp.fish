@@ -94,7 +94,7 @@ complete -c powertcp -n '_shtab_powertcp_using consumer' -l on-shed -xka "cap st
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l for -x -d 'end after this time of samples: 60s (no end)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l energy -x -d 'end after this energy of each flow: 10kJ (no end)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l mux -d 'all requests on one connection'
-complete -c powertcp -n '_shtab_powertcp_using consumer' -l give-up -x -d 'look this long for a lost provider (10min)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l give-up -x -d 'look this long for a lost provider or for room (10min)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l reset -x -d 'let a running consumer'"'"'s tripped load try again'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (consumer-PID.sock)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l json -d 'one event per line, integers with units'
