@@ -1,5 +1,6 @@
 """Real processes under a real guard, with the freezer of a control group and with signals."""
 
+import glob
 import os
 import signal
 import subprocess
@@ -77,8 +78,9 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in path.read_text(encoding="ascii").split()]
 
 
-def left_groups() -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/powertcp-load-{os.getpid()}-*"))
+def left_groups() -> list[str]:
+    # unlike Path.glob, glob.glob bears folders of others that go while it walks
+    return glob.glob(f"/sys/fs/cgroup/**/powertcp-load-{os.getpid()}-*", recursive=True)
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -185,13 +187,17 @@ async def test_a_ceiling_holds_the_share_of_a_whole_tree(root: str, part: int) -
         pid = await run.started()
         await until(lambda: children_of(pid))
         pids = [pid, *children_of(pid)]
-        whole = await share(pids)
-        run.tell(Ceiling(limit_mw=part, rated_mw=100))
-        throttled = await share(pids, 2.5)
-        again = await share(pids)
-        # against what it used before and what others leave of a shared machine, in points
-        assert throttled / max(whole, again, throttled / 0.99) <= part / 100 + 0.20
-        assert throttled > 0.02
+        # against what it used before; other work of the machine may end in between: three tries
+        for _ in range(3):
+            run.tell(Ceiling(limit_mw=100, rated_mw=100))
+            whole = await share(pids)
+            run.tell(Ceiling(limit_mw=part, rated_mw=100))
+            throttled = await share(pids, 2.5)
+            assert throttled > 0.02
+            if throttled <= (part / 100 + 0.10) * whole:
+                break
+        else:
+            pytest.fail(f"{throttled:.0%} of a core at {part} %, {whole:.0%} before")
         run.tell(Ceiling(limit_mw=0, rated_mw=100))
         await trio.sleep(0.2)
         assert await share(pids, 0.5) == 0.0

@@ -98,7 +98,7 @@ async def test_a_consumer_that_nobody_reads_is_powered_beyond_its_lease(
             assert isinstance(flows, list)
             assert [flow["state"] for flow in flows] == ["energised"]
             assert await ends_soon(process) == 0
-        assert "307" not in one.log
+        assert "307 LEASE_EXPIRED" not in one.log
 
 
 @UNREAD
