@@ -282,6 +282,7 @@ class CommandLoad:
         self._status: int | None = None
         self._failure = 0
         self._link: GuardLink | None = None
+        self._guard_fd: int | None = None
         self._answers = Answers()
         self._patience = trio.CancelScope()
         self._is_deaf = self._is_over = False
@@ -396,6 +397,9 @@ class CommandLoad:
                 match verb:
                     case "guarding":
                         self.guard_pid = value
+                        # gone already, or a kernel without: then nothing is waited for
+                        with suppress(OSError):
+                            self._guard_fd = os.pidfd_open(value)
                     case "started":
                         self.pid = value
                         self.name = f"{self.name}[{value}]"
@@ -418,6 +422,9 @@ class CommandLoad:
         link.close()
         with trio.move_on_after(GUARD_PATIENCE_S):
             await process.wait()
+            # no child of ours: where the warden was killed, nobody waited for it
+            if self._guard_fd is not None:
+                await trio.lowlevel.wait_readable(self._guard_fd)
         if process.returncode is None:
             process.kill()
             await process.wait()
@@ -425,6 +432,9 @@ class CommandLoad:
     def _sweep(self, link: GuardLink, process: trio.Process, mark: str) -> None:
         """Leave nothing behind, also where the guard was killed."""
         link.close()
+        if self._guard_fd is not None:
+            os.close(self._guard_fd)
+            self._guard_fd = None
         if process.returncode is None:
             process.kill()
         if process.returncode != 0:
