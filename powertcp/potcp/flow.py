@@ -18,8 +18,8 @@ from powertcp.potcp.config import (
 )
 from powertcp.potcp.events import Alerted, Ask, Event, FlowClosed, FlowTripped, HeatCounted
 from powertcp.potcp.protect import Protector
-from powertcp.potcp.states import Cause, State, Table
-from powertcp.potcp.tickets import Holder, TicketOffice
+from powertcp.potcp.states import VERBS, Cause, State, Table
+from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import PowerProfile, ProfileType, is_minimum_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
@@ -45,23 +45,6 @@ NEGOTIATION = frozenset(
         SegmentType.SHED,
         SegmentType.TRIP,
         SegmentType.COOKIE,
-    }
-)
-_VERBS = frozenset(
-    {
-        Cause.OPEN,
-        Cause.ACCEPT,
-        Cause.DECLINE,
-        Cause.PROPOSE,
-        Cause.AGREE,
-        Cause.REJECT,
-        Cause.CLOSE,
-        Cause.GRANT,
-        Cause.COUNTER,
-        Cause.REFUSE,
-        Cause.STABLE,
-        Cause.SHED_NOW,
-        Cause.LOWER,
     }
 )
 
@@ -123,7 +106,7 @@ class Breach(Exception):
         self.refusal = refusal
 
 
-class Flow(Holder):
+class Flow:
     """One flow at one end. `link`: its connection; `id`: its identifier."""
 
     TABLE: ClassVar[Table]
@@ -198,7 +181,7 @@ class Flow(Holder):
         self.link.moved = True
         row = self.TABLE.get((self.state, cause))
         if row is None:
-            if cause in _VERBS:
+            if cause in VERBS:
                 raise LocalProtocolError(f"flow {self.id}: {cause.name} in state {self.state.name}")
             # PTCP-9-08
             self.breach(Refusal(Reason.STATE, TYPE_OF.get(cause, 0), self.state.value), now)

@@ -5,6 +5,7 @@ A table maps (state, cause) to (action, next state). A pair that is not listed i
 """
 
 from enum import Enum, auto
+from typing import Final
 
 
 class _Member(Enum):
@@ -87,6 +88,25 @@ class Cause(_Member):
     LAPSE = auto()
     CUT = auto()
 
+
+# what the owner of a flow calls; all other causes come from the peer or the clock
+VERBS: Final = frozenset(
+    {
+        Cause.OPEN,
+        Cause.ACCEPT,
+        Cause.DECLINE,
+        Cause.PROPOSE,
+        Cause.AGREE,
+        Cause.REJECT,
+        Cause.CLOSE,
+        Cause.GRANT,
+        Cause.COUNTER,
+        Cause.REFUSE,
+        Cause.STABLE,
+        Cause.SHED_NOW,
+        Cause.LOWER,
+    }
+)
 
 Table = dict[tuple[State, Cause], tuple[str, State]]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from hmac import compare_digest
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
 from powertcp.crypto import KEY_OCTETS, NONCE_OCTETS, TAG_OCTETS, Aead
 from powertcp.errors import DecodeError
@@ -56,18 +56,14 @@ class Tenure:
         )
 
 
-class Holder:
+class Holder(Protocol):
     """Whoever holds a flow that may be resumed elsewhere: a source flow."""
-
-    __slots__ = ()
 
     def tenure(self) -> Tenure | None:
         """Return the contract as it stands, None when it cannot be moved any more."""
-        raise NotImplementedError
 
     def move(self, now: Instant, esn_uj: int) -> None:
         """End this path: the contract lives on elsewhere, from `esn_uj` that the sink verified."""
-        raise NotImplementedError
 
 
 class TicketOffice:

@@ -27,7 +27,7 @@ class CancelStep(trio.abc.Instrument):
                 self.scope.cancel()
 
 
-async def receive(stream: SegmentStream[bytes], count: int) -> list[bytes]:
+async def receive(stream: SegmentStream[bytes] | CarriedStream[bytes], count: int) -> list[bytes]:
     got: list[bytes] = []
     while len(got) < count:
         batch = await stream.receive_batch()
@@ -104,6 +104,32 @@ async def test_room_cancelled_with_room_is_cancelled_all_the_same(small_pair: Pa
         assert scope.cancelled_caught
 
 
+async def received_despite_a_cancel(
+    nursery: trio.Nursery,
+    number: int,
+    machine: Lines,
+    writer: SegmentStream[bytes] | CarriedStream[bytes],
+    reader: SegmentStream[bytes] | CarriedStream[bytes],
+) -> list[bytes]:
+    """What arrives of PAYLOADS when receive_batch is cancelled at its checkpoint `number`."""
+
+    async def feed() -> None:
+        for payload in PAYLOADS:
+            writer.queue(machine.send, payload)
+            await trio.testing.wait_all_tasks_blocked()
+
+    nursery.start_soon(feed)
+    got: list[bytes] = []
+    step = CancelStep(number)
+    trio.lowlevel.add_instrument(step)
+    with step.scope:
+        while True:
+            got += await reader.receive_batch()
+    trio.lowlevel.remove_instrument(step)
+    assert step.scope.cancelled_caught
+    return got + await receive(reader, len(PAYLOADS) - len(got))
+
+
 @pytest.mark.parametrize("number", range(1, 41))
 async def test_receive_batch_cancelled_at_each_checkpoint_loses_no_event(
     small_pair: Pair, number: int
@@ -113,22 +139,7 @@ async def test_receive_batch_cancelled_at_each_checkpoint_loses_no_event(
         machine = Lines()
         writer = SegmentStream(ours, machine, nursery=nursery)
         reader = SegmentStream(theirs, Lines(), nursery=nursery)
-
-        async def feed() -> None:
-            for payload in PAYLOADS:
-                writer.queue(machine.send, payload)
-                await trio.testing.wait_all_tasks_blocked()
-
-        nursery.start_soon(feed)
-        got: list[bytes] = []
-        step = CancelStep(number)
-        trio.lowlevel.add_instrument(step)
-        with step.scope:
-            while True:
-                got += await reader.receive_batch()
-        trio.lowlevel.remove_instrument(step)
-        assert step.scope.cancelled_caught
-        got += await receive(reader, len(PAYLOADS) - len(got))
+        got = await received_despite_a_cancel(nursery, number, machine, writer, reader)
         assert got == PAYLOADS
         nursery.cancel_scope.cancel()
 
@@ -176,20 +187,5 @@ async def test_a_carried_reader_cancelled_at_each_checkpoint_loses_no_event(numb
         machine = Lines()
         writer = CarriedStream(near, machine, nursery=nursery)
         reader = CarriedStream(far, Lines(), nursery=nursery)
-
-        async def feed() -> None:
-            for payload in PAYLOADS:
-                writer.queue(machine.send, payload)
-                await trio.testing.wait_all_tasks_blocked()
-
-        nursery.start_soon(feed)
-        got: list[bytes] = []
-        step = CancelStep(number)
-        trio.lowlevel.add_instrument(step)
-        with step.scope:
-            while True:
-                got += await reader.receive_batch()
-        trio.lowlevel.remove_instrument(step)
-        assert step.scope.cancelled_caught
-        got += await receive(reader, len(PAYLOADS) - len(got))
+        got = await received_despite_a_cancel(nursery, number, machine, writer, reader)
         assert got == PAYLOADS

@@ -226,42 +226,27 @@ async def test_usr1_logs_a_status_of_either_side(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("PTCP-13-01")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("role", "state"), [("provider", "draining"), ("consumer", "closing")])
 async def test_a_second_signal_is_immediate_on_either_side(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, role: str, state: str, number: signal.Signals
 ) -> None:
     async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
-        async with running(
-            tmp_path, "consumer", "--connect", address, "--request", "12V/1A"
-        ) as sink:
+        words = ("consumer", "--connect", address, "--request", "12V/1A")
+        async with running(tmp_path, *words) as sink:
             await sink.until("readings")
+            leaver, other = (source, sink) if role == "provider" else (sink, source)
             # the other side is frozen: a goodbye would take T_DRAIN
-            sink.signal(signal.SIGSTOP)
+            other.signal(signal.SIGSTOP)
             start = trio.current_time()
-            source.signal(number)
-            status = f"provider-{source.pid}.sock"
-            while (await asked(tmp_path, status, op="status"))["state"] != "draining":
+            leaver.signal(number)
+            status = f"{role}-{leaver.pid}.sock"
+            while (await asked(tmp_path, status, op="status"))["state"] != state:
                 pass
-            assert source.process.returncode is None
-            source.signal(number)
-            assert await source.end() == 0
+            assert leaver.process.returncode is None
+            leaver.signal(number)
+            assert await leaver.end() == 0
             assert trio.current_time() - start < 3
-            sink.signal(signal.SIGCONT)
-    async with provider(tmp_path, "--supply", "12V/5A") as (source, address):
-        async with running(
-            tmp_path, "consumer", "--connect", address, "--request", "12V/1A"
-        ) as sink:
-            await sink.until("readings")
-            source.signal(signal.SIGSTOP)
-            start = trio.current_time()
-            sink.signal(number)
-            status = f"consumer-{sink.pid}.sock"
-            while (await asked(tmp_path, status, op="status"))["state"] != "closing":
-                pass
-            assert sink.process.returncode is None
-            sink.signal(number)
-            assert await sink.end() == 0
-            assert trio.current_time() - start < 3
-            source.signal(signal.SIGCONT)
+            other.signal(signal.SIGCONT)
 
 
 def flags_of(folder: Path, role: str, kind: str) -> list[tuple[int, ...]]:

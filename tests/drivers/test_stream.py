@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -11,7 +12,7 @@ import trio.testing
 from powertcp.drivers import SegmentStream, Wheel
 from powertcp.errors import LocalProtocolError, WireBroken
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_MS, NS_PER_S
+from powertcp.units import NS_PER_MS, NS_PER_S, Duration
 from tests.drivers.line_machine import END, Lines, Pair
 
 
@@ -147,12 +148,11 @@ async def test_events_caused_by_a_handler_come_after_those_it_was_given(small_pa
     assert order == [b"first", b"second", b"caused"]
 
 
-@pytest.mark.requirement("PTCP-14-01")
-async def test_a_peer_that_reads_nothing_is_given_up_after_t_write(
-    small_pair: Pair, autojump_clock: trio.testing.MockClock
-) -> None:
-    ours, _ = small_pair
-    given_up: list[Refusal] = []
+async def given_up(
+    ours: socket.socket, write_ns: Duration | Callable[[], Duration], before: Callable[[], object]
+) -> tuple[float, list[Refusal]]:
+    """Write to a peer that reads nothing, after `before`: when it is given up, in s, and why."""
+    refusals: list[Refusal] = []
     closed = trio.Event()
     async with trio.open_nursery() as nursery:
         wheel = Wheel()
@@ -163,48 +163,40 @@ async def test_a_peer_that_reads_nothing_is_given_up_after_t_write(
             machine,
             nursery=nursery,
             wheel=wheel,
-            write_ns=2 * NS_PER_S,
+            write_ns=write_ns,
             on_close=closed.set,
-            give_up=lambda refusal, _: given_up.append(refusal),
+            give_up=lambda refusal, _: refusals.append(refusal),
         )
+        before()
         for _ in range(20):
             stream.queue(machine.send, bytes(3000))
         start = trio.current_time()
         await closed.wait()
-        assert 2.0 <= trio.current_time() - start <= 2.1
-        assert [refusal.code for refusal in given_up] == [Reason.TIMEOUT]
+        took = trio.current_time() - start
         nursery.cancel_scope.cancel()
+    return took, refusals
+
+
+@pytest.mark.requirement("PTCP-14-01")
+async def test_a_peer_that_reads_nothing_is_given_up_after_t_write(
+    small_pair: Pair, autojump_clock: trio.testing.MockClock
+) -> None:
+    took, refusals = await given_up(small_pair[0], 2 * NS_PER_S, lambda: None)
+    assert 2.0 <= took <= 2.1
+    assert [refusal.code for refusal in refusals] == [Reason.TIMEOUT]
 
 
 @pytest.mark.requirement("PTCP-14-01")
 async def test_t_write_is_asked_for_when_it_begins_to_run(
     small_pair: Pair, autojump_clock: trio.testing.MockClock
 ) -> None:
-    ours, _ = small_pair
     limits = [65 * NS_PER_S]
-    given_up: list[Refusal] = []
-    closed = trio.Event()
-    async with trio.open_nursery() as nursery:
-        wheel = Wheel()
-        nursery.start_soon(wheel.run)
-        machine = Lines()
-        stream = SegmentStream(
-            ours,
-            machine,
-            nursery=nursery,
-            wheel=wheel,
-            write_ns=lambda: limits[-1],
-            on_close=closed.set,
-            give_up=lambda refusal, _: given_up.append(refusal),
-        )
-        limits.append(10 * NS_PER_S)  # a flow with a lease of 5 s has come
-        for _ in range(20):
-            stream.queue(machine.send, bytes(3000))
-        start = trio.current_time()
-        await closed.wait()
-        assert 10.0 <= trio.current_time() - start <= 10.1
-        assert [refusal.value for refusal in given_up] == [10_000]
-        nursery.cancel_scope.cancel()
+    # a flow with a lease of 5 s has come
+    took, refusals = await given_up(
+        small_pair[0], lambda: limits[-1], lambda: limits.append(10 * NS_PER_S)
+    )
+    assert 10.0 <= took <= 10.1
+    assert [refusal.value for refusal in refusals] == [10_000]
 
 
 async def test_room_waits_above_256_kib_until_64_are_left(small_pair: Pair) -> None:

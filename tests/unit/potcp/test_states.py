@@ -9,26 +9,11 @@ from powertcp.potcp.events import FlowClosed
 from powertcp.potcp.flow import Flow
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
-from powertcp.potcp.states import SINK, SOURCE, Cause, Sink, Source, State, Table
+from powertcp.potcp.states import SINK, SOURCE, VERBS, Cause, Sink, Source, State, Table
 from powertcp.registry import Reason
 from powertcp.wire.segments import Control
 from tests.conversation import Pair, segments
 
-VERBS = {
-    Cause.OPEN,
-    Cause.ACCEPT,
-    Cause.DECLINE,
-    Cause.PROPOSE,
-    Cause.AGREE,
-    Cause.REJECT,
-    Cause.CLOSE,
-    Cause.GRANT,
-    Cause.COUNTER,
-    Cause.REFUSE,
-    Cause.STABLE,
-    Cause.SHED_NOW,
-    Cause.LOWER,
-}
 TABLES: list[tuple[Table, type[Sink | Source], type[Flow]]] = [
     (SINK, Sink, SinkFlow),
     (SOURCE, Source, SourceFlow),

@@ -7,7 +7,6 @@ from powertcp.potcp.tickets import (
     COOKIE_ROTATION_NS,
     TICKET_OCTETS,
     USED_IDS_MAX,
-    Holder,
     Tenure,
     TicketOffice,
 )
@@ -20,7 +19,7 @@ from tests.conversation import SINK, SOURCE, START, Pair, ask, counting_entropy
 GRANT = PowerProfile.parse("12V/1A,lease=60s", ProfileType.GRANT)
 
 
-class Held(Holder):
+class Held:
     """A flow that an office may move."""
 
     def __init__(self, acked_uj: int = 100, sent_uj: int = 200) -> None:
@@ -162,13 +161,6 @@ def test_thresholds_of_half_open_flows() -> None:
     }.items():
         here.half_open = half_open
         assert (here.needs_cookie, here.is_full) == states
-
-
-def test_a_holder_says_what_it_holds() -> None:
-    with pytest.raises(NotImplementedError):
-        Holder().tenure()
-    with pytest.raises(NotImplementedError):
-        Holder().move(0, 0)
 
 
 @pytest.mark.requirement("PTCP-10-04", "PTCP-10-03")
