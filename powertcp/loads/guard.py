@@ -293,6 +293,7 @@ def _become(argv: Sequence[str], guard: int, go: int, failed: int) -> None:
             os._exit(127)
         for number in (
             signal.SIGINT,
+            signal.SIGQUIT,
             signal.SIGTERM,
             signal.SIGHUP,
             signal.SIGPIPE,
