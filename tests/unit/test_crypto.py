@@ -49,3 +49,36 @@ def test_one_changed_bit_anywhere_does_not_open(
 def test_fewer_octets_than_a_tag_do_not_open() -> None:
     with pytest.raises(DecodeError):
         crypto.unseal(KEY, NONCE, b"short")
+
+
+def test_the_first_vector_of_rfc_8032_section_7_1() -> None:
+    key = crypto.SigningKey(
+        bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+    )
+    assert key.public == bytes.fromhex(
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    )
+    signature = key.sign(b"")
+    assert signature == bytes.fromhex(
+        "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555f"
+        "b8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
+    )
+    assert len(signature) == crypto.SIGNATURE_OCTETS
+    assert crypto.is_signed_by(key.public, b"", signature)
+
+
+@given(st.binary(max_size=64), st.data())
+def test_one_changed_bit_anywhere_is_not_signed(text: bytes, data: st.DataObject) -> None:
+    key = crypto.SigningKey(KEY)
+    whole = key.sign(text) + text
+    bit = data.draw(st.integers(0, 8 * len(whole) - 1))
+    bent = (int.from_bytes(whole, "big") ^ 1 << bit).to_bytes(len(whole), "big")
+    assert crypto.is_signed_by(key.public, text, whole[: crypto.SIGNATURE_OCTETS])
+    signature, said = bent[: crypto.SIGNATURE_OCTETS], bent[crypto.SIGNATURE_OCTETS :]
+    assert not crypto.is_signed_by(key.public, said, signature)
+
+
+def test_what_is_no_key_has_signed_nothing() -> None:
+    signature = crypto.SigningKey(KEY).sign(b"")
+    assert not crypto.is_signed_by(b"short", b"", signature)
+    assert not crypto.is_signed_by(KEY, b"", b"short")
