@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from powertcp.cli.parser import Parser
@@ -125,8 +125,8 @@ def consume(options: "Options") -> int:
         asks=asks,
         fallbacks=read_fallbacks(options, asks),
         mux=options.mux,
-        for_ns=read("--for", options.for_, parse_duration_ns),
-        energy_uj=read("--energy", options.energy, parse_energy_uj),
+        for_ns=read_end("--for", options.for_, parse_duration_ns),
+        energy_uj=read_end("--energy", options.energy, parse_energy_uj),
         give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
     )
     loads = build_loads(options, len(asks))
@@ -185,6 +185,16 @@ def reset(load: str, control: str) -> int:
     return 3
 
 
+def read_end(path: str, text: str, parse: Callable[[str], int]) -> int | None:
+    """Read after how much to end, None for "". Raises ConfigError when it is nothing."""
+    from powertcp.cli.consumer_options import read
+
+    end = read(path, text, parse)
+    if end == 0:
+        raise ConfigError("command line", path, f"{text} ends before it begins")
+    return end
+
+
 def read_asks(options: "Options") -> "list[Ask]":
     """Read each request with its minimum. Raises ConfigError with a sentence."""
     from powertcp.potcp.events import Ask
@@ -202,6 +212,8 @@ def read_asks(options: "Options") -> "list[Ask]":
         if desired is not None and minimum is not None:
             check_minimum(desired, minimum)
         if desired is not None:
+            if desired.current_ma == 0 or desired.voltage_mv == 0:
+                raise ConfigError("command line", "--request", f"{text} asks for no power")
             asks.append(Ask(desired, minimum))
     return asks
 

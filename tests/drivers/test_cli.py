@@ -75,6 +75,17 @@ def test_every_command_is_found(name: str) -> None:
             2,
             "5V/0.1A differs from 12V/1A in more than a smaller current",
         ),
+        (("--connect", "a", "--request", "12V/0A"), 2, "12V/0A asks for no power"),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--for", "0s"),
+            2,
+            "--for: 0s ends before it begins",
+        ),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--energy", "0J"),
+            2,
+            "--energy: 0J ends before it begins",
+        ),
         (("--connect", "a", "--request", "12V/1A", "--trace", "/proc/x"), 2, "/proc/x"),
         (
             ("--connect", "127.0.0.1:1", "--request", "12V/1A", "--run", "nosuch"),
