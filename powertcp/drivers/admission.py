@@ -97,9 +97,14 @@ class Admissions:
         A bug met at one of them raises after all the others were answered: what they give back
         is not lost. No other session is touched, so that each machine sees one time per wake-up.
         """
-        for event in events:
-            if type(event) is FlowResumed:
-                self._resume(session, event, now)
+        resumed = [event for event in events if type(event) is FlowResumed]
+        if resumed:
+            # PTCP-10-03: all has moved before an old path says what became of it there
+            lost = [self._resume(session, event, now) for event in resumed]
+            for old in dict.fromkeys(lost):
+                if old is not None and old is not session:
+                    old.wire.handle_timer(now)
+                    old.wire.flush()
         bug: Exception | None = None
         for event in events:
             try:
@@ -439,11 +444,14 @@ class Admissions:
         if later is not None:
             self._wake(later)
 
-    def _resume(self, session: Session, event: FlowResumed, now: Instant) -> None:
-        """A ticket moved a contract here: its power comes along, no joule twice."""
+    def _resume(self, session: Session, event: FlowResumed, now: Instant) -> Session | None:
+        """A ticket moved a contract here: its power comes along, no joule twice.
+
+        Returns the session that lost it: the caller lets that one say goodbye.
+        """
         old = self._by_key.pop(event.key, None)
         if old is None:
-            return
+            return None
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
         self._quiet(old, "moved")
@@ -457,9 +465,7 @@ class Admissions:
             session.machine.reset_flow(event.flow, excess, now=now)
         # PTCP-10-04: the old path closes with what was verified of it, from where the new one counts
         self.delivered_uj -= event.esn_uj
-        if old.session is not session:
-            old.session.wire.handle_timer(now)
-            old.session.wire.flush()
+        return old.session
 
     def _limit_idle(self, record: FlowRecord, now: Instant) -> None:
         """Keep few flows of a peer over a cut that hold nothing: no rating bounds their number."""

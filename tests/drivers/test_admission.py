@@ -162,6 +162,33 @@ async def test_a_shed_flow_that_is_cut_and_resumed_is_restored() -> None:
 
 
 @pytest.mark.requirement("PTCP-10-03")
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_flows_of_one_path_that_are_resumed_at_once_keep_all_their_power(
+    *, is_cut: bool
+) -> None:
+    async with serving("12V/5A") as (provider, [address]):
+        async with client(address) as old, client(address) as new:
+            tickets: list[bytes] = []
+            for count in (1, 2, 3):
+                old.ask("12V/1A")
+                ticket = await old.until(TicketReceived, count)
+                assert isinstance(ticket, TicketReceived)
+                tickets.append(ticket.ticket)
+            esns = [old.machine.status(flow).esn_uj for flow in old.machine.flows]
+            if is_cut:
+                old.stream.abort()
+                await eventually(lambda: any(one.wire.closed for one in provider.sessions))
+            asks = [Ask(PowerProfile.parse("12V/1A"))]
+            for ticket_octets, esn_uj in zip(tickets, esns, strict=True):
+                new.machine.open_flow(asks, ticket=ticket_octets, esn_uj=esn_uj, now=now_ns())
+            # one segment of TCP: the provider wakes up once for all of them
+            new.stream.flush()
+            await new.until(PowerReady, 3)
+            assert provider.breaker.held_mw == 36_000
+            assert len(provider.breaker.holdings) == 3
+
+
+@pytest.mark.requirement("PTCP-10-03")
 async def test_a_ticket_is_no_way_round_the_limit_of_a_peer() -> None:
     async with serving("12V/5A", per_peer_mw=12_000) as (provider, [address]):
         async with client(address) as old, client(address) as new:
