@@ -27,7 +27,7 @@ from powertcp.sources.holding import (
     with_power,
     worst_first,
 )
-from powertcp.sources.ramp import MAX_RAMP_NS, Ramp
+from powertcp.sources.ramp import Ramp
 from powertcp.sources.source import Supply
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 
@@ -162,7 +162,7 @@ class Breaker:
         """Return how long the output of `key` needs to come up; flows ramp one after another."""
         if self._ramp is None:
             return 0
-        return min(self._ramp.connect(self.holdings[key].mw, now), MAX_RAMP_NS)
+        return self._ramp.connect(self.holdings[key].mw, now)
 
     # -- renegotiation -----------------------------------------------------------------------
 

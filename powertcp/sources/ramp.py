@@ -42,8 +42,13 @@ class Ramp:
         return self.mw_per_s * MAX_RAMP_NS // NS_PER_S
 
     def connect(self, mw: int, now: Instant) -> Duration:
-        """Connect `mw` more after all that came before; return the time until they are up."""
-        self.free = max(now, self.free) + self._time_of(mw)
+        """Connect `mw` more after all that came before; return the time until they are up.
+
+        What comes back on another path was promised before: it is up before T_READY, however much
+        else comes back, and nobody waits for it longer than that.
+        """
+        up_at = max(now, self.free) + self._time_of(mw)
+        self.free = min(up_at, now + MAX_RAMP_NS)
         return self.free - now
 
     def room_mw(self, promised_mw: int, now: Instant) -> int:

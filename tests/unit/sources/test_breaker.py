@@ -401,6 +401,25 @@ def test_all_who_ask_at_once_are_connected_one_after_the_other(early_or_late: in
     assert max(up.values()) < 60 * S
 
 
+@pytest.mark.requirement("PTCP-4-05")
+def test_what_comes_back_on_another_path_keeps_nobody_waiting_longer_than_it_takes() -> None:
+    pool = breaker(600_000, ramp_mw_per_s=6_000)
+    now = 0
+    for index in range(10):
+        power_up(pool, f"{index}", "12V/2A", now=now)
+        now += pool.ramp_ns(f"{index}", now)
+    for _ in range(3):
+        # a path flaps: all come back at once, and all are up in time for READY
+        for index in range(10):
+            pool.move(f"{index}", "new", ALICE)
+            pool.move("new", f"{index}", ALICE)
+            assert 0 < pool.ramp_ns(f"{index}", now) <= 4 * S
+        now += 4 * S
+    choice = pool.admit("late", ask("12V/2A"), BOB, now).choice
+    assert choice is not None
+    assert choice.grant is not None
+
+
 def test_a_shortage_stays_a_shortage_while_the_ramp_is_busy() -> None:
     pool = breaker(30_000, ramp_mw_per_s=6_000)
     power_up(pool, "a", "12V/2A")
