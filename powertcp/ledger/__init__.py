@@ -1,6 +1,8 @@
 """Double entry of energy and money: receipts, prices, the book, the audit of the first law."""
 
 from powertcp.ledger.book import (
+    MAX_AMOUNT,
+    START,
     Account,
     Batch,
     Book,
@@ -13,17 +15,47 @@ from powertcp.ledger.book import (
     entry_chain,
     transfer_key,
 )
+from powertcp.ledger.receipt import (
+    NO_HASH,
+    NO_SIGNATURE,
+    PAGE_OCTETS,
+    Clock,
+    Flags,
+    Page,
+    Side,
+    countersign,
+    feed_transcript,
+    next_digest,
+    page_hash,
+    sign_as_source,
+)
+from powertcp.ledger.tariff import cost_micro
 
 __all__ = [
+    "MAX_AMOUNT",
+    "NO_HASH",
+    "NO_SIGNATURE",
+    "PAGE_OCTETS",
+    "START",
     "Account",
     "Batch",
     "Book",
+    "Clock",
     "Code",
     "Entry",
+    "Flags",
     "Kind",
     "LedgerBroken",
+    "Page",
     "Posted",
+    "Side",
     "Transfer",
+    "cost_micro",
+    "countersign",
     "entry_chain",
+    "feed_transcript",
+    "next_digest",
+    "page_hash",
+    "sign_as_source",
     "transfer_key",
 ]
