@@ -15,6 +15,7 @@ from powertcp.ledger.book import (
     entry_chain,
     transfer_key,
 )
+from powertcp.ledger.chain import Difference, PageChain, PageFacts, compare
 from powertcp.ledger.receipt import (
     NO_HASH,
     NO_SIGNATURE,
@@ -42,14 +43,18 @@ __all__ = [
     "Book",
     "Clock",
     "Code",
+    "Difference",
     "Entry",
     "Flags",
     "Kind",
     "LedgerBroken",
     "Page",
+    "PageChain",
+    "PageFacts",
     "Posted",
     "Side",
     "Transfer",
+    "compare",
     "cost_micro",
     "countersign",
     "entry_chain",

@@ -1,0 +1,336 @@
+"""A flow of pages between two ends: each checks the other's numbers against its own."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from powertcp.crypto import SigningKey
+from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.ledger import (
+    NO_HASH,
+    NO_SIGNATURE,
+    Clock,
+    Flags,
+    Page,
+    PageChain,
+    Side,
+    compare,
+    cost_micro,
+    feed_transcript,
+    next_digest,
+    page_hash,
+    sign_as_source,
+)
+from powertcp.ledger.chain import MAX_OUTSTANDING
+from powertcp.registry import Reason
+from powertcp.wire import Tariff
+
+SOURCE = SigningKey(bytes(range(32)))
+SINK = SigningKey(bytes(range(32, 64)))
+OTHER = SigningKey(bytes(32))
+START_NS = 1_800_000_000_000_000_000
+MINUTE_NS = 60_000_000_000
+DAY = Tariff(bytes([7]) * 32, "EUR", 312_000)
+NIGHT = replace(DAY, price=-41_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a flow counts, as the power plane tells it."""
+
+    transcript: bytes = bytes([1]) * 32
+    contract: int = 1
+    samples: int = 60_000
+    start_uj: int = 0
+    end_uj: int = 1_080_000_001
+    digest: bytes = next_digest(NO_HASH, b"one block")
+    peer_key: bytes = SINK.public
+    tariff: Tariff | None = None
+    final: bool = False
+    truncated: bool = False
+    resumed: bool = False
+    sim: bool = False
+
+    def seen_by_sink(self) -> "Facts":
+        return replace(self, peer_key=SOURCE.public)
+
+    def after(self) -> "Facts":
+        return replace(self, start_uj=self.end_uj, end_uj=2 * self.end_uj - self.start_uj)
+
+
+class Pair:
+    """Both ends of one flow."""
+
+    def __init__(self) -> None:
+        self.source = PageChain(SOURCE, Side.SOURCE, START_NS)
+        self.sink = PageChain(SINK, Side.SINK, START_NS)
+        self.now_ns = START_NS
+        self.sink_ahead_ns = 0
+
+    def send(self, facts: Facts, clock: Clock = Clock.SYNCHRONISED) -> bytes:
+        self.now_ns += MINUTE_NS
+        return self.source.next_page(facts, self.now_ns, clock)
+
+    def differences(self, octets: bytes, facts: Facts, clock: Clock = Clock.SYNCHRONISED) -> str:
+        now_ns = self.now_ns + self.sink_ahead_ns
+        found = self.sink.check(octets, facts.seen_by_sink(), now_ns, clock)
+        return ", ".join(each.field for each in found)
+
+    def page(self, facts: Facts) -> bytes:
+        """Let one page go there and back; returns it as both signed it."""
+        sent = self.send(facts)
+        assert self.differences(sent, facts) == ""
+        signed = self.sink.countersign(sent)
+        assert self.source.confirm(signed) is None
+        return signed
+
+
+def test_pages_follow_one_another() -> None:
+    pair, facts = Pair(), Facts()
+    first = pair.page(facts)
+    second = pair.page(facts.after())
+    pages = [Page.from_wire(octets) for octets in (first, second)]
+    assert [page.page for page in pages] == [0, 1]
+    assert [page.previous for page in pages] == [NO_HASH, page_hash(first)]
+    assert pages[1].start_uj == pages[0].end_uj == facts.end_uj
+    assert pages[1].start_ns == pages[0].end_ns == START_NS + MINUTE_NS
+    assert all(page.is_signed_by_source() and page.is_signed_by_sink() for page in pages)
+    assert pair.source.page == pair.sink.page == 2
+    assert pair.source.end_uj == pair.sink.end_uj == 2 * facts.end_uj
+
+
+def test_a_page_can_follow_before_the_one_before_it_came_back() -> None:
+    pair, facts = Pair(), Facts()
+    sent = [pair.send(facts), pair.send(facts.after())]
+    back = []
+    for octets, own in zip(sent, (facts, facts.after()), strict=True):
+        assert pair.differences(octets, own, Clock.UNSYNCHRONISED) == ""
+        back.append(pair.sink.countersign(octets))
+    assert [pair.source.confirm(octets) for octets in back] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("own", "field"),
+    [
+        (Facts(samples=59_999), "samples"),
+        (Facts(end_uj=1_080_000_000), "end_uj"),
+        (Facts(digest=next_digest(NO_HASH, b"another")), "digest"),
+        (Facts(contract=2), "contract"),
+        (Facts(transcript=bytes(32)), "transcript"),
+        (Facts(sim=True), "flags"),
+        (Facts(resumed=True), "flags"),
+        (Facts(tariff=DAY), "cost_micro, tariff"),
+        (Facts(final=True), ""),
+        (Facts(truncated=True), ""),
+    ],
+)
+def test_a_sink_names_what_it_counted_differently(own: Facts, field: str) -> None:
+    pair = Pair()
+    sent = pair.send(Facts())
+    assert pair.differences(sent, own) == field
+    if field:
+        with pytest.raises(LocalProtocolError, match="checked"):
+            pair.sink.countersign(sent)
+
+
+def test_a_difference_says_both_numbers() -> None:
+    pair = Pair()
+    sent = pair.send(Facts())
+    own = Facts(end_uj=1_000, digest=NO_HASH).seen_by_sink()
+    energy, digest = pair.sink.check(sent, own, pair.now_ns, Clock.SYNCHRONISED)
+    assert str(energy) == "page 0: end_uj is 1,080,000,001, our meter says 1,000"
+    assert str(digest).startswith("page 0: digest is ")
+    refusal = energy.refusal()
+    assert (refusal.code, refusal.value, refusal.limit) == (403, 1_080_000_001, 1_000)
+    assert refusal.name == Reason.RECEIPT_INVALID.name
+    assert (digest.refusal().value, digest.refusal().text) == (0, str(digest))
+
+
+def test_a_number_beyond_63_bits_is_said_as_the_greatest_that_fits() -> None:
+    pair = Pair()
+    facts = Facts(end_uj=2**64 - 1)
+    sent = pair.send(facts)
+    own = Facts(end_uj=0).seen_by_sink()
+    (energy,) = pair.sink.check(sent, own, pair.now_ns, Clock.SYNCHRONISED)
+    assert (energy.refusal().value, energy.refusal().limit) == (2**63 - 1, 0)
+
+
+def test_a_page_with_a_wrong_signature_is_not_countersigned() -> None:
+    pair, facts = Pair(), Facts()
+    sent = bytearray(pair.send(facts))
+    sent[252] ^= 1
+    (found,) = pair.sink.check(bytes(sent), facts.seen_by_sink(), pair.now_ns, Clock.SYNCHRONISED)
+    assert str(found) == "page 0: source_signature is not valid"
+    assert found.refusal().value == 0
+
+
+def test_a_page_signed_by_another_meter_is_not_countersigned() -> None:
+    pair, facts = Pair(), Facts()
+    page = sign_as_source(Page.from_wire(pair.send(facts)), OTHER)
+    assert pair.differences(page.to_wire(), facts) == "source_key"
+
+
+def test_a_page_that_was_sent_before_is_not_countersigned_again() -> None:
+    pair, facts = Pair(), Facts()
+    sent = pair.page(facts)[:316] + NO_SIGNATURE
+    found = pair.differences(sent, facts.after())
+    assert found.split(", ")[:3] == ["page", "start_uj", "end_uj"]
+    with pytest.raises(LocalProtocolError, match="checked"):
+        pair.sink.countersign(sent)
+
+
+def test_octets_that_are_no_page_are_an_error_of_the_decoder() -> None:
+    pair = Pair()
+    with pytest.raises(DecodeError):
+        pair.sink.check(bytes(380), Facts(), START_NS, Clock.SYNCHRONISED)
+    with pytest.raises(DecodeError):
+        pair.source.confirm(bytes(380))
+
+
+@pytest.mark.parametrize(
+    ("clock", "ahead_ns", "field"),
+    [
+        (Clock.SYNCHRONISED, 5_000_000_000, ""),
+        (Clock.SYNCHRONISED, 5_000_000_001, "end_ns"),
+        (Clock.INFORMATIVE, -5_000_000_001, "end_ns"),
+        (Clock.RELATIVE, 5_000_000_000, ""),
+        (Clock.RELATIVE, 5_000_000_001, "duration_ns"),
+        (Clock.UNSYNCHRONISED, 10**18, ""),
+    ],
+)
+def test_times_may_differ_as_far_as_clocks_do(clock: Clock, ahead_ns: int, field: str) -> None:
+    pair = Pair()
+    sent = pair.send(Facts(), clock)
+    pair.sink_ahead_ns = ahead_ns
+    assert pair.differences(sent, Facts()) == field
+
+
+def test_the_first_page_starts_about_when_the_flow_did() -> None:
+    pair = Pair()
+    pair.sink = PageChain(SINK, Side.SINK, START_NS - 6_000_000_000)
+    assert pair.differences(pair.send(Facts()), Facts()) == "start_ns"
+
+
+def test_a_later_page_starts_exactly_where_the_one_before_it_ended() -> None:
+    pair, facts = Pair(), Facts()
+    pair.page(facts)
+    sent = Page.from_wire(pair.send(facts.after()))
+    late = sign_as_source(replace(sent, start_ns=sent.start_ns + 1), SOURCE)
+    assert pair.differences(late.to_wire(), facts.after()) == "start_ns"
+
+
+def test_a_clock_that_goes_backwards_stops_nobody() -> None:
+    pair, facts = Pair(), Facts()
+    pair.page(facts)
+    pair.now_ns -= 3 * MINUTE_NS
+    page = Page.from_wire(pair.page(facts.after()))
+    assert page.end_ns < page.start_ns
+
+
+def test_the_price_counts_from_where_it_came_into_force() -> None:
+    pair, facts = Pair(), Facts(tariff=DAY)
+    costs = [Page.from_wire(pair.page(facts)).cost_micro]
+    facts = facts.after()
+    costs.append(Page.from_wire(pair.page(facts)).cost_micro)
+    assert sum(costs) == cost_micro(DAY.price, 0, 0, facts.end_uj)
+    night = replace(facts.after(), tariff=NIGHT)
+    page = Page.from_wire(pair.page(night))
+    base = night.start_uj
+    assert page.cost_micro == cost_micro(NIGHT.price, base, base, night.end_uj) < 0
+    assert page.tariff == DAY.digest
+
+
+def test_a_resume_goes_on_after_the_last_page_that_both_have_signed() -> None:
+    pair, facts = Pair(), Facts(tariff=DAY)
+    pair.page(facts)
+    pair.send(facts.after())
+    pair.source.resume()
+    pair.sink.resume()
+    again = replace(facts.after(), transcript=bytes([2]) * 32, resumed=True)
+    page = Page.from_wire(pair.page(again))
+    assert (page.page, page.start_uj, page.flags) == (1, facts.end_uj, Flags.RESUMED)
+    assert page.cost_micro == cost_micro(DAY.price, facts.end_uj, facts.end_uj, again.end_uj)
+
+
+def test_an_end_that_was_restarted_goes_on_from_its_book() -> None:
+    pair, facts = Pair(), Facts(tariff=DAY)
+    last = pair.page(facts)
+    pair.source = PageChain(SOURCE, Side.SOURCE, 0, last=last)
+    pair.sink.resume()
+    page = Page.from_wire(pair.page(replace(facts.after(), resumed=True)))
+    assert (page.page, page.previous) == (1, page_hash(last))
+    with pytest.raises(DecodeError):
+        PageChain(SOURCE, Side.SOURCE, 0, last=bytes(380))
+
+
+def test_a_copy_must_be_what_was_sent_and_signed() -> None:
+    pair, facts = Pair(), Facts()
+    sent = pair.send(facts)
+    unsigned = pair.source.confirm(sent)
+    assert str(unsigned) == "page 0: sink_signature is not valid"
+    assert pair.differences(sent, facts) == ""
+    signed = bytearray(pair.sink.countersign(sent))
+    signed[44] ^= 1
+    altered = pair.source.confirm(bytes(signed))
+    assert altered is not None
+    assert altered.field == "page"
+    signed[44] ^= 1
+    assert pair.source.confirm(bytes(signed)) is None
+    assert pair.source.confirm(bytes(signed)) is not None
+
+
+def test_a_copy_confirms_the_pages_before_it() -> None:
+    pair, facts = Pair(), Facts()
+    first, second = pair.send(facts), pair.send(facts.after())
+    pair.differences(first, facts, Clock.UNSYNCHRONISED)
+    first = pair.sink.countersign(first)
+    pair.differences(second, facts.after())
+    assert pair.source.confirm(pair.sink.countersign(second)) is None
+    assert pair.source.confirm(first) is not None
+    pair.source.resume()
+    assert pair.source.page == 2
+
+
+def test_a_source_remembers_so_many_pages_that_did_not_come_back() -> None:
+    pair, facts = Pair(), Facts(end_uj=1)
+    sent = []
+    for _ in range(MAX_OUTSTANDING + 1):
+        sent.append(pair.send(facts))
+        assert pair.differences(sent[-1], facts) == ""
+        sent[-1] = pair.sink.countersign(sent[-1])
+        facts = facts.after()
+    assert pair.source.confirm(sent[0]) is not None
+    assert [pair.source.confirm(octets) for octets in sent[1:]] == [None] * MAX_OUTSTANDING
+
+
+def test_the_receiver_of_a_feed_writes_and_signs_its_own_pages() -> None:
+    chain = PageChain(SINK, Side.SINK, START_NS, is_feed=True)
+    facts = Facts(transcript=feed_transcript(bytes(16), 9)).seen_by_sink()
+    first = chain.next_page(facts, START_NS + 1, Clock.INFORMATIVE)
+    second = Page.from_wire(chain.next_page(facts.after(), START_NS + 2, Clock.INFORMATIVE))
+    page = Page.from_wire(first)
+    assert (page.flags, page.source_signature) == (Flags.FEED, NO_SIGNATURE)
+    assert (page.source_key, page.sink_key) == (SOURCE.public, SINK.public)
+    assert page.is_signed_by_sink()
+    assert second.previous == page_hash(first)
+    chain.resume()
+    assert chain.page == 2
+
+
+def test_misuse_changes_nothing() -> None:
+    pair, facts = Pair(), Facts()
+    with pytest.raises(LocalProtocolError, match="the sink countersigns"):
+        pair.sink.next_page(facts, START_NS, Clock.INFORMATIVE)
+    with pytest.raises(LocalProtocolError, match="the last page ended at 0 uJ"):
+        pair.source.next_page(facts.after(), START_NS, Clock.INFORMATIVE)
+    with pytest.raises(LocalProtocolError):
+        pair.source.next_page(replace(facts, samples=-1), START_NS, Clock.INFORMATIVE)
+    with pytest.raises(LocalProtocolError, match="checked"):
+        pair.sink.countersign(bytes(380))
+    assert (pair.source.page, pair.sink.page) == (0, 0)
+    pair.page(facts)
+
+
+def test_comparing_a_page_with_itself_finds_nothing() -> None:
+    page = Page.from_wire(Pair().send(Facts()))
+    assert compare(page, page) == ()
