@@ -1,0 +1,397 @@
+"""The first law, from books of nodes that meet: what is owed is held, what is in went out."""
+
+from dataclasses import replace
+
+import pytest
+
+from powertcp.ledger.audit import FirstLaw, audit
+from powertcp.ledger.book import Code, Entry, Kind, LedgerBroken
+from powertcp.ledger.pairing import Fault, PageState, Span
+from powertcp.ledger.receipt import Side, countersign
+from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, transfer
+
+KJ = 1_000_000_000
+FEED = bytes.fromhex("7f3a") + bytes(14)
+FLOW = bytes([7]) * 32
+
+
+@pytest.fixture
+def mains() -> Node:
+    return Node("mains", 1)
+
+
+@pytest.fixture
+def lamp() -> Node:
+    return Node("lamp", 2)
+
+
+def faults(law: FirstLaw) -> list[Fault]:
+    return [finding.fault for finding in law.findings]
+
+
+def test_a_page_that_both_hold_leaves_nothing_over(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    for energy in (1, 17, 0, 5 * KJ):
+        flow.deliver(energy)
+    law = audit([mains.shown(), lamp.shown()])
+    giver, taker = law.nodes[1], law.nodes[0]
+    assert (giver.name, giver.generated_uj, giver.delivered_uj) == (
+        "mains",
+        5 * KJ + 18,
+        5 * KJ + 18,
+    )
+    assert (taker.taken_uj, taker.stored_uj, taker.residual_uj) == (5 * KJ + 18, 5 * KJ + 18, 0)
+    assert (law.pairing.paired, law.pairing.flows, law.pairing.outside) == (4, 1, 0)
+    assert (law.residual_uj, law.outside_in_uj, law.outside_out_uj, law.broken) == (0, 0, 0, 0)
+    assert law.sentence() == "First law: obeyed to 0 uJ on 1 unicast flow."
+    assert giver.meters == (mains.meter.public.hex(),)
+
+
+def test_energy_that_is_used_or_lost_leaves_the_store(mains: Node, lamp: Node) -> None:
+    Flow(FLOW, mains, lamp).deliver(1000)
+    lamp.post(
+        transfer(FLOW, 0, "load:lamp", "store:lamp", 900, Code.LOAD),
+        transfer(FLOW, 0, "heat:lamp", "store:lamp", 30, Code.LOSS),
+    )
+    node = audit([lamp.shown()]).nodes[0]
+    assert (node.taken_uj, node.used_uj, node.heat_uj, node.stored_uj) == (1000, 900, 30, 70)
+    assert node.residual_uj == 0
+
+
+def test_a_book_alone_shows_what_came_from_outside(mains: Node, lamp: Node) -> None:
+    Flow(FLOW, mains, lamp).deliver(1000)
+    law = audit([lamp.shown()])
+    assert (law.pairing.outside, law.pairing.outside_uj) == (1, 1000)
+    assert (law.outside_in_uj, law.outside_out_uj, law.findings) == (1000, 0, ())
+    assert audit([mains.shown()]).outside_out_uj == 1000
+
+
+def test_energy_without_pages_is_told_apart(mains: Node) -> None:
+    mains.post(transfer(FLOW, 0, "sink:10.0.0.9", "source:mains", 44, Code.UNSIGNED, memo=""))
+    node = audit([mains.shown()]).nodes[0]
+    assert (node.unsigned_uj, node.delivered_uj, node.residual_uj) == (44, 44, 0)
+
+
+# ---- pages that do not pair ----
+
+
+def test_a_page_on_its_way_is_listed_and_breaks_nothing(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    flow.deliver(10)
+    flow.sign(flow.next_page(5))
+    law = audit([mains.shown(), lamp.shown()])
+    assert (law.pairing.open_pages, law.pairing.open_uj, law.broken) == (1, 5, 0)
+    assert law.findings[0].sentence.endswith("signed on one side only of mains and lamp, 5 uJ")
+    sent = Flow(bytes([8]) * 32, mains, lamp)
+    sent.next_page(3)
+    law = audit([mains.shown(), lamp.shown()])
+    assert (faults(law), law.broken) == ([Fault.IN_FLIGHT] * 2, 0)
+    assert law.findings[1].sentence.endswith("page 0, 3 uJ: held by mains, not by lamp")
+
+
+def test_a_countersigned_page_that_the_sink_does_not_have_is_missing(
+    mains: Node, lamp: Node
+) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    flow.deliver(10)
+    flow.settle(countersign(flow.next_page(5), lamp.meter))
+    law = audit([mains.shown(), lamp.shown()])
+    assert faults(law) == [Fault.MISSING]
+    assert "not shown on 1 unicast flow, 1 fault" in law.sentence()
+
+
+def test_only_so_many_of_one_kind_are_listed_and_all_are_counted(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    flow.deliver(10)
+    for _ in range(30):
+        flow.settle(countersign(flow.next_page(1), lamp.meter))
+    law = audit([mains.shown(), lamp.shown()])
+    assert law.pairing.open_pages == 30
+    assert len(law.findings) == 20
+    assert law.broken == 21
+
+
+def test_unlike_pages_of_two_books_name_both_energies(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    page = flow.deliver(10)
+    lamp.hold(altered(page, end_uj=11), Side.SINK, PageState.COUNTERSIGNED)
+    law = audit([mains.shown(), lamp.shown()])
+    assert faults(law) == [Fault.DIFFERENT, Fault.UNPOSTED]
+    assert "10 uJ and 11 uJ" in law.findings[0].sentence
+
+
+@pytest.mark.parametrize("field", ["source_signature", "sink_signature"])
+def test_a_forged_page_of_a_book_alone_is_found(mains: Node, lamp: Node, field: str) -> None:
+    page = Flow(FLOW, mains, lamp).deliver(10)
+    mains.hold(altered(page, **{field: bytes(64)}), Side.SOURCE, PageState.COUNTERSIGNED)
+    assert faults(audit([mains.shown()])) == [Fault.FORGED]
+
+
+def test_a_disputed_page_is_listed(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    page = flow.next_page(10)
+    lamp.hold(page, Side.SINK, PageState.DISPUTED)
+    assert faults(audit([mains.shown(), lamp.shown()])) == [Fault.DISPUTED]
+    assert faults(audit([lamp.shown()])) == [Fault.DISPUTED]
+    assert audit([lamp.shown()]).broken == 0
+
+
+def test_a_page_that_cannot_be_read_or_lies_under_another_name(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    key = (FLOW, flow.deliver(10).page, int(Side.SOURCE), lamp.meter.public)
+    held = mains.pages[key]
+    mains.pages[key] = held._replace(octets=b"\x02" + held.octets[1:])
+    law = audit([mains.shown()])
+    assert faults(law) == [Fault.UNREADABLE, Fault.UNPOSTED]
+    assert "field version" in law.findings[0].sentence
+    mains.pages[key] = held._replace(page=3)
+    assert faults(audit([mains.shown()])) == [Fault.MISFILED, Fault.UNPOSTED]
+
+
+def test_a_book_and_its_copy_are_not_two_nodes(mains: Node, lamp: Node) -> None:
+    Flow(FLOW, mains, lamp).deliver(10)
+    copy = Node("copy", 1)
+    copy.pages = mains.pages
+    law = audit([mains.shown(), copy.shown(), lamp.shown()])
+    assert Fault.TWICE in faults(law)
+    assert any("books of one meter" in finding.sentence for finding in law.findings)
+
+
+def test_energy_that_no_page_shows_or_no_entry(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    flow.deliver(10)
+    lamp.post(transfer(FLOW, 9, "store:lamp", "from:mains", 5, Code.RECEIPT))
+    law = audit([mains.shown(), lamp.shown()])
+    assert faults(law) == [Fault.UNPOSTED]
+    assert law.findings[0].sentence == "lamp: 15 uJ of flows are posted, its pages say 10 uJ"
+
+
+def test_an_account_of_no_kind_leaves_a_residual(mains: Node) -> None:
+    mains.post(transfer(FLOW, 0, "toaster:1", "source:mains", 44, Code.LOAD))
+    mains.post(transfer(FLOW, 1, "equity:mine", "source:mains", 6, Code.LOAD))
+    law = audit([mains.shown()])
+    assert (law.nodes[0].residual_uj, law.residual_uj) == (50, 50)
+    assert faults(law) == [Fault.UNCLASSED, Fault.UNCLASSED, Fault.RESIDUAL]
+    assert law.sentence() == "First law: broken by 50 uJ in these books, 0 unicast flows."
+
+
+def test_an_entry_without_its_account_is_a_broken_book(mains: Node) -> None:
+    mains.entries.append(Entry(1, START_NS, 0, 1, bytes(16), 7, 8, 1, 0, 0, ""))
+    with pytest.raises(LedgerBroken, match="mains: entry 1: no account has the number 7"):
+        audit([mains.shown()])
+
+
+# ---- feeds ----
+
+
+@pytest.fixture
+def feed(mains: Node) -> Feed:
+    return Feed(FEED, 3, mains)
+
+
+def receivers(count: int) -> list[Node]:
+    return [Node(f"lamp-{number}", 100 + number) for number in range(count)]
+
+
+def test_a_feed_gives_more_than_it_took(mains: Node, feed: Feed) -> None:
+    lamps = receivers(3)
+    feed.emit(59_100_000_000)
+    for lamp in lamps:
+        feed.receive(lamp, 59_100_000_000)
+    law = audit([mains.shown(), *(lamp.shown() for lamp in lamps)])
+    (of_feed,) = law.feeds
+    assert (of_feed.emitted_uj, of_feed.received_uj) == (59_100_000_000, 177_300_000_000)
+    assert (of_feed.miracle_uj, of_feed.lost_uj, of_feed.chi_ppm) == (118_200_000_000, 0, 3_000_000)
+    assert law.residual_uj == 0
+    assert law.sentence() == (
+        "First law: obeyed to 0 uJ on 0 unicast flows;"
+        " violated by 118.2 kJ (chi = 3.00) on feed 7f3a.., as specified in 2007."
+    )
+    assert (law.outside_in_uj, law.outside_out_uj) == (0, 0)
+    assert law.broken == 0
+
+
+def test_losses_lower_what_is_received(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(1000)
+    feed.receive(lamp, 900)
+    law = audit([mains.shown(), lamp.shown()])
+    (of_feed,) = law.feeds
+    assert (of_feed.miracle_uj, of_feed.lost_uj, of_feed.chi_ppm) == (0, 100, 900_000)
+    assert of_feed.closing() is None
+    assert law.sentence().endswith("; obeyed (chi = 0.90) on feed 7f3a...")
+
+
+def test_copies_at_the_emitter_count_once(mains: Node, feed: Feed) -> None:
+    lamps = receivers(2)
+    feed.emit(100)
+    for lamp in lamps:
+        for _ in range(3):
+            mains.hold(feed.receive(lamp, 30), Side.SOURCE, PageState.COUNTERSIGNED)
+    both = audit([mains.shown(), *(lamp.shown() for lamp in lamps)])
+    alone = audit([mains.shown()])
+    for law in (both, alone):
+        assert law.feeds[0].received_uj == 180
+        assert law.feeds[0].miracle_uj == 80
+        assert [receiver.pages for receiver in law.feeds[0].receivers.values()] == [3, 3]
+    assert (both.outside_out_uj, both.outside_in_uj) == (0, 0)
+    assert (alone.outside_out_uj, alone.outside_in_uj) == (180, 0)
+
+
+def test_a_page_without_a_right_signature_does_not_count(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(10)
+    page = feed.receive(lamp, 10)
+    mains.hold(altered(page, end_uj=10_000), Side.SOURCE, PageState.COUNTERSIGNED)
+    law = audit([mains.shown(), lamp.shown()])
+    assert (law.feeds[0].received_uj, faults(law)) == (10, [Fault.FORGED])
+    assert faults(audit([mains.shown()])) == [Fault.FORGED]
+
+
+def test_of_two_unlike_pages_the_lesser_counts(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(10)
+    page = feed.receive(lamp, 10)
+    other = countersign(altered(page, end_uj=4), lamp.meter)
+    mains.hold(other, Side.SOURCE, PageState.COUNTERSIGNED)
+    law = audit([mains.shown(), lamp.shown()])
+    assert law.feeds[0].received_uj == 4
+    assert faults(law) == [Fault.EQUIVOCAL, Fault.UNPOSTED]
+
+
+def test_pages_that_overlap_count_once_and_gaps_are_listed(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(100)
+    feed.receive(lamp, 10)
+    feed.pages[lamp.name] = (1, 4)
+    mains.hold(feed.page_of(lamp, 10), Side.SOURCE, PageState.COUNTERSIGNED)
+    feed.pages[lamp.name] = (5, 40)
+    mains.hold(feed.page_of(lamp, 10), Side.SOURCE, PageState.COUNTERSIGNED)
+    law = audit([mains.shown(), lamp.shown()])
+    (receiver,) = law.feeds[0].receivers.values()
+    assert (receiver.energy_uj, receiver.pages, receiver.gaps) == (10 + 4 + 10, 3, 1)
+    assert Fault.OVERLAP in faults(law)
+
+
+def test_a_receiver_that_signs_more_than_was_emitted_is_named(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(10)
+    feed.receive(lamp, 11)
+    law = audit([mains.shown(), lamp.shown()])
+    assert (faults(law), law.broken) == ([Fault.ABOVE_EMISSION], 0)
+    assert law.findings[0].sentence.endswith("signed 11 uJ, 10 uJ were emitted")
+
+
+def test_without_the_emitters_book_nothing_is_said_to_be_violated(feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.receive(lamp, 11)
+    law = audit([lamp.shown()])
+    (of_feed,) = law.feeds
+    assert (of_feed.emitted_uj, of_feed.miracle_uj, of_feed.lost_uj) == (None, 0, 0)
+    assert of_feed.chi_ppm is None
+    assert law.outside_in_uj == 11
+    assert "not known on feed 7f3a.., whose emission is in none of these books" in law.sentence()
+
+
+def test_pages_of_a_feed_that_no_account_names(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    mains.hold(feed.page_of(lamp, 5), Side.SOURCE, PageState.COUNTERSIGNED)
+    law = audit([mains.shown()])
+    assert (faults(law), law.feeds) == ([Fault.UNKNOWN_FEED], ())
+
+
+def test_epochs_of_one_feed_are_one_feed(mains: Node) -> None:
+    (lamp,) = receivers(1)
+    for epoch in (1, 2):
+        feed = Feed(FEED, epoch, mains)
+        feed.emit(10)
+        feed.receive(lamp, 10)
+    (of_feed,) = audit([mains.shown(), lamp.shown()]).feeds
+    assert (of_feed.emitted_uj, of_feed.received_uj, of_feed.miracle_uj) == (20, 20, 0)
+
+
+def test_the_miracle_is_posted_once(mains: Node, feed: Feed) -> None:
+    lamps = receivers(2)
+    feed.emit(10)
+    for lamp in lamps:
+        feed.receive(lamp, 9)
+    books = [mains, *lamps]
+    closing = audit([node.shown() for node in books]).feeds[0].closing()
+    assert closing is not None
+    assert (closing.amount, closing.credit) == (8, f"equity:first-law:{FEED.hex()}")
+    mains.post(closing)
+    law = audit([node.shown() for node in books])
+    assert law.feeds[0].closing() is None
+    assert (law.nodes[2].miracle_uj, law.nodes[2].residual_uj) == (8, 0)
+    assert (law.feeds[0].emitted_uj, law.feeds[0].posted_uj, law.miracle_uj) == (10, 8, 8)
+    assert (law.outside_in_uj, law.outside_out_uj) == (0, 0)
+
+
+def test_a_correction_takes_back_an_emission_or_a_reception(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(10)
+    feed.receive(lamp, 6)
+    code = Code.CORRECTION
+    mains.post(transfer(FLOW, 0, "source:mains", feed.account, 3, code, memo="wrong"))
+    lamp.post(transfer(FLOW, 0, feed.account, "store:lamp", 2, code, memo="wrong"))
+    law = audit([mains.shown(), lamp.shown()])
+    assert law.feeds[0].emitted_uj == 7
+    assert [node.residual_uj for node in law.nodes] == [0, 0]
+    assert law.nodes[0].taken_uj == 4
+
+
+# ---- units and time ----
+
+
+def test_claims_and_wall_energy_are_units_of_their_own(mains: Node) -> None:
+    mains.post(
+        transfer(FLOW, 0, "claimed:thief", "claims", 540, Code.CLAIM, unit="uJ-claimed"),
+        transfer(FLOW, 0, "wall:host", "grid", 77, Code.LOAD, unit="uJ-wall"),
+        transfer(FLOW, 0, "sink:x", "source:mains", 7, Code.UNSIGNED),
+    )
+    law = audit([mains.shown()])
+    assert [law.moved(unit) for unit in ("uJ", "uJ-wall", "uJ-claimed")] == [7, 77, 540]
+    assert (law.total("generated_uj"), law.residual_uj) == (7, 0)
+
+
+def test_a_span_counts_what_happened_in_it(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    for energy in (1, 10, 100):
+        flow.deliver(energy)
+    since = START_NS + 61 * SECOND
+    law = audit([mains.shown(), lamp.shown()], Span(since, since + 60 * SECOND))
+    assert (law.pairing.paired, law.pairing.paired_uj, law.total("generated_uj")) == (1, 10, 10)
+    assert law.residual_uj == 0
+    later = audit([mains.shown()], Span(START_NS + 999 * SECOND))
+    assert (later.pairing.flows, later.total("generated_uj")) == (0, 0)
+
+
+def test_a_span_does_not_make_a_gap_of_a_feed(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(10)
+    feed.receive(lamp, 4)
+    feed.receive(lamp, 5)
+    law = audit([mains.shown(), lamp.shown()], Span(START_NS + 2 * SECOND))
+    (receiver,) = law.feeds[0].receivers.values()
+    assert (receiver.energy_uj, receiver.gaps) == (5, 0)
+
+
+def test_reserved_energy_is_not_moved(mains: Node) -> None:
+    row = transfer(FLOW, 0, "sink:x", "source:mains", 7, Code.RESERVE)
+    mains.post(replace(row, kind=Kind.PENDING))
+    assert audit([mains.shown()]).total("delivered_uj") == 0
+
+
+def test_the_order_of_books_does_not_matter(mains: Node, lamp: Node, feed: Feed) -> None:
+    Flow(FLOW, mains, lamp).deliver(5)
+    feed.emit(5)
+    feed.receive(lamp, 5)
+    forth = audit([mains.shown(), lamp.shown()])
+    back = audit([lamp.shown(backwards=True), mains.shown(backwards=True)])
+    assert forth == back
+
+
+def test_what_is_lost_of_all_feeds_is_summed(mains: Node, feed: Feed) -> None:
+    feed.emit(10)
+    Feed(bytes(16), 1, mains).emit(5)
+    assert audit([mains.shown()]).lost_uj == 15
