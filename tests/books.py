@@ -141,6 +141,7 @@ class Feed:
     supply: str = "source:mains"
     emissions: int = 0
     pages: dict[str, tuple[int, int]] = field(default_factory=dict)
+    previous: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def transcript(self) -> bytes:
@@ -177,9 +178,12 @@ class Feed:
             start_ns=START_NS + number * SECOND,
             end_ns=START_NS + (number + 1) * SECOND,
             source_key=self.source.meter.public,
+            previous=self.previous.get(node.name, NO_HASH) if number else NO_HASH,
             sink_key=node.meter.public,
         )
-        return countersign(page, node.meter)
+        page = countersign(page, node.meter)
+        self.previous[node.name] = page_hash(page.to_wire())
+        return page
 
     def receive(self, node: Node, energy_uj: int, *, load: str = "store:lamp") -> Page:
         """One receiver signs, holds and posts what it banked."""
