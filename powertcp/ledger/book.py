@@ -468,7 +468,7 @@ def _refused(code: Reason, value: int, limit: int, rule: str) -> PowerRefused:
 
 
 def _broken(seq: int, text: str) -> LedgerBroken:
-    return LedgerBroken("journal", f"entry {seq}", text)
+    return LedgerBroken("ledger", f"journal {seq}", text)
 
 
 def _check(transfers: Sequence[Transfer], at_ns: int) -> None:
