@@ -18,6 +18,7 @@ from powertcp.potcp.events import (
     Event,
     HeatCounted,
 )
+from powertcp.potcp.feed import FeedAsked, FeedLeft, FeedReceiptReceived
 from powertcp.potcp.flow import NEGOTIATION, Flow
 from powertcp.potcp.liveness import Liveness
 from powertcp.potcp.protect import sums_of
@@ -41,8 +42,10 @@ from powertcp.wire.segments import (
     Control,
     CookieSegment,
     Data,
+    FeedSegment,
     MaintainProbe,
     Ready,
+    Receipt,
     Reneg,
     Segment,
     Shed,
@@ -371,8 +374,26 @@ class Intake:
                 self._end_all(options.reason or Refusal(Reason.OPERATOR), now)
             case Alert(severity=severity, options=options):
                 self.emit(Alerted(flow=0, severity=severity, refusal=options.reason))
+            case FeedSegment() | Receipt() if self._take_feed(segment, now):
+                return
             case _:
                 self._fail(Refusal(Reason.STATE, 0), now)
+
+    def _take_feed(self, segment: FeedSegment | Receipt, now: Instant) -> bool:
+        """Tell who accepted the connection what a subscriber says; False: it has no place here."""
+        feed = segment.options.feed
+        if self.client or feed is None:
+            return False
+        if isinstance(segment, Receipt):
+            self.emit(FeedReceiptReceived(feed=feed, page=segment.page))
+            return True
+        # PTCP-12-02
+        if segment.flags == Flag.FIN:
+            self.emit(FeedLeft(feed=feed))
+        # PTCP-13-02
+        elif segment.flags == Flag.SYN and not self._is_churn(now):
+            self.emit(FeedAsked(feed=feed))
+        return segment.flags in (Flag.SYN, Flag.FIN)
 
     def _take_flow(self, segment: Segment, raw: RawSegment, now: Instant) -> None:
         flow = self._flows.get(raw[2])

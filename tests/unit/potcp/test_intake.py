@@ -30,6 +30,7 @@ from powertcp.potcp.events import (
     ShedReceived,
     TicketReceived,
 )
+from powertcp.potcp.feed import FeedAsked, FeedLeft, FeedReceiptReceived
 from powertcp.potcp.intake import (
     CONTROL_QUEUE_MAX,
     NEGOTIATION_QUEUE_MAX,
@@ -46,14 +47,16 @@ from powertcp.wire.frames import (
     maintain_segment,
     pack_segment,
 )
-from powertcp.wire.options import Options, Sampling
+from powertcp.wire.options import Feed, Options, Sampling
 from powertcp.wire.segments import (
     Alert,
     Answer,
     Control,
     CookieSegment,
+    FeedSegment,
     MaintainProbe,
     Ready,
+    Receipt,
     Reneg,
     Segment,
     Shed,
@@ -72,6 +75,7 @@ from tests.conversation import (
 )
 
 WHY = Refusal(Reason.OPERATOR, 1, 2)
+FEED = Feed(bytes(range(16)), 5)
 
 
 def server(**config: int) -> PowerConnection:
@@ -958,3 +962,57 @@ def test_a_connection_is_stale_until_a_probe_is_answered() -> None:
     pair.exchange()
     assert not pair.sink.is_stale
     assert not server().is_stale
+
+
+def named(flags: int, feed: Feed | None = FEED) -> bytes:
+    """Return a FEED segment of flags and a feed."""
+    return encode_segment(FeedSegment(0, flags, 0, Options(feed=feed), b""))
+
+
+@pytest.mark.requirement("PTCP-12-02")
+def test_who_accepts_connections_hears_of_subscribers() -> None:
+    end = server()
+    end.receive_data(named(Flag.SYN), START)
+    page = Receipt(0, 0, bytes(range(190)) * 2, Options(feed=FEED))
+    end.receive_data(encode_segment(page) + named(Flag.FIN), START)
+    assert end.take_events() == [
+        FeedAsked(feed=FEED),
+        FeedReceiptReceived(feed=FEED, page=page.page),
+        FeedLeft(feed=FEED),
+    ]
+    assert not end.is_terminated
+    assert end.data_to_send() == b""
+
+
+@pytest.mark.requirement("PTCP-9-08")
+@pytest.mark.parametrize(
+    "octets",
+    [
+        named(Flag.SYN, None),
+        named(Flag.SYN | Flag.ACK),
+        named(0),
+        named(Flag.PSH),
+        encode_segment(Receipt(0, 0, bytes(380))),
+    ],
+)
+def test_other_words_of_a_feed_end_the_connection(octets: bytes) -> None:
+    end = server()
+    end.receive_data(octets, START)
+    assert rst_codes(end.data_to_send()) == [(0, Reason.STATE)]
+
+
+@pytest.mark.requirement("PTCP-9-08")
+def test_who_opened_the_connection_is_no_source_of_feeds() -> None:
+    pair = Pair()
+    pair.sink.receive_data(named(Flag.SYN), pair.now)
+    assert rst_codes(pair.sink.data_to_send()) == [(0, Reason.STATE)]
+
+
+@pytest.mark.requirement("PTCP-13-02")
+def test_subscribing_again_and_again_is_churn() -> None:
+    end = server()
+    end.receive_data(named(Flag.SYN) * 20, START)
+    assert len(end.take_events()) == 20
+    assert not end.is_terminated
+    end.receive_data(named(Flag.SYN), START)
+    assert rst_codes(end.data_to_send())[-1] == (0, Reason.CHURN)
