@@ -5,6 +5,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
+from powertcp.ledger import Clock, Flags, Page
 from powertcp.profile import Phases, PowerProfile, ProfileType, Waveform
 from powertcp.registry import Flag, OptionKind, Refusal, SegmentType
 from powertcp.wire import (
@@ -69,6 +70,26 @@ def profile_from(values: Values) -> PowerProfile:
     rest["waveform"] = Waveform[rest["waveform"]]
     rest["phases"] = Phases[rest["phases"]]
     return PowerProfile.make(kind, **rest)
+
+
+# --- pages of receipts ------------------------------------------------------------------------
+
+
+def page_values(page: Page) -> Values:
+    """Return the JSON values of a page."""
+    values = {row.name: getattr(page, row.name) for row in fields(page)}
+    values = {name: _plain(value) for name, value in values.items()}
+    flags = [flag.name for flag in Flags if flag in page.flags]
+    return {**values, "flags": flags, "clock": page.clock.value}
+
+
+def page_from(values: Values) -> Page:
+    """Return the page of JSON values."""
+    rest = dict(values)
+    flags = Flags(sum(Flags[name] for name in rest.pop("flags")))
+    clock = Clock(rest.pop("clock"))
+    octets = {name: bytes.fromhex(v) for name, v in rest.items() if isinstance(v, str)}
+    return Page(flags=flags, clock=clock, **{**rest, **octets})
 
 
 # --- options ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from powertcp.wire.schema import Rejected
 from powertcp.wire.values import build, parse
+from tools.receipt_vectors import bad_receipts, good_receipts
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "rfc" / "vectors" / "protocol"
@@ -249,6 +250,8 @@ def good() -> Iterator[Vector]:
     for layout, rows in (("profile", good_profiles()), ("block", good_blocks())):
         for name, values in rows:
             yield Vector(name, layout, build(layout, values), LAYOUT[layout])
+    for name, octets, ids in good_receipts():
+        yield Vector(name, "receipt", octets, ids)
     for rows in (good_control(), good_power(), good_rest()):
         for name, values in rows:
             yield Vector(name, "segment", build("segment", values), requirement_of(values))
@@ -444,6 +447,8 @@ def bad() -> Iterator[Vector]:
     ):  # fmt: skip
         row = Vector(f"block-{name}", "block", octets, ("PTCP-3.1-03",), 502, len(octets))
         yield row
+    for name, octets, code, value, ids in bad_receipts():
+        yield Vector(name, "receipt", octets, ids, code, value)
 
 
 # --- files ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from powertcp.registry import REASONS
+from powertcp.wire import schema
 
 XI = 'xmlns:xi="http://www.w3.org/2001/XInclude"'
 HEAD = "<!-- made by tools/rfc.py gen -->"
@@ -136,6 +137,18 @@ def _ports(registry: Row) -> str:
     return table("port-table", "Ports, groups and experiments", ("What", "Value", "Use"), rows)
 
 
+def _receipt_fields(registry: Row) -> str:
+    """Return the table of a page, from its layout: nothing of it stands in the registry."""
+    rows, at = [], 0
+    for field in schema.RECEIPT.struct.subcons:
+        octets = int(field.sizeof())
+        name = field.name.replace("_", " ")
+        rows.append((str(at), str(octets), name, field.docs))
+        at += octets
+    head = ("Offset", "Octets", "Field", "Meaning")
+    return table("receipt-table", "One page of a receipt", head, rows)
+
+
 TABLES: dict[str, Callable[[Row], str]] = {
     "flags.xml": _flags,
     "types.xml": _types,
@@ -144,6 +157,7 @@ TABLES: dict[str, Callable[[Row], str]] = {
     "profile-ids.xml": _profiles,
     "profile-fields.xml": _profile_fields,
     "ports.xml": _ports,
+    "receipt-fields.xml": _receipt_fields,
 }
 
 

@@ -13,6 +13,7 @@ from powertcp.wire.schema import Rejected
 from powertcp.wire.values import Row, explain, parse
 
 HEADER_OCTETS = 20
+PAGE_OCTETS = 380
 MAX_MSP = 65535
 # a file is read whole: more than an hour of a lamp's DATA
 MAX_INPUT = 64 << 20
@@ -20,6 +21,7 @@ EXAMPLES = """examples:
   powertcp decode 4402002ee00005dc00000e1000001000            a power profile, one line
   powertcp decode -v 4402002ee00005dc00000e1000001000         each field with its offset
   powertcp decode -v rfc/vectors/protocol/syn-dc-lamp.hex     a file of hex digits, or of octets
+  powertcp decode --as receipt pages.ptr                      pages of receipts, 380 octets each
   tail -c +1 stream.bin | powertcp decode --json -            a stream, one JSON object per segment
 
 exit codes: 0 all understood, 1 an error in the octets, 2 usage
@@ -38,7 +40,7 @@ def build_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
         "decode",
-        "Explain octets of Power over TCP: segments or a power profile.",
+        "Explain octets of Power over TCP: segments, a power profile or pages of receipts.",
         EXAMPLES,
         "HEX|FILE|-",
     )
@@ -46,8 +48,9 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--as",
         dest="layout",
-        choices=("segment", "profile"),
-        help="what the octets are (default: 16 octets are a profile, all else segments)",
+        choices=("segment", "profile", "receipt"),
+        help="what the octets are (default: 16 octets are a profile, 380 or a multiple of it that"
+        " begin with 01 are pages of receipts, all else segments)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="every field with its offset")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
@@ -87,10 +90,19 @@ def read_input(name: str, stdin: Callable[[], bytes]) -> bytes:
     return octets_of_file(raw)
 
 
+def is_pages(octets: bytes) -> bool:
+    """Return whether octets look like whole pages of receipts of version 1."""
+    return octets[:1] == b"\x01" and len(octets) % PAGE_OCTETS == 0
+
+
 def pieces(octets: bytes, layout: str | None) -> Iterator[Piece]:
     """Cut the input into layouts; a segment that is cut or has a wrong header is the last."""
     if layout == "profile" or (layout is None and len(octets) == 16):
         yield Piece("profile", octets, 0)
+        return
+    if layout == "receipt" or (layout is None and is_pages(octets)):
+        for at in range(0, len(octets), PAGE_OCTETS):
+            yield Piece("receipt", octets[at : at + PAGE_OCTETS], at)
         return
     at = 0
     while at < len(octets):
@@ -123,6 +135,22 @@ def option_line(values: dict[str, Any]) -> str:
         return f"{values['code']} {row.name if row else 'REASON'} {values['value']:,} limit {values['limit']:,}"
     rest = ",".join(f"{key}={value}" for key, value in values.items() if key != "option")
     return f"{name} {rest}"
+
+
+def receipt_line(values: dict[str, Any]) -> str:
+    """Return one line for a page of a receipt."""
+    energy_uj = values["end_uj"] - values["start_uj"]
+    signed = [side for side in ("source", "sink") if values[f"{side}_signature"].strip("0")]
+    words = [
+        f"page {values['page']:,} of {values['transcript'][:16]}",
+        f"energy {energy_uj:,} uJ to ESN {values['end_uj']:,} uJ",
+        f"samples {values['samples']:,}",
+        f"cost {values['cost_micro']:,} micro-units",
+        f"clock {values['clock']}",
+        *(flag.lower() for flag in values["flags"]),
+        f"signature by {' and '.join(signed)}" if signed else "not signed",
+    ]
+    return "  ".join(words)
 
 
 def segment_line(values: dict[str, Any], octets: int) -> str:
@@ -173,6 +201,8 @@ def summary(piece: Piece, as_json: bool) -> tuple[list[str], Rejected | None]:
         return [json.dumps({"offset": piece.offset, "layout": piece.layout, **values})], None
     if piece.layout == "profile":
         return [profile_line(values)], None
+    if piece.layout == "receipt":
+        return [f"{piece.offset:04x}  {receipt_line(values)}"], None
     return [f"{piece.offset:04x}  {segment_line(values, len(piece.octets))}"], None
 
 
@@ -194,6 +224,8 @@ def requirement_of(fault: Rejected) -> str:
     """Return the id of the sentence that refuses."""
     if fault.field == "head":
         return "PTCP-1-05"
+    if fault.code == 403 or fault.field == "page":
+        return "LEDG-6-07"
     if fault.code in (500, 501) or fault.field == "offset":
         return "PTCP-2.1-03"
     if fault.code == 506:

@@ -248,6 +248,7 @@ class PageChain:
         # LEDG-6-05
         if self._side is not Side.SOURCE and not self._is_feed:
             raise LocalProtocolError("the source writes the pages, the sink countersigns")
+        # LEDG-6-01
         if facts.start_uj != self._mark.end_uj:
             start, end = f"{facts.start_uj:,}", f"{self._mark.end_uj:,}"
             raise LocalProtocolError(f"facts from {start} uJ on, the last page ended at {end} uJ")

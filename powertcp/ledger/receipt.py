@@ -149,6 +149,7 @@ class Page:
         can hold: another version, unknown flags or clock, a register that falls, a first page
         with a page before it, a feed page with a signature of its source.
         """
+        # LEDG-6-07
         if len(octets) != PAGE_OCTETS:
             raise DecodeError(0, "page", BAD_LENGTH, len(octets), PAGE_OCTETS)
         row = _PAGE.unpack(Reader(octets).rest())
@@ -185,6 +186,7 @@ class Page:
             raise DecodeError(60, "end_uj", INVALID, page.end_uj, page.start_uj)
         if page.page == 0 and page.previous != NO_HASH:
             raise DecodeError(124, "previous", INVALID, 0)
+        # LEDG-6-05
         if page.is_feed and page.source_signature != NO_SIGNATURE:
             raise DecodeError(252, "source_signature", INVALID, page.page)
         return page
@@ -208,6 +210,7 @@ class Page:
         return _is_sink_signed(self.to_wire(), self)
 
 
+# LEDG-6-08
 def _is_source_signed(octets: bytes, page: Page) -> bool:
     message = SOURCE_PREFIX + octets[:SOURCE_SIGNS]
     return is_signed_by(page.source_key, message, page.source_signature)
@@ -223,6 +226,7 @@ def sign_as_source(page: Page, key: SigningKey) -> Page:
 
     Raises LocalProtocolError for a page of a feed.
     """
+    # LEDG-6-05
     if page.is_feed:
         raise LocalProtocolError("a page of a feed is signed by its receiver only")
     page = replace(page, source_key=key.public, sink_signature=NO_SIGNATURE)
@@ -249,14 +253,17 @@ def page_hash(octets: Buffer) -> bytes:
     """
     if len(octets) != PAGE_OCTETS:
         raise LocalProtocolError(f"a page of {len(octets)} octets, it has {PAGE_OCTETS}")
+    # LEDG-6-08
     return blake2s(bytes(octets[:SINK_SIGNS]) + NO_SIGNATURE).digest()
 
 
 def next_digest(digest: bytes, block: Buffer) -> bytes:
     """Return the waveform digest after one more DVE block; a page begins with 32 zero octets."""
+    # LEDG-6-08
     return blake2s(digest + block).digest()
 
 
 def feed_transcript(feed_id: bytes, epoch: int) -> bytes:
     """Return what a feed page carries as transcript: of the feed's id, 16 octets, and its epoch."""
+    # LEDG-6-05
     return blake2s(FEED_PREFIX + feed_id + epoch.to_bytes(4, "big")).digest()

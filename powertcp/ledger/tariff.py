@@ -24,4 +24,5 @@ def cost_micro(price_micro: int, base_uj: int, start_uj: int, end_uj: int) -> in
     price_micro: per kWh, may be negative, in force since the register showed `base_uj`.
     The costs of adjoining pages add up to that of the whole: no page rounds for itself.
     """
+    # LEDG-6-04
     return _rounded(price_micro, end_uj - base_uj) - _rounded(price_micro, start_uj - base_uj)

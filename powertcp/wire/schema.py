@@ -2,7 +2,7 @@
 
 Shares no code with what it checks: numbers, names and rules are written down here a second time.
 A layout is a `Struct` (the octets), a table of rules (what to refuse, with which reason code and
-value) and the meaning of each field. PoTCP sections 1, 2 and 3.1.
+value) and the meaning of each field. PoTCP sections 1, 2 and 3.1, and "Receipts".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -522,6 +522,60 @@ def parse_payload(layout: Layout, octets: bytes, offset: int) -> Fields:
     if layout is BLOCK and (not fields.samples or len(octets) != 8 + 4 * len(fields.samples)):
         raise Rejected(502, len(octets), offset, "n")
     apply(layout.rules, fields, offset)
+    return fields
+
+
+# --- section "Receipts" -----------------------------------------------------------------------
+
+RECEIPT_FLAGS = {"FEED": 1, "FINAL": 2, "TRUNCATED": 4, "RESUMED": 8, "SIMULATED": 16}
+
+
+def _no_receipt(field: str, wrong: Callable[[Fields], bool], value: str = "") -> Rule:
+    """Return a rule of pages; its value is that of the field, or of the one named by `value`."""
+    return Rule(field, 403, wrong, lambda it: int(it[value or field]))
+
+
+# LEDG-6-07
+RECEIPT = _fixed(
+    Struct(
+        "version" / Int8ub * "1",
+        "flags" / Int8ub * "1 feed, 2 final, 4 truncated, 8 resumed, 16 simulated",
+        "clock" / Int8ub * "ASCII U unsynchronised, I informative, S synchronised, R relative",
+        "zero" / Int8ub * "0",
+        "transcript" / Bytes(32) * "of the handshake, or of the feed",
+        "contract" / Int32ub * "in force at the end",
+        "page" / Int32ub * "number of the page, from 0",
+        "samples" / Int64ub * "in this page",
+        "start_uj" / Int64ub * "energy at the start, ESN",
+        "end_uj" / Int64ub * "energy at the end, ESN",
+        "start_ns" / Int64ub * "time of the start, Unix ns",
+        "end_ns" / Int64ub * "time of the end, Unix ns",
+        "cost_micro" / Int64sb * "millionths of the currency unit; negative: the source pays",
+        "tariff" / Bytes(32) * "BLAKE2s-256 of the tariff document; 0 = none",
+        "previous" / Bytes(32) * "digest of the previous page; page 0: 0",
+        "digest" / Bytes(32) * "digest of the waveform of this page",
+        "source_key" / Bytes(32) * "Ed25519 key of the source's meter",
+        "sink_key" / Bytes(32) * "Ed25519 key of the sink's meter",
+        "source_signature" / Bytes(64) * "by the source, over octets 0 to 251; feed: 0",
+        "sink_signature" / Bytes(64) * "by the sink, over octets 0 to 315; 0 until it signed",
+    ),
+    _no_receipt("version", lambda it: it.version != 1),
+    _no_receipt("flags", lambda it: it.flags > 31),
+    _no_receipt("clock", lambda it: it.clock not in b"UISR"),
+    _no_receipt("zero", lambda it: it.zero != 0),
+    _no_receipt("end_uj", lambda it: it.end_uj < it.start_uj),
+    _no_receipt("previous", lambda it: it.page == 0 and any(it.previous), "page"),
+    _no_receipt("source_signature", lambda it: it.flags & 1 and any(it.source_signature), "page"),
+)
+
+
+def parse_receipt(octets: bytes) -> Fields:
+    """Return the fields of one page. Raises Rejected with the offset of the field that is wrong."""
+    if len(octets) != RECEIPT.shortest:
+        raise Rejected(502, len(octets), 0, "page")
+    fields = RECEIPT.struct.parse(octets)
+    for rule in RECEIPT.rules:
+        apply([rule], fields, _offset(RECEIPT.struct, rule.field))
     return fields
 
 

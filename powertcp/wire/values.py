@@ -6,6 +6,7 @@ with the hand-written codecs.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from powertcp.wire.schema import (
@@ -20,6 +21,8 @@ from powertcp.wire.schema import (
     PHASES,
     PROFILE,
     PROFILE_TYPES,
+    RECEIPT,
+    RECEIPT_FLAGS,
     SEGMENT,
     SKIPPED,
     TYPE_NUMBERS,
@@ -35,6 +38,7 @@ from powertcp.wire.schema import (
     cut_options,
     fields_of,
     parse_payload,
+    parse_receipt,
     parse_segment,
     size_of,
     type_of,
@@ -139,7 +143,7 @@ def _plain(fields: Fields) -> Values:
     for name, value in fields.items():
         if isinstance(value, bytes):
             plain[name] = value.hex()
-        elif name == "samples":
+        elif isinstance(value, list):
             plain[name] = list(value)
         elif name not in ("_io", "zero", "n"):
             plain[name] = value
@@ -227,10 +231,25 @@ def _segment_octets(values: Values) -> bytes:
     return bytes(SEGMENT.build({**header, "area": area, "octets": payload}))
 
 
+def _receipt_values(raw: Fields) -> Values:
+    values = _plain(raw)
+    del values["version"]
+    values["flags"] = [name for name, bit in RECEIPT_FLAGS.items() if raw.flags & bit]
+    values["clock"] = chr(raw.clock)
+    return values
+
+
+def _receipt_raw(values: Values) -> Values:
+    raw = _raw({**values, "version": 1, "clock": ord(values["clock"])}, RECEIPT)
+    return {**raw, "flags": sum(RECEIPT_FLAGS[name] for name in values["flags"])}
+
+
 def parse(layout: str, octets: bytes, msp: int = DEFAULT_MSP) -> Values:
-    """Return the values of a `profile`, `block` or `segment`. Raises Rejected."""
+    """Return the values of a `profile`, `block`, `segment` or `receipt`. Raises Rejected."""
     if layout == "segment":
         return _segment_values(parse_segment(octets, msp))
+    if layout == "receipt":
+        return _receipt_values(parse_receipt(octets))
     if layout == "block":
         if not 16 <= len(octets) <= 65535:
             raise Rejected(502, len(octets), 0, "block")
@@ -243,9 +262,11 @@ def parse(layout: str, octets: bytes, msp: int = DEFAULT_MSP) -> Values:
 
 
 def build(layout: str, values: Values) -> bytes:
-    """Return the octets of a `profile`, `block` or `segment` with these values."""
+    """Return the octets of a `profile`, `block`, `segment` or `receipt` with these values."""
     if layout == "segment":
         return _segment_octets(values)
+    if layout == "receipt":
+        return bytes(RECEIPT.struct.build(_receipt_raw(values)))
     if layout == "block":
         return bytes(BLOCK.struct.build(_raw(values, BLOCK)))
     return bytes(PROFILE.struct.build(_profile_raw(values)))
@@ -318,6 +339,32 @@ _TEXTS: Mapping[str, Callable[[Fields], str]] = {
 }
 
 
+def _receipt_flags_text(it: Fields) -> str:
+    names = [name for name, bit in RECEIPT_FLAGS.items() if it.flags & bit]
+    return "+".join(names) if names else "none"
+
+
+def _instant(unix_ns: int) -> str:
+    """Return a time as people write it; 64 bits of nanoseconds end in the year 2554."""
+    seconds, ns = divmod(unix_ns, 10**9)
+    date = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return f"{date:%Y-%m-%dT%H:%M:%S}.{ns:09}Z"
+
+
+def _receipt_clock_text(it: Fields) -> str:
+    return chr(it.clock) if chr(it.clock).isprintable() else f"{it.clock:#04x}"
+
+
+_RECEIPT_TEXTS: Mapping[str, Callable[[Fields], str]] = {
+    "flags": _receipt_flags_text,
+    "clock": _receipt_clock_text,
+    "start_uj": lambda it: f"{it.start_uj:,} uJ",
+    "end_uj": lambda it: f"{it.end_uj:,} uJ",
+    "start_ns": lambda it: _instant(it.start_ns),
+    "end_ns": lambda it: _instant(it.end_ns),
+}
+
+
 def _power(it: Fields) -> str:
     """Return the power of a profile: floor(pairs * V * I / 1000) mW."""
     scale = 1000 if it.head.kilo else 1
@@ -328,7 +375,9 @@ def _power(it: Fields) -> str:
 
 def _text(layout: Layout, name: str, fields: Fields) -> str:
     """Return the value of a field as people read it."""
-    texts = _PROFILE_TEXTS if layout is PROFILE else _TEXTS
+    texts = _TEXTS
+    if layout is PROFILE or layout is RECEIPT:
+        texts = _PROFILE_TEXTS if layout is PROFILE else _RECEIPT_TEXTS
     if name in texts:
         return texts[name](fields)
     value = fields[name]
@@ -375,18 +424,22 @@ def _explain_segment(rows: list[Row], octets: bytes, msp: int) -> None:
     elif start > HEADER_OCTETS:
         rows.append(Row(HEADER_OCTETS, octets[HEADER_OCTETS:start], "options", "", "skipped", 1))
     if octets[start:]:
-        _add_rows(rows, row.payload, octets[start:], start, 1)
+        layout = RECEIPT if row.name == "RECEIPT" else row.payload
+        _add_rows(rows, layout, octets[start:], start, 1)
         parse_payload(row.payload, octets[start:], start)
 
 
+DECLARED = {"profile": PROFILE, "block": BLOCK, "receipt": RECEIPT}
+
+
 def explain(octets: bytes, layout: str = "segment", msp: int = DEFAULT_MSP) -> Explanation:
-    """Explain a `segment`, `profile` or `block` field by field, up to the first fault."""
+    """Explain a `segment`, `profile`, `block` or `receipt` by field, up to the first fault."""
     rows: list[Row] = []
     try:
         if layout == "segment":
             _explain_segment(rows, octets, msp)
         else:
-            declared = PROFILE if layout == "profile" else BLOCK
+            declared = DECLARED[layout]
             if declared.shortest <= len(octets) <= declared.longest:
                 _add_rows(rows, declared, octets, 0, 0)
             parse(layout, octets)

@@ -1,17 +1,21 @@
 """Every vector of the protocol draft, by the hand-written codecs and by the schema."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from powertcp.dve.block import block_header
 from powertcp.errors import DecodeError
+from powertcp.ledger import Page, page_hash
 from powertcp.profile import PowerProfile
 from powertcp.wire import Data, Splitter, decode_segment, encode_segment
 from powertcp.wire.schema import Rejected
 from powertcp.wire.values import build, parse
 from tests.wire_values import (
     in_kind_order,
+    page_from,
+    page_values,
     profile_from,
     profile_values,
     segment_from,
@@ -40,6 +44,8 @@ def hand_decode(layout: str, octets: bytes) -> dict[str, Any] | None:
         samples = [int.from_bytes(octets[at : at + 4], "big", signed=True)
                    for at in range(8, 8 + 8 * n * pairs, 4)]  # fmt: skip
         return {"counter": counter, "sync": sync, "pairs": pairs, "samples": samples}
+    if layout == "receipt":
+        return page_values(Page.from_wire(octets))
     splitter = Splitter()
     found = splitter.receive(octets)
     if splitter.error is not None:
@@ -52,9 +58,13 @@ def hand_decode(layout: str, octets: bytes) -> dict[str, Any] | None:
 
 
 def hand_encode(layout: str, values: dict[str, Any]) -> bytes:
-    return profile_from(values).to_wire() if layout == "profile" else encode_segment(
-        segment_from(values)
-    )  # fmt: skip
+    match layout:
+        case "profile":
+            return profile_from(values).to_wire()
+        case "receipt":
+            return page_from(values).to_wire()
+        case _:
+            return encode_segment(segment_from(values))
 
 
 @pytest.mark.requirement("PTCP-1-05", "PTCP-2.1-03", "PTCP-2.2-03", "PTCP-2.3-05", "PTCP-3.1-03")
@@ -106,3 +116,23 @@ def test_bad_vector(name: str, about: dict[str, Any], octets: bytes) -> None:
     with pytest.raises(DecodeError) as by_hand:
         hand_decode(about["layout"], octets)
     assert (by_hand.value.code, by_hand.value.value) == expected
+
+
+RECEIPTS = {name: octets for name, about, octets in GOOD if about["layout"] == "receipt"}
+
+
+@pytest.mark.requirement("LEDG-6-07", "LEDG-6-08")
+@pytest.mark.parametrize("name", RECEIPTS)
+def test_the_signatures_of_a_page_are_those_of_the_vector(name: str) -> None:
+    page = Page.from_wire(RECEIPTS[name])
+    assert page.is_signed_by_source() is not page.is_feed
+    assert page.is_signed_by_sink() is (name != "receipt-as-sent")
+
+
+@pytest.mark.requirement("LEDG-6-01", "LEDG-6-08")
+def test_pages_of_the_vectors_follow_one_another() -> None:
+    names = ("receipt-page-0", "receipt-page-1", "receipt-final")
+    octets = [RECEIPTS[name] for name in names]
+    for before, after in pairwise(octets):
+        assert Page.from_wire(after).previous == page_hash(before)
+    assert page_hash(RECEIPTS["receipt-as-sent"]) == page_hash(octets[0])

@@ -145,3 +145,58 @@ def test_reason_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
         value, limit = "000000000000ea60", "0000000000003778"
         line = run(capsys, rst + "0518" + code + "00000000" + value + limit)[1][0]
         assert line.endswith(f"RST flow 1 ESN 0 uJ  {name} 60,000 limit 14,200")
+
+
+VECTORS = Path(__file__).resolve().parents[3] / "rfc" / "vectors" / "protocol"
+PAGES = [
+    "".join(line.partition(";")[0] for line in (VECTORS / f"{name}.hex").read_text().splitlines())
+    for name in ("receipt-page-0", "receipt-page-1", "receipt-as-sent", "receipt-least")
+]
+
+
+@pytest.mark.requirement("LEDG-6-07")
+def test_pages_of_receipts_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = run(capsys, "".join(PAGES))
+    assert status == 0
+    assert [line.split("  ")[0] for line in lines] == ["0000", "017c", "02f8", "0474"]
+    assert lines[1].split("  ")[1:] == [
+        "page 1 of 2de3c32336254d66",
+        "energy 1,080,000,000 uJ to ESN 2,160,000,000 uJ",
+        "samples 10",
+        "cost 0 micro-units",
+        "clock S",
+        "simulated",
+        "signature by source and sink",
+    ]
+    assert lines[2].endswith("signature by source")
+    unsigned = PAGES[3].replace(" ", "")[: 2 * 252] + "00" * 128
+    assert run(capsys, "--as", "receipt", unsigned)[1][0].endswith("not signed")
+    (line,) = run(capsys, "--json", PAGES[1])[1]
+    assert json.loads(line)["end_uj"] == 2_160_000_000
+
+
+@pytest.mark.requirement("LEDG-6-07")
+def test_a_page_field_by_field_also_inside_its_segment(capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = run(capsys, "-v", "--as", "receipt", PAGES[1])
+    assert status == 0
+    assert [line[:4] for line in lines][:5] == ["0000", "0001", "0002", "0003", "0004"]
+    assert "2027-01-15T08:02:00.000000000Z" in lines[11]
+    segment = f"504f01050b00017c000000010000000000000000{PAGES[1]}"
+    inside = run(capsys, "-v", segment)[1][-20:]
+    assert [line.split()[-1] for line in inside] == [line.split()[-1] for line in lines]
+
+
+@pytest.mark.requirement("LEDG-6-07")
+def test_octets_that_are_no_page(capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = run(capsys, "--as", "receipt", "00" + PAGES[0].replace(" ", "")[2:] + "01")
+    assert status == 1
+    assert lines == [
+        "0000  error 403 RECEIPT_INVALID: field version, value 0 [LEDG-6-07]",
+        "017c  error 502 BAD_LENGTH: field page, value 1 [LEDG-6-07]",
+    ]
+    clock = PAGES[3].replace(" ", "")
+    far = clock[:4] + "07" + clock[6 : 2 * 76] + "ff" * 8 + clock[2 * 84 :]
+    status, lines = run(capsys, "-v", "--as", "receipt", far)
+    assert (status, len(lines)) == (1, 21)
+    assert "0x07" in lines[2]
+    assert "2554-07-21T23:34:33.709551615Z" in lines[11]

@@ -85,6 +85,7 @@ class Pair:
         return signed
 
 
+@pytest.mark.requirement("LEDG-6-01")
 def test_pages_follow_one_another() -> None:
     pair, facts = Pair(), Facts()
     first = pair.page(facts)
@@ -99,6 +100,7 @@ def test_pages_follow_one_another() -> None:
     assert pair.source.end_uj == pair.sink.end_uj == 2 * facts.end_uj
 
 
+@pytest.mark.requirement("LEDG-6-08")
 def test_a_page_can_follow_before_the_one_before_it_came_back() -> None:
     pair, facts = Pair(), Facts()
     sent = [pair.send(facts), pair.send(facts.after())]
@@ -109,6 +111,7 @@ def test_a_page_can_follow_before_the_one_before_it_came_back() -> None:
     assert [pair.source.confirm(octets) for octets in back] == [None, None]
 
 
+@pytest.mark.requirement("LEDG-6-02")
 @pytest.mark.parametrize(
     ("own", "field"),
     [
@@ -133,6 +136,7 @@ def test_a_sink_names_what_it_counted_differently(own: Facts, field: str) -> Non
             pair.sink.countersign(sent)
 
 
+@pytest.mark.requirement("LEDG-6-02")
 def test_a_difference_says_both_numbers() -> None:
     pair = Pair()
     sent = pair.send(Facts())
@@ -155,6 +159,7 @@ def test_a_number_beyond_63_bits_is_said_as_the_greatest_that_fits() -> None:
     assert (energy.refusal().value, energy.refusal().limit) == (2**63 - 1, 0)
 
 
+@pytest.mark.requirement("LEDG-6-02")
 def test_a_page_with_a_wrong_signature_is_not_countersigned() -> None:
     pair, facts = Pair(), Facts()
     sent = bytearray(pair.send(facts))
@@ -164,6 +169,7 @@ def test_a_page_with_a_wrong_signature_is_not_countersigned() -> None:
     assert found.refusal().value == 0
 
 
+@pytest.mark.requirement("LEDG-6-02")
 def test_a_page_signed_by_another_meter_is_not_countersigned() -> None:
     pair, facts = Pair(), Facts()
     page = sign_as_source(Page.from_wire(pair.send(facts)), OTHER)
@@ -187,6 +193,7 @@ def test_octets_that_are_no_page_are_an_error_of_the_decoder() -> None:
         pair.source.confirm(bytes(380))
 
 
+@pytest.mark.requirement("LEDG-6-02")
 @pytest.mark.parametrize(
     ("clock", "ahead_ns", "field"),
     [
@@ -211,6 +218,7 @@ def test_the_first_page_starts_about_when_the_flow_did() -> None:
     assert pair.differences(pair.send(Facts()), Facts()) == "start_ns"
 
 
+@pytest.mark.requirement("LEDG-6-01")
 def test_a_later_page_starts_exactly_where_the_one_before_it_ended() -> None:
     pair, facts = Pair(), Facts()
     pair.page(facts)
@@ -227,6 +235,7 @@ def test_a_clock_that_goes_backwards_stops_nobody() -> None:
     assert page.end_ns < page.start_ns
 
 
+@pytest.mark.requirement("LEDG-6-04")
 def test_the_price_counts_from_where_it_came_into_force() -> None:
     pair, facts = Pair(), Facts(tariff=DAY)
     costs = [Page.from_wire(pair.page(facts)).cost_micro]
@@ -240,6 +249,7 @@ def test_the_price_counts_from_where_it_came_into_force() -> None:
     assert page.tariff == DAY.digest
 
 
+@pytest.mark.requirement("LEDG-6-01")
 def test_a_resume_goes_on_after_the_last_page_that_both_have_signed() -> None:
     pair, facts = Pair(), Facts(tariff=DAY)
     pair.page(facts)
@@ -252,6 +262,7 @@ def test_a_resume_goes_on_after_the_last_page_that_both_have_signed() -> None:
     assert page.cost_micro == cost_micro(DAY.price, facts.end_uj, facts.end_uj, again.end_uj)
 
 
+@pytest.mark.requirement("LEDG-6-01")
 def test_an_end_that_was_restarted_goes_on_from_its_book() -> None:
     pair, facts = Pair(), Facts(tariff=DAY)
     last = pair.page(facts)
@@ -303,6 +314,7 @@ def test_a_source_remembers_so_many_pages_that_did_not_come_back() -> None:
     assert [pair.source.confirm(octets) for octets in sent[1:]] == [None] * MAX_OUTSTANDING
 
 
+@pytest.mark.requirement("LEDG-6-05")
 def test_the_receiver_of_a_feed_writes_and_signs_its_own_pages() -> None:
     chain = PageChain(SINK, Side.SINK, START_NS, is_feed=True)
     facts = Facts(transcript=feed_transcript(bytes(16), 9)).seen_by_sink()

@@ -41,6 +41,7 @@ PAGE = Page(
 )
 
 
+@pytest.mark.requirement("LEDG-6-07")
 def test_a_page_has_380_octets_and_comes_back_as_it_was() -> None:
     page = countersign(sign_as_source(PAGE, SOURCE), SINK)
     octets = page.to_wire()
@@ -51,6 +52,7 @@ def test_a_page_has_380_octets_and_comes_back_as_it_was() -> None:
     assert page.is_signed_by_sink()
 
 
+@pytest.mark.requirement("LEDG-6-08")
 def test_the_signatures_cover_what_the_specification_says() -> None:
     page = countersign(sign_as_source(PAGE, SOURCE), SINK)
     octets = page.to_wire()
@@ -71,6 +73,7 @@ def test_a_stranger_cannot_countersign() -> None:
         countersign(sign_as_source(PAGE, SOURCE), SOURCE)
 
 
+@pytest.mark.requirement("LEDG-6-05")
 def test_a_feed_page_is_signed_by_its_receiver_only() -> None:
     page = replace(PAGE, flags=Flags.FEED, transcript=feed_transcript(bytes(16), 9))
     with pytest.raises(LocalProtocolError, match="receiver only"):
@@ -84,11 +87,13 @@ def test_a_feed_page_is_signed_by_its_receiver_only() -> None:
     assert (caught.value.field, caught.value.offset) == ("source_signature", 252)
 
 
+@pytest.mark.requirement("LEDG-6-05")
 def test_the_transcript_of_a_feed_is_that_of_its_id_and_epoch() -> None:
     expected = blake2s(b"powertcp feed" + bytes(range(16)) + b"\0\0\0\x09").digest()
     assert feed_transcript(bytes(range(16)), 9) == expected
 
 
+@pytest.mark.requirement("LEDG-6-08")
 def test_the_hash_of_a_page_is_the_same_before_and_after_it_came_back() -> None:
     sent = sign_as_source(PAGE, SOURCE)
     back = countersign(sent, SINK)
@@ -98,12 +103,14 @@ def test_the_hash_of_a_page_is_the_same_before_and_after_it_came_back() -> None:
         page_hash(bytes(379))
 
 
+@pytest.mark.requirement("LEDG-6-08")
 def test_the_waveform_digest_chains_the_blocks() -> None:
     first = next_digest(NO_HASH, b"block 1")
     assert first == blake2s(bytes(32) + b"block 1").digest()
     assert next_digest(first, memoryview(b"block 2")) == blake2s(first + b"block 2").digest()
 
 
+@pytest.mark.requirement("LEDG-6-07")
 @pytest.mark.parametrize("octets", [0, 379, 381])
 def test_only_380_octets_are_a_page(octets: int) -> None:
     with pytest.raises(DecodeError) as caught:
@@ -111,6 +118,7 @@ def test_only_380_octets_are_a_page(octets: int) -> None:
     assert (caught.value.code, caught.value.value, caught.value.limit) == (502, octets, 380)
 
 
+@pytest.mark.requirement("LEDG-6-07")
 @pytest.mark.parametrize(
     ("offset", "octet", "field", "at"),
     [

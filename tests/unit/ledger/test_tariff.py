@@ -2,6 +2,7 @@
 
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,11 +19,13 @@ def in_decimals(price: int, energy: int) -> int:
         return int((Decimal(price) * energy / UJ_PER_KWH).to_integral_value())
 
 
+@pytest.mark.requirement("LEDG-6-04")
 @given(PRICES, ENERGIES)
 def test_the_cost_is_that_of_decimal_arithmetic(price: int, energy: int) -> None:
     assert cost_micro(price, 0, 0, energy) == in_decimals(price, energy)
 
 
+@pytest.mark.requirement("LEDG-6-04")
 @given(PRICES, st.lists(ENERGIES, min_size=3, max_size=20))
 def test_the_pages_cost_what_the_whole_costs(price: int, registers: list[int]) -> None:
     base, *ends = sorted(registers)
@@ -31,6 +34,7 @@ def test_the_pages_cost_what_the_whole_costs(price: int, registers: list[int]) -
     assert pages == cost_micro(price, base, base, ends[-1]) == in_decimals(price, ends[-1] - base)
 
 
+@pytest.mark.requirement("LEDG-6-04")
 def test_halves_go_to_the_even_side_for_both_signs() -> None:
     half = UJ_PER_KWH // 2
     costs = [cost_micro(price, 0, 0, half) for price in (1, 3, 5, -1, -3, -5)]
