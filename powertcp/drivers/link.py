@@ -4,6 +4,7 @@ import os
 import random
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -29,7 +30,10 @@ from powertcp.potcp.events import (
     Event,
     FlowClosed,
     FlowEvent,
+    FlowRefused,
     LeaseRenewed,
+    PowerOffered,
+    PowerReady,
     SamplesReceived,
 )
 from powertcp.potcp.traced import TracedConnection
@@ -38,6 +42,7 @@ from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Duration, Instant, format_duration
 
 OPEN_S = 5  # T_OPEN
+LOSSES = 3  # connections without an answer, for who never had power
 # between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
 OPEN_GAP_NS = NS_PER_S // 16
 
@@ -81,7 +86,8 @@ class Link:
         self._kick = trio.Event()
         self._scope = trio.CancelScope()
         self._where = ""  # our end, by which the provider names our flows
-        self._losses = 0
+        self._heard = False  # this connection brought power or a no
+        self._losses = 0  # connections in a row that brought neither
         self._lost_at: Instant | None = None
         self._stale_at: Instant | None = None
 
@@ -136,7 +142,8 @@ class Link:
             appliance.finish(0)
             self._kick.set()
             return
-        self._stream.queue(self._machine.close_flow, appliance.flow, now=now_ns())
+        with suppress(LocalProtocolError):  # it tripped: its end comes by itself
+            self._stream.queue(self._machine.close_flow, appliance.flow, now=now_ns())
 
     def feed(self) -> None:
         """Ask for what each load keeps up with; called once a second."""
@@ -160,6 +167,7 @@ class Link:
 
     async def _once(self) -> None:
         """One connection, from SYN to its end."""
+        self._heard = False
         host, port = self._wishes.host, self._wishes.port
         sock = None
         with trio.move_on_after(OPEN_S):
@@ -229,8 +237,16 @@ class Link:
         if self._machine is None or self._stream is None or self._machine.is_terminated:
             return
         ticket, each.ticket = each.ticket, None
-        each.flow = self._stream.queue(
-            self._machine.open_flow,
+        # the path may go with the first octet: the contract knows its flow before that
+        self._stream.queue(self._ask, self._machine, each, ticket, now)
+        if not each.flow:
+            each.ticket = ticket
+
+    def _ask(
+        self, machine: PowerConnection, each: Appliance, ticket: bytes | None, now: Instant
+    ) -> None:
+        """Queue the SYN of `each`."""
+        each.flow = machine.open_flow(
             [each.ask],
             fallback=each.fallback,
             ticket=ticket,
@@ -242,7 +258,7 @@ class Link:
         each.flow_name = f"{self._where}/{each.flow}"
         desired = each.ask.desired
         wanted_uj = each.quota.headroom_uj(desired, default_sampling(desired))
-        self._machine.set_headroom(each.flow, wanted_uj, now=now)
+        machine.set_headroom(each.flow, wanted_uj, now=now)
 
     def _give_up(self, refusal: Refusal, now: Instant) -> None:
         if self._machine is not None:
@@ -288,8 +304,8 @@ class Link:
         if each is None:
             return
         each.take(event, now, lease_until(machine, flow))
-        self._losses = 0
-        self._lost_at = None
+        if isinstance(event, PowerReady | PowerOffered | FlowRefused):
+            self._heard, self._losses, self._lost_at = True, 0, None
         if isinstance(event, FlowClosed):
             self._leave(event)
         elif each.flow in machine.flows:
@@ -315,31 +331,40 @@ class Link:
 
     def _after(self) -> None:
         """The connection is over: what is still wanted loses its flow, not yet its power."""
-        self._lost_at = self._lost_at or now_ns()
+        now = now_ns()
+        self._losses += not self._heard
+        is_over = not self._heard and self._is_beyond(self._lost_at, now)
+        self._lost_at = self._lost_at or now
         self._stale_at = None
         for each in self.wanted:
             each.flow = 0
             if each.closing:
                 each.finish(0)
-            elif not each.was_ready:
-                self._losses += 1
-                if self._losses >= 3:
-                    each.say("lost", {"sentence": "the provider closed the connection"})
-                    each.finish(NO_ANSWER)
+            elif is_over or (not each.was_ready and self._losses >= LOSSES):
+                each.say("lost", {"sentence": "the provider closed the connection"})
+                each.finish(NO_ANSWER)
 
     def _lose_patience(self, stream: SegmentStream[Event], now: Instant) -> None:
         """Give up a provider that is silent beyond patience and lease; TCP may wait far longer."""
-        if self._stale_at is None:
-            return
-        patience = self._stale_at + self._wishes.give_up_ns
-        if now >= max(patience, *(each.lease_until for each in self._appliances)):
+        since = self._stale_at
+        if not any(each.flow for each in self.wanted):
+            # nobody answered a SYN since the path was lost; the next one is not due yet
+            since = self._lost_at or since
+        if since is not None and self._is_beyond(since, now):
             where = format_address(self._wishes.host, self._wishes.port)
-            silent = format_duration(now - self._stale_at)
+            silent = format_duration(now - since)
             for each in self.wanted:
                 said = f"{where}: no answer for {silent}"
                 each.say("unreachable", {"provider": where, "sentence": said})
                 each.finish(NO_ANSWER)
             stream.abort()
+
+    def _is_beyond(self, since: Instant | None, now: Instant) -> bool:
+        """Whether patience and every lease are over for a provider that is gone since `since`."""
+        if since is None:
+            return False
+        patience = since + self._wishes.give_up_ns
+        return now >= max(patience, *(each.lease_until for each in self._appliances))
 
     def _unreachable(self, error: OSError) -> None:
         """Nobody answers: final for who never had power, else until the patience ends."""
@@ -355,7 +380,18 @@ class Link:
                 each.finish(NO_ANSWER)
 
     async def _pause(self) -> None:
-        """Wait before the next connection: a little after a cut, longer when nobody answers."""
+        """Wait before the next connection: a little after a cut, longer when nobody answers.
+
+        It is made when a SYN is due: a provider hangs up on who says nothing for T_SYN.
+        """
         base = back_off_ns(self._losses) if self._losses else NS_PER_S // 10
-        wait = round(base * random.uniform(0.8, 1.2))
-        await trio.sleep_until((now_ns() + wait) / NS_PER_S)
+        earliest = now_ns() + round(base * random.uniform(0.8, 1.2))
+        while self.wanted:
+            due = max(earliest, min(each.patience.due for each in self.wanted))
+            if due <= now_ns():
+                return
+            self._kick = trio.Event()
+            with trio.CancelScope() as scope:
+                if due < NEVER:
+                    scope.deadline = due / NS_PER_S
+                await self._kick.wait()
