@@ -27,8 +27,10 @@ class Scribe:
         self._name = name
         self._max_lines = max_lines
         self._max_octets = max_octets
-        # reentrant: a warning about garbage may be written while a line is being taken
-        self._turn = threading.Condition(threading.RLock())
+        # reentrant, and the only one: a warning about garbage may be written at any moment, also
+        # while a line is being taken
+        self.lock = threading.RLock()
+        self._turn = threading.Condition(self.lock)
         self._held: deque[tuple[Spool, bytes]] = deque()
         self._octets = 0
         self._lost = 0
@@ -91,7 +93,7 @@ class Spool(io.TextIOBase):
         tells: whether what the descriptor refuses is raised by the next `write`.
         """
         self._part = b""
-        self._lock = threading.RLock()
+        self._lock = scribe.lock
         self._stream = stream
         self._scribe = scribe
         self._tells = tells

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -51,6 +52,20 @@ def test_lines_of_two_streams_with_one_scribe_keep_their_order(pipe: tuple[int, 
         expected += f"{index} of 1000\n".encode()
     scribe.settle(LONG_S)
     assert read(reading, len(expected)) == expected
+
+
+def test_a_warning_about_garbage_while_a_line_is_taken_waits_for_nobody(
+    pipe: tuple[int, TextIO],
+) -> None:
+    reading, stream = pipe
+    scribe = Scribe("both")
+    spool = Spool(stream, scribe)
+    with scribe.lock:
+        other = threading.Thread(target=spool.write, args=("b\n",))
+        other.start()
+        spool.write("a\n")
+    other.join(LONG_S)
+    assert read(reading, 4) == b"a\nb\n"
 
 
 def test_part_of_a_line_is_handed_over_when_flushed(pipe: tuple[int, TextIO]) -> None:
