@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from powertcp.crypto import SigningKey
 from powertcp.ledger.audit import NodeBook
-from powertcp.ledger.book import Book, Code, Entry, Transfer, transfer_key
+from powertcp.ledger.book import START, Account, Book, Code, Entry, Transfer, transfer_key
 from powertcp.ledger.memo import feed_memo, flow_memo
 from powertcp.ledger.pairing import Held, PageState
 from powertcp.ledger.receipt import (
@@ -29,14 +29,28 @@ class Node:
     def __init__(self, name: str, seed: int) -> None:
         self.name = name
         self.meter = SigningKey(seed.to_bytes(32, "big"))
-        self.book = Book()
+        self.by_key: dict[bytes, Entry] = {}
+        self.book = Book(self.by_key.get)
         self.entries: list[Entry] = []
         self.pages: dict[tuple[bytes, int, int, bytes], Held] = {}
         self.clock_ns = START_NS
 
     def post(self, *transfers: Transfer) -> None:
         """Post a batch; what was posted before is not posted again."""
-        self.entries += self.book.post(transfers, self.clock_ns).entries
+        entries = self.book.post(transfers, self.clock_ns).entries
+        self.entries += entries
+        self.by_key.update((entry.key, entry) for entry in entries)
+        self.book.written()
+
+    def restart(self) -> None:
+        """Lose what is in memory only: the book is made again from the journal."""
+        book = Book(self.by_key.get)
+        accounts = self.book.accounts()
+        empty = [Account(id=it.id, name=it.name, unit=it.unit) for it in accounts]
+        book.restore(empty, (), 0, START)
+        for entry in self.entries:
+            book.replay(entry)
+        self.book = book
 
     def hold(self, page: Page, side: Side, state: PageState) -> None:
         """Keep a page; a later state replaces an earlier one."""
@@ -48,7 +62,13 @@ class Node:
         pages = sorted(self.pages.values(), reverse=backwards)
         pages.sort(key=lambda held: held[:2])
         accounts = {account.id: account for account in self.book.accounts()}
-        return NodeBook(name=self.name, accounts=accounts, entries=self.entries, pages=pages)
+        return NodeBook(
+            name=self.name,
+            accounts=accounts,
+            entries=self.entries,
+            pages=pages,
+            meters=(self.meter.public,),
+        )
 
 
 def transfer(

@@ -49,12 +49,16 @@ _TERMS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeBook:
-    """The book of one node, to be read once: entries as written, pages by transcript and page."""
+    """The book of one node, to be read once: entries as written, pages by transcript and page.
+
+    meters: keys that signed its heads; those of its pages are learnt from them.
+    """
 
     name: str
     accounts: Mapping[int, Account]
     entries: Iterable[Entry]
     pages: Iterable[Held]
+    meters: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,6 +172,11 @@ class FirstLaw:
         return sum(abs(node.residual_uj) for node in self.nodes)
 
     @property
+    def signed_residual_uj(self) -> int:
+        """The residuals of all nodes as they add up: what a balance of all of them lacks."""
+        return sum(node.residual_uj for node in self.nodes)
+
+    @property
     def miracle_uj(self) -> int:
         """What nobody generated, of all feeds."""
         return sum(feed.miracle_uj for feed in self.feeds)
@@ -220,14 +229,17 @@ def _of_feed(feed: FeedLaw) -> str:
     name = f"feed {feed.feed[:4]}.."
     if feed.emitted_uj is None:
         return f"not known on {name}, whose emission is in none of these books"
-    chi = f" (chi = {_hundredths(feed.chi_ppm)})" if feed.chi_ppm is not None else ""
+    ratio = f" (chi = {chi(feed)})"
     if feed.miracle_uj:
-        return f"violated by {format_energy(feed.miracle_uj)}{chi} on {name}"
-    return f"obeyed{chi} on {name}"
+        return f"violated by {format_energy(feed.miracle_uj)}{ratio} on {name}"
+    return f"obeyed{ratio} on {name}"
 
 
-def _hundredths(ppm: int) -> str:
-    whole, rest = divmod(ppm // 10_000, 100)
+def chi(feed: FeedLaw) -> str:
+    """Return received through emitted as text, "-" if it is not known."""
+    if feed.chi_ppm is None:
+        return "-"
+    whole, rest = divmod(feed.chi_ppm // 10_000, 100)
     return f"{whole:,}.{rest:02}"
 
 
@@ -241,7 +253,8 @@ def audit(books: Sequence[NodeBook], span: Span = ALL_TIME) -> FirstLaw:
     findings = Findings()
     feeds = _Feeds()
     nodes = {book.name: _node(book, span, feeds) for book in sorted(books, key=_name)}
-    pairing = pair([(book.name, book.pages) for book in books], span, findings)
+    meters = {meter: book.name for book in sorted(books, key=_name) for meter in book.meters}
+    pairing = pair([(book.name, book.pages) for book in books], span, findings, meters)
     for meter, name in sorted(pairing.meters.items()):
         nodes[name].meters += (meter.hex(),)
     for node in nodes.values():

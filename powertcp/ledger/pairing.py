@@ -1,10 +1,10 @@
 """Pages held against each other: what one book says was owed, another says was held.
 
 Books are read side by side in the order of (transcript, page), so that memory depends on the number
-of books, meters and receivers, not on that of pages.
+of books, meters, flows and receivers, not on that of pages.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from heapq import merge
@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from powertcp.errors import DecodeError
-from powertcp.ledger.receipt import SINK_SIGNS, Page, Side
+from powertcp.ledger.receipt import SINK_SIGNS, Flags, Page, Side, page_hash
 
 # findings of one kind that are listed; the rest is counted
 MAX_LISTED: Final = 20
@@ -170,25 +170,33 @@ class _Row(NamedTuple):
     page: Page
 
 
-def pair(books: Sequence[tuple[str, Iterable[Held]]], span: Span, findings: Findings) -> Pairing:
+def pair(
+    books: Sequence[tuple[str, Iterable[Held]]],
+    span: Span,
+    findings: Findings,
+    meters: Mapping[bytes, str] | None = None,
+) -> Pairing:
     """Return what the pages of `books` say together; faults are added to `findings`.
 
     Each book gives its pages in ascending order of transcript and page, its name is its own.
+    meters: whose book that of a meter is, as far as it is known before.
     A page belongs to the instant at which it ended, so both its ends agree on its span.
     """
-    return _Pairer(span, findings).run(books)
+    return _Pairer(span, findings, meters or {}).run(books)
 
 
 class _Pairer:
     """One walk over all pages."""
 
-    def __init__(self, span: Span, findings: Findings) -> None:
+    def __init__(self, span: Span, findings: Findings, meters: Mapping[bytes, str]) -> None:
         self._span = span
         self._findings = findings
-        self._result = Pairing()
+        self._result = Pairing(meters=dict(meters))
         # (own meter, other meter, own side) -> pages
         self._alone: dict[tuple[bytes, bytes, Side], Alone] = {}
-        self._last_flow = b""
+        # of the last page of each transcript; and what resumed flows follow
+        self._ends: dict[bytes, bytes] = {}
+        self._resumed: list[bytes] = []
 
     def run(self, books: Sequence[tuple[str, Iterable[Held]]]) -> Pairing:
         """Walk over the pages of all books."""
@@ -236,9 +244,9 @@ class _Pairer:
         shown = next(iter(ends.values())).page
         if not self._span.holds(shown.end_ns):
             return
-        if shown.transcript != self._last_flow:
-            self._last_flow = shown.transcript
-            self._result.flows += 1
+        if shown.transcript not in self._ends and Flags.RESUMED in shown.flags:
+            self._resumed.append(shown.previous)
+        self._ends[shown.transcript] = page_hash(shown.to_wire())
         for row in ends.values():
             if row.held.state == PageState.COUNTERSIGNED:
                 self._result.signed[row.book].flows_uj += row.page.energy_uj
@@ -259,12 +267,16 @@ class _Pairer:
         result, where = self._result, _place(source.held.transcript, source.held.page)
         names = f"{source.book} and {sink.book}"
         states = {source.held.state, sink.held.state}
-        if source.held.octets[:SINK_SIGNS] != sink.held.octets[:SINK_SIGNS]:
+        is_signed = states == {PageState.COUNTERSIGNED}
+        compared = None if is_signed else SINK_SIGNS
+        if source.held.octets[:compared] != sink.held.octets[:compared]:
             said = f"{source.page.energy_uj:,} uJ and {sink.page.energy_uj:,} uJ"
             self._findings.add(Fault.DIFFERENT, f"{where}: {names} hold unlike pages, {said}")
+        elif not is_signed and not all(_is_signed(row) for row in (source, sink)):
+            self._findings.add(Fault.FORGED, f"{where}: a signature is wrong in {names}")
         elif PageState.DISPUTED in states:
             self._open(Fault.DISPUTED, source, f"{where}: {names} do not agree")
-        elif states == {PageState.COUNTERSIGNED}:
+        elif is_signed:
             result.paired += 1
             result.paired_uj += source.page.energy_uj
         else:
@@ -281,7 +293,7 @@ class _Pairer:
             self._open(Fault.DISPUTED, row, f"{where}: {row.book} disputes it")
             return
         is_whole = row.held.state == PageState.COUNTERSIGNED
-        if not page.is_signed_by_source() or (is_whole and not page.is_signed_by_sink()):
+        if not _is_signed(row):
             said = f"{row.book}: {where}: a signature is wrong, {page.energy_uj:,} uJ"
             self._findings.add(Fault.FORGED, said)
             return
@@ -296,7 +308,9 @@ class _Pairer:
 
     def _settle(self) -> None:
         """Judge the pages with one side: those whose other meter has a book here miss in it."""
-        result = self._result
+        result, ends = self._result, set(self._ends.values())
+        # a resume goes on under another transcript
+        result.flows = len(self._ends) - sum(previous in ends for previous in self._resumed)
         for (own, other, side), alone in sorted(self._alone.items()):
             book = result.meters.get(other)
             if book is None:
@@ -370,6 +384,13 @@ class _Pairer:
         receiver.pages += 1
         receiver.samples += page.samples
         receiver.energy_uj += page.end_uj - start
+
+
+def _is_signed(row: _Row) -> bool:
+    """Return whether the page has the signatures that its state says; no sink signs a dispute."""
+    if row.held.state == PageState.COUNTERSIGNED and not row.page.is_signed_by_sink():
+        return False
+    return row.held.state == PageState.DISPUTED or row.page.is_signed_by_source()
 
 
 def _named(book: str, pages: Iterable[Held]) -> Iterator[tuple[str, Held]]:

@@ -122,6 +122,9 @@ class Statement:
         # of the flow that is being read: number, end and hash of its last page
         self._flow: tuple[bytes, bytes] = (b"", b"")
         self._last: tuple[int, int, bytes] | None = None
+        # of the last page of each flow; and what resumed flows follow
+        self._ends: dict[tuple[bytes, bytes], bytes] = {}
+        self._resumed: list[tuple[str, bytes]] = []
 
     @property
     def faults(self) -> int:
@@ -161,6 +164,10 @@ class Statement:
             self._digest.update(line.page.to_wire())
             self._count(line)
             yield line
+        ends = set(self._ends.values())
+        for where, previous in self._resumed:
+            if previous not in ends:
+                self._note(Note.GAP, f"{where}: the page that it resumes after is not here")
 
     def _choose(self, copies: Sequence[Given]) -> Line | None:
         """Return the one page that both sides signed among copies of the same number."""
@@ -207,10 +214,14 @@ class Statement:
             number, end_uj, before = self._last
             number += 1
         where = _place(page)
+        is_first, self._ends[flow] = flow not in self._ends, line.digest
         self._flow, self._last = flow, (page.page, page.end_uj, line.digest)
         if not self.span.holds(page.end_ns):
             return
-        if page.page != number:
+        if is_first and Flags.RESUMED in page.flags:
+            # a resume goes on under another transcript
+            self._resumed.append((where, page.previous))
+        elif page.page != number:
             missing = f"page {number}" if page.page == number + 1 else f"pages {number} to"
             missing += "" if page.page == number + 1 else f" {page.page - 1}"
             self._note(Note.GAP, f"{where}: {missing} before it not here")

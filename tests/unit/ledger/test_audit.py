@@ -7,7 +7,7 @@ import pytest
 from powertcp.ledger.audit import FirstLaw, audit
 from powertcp.ledger.book import Code, Entry, Kind, LedgerBroken
 from powertcp.ledger.pairing import Fault, PageState, Span
-from powertcp.ledger.receipt import Side, countersign
+from powertcp.ledger.receipt import Flags, Side, countersign
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, transfer
 
 KJ = 1_000_000_000
@@ -45,6 +45,15 @@ def test_a_page_that_both_hold_leaves_nothing_over(mains: Node, lamp: Node) -> N
     assert (law.residual_uj, law.outside_in_uj, law.outside_out_uj, law.broken) == (0, 0, 0, 0)
     assert law.sentence() == "First law: obeyed to 0 uJ on 1 unicast flow."
     assert giver.meters == (mains.meter.public.hex(),)
+
+
+def test_a_resumed_flow_is_one_flow(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    flow.deliver(10)
+    flow.transcript, flow.flags = bytes([3]) * 32, Flags.RESUMED
+    flow.deliver(10)
+    law = audit([mains.shown(), lamp.shown()])
+    assert (law.pairing.flows, law.pairing.paired) == (1, 2)
 
 
 def test_energy_that_is_used_or_lost_leaves_the_store(mains: Node, lamp: Node) -> None:
@@ -173,6 +182,13 @@ def test_an_account_of_no_kind_leaves_a_residual(mains: Node) -> None:
     assert (law.nodes[0].residual_uj, law.residual_uj) == (50, 50)
     assert faults(law) == [Fault.UNCLASSED, Fault.UNCLASSED, Fault.RESIDUAL]
     assert law.sentence() == "First law: broken by 50 uJ in these books, 0 unicast flows."
+
+
+def test_a_half_signed_page_with_a_wrong_signature_is_forged(mains: Node, lamp: Node) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    page = flow.sign(flow.next_page(5))
+    lamp.hold(altered(page, sink_signature=bytes(64)), Side.SINK, PageState.COUNTERSIGNED)
+    assert faults(audit([mains.shown(), lamp.shown()])) == [Fault.FORGED]
 
 
 def test_an_entry_without_its_account_is_a_broken_book(mains: Node) -> None:
@@ -338,6 +354,15 @@ def test_a_correction_takes_back_an_emission_or_a_reception(mains: Node, feed: F
     assert law.feeds[0].emitted_uj == 7
     assert [node.residual_uj for node in law.nodes] == [0, 0]
     assert law.nodes[0].taken_uj == 4
+
+
+def test_a_feed_whose_emission_was_taken_back_has_no_ratio(mains: Node, feed: Feed) -> None:
+    feed.emit(10)
+    code = Code.CORRECTION
+    mains.post(transfer(FLOW, 0, "source:mains", feed.account, 10, code, memo="wrong"))
+    law = audit([mains.shown()])
+    assert (law.feeds[0].emitted_uj, law.feeds[0].chi_ppm) == (0, None)
+    assert law.sentence().endswith("; obeyed (chi = -) on feed 7f3a...")
 
 
 # ---- units and time ----

@@ -200,6 +200,23 @@ def test_missing_pages_and_a_chain_that_does_not_fit(flow: Flow, mains: Node, la
     assert stated(given(pages[0], loose))[0].counts == {Note.CHAIN: 1}
 
 
+def test_a_resumed_flow_goes_on_under_another_transcript(
+    flow: Flow, mains: Node, lamp: Node
+) -> None:
+    pages = [flow.deliver(1), flow.deliver(2)]
+    flow.transcript, flow.flags = bytes([3]) * 32, Flags.RESUMED
+    pages.append(flow.deliver(4))
+    flow.flags = Flags(0)
+    pages.append(flow.deliver(8))
+    statement, _ = stated(in_order(given(*pages)))
+    assert (statement.totals()[0].energy_uj, statement.notes) == (15, [])
+    assert len(statement.pieces()) == 2
+    statement, _ = stated(in_order(given(*pages[2:])))
+    assert statement.notes == [
+        "pages missing: 0303030303030303 page 2: the page that it resumes after is not here"
+    ]
+
+
 def test_what_is_wrong_in_another_period_is_not_noted(flow: Flow) -> None:
     pages = [flow.deliver(1) for _ in range(4)]
     unlike = altered(pages[1], end_uj=7)
