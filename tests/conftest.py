@@ -234,7 +234,10 @@ class Audit:
             path = os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else str(args[0])
             if path.endswith(SOURCE_SUFFIXES) or ".hypothesis" in path or _by_hypothesis():
                 return
-            if self.temporary and path.startswith(self.temporary):
+            # a database in memory is no file; SQLite is given files by their URI
+            if path == ":memory:":
+                return
+            if self.temporary and path.removeprefix("file://").startswith(self.temporary):
                 return
             event = f"{event} {path}"
         elif not event.startswith(FORBIDDEN):

@@ -507,7 +507,8 @@ def _check_transfer(transfer: Transfer) -> None:
 def _judge(entry: Entry, debit: _Row, credit: _Row, held: Entry | None) -> None:
     """Raise PowerError when `entry` does not fit its accounts, or `held`, which it ends."""
     ends = entry.kind in (Kind.POST_PENDING, Kind.VOID)
-    if entry.kind > Kind.VOID or entry.amount < 1 or ends != (held is not None):
+    is_odd = ends != (held is not None) or ends != (entry.pending > 0)
+    if is_odd or entry.kind > Kind.VOID or entry.amount < 1:
         raise LocalProtocolError(f"kind {entry.kind}, amount {entry.amount}: no such transfer")
     if held is not None:
         if (held.debit, held.credit) != (entry.debit, entry.credit):

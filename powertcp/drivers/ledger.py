@@ -1,0 +1,298 @@
+"""The ledger of a daemon: one thread writes it, in groups, and who waits is told after the commit."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from powertcp.crypto import KEY_OCTETS, SigningKey
+from powertcp.drivers.daemon import make_private
+from powertcp.errors import HostError, PowerError, PowerRefused
+from powertcp.ledger import Account, Kind, LedgerBroken, Posted, Transfer, transfer_key
+from powertcp.machine import Entropy
+from powertcp.registry import Reason, Refusal
+from powertcp.store import (
+    Answer,
+    Job,
+    LedgerStore,
+    PageRow,
+    facts_text,
+    read_secret,
+    write_secret,
+)
+
+QUEUE = 1024  # jobs that wait; who comes when it is full waits to be let in
+GROUP = 64  # records of one transaction; a larger one makes everybody wait
+HEAD_S = 60.0  # between two signed heads
+PENDING_S = 600.0  # uptime after which a reservation is given back: five times what renews it
+_EXPIRED = "expired"
+
+T = TypeVar("T")
+
+
+class _Waiting:
+    """A job and who waits for it."""
+
+    __slots__ = ("answer", "done", "job")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.done = trio.Event()
+        self.answer: Answer | None = None
+
+    def tell(self, answer: Answer) -> None:
+        """Let who waits go on."""
+        self.answer = answer
+        self.done.set()
+
+
+class Ledger:
+    """The ledger while it is open; `open_ledger` makes it.
+
+    Cancelled while it waits, a call may have been done or not: the same transfers, page or floor
+    given again are done once.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        meter: SigningKey,
+        *,
+        unix_ns: Callable[[], int] = time.time_ns,
+        head_s: float = HEAD_S,
+        pending_s: float = PENDING_S,
+    ) -> None:
+        """Write `store`, whose reservations begin their interval again. meter: signs heads."""
+        self.meter = meter
+        self._store = store
+        self._unix_ns = unix_ns
+        self._head_s = head_s
+        self._pending_s = pending_s
+        self._send, self._jobs = trio.open_memory_channel[_Waiting](QUEUE)
+        self._thread = trio.CapacityLimiter(1)
+        self._given_up = trio.Event()
+        self._held: dict[bytes, tuple[float, Transfer]] = {}
+        names = {account.id: account for account in store.accounts()}
+        for entry in store.pending():
+            debit, credit = names[entry.debit], names[entry.credit]
+            self._hold(Transfer(
+                key=entry.key, debit=debit.name, credit=credit.name, unit=debit.unit,
+                amount=entry.amount, code=entry.code, kind=Kind.PENDING,
+            ))  # fmt: skip
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the ledger cannot be written any more: no new contract, METER flows end."""
+        return self._store.is_read_only
+
+    async def wait_read_only(self) -> None:
+        """Wait until the ledger cannot be written any more."""
+        await self._given_up.wait()
+
+    def account(self, name: str) -> Account | None:
+        """Return the account `name` as it was committed last."""
+        return self._store.account(name)
+
+    # LEDG-7-06
+    async def post(self, *transfers: Transfer) -> Posted:
+        """Post transfers, all or nothing; they are on the disk when this returns.
+
+        Raises PowerRefused: 205, 402, 508 or 403 as `Book.post` says, 602 when the ledger is
+        read-only. Raises LocalProtocolError for transfers that are none.
+        """
+        return await self._do(Job(transfers=transfers))
+
+    # LEDG-7-06
+    async def post_page(
+        self,
+        transcript: bytes,
+        page: int,
+        side: int,
+        body: bytes,
+        state: int,
+        *transfers: Transfer,
+    ) -> Posted:
+        """Store a page of a receipt and post its transfers, all or nothing; raises as `post`.
+
+        side: which end of the flow we are, 0 source, 1 sink. state: 0 sent, 1 countersigned, 2
+        disputed. The same page may come again, and once with the signature that it lacked; any
+        other page of that number is refused with 403.
+        """
+        row = PageRow(transcript, page, side, body, state)
+        return await self._do(Job(page=row, transfers=transfers))
+
+    async def record(self, kind: str, facts: Mapping[str, object]) -> None:
+        """Add a line to the audit log; raises as `post`."""
+        await self._do(Job(event=(kind, facts_text(facts))))
+
+    async def set_floor(self, name: str, unit: str, floor: int | None) -> None:
+        """Limit what the account `name` may be debited: its balance stays above `floor`."""
+        await self._do(Job(floor=(name, unit, floor)))
+
+    async def last_page(self, transcript: bytes, side: int) -> PageRow | None:
+        """Return the page of a flow with the highest number: where a resumed flow goes on."""
+        return await self._in_thread(lambda: self._store.last_page(transcript, side))
+
+    async def write(self) -> None:
+        """Commit what comes until `close`; cancelling does not end it before that."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self._write()
+            finally:
+                self._jobs.close()
+
+    async def keep(self) -> None:
+        """Sign heads and give back what was reserved too long, until the ledger is read-only."""
+        next_head = trio.current_time()
+        with suppress(PowerError):
+            while not self.is_read_only:
+                now = trio.current_time()
+                if now >= next_head:
+                    await self.sign_head()
+                    next_head = now + self._head_s
+                await self._expire(now)
+                first = next(iter(self._held.values()), None)
+                await trio.sleep_until(min(next_head, first[0] if first else now + self._pending_s))
+
+    async def sign_head(self) -> None:
+        """Sign where the ledger stands. Raises PowerRefused 602 when it is read-only."""
+        await self._in_thread(lambda: self._store.sign_head(self.meter, self._now()))
+
+    def close(self) -> None:
+        """Take no more jobs; `write` ends when it has done those it has."""
+        self._send.close()
+
+    async def _do(self, job: Job) -> Posted:
+        if self.is_read_only:
+            raise self._refused()
+        waiting = _Waiting(job)
+        try:
+            await self._send.send(waiting)
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            raise self._refused() from None
+        await waiting.done.wait()
+        if isinstance(waiting.answer, Posted):
+            return waiting.answer
+        raise waiting.answer or self._refused()
+
+    async def _write(self) -> None:
+        """Commit whatever waits, at most a group at a time: a lone job waits for nothing."""
+        left: _Waiting | None = None
+        while True:
+            try:
+                group = [left or await self._jobs.receive()]
+            except trio.EndOfChannel:
+                return
+            left, records = None, group[0].job.records
+            while left is None:
+                try:
+                    one = self._jobs.receive_nowait()
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+                records += one.job.records
+                if records > GROUP:
+                    left = one
+                else:
+                    group.append(one)
+            await self._commit(group)
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        jobs = [waiting.job for waiting in group]
+        try:
+            answers = await self._in_thread(lambda: self._store.commit(jobs, self._now()))
+        except PowerRefused as refused:
+            answers = [refused] * len(jobs)
+        for waiting, answer in zip(group, answers, strict=True):
+            if isinstance(answer, Posted) and not answer.is_repeat:
+                self._note(waiting.job)
+            waiting.tell(answer)
+
+    # LEDG-7-07
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Call in the one thread of the store. Raises PowerRefused 602 when the disk refuses."""
+        try:
+            return await trio.to_thread.run_sync(call, limiter=self._thread)
+        except (HostError, LedgerBroken) as error:
+            raise self._refused() from error
+        finally:
+            if self.is_read_only:
+                self._given_up.set()
+
+    def _refused(self) -> PowerRefused:
+        rule = str(self._store.fault or "the ledger is closed")
+        return PowerRefused(Refusal(Reason.MAINTENANCE, rule=rule))
+
+    def _now(self) -> int:
+        return max(0, self._unix_ns())
+
+    def _note(self, job: Job) -> None:
+        """Remember what is reserved from now on, forget what is not."""
+        for transfer in job.transfers:
+            if transfer.kind is Kind.PENDING:
+                self._hold(transfer)
+            elif transfer.pending:
+                self._held.pop(transfer.pending, None)
+
+    def _hold(self, transfer: Transfer) -> None:
+        self._held[transfer.key] = (trio.current_time() + self._pending_s, transfer)
+
+    # LEDG-7-05
+    async def _expire(self, now: float) -> None:
+        """Void what was reserved an interval of uptime ago, the oldest first."""
+        over = [held for until, held in self._held.values() if until <= now]
+        for held in over:
+            key = transfer_key(held.key, 0, _EXPIRED, held.debit, held.credit)
+            void = Transfer(
+                key=key, debit=held.debit, credit=held.credit, unit=held.unit, amount=held.amount,
+                code=held.code, kind=Kind.VOID, pending=held.key,
+            )  # fmt: skip
+            self._held.pop(held.key, None)
+            with suppress(PowerRefused):
+                await self.post(void)
+
+
+def meter_key(state: Path, entropy: Entropy) -> SigningKey:
+    """Return the key in `meter.key` of `state`; the first call makes it. Raises HostError."""
+    path = state / "meter.key"
+    seed = read_secret(path, KEY_OCTETS)
+    if seed is None:
+        seed = entropy(KEY_OCTETS)
+        write_secret(path, seed)
+    return SigningKey(seed)
+
+
+@asynccontextmanager
+async def open_ledger(
+    state: Path,
+    entropy: Entropy,
+    *,
+    unix_ns: Callable[[], int] = time.time_ns,
+    head_s: float = HEAD_S,
+    pending_s: float = PENDING_S,
+) -> AsyncIterator[Ledger]:
+    """Open the ledger in the folder `state`, which is made; its last head is signed at the end.
+
+    Raises HostError when the folder cannot be used or another process has the ledger, LedgerBroken
+    when it is not as it was written.
+    """
+    make_private(state)
+    meter = await trio.to_thread.run_sync(meter_key, state, entropy)
+    store = await trio.to_thread.run_sync(LedgerStore, state / "ledger.db")
+    ledger = Ledger(store, meter, unix_ns=unix_ns, head_s=head_s, pending_s=pending_s)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ledger.write)
+            nursery.start_soon(ledger.keep)
+            try:
+                yield ledger
+            finally:
+                ledger.close()
+                nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True), suppress(PowerRefused):
+            await ledger.sign_head()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(store.close)
