@@ -1,7 +1,7 @@
 """A conversation of two real connections over a lossless wire and a virtual clock."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from powertcp.dve import Synth, encode_block
 from powertcp.potcp.config import ConnectionConfig
@@ -60,7 +60,7 @@ class Pair:
         office: TicketOffice | None = None,
         now: int = START,
         chunk: Callable[[bytes], Sequence[bytes]] | None = None,
-        **config: int,
+        **config: Any,
     ) -> None:
         self.now = now
         self.config = ConnectionConfig(**config)

@@ -99,7 +99,8 @@ def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:
 def _is_ending(session: Session, flow: int) -> bool:
     """Say whether a flow waits for the answer to its FIN or TRIP."""
     machine = session.machine
-    return flow in machine.flows and machine.status(flow).state in ("FIN_SENT", "TRIPPED")
+    ending = ("FIN_SENT", "TRIPPED", "SETTLING")
+    return flow in machine.flows and machine.status(flow).state in ending
 
 
 class Delivery:

@@ -8,6 +8,7 @@ from powertcp.wire.segments import (
     CookieSegment,
     Credit,
     Ready,
+    Receipt,
     Reneg,
     Ticket,
     Trip,
@@ -26,6 +27,7 @@ WHOLE_CAUSES: dict[type, Cause] = {
     Ticket: Cause.TICKET,
     CookieSegment: Cause.COOKIE,
     Alert: Cause.ALERT,
+    Receipt: Cause.RECEIPT,
 }
 CTL_CAUSES: dict[int, Cause] = {
     int(Flag.SYN): Cause.SYN,
@@ -50,4 +52,7 @@ TYPE_OF: dict[Cause, int] = {
     Cause.TICKET: int(SegmentType.TICKET),
     Cause.COOKIE: int(SegmentType.COOKIE),
     Cause.ALERT: int(SegmentType.ALERT),
+    Cause.RECEIPT: int(SegmentType.RECEIPT),
+    Cause.FIN_OWED: int(SegmentType.CTL),
+    Cause.TRIP_OWED: int(SegmentType.TRIP),
 }

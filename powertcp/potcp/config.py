@@ -31,7 +31,8 @@ class ConnectionConfig:
 
     msp: greatest payload we accept, octets. lease_s: lease we grant. window_ns: credit window as
     time at contract power. half_open: flows in OFFERED above which a SYN needs a COOKIE is the
-    business of whoever sees all connections: `TicketOffice.needs_cookie`.
+    business of whoever sees all connections: `TicketOffice.needs_cookie`. receipt_ns: how long a
+    page may lack the sink's signature before delivery stops, unpaid_ns: and then before FIN.
     Raises LocalProtocolError for a value outside BOUNDS.
     """
 
@@ -55,6 +56,8 @@ class ConnectionConfig:
     ticket_life_s: int = 3600
     flows: int = 256
     churn_per_s: int = 20
+    receipt_ns: Duration = 10 * S
+    unpaid_ns: Duration = 60 * S
 
     def __post_init__(self) -> None:
         """Refuse a value outside its bounds."""

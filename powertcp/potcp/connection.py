@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from powertcp.dve import BlockSums, default_sampling
 from powertcp.errors import LocalProtocolError
-from powertcp.potcp.events import Ask, Event, Offer
+from powertcp.potcp.events import Ask, Event, Offer, PageMark
 from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Flow, FlowStatus, sampling_fault
 from powertcp.potcp.intake import Intake
 from powertcp.potcp.sink import SinkFlow
@@ -24,7 +24,7 @@ from powertcp.profile import (
 )
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
-from powertcp.wire.options import Entity, Maintain, Options, Sampling, Tariff
+from powertcp.wire.options import Entity, Maintain, Meter, Options, Sampling, Tariff
 
 
 class PowerConnection(Intake):
@@ -118,12 +118,16 @@ class PowerConnection(Intake):
         before: PowerProfile | None = None,
         entity: Entity | None = None,
         want_samples: bool = False,
+        meter: Meter | None = None,
+        pages: PageMark | None = None,
         now: Instant,
     ) -> int:
         """Ask for power; returns the flow. Best ask first, at most 4. Sends SYN.
 
         fallback: what should stay granted when the lease lapses. ticket, esn_uj, before: resume a
         flow of which `esn_uj` is verified and `before` were the terms, by default the first ask.
+        meter: when we wish for receipts, and our meter's key. pages: with a ticket, the receipts so
+        far, of FlowCut; then `meter` has the key of before.
         Raises LocalProtocolError at 256 flows or without an ask.
         """
         self._usable(now)
@@ -131,6 +135,8 @@ class PowerConnection(Intake):
             raise LocalProtocolError(f"{len(asks)} asks, 1..{MAX_ASKS} are allowed")
         if len(self._flows) >= self.config.flows:
             raise LocalProtocolError(f"{len(self._flows)} flows, {self.config.flows} are allowed")
+        if pages is not None and (meter is None or ticket is None):
+            raise LocalProtocolError("receipts go on with the meter and the ticket of before")
         chosen = sampling or default_sampling(asks[0].desired)
         if (fault := sampling_fault(chosen, asks)) is not None:
             raise LocalProtocolError(f"one sampling for all asks: {fault.sentence()}")
@@ -147,6 +153,7 @@ class PowerConnection(Intake):
             maintain=maintain or Maintain(config.maintain_interval_ms, config.maintain_misses),
             ticket=ticket,
             entity=entity,
+            meter=meter,
         )
         tagged = tuple(
             Ask(
@@ -157,7 +164,7 @@ class PowerConnection(Intake):
         )
         self._flows[flow.id] = flow
         self._next_flow += 2
-        flow.fire(Cause.OPEN, now, tagged, syn, esn_uj, before)
+        flow.fire(Cause.OPEN, now, tagged, syn, esn_uj, before, pages)
         return flow.id
 
     def accept(self, flow: int, profile: PowerProfile, *, now: Instant) -> None:
@@ -176,6 +183,18 @@ class PowerConnection(Intake):
         """Limit credit to what a store can still take, uJ; banking fills it. None = no limit."""
         self._sink(flow, now).set_headroom(now, headroom_uj)
 
+    # LEDG-6-02
+    def countersign(self, flow: int, octets: bytes, *, now: Instant) -> None:
+        """Answer PageReceived: the page with our signature, 380 octets, after it is on disk.
+
+        Raises LocalProtocolError for octets that are not the page under way.
+        """
+        self._sink(flow, now).fire(Cause.COUNTERSIGN, now, octets)
+
+    def dispute(self, flow: int, refusal: Refusal, *, now: Instant) -> None:
+        """Answer PageReceived: the page is not what we counted; ALERT with both numbers."""
+        self._sink(flow, now).fire(Cause.DISPUTE, now, refusal)
+
     # --- verbs of the source -----------------------------------------------------------------
 
     def grant(
@@ -186,11 +205,14 @@ class PowerConnection(Intake):
         fallback: PowerProfile | None = None,
         sampling: Sampling | None = None,
         tariff: Tariff | None = None,
+        meter: Meter | None = None,
         now: Instant,
     ) -> None:
         """Grant a request: SYN+ACK, the budget is held from here. PTCP-4-06.
 
-        profile: within an asked range; without a lease it gets the configured one.
+        profile: within an asked range; without a lease it gets the configured one. meter: receipts
+        are agreed if the SYN asked for them too, each as often as the stricter wish says; the
+        connection needs its `sign_page` then.
         """
         source = self._source(flow, now)
         request = source.request
@@ -212,7 +234,7 @@ class PowerConnection(Intake):
             floor_ma = fallback.current_ma
             profiles.append(granted.with_type(ProfileType.FALLBACK, current_ma=floor_ma))
         chosen = sampling or request.sampling
-        source.fire(Cause.GRANT, now, tuple(profiles), chosen, None, tariff)
+        source.fire(Cause.GRANT, now, tuple(profiles), chosen, None, tariff, meter)
 
     def _lease_s(self, profile: PowerProfile) -> int:
         """Return a lease that its octet can say, so that both ends count alike."""
@@ -225,6 +247,8 @@ class PowerConnection(Intake):
         refusal: Refusal,
         *,
         sampling: Sampling | None = None,
+        tariff: Tariff | None = None,
+        meter: Meter | None = None,
         now: Instant,
     ) -> None:
         """Make a counter-offer: SYN+ACK with OFFER [MINIMUM] pairs, at most 8, and the reason."""
@@ -238,7 +262,7 @@ class PowerConnection(Intake):
             if minimum is not None:
                 profiles.append(minimum.with_type(ProfileType.MINIMUM, tag=source.tag))
         chosen = sampling or source.request.sampling
-        source.fire(Cause.COUNTER, now, tuple(profiles), chosen, refusal, None)
+        source.fire(Cause.COUNTER, now, tuple(profiles), chosen, refusal, tariff, meter)
 
     def refuse(
         self, flow: int, refusal: Refusal, best: PowerProfile | None = None, *, now: Instant
@@ -303,6 +327,8 @@ class PowerConnection(Intake):
     def credit_left_uj(self, flow: int) -> int:
         """Return what the source may still deliver, uJ."""
         source = self._flows[flow]
+        if isinstance(source, SourceFlow) and source.is_withheld:
+            return 0
         return source.limit_uj - source.esn_uj
 
     def demand_mw(self, flow: int) -> int:
@@ -317,10 +343,17 @@ class PowerConnection(Intake):
     # --- verbs of both -----------------------------------------------------------------------
 
     def renegotiate(
-        self, flow: int, asks: Sequence[Ask], refusal: Refusal | None = None, *, now: Instant
+        self,
+        flow: int,
+        asks: Sequence[Ask],
+        refusal: Refusal | None = None,
+        *,
+        tariff: Tariff | None = None,
+        now: Instant,
     ) -> None:
         """Propose other terms: RENEG with 1 to 4 asks, best first.
 
+        tariff: of a source: another price, in force with the terms; None: it stays. LEDG-6-04.
         Raises LocalProtocolError while a proposal of ours is unanswered. PTCP-9-01.
         """
         found = self._live(flow, now)
@@ -332,7 +365,9 @@ class PowerConnection(Intake):
         if found.outstanding:
             raise LocalProtocolError(f"flow {flow}: proposal {found.outstanding} is unanswered")
         if isinstance(found, SourceFlow):
-            found.fire(Cause.PROPOSE, now, tuple(asks), refusal)
+            found.fire(Cause.PROPOSE, now, tuple(asks), refusal, tariff)
+        elif tariff is not None:
+            raise LocalProtocolError(f"flow {flow}: the price is the source's to propose")
         else:
             found.fire(Cause.PROPOSE, now, tuple(asks))
 

@@ -39,10 +39,60 @@ class FlowEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageFacts:
+    """One end's own numbers of the span that a page closes; LEDG-6-01.
+
+    flow: its identifier on this connection; transcript: its name for good, also after a resume.
+    page: number, from 0. contract, tariff: in force during the span. samples, digest: of every
+    DVE block of the span in stream order, after a resume of those since. start_uj, end_uj: ESN.
+    peer_key: the other side's meter key. previous: the page before as both signed it, b"" for page
+    0. final: the flow closes. truncated: the sink tripped, so energy covers less than the digest.
+    resumed: the span began on another connection. sim: some blocks were synthesised.
+    """
+
+    flow: int
+    page: int
+    transcript: bytes
+    contract: int
+    samples: int
+    start_uj: int
+    end_uj: int
+    digest: bytes
+    peer_key: bytes
+    tariff: Tariff | None
+    previous: bytes
+    final: bool = False
+    truncated: bool = False
+    resumed: bool = False
+    sim: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageMark:
+    """Where the receipts of a sink's flow stand when its path is lost: `open_flow` takes it.
+
+    page: next number. unanswered: a page that came and was not answered, b"" none: answer it with
+    `countersign` on the flow that resumes this one. answered: the last page that both signed.
+    """
+
+    transcript: bytes
+    peer_key: bytes
+    page: int
+    start_uj: int
+    signed_uj: int
+    contract: int
+    tariff: Tariff | None
+    unanswered: bytes
+    answered: bytes
+    is_disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PowerRequested(FlowEvent):
     """Source: a SYN asks for power; answer with grant, counter or refuse.
 
-    asks: best first. sampling: what the sink proposes. fallback: what it wants after a lapse.
+    asks: best first. sampling: what the sink proposes. fallback: what it wants after a lapse. meter:
+    it would sign receipts; who sells power only against them refuses None with 402.
     """
 
     asks: tuple[Ask, ...]
@@ -65,13 +115,17 @@ class PowerAccepted(FlowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerGranted(FlowEvent):
-    """Sink: SYN+ACK with a grant came and is acknowledged; power follows at PowerReady."""
+    """Sink: SYN+ACK with a grant came and is acknowledged; power follows at PowerReady.
+
+    meter: receipts are agreed: when they are due, and the source's key. None: no receipts.
+    """
 
     contract: int
     profile: PowerProfile
     fallback: PowerProfile | None
     sampling: Sampling
     tariff: Tariff | None
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +135,8 @@ class PowerOffered(FlowEvent):
     offers: tuple[Offer, ...]
     sampling: Sampling
     refusal: Refusal | None
+    tariff: Tariff | None = None
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +158,7 @@ class PowerReady(FlowEvent):
     profile: PowerProfile
     fallback: PowerProfile | None
     resumed: bool = False
+    tariff: Tariff | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,11 +236,15 @@ class ShedEnforced(FlowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenegotiationRequested(FlowEvent):
-    """The other side proposes new terms; answer accept or reject."""
+    """The other side proposes new terms; answer accept or reject.
+
+    tariff: a source proposes this one; None: the price stays.
+    """
 
     contract: int
     asks: tuple[Ask, ...]
     refusal: Refusal | None
+    tariff: Tariff | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,9 +313,13 @@ class TicketReceived(FlowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowCut(FlowEvent):
-    """The path was lost under a live flow; the source holds budget and contract for T_GRACE."""
+    """The path was lost under a live flow; the source holds budget and contract for T_GRACE.
+
+    pages: sink: where its receipts stand; give it to `open_flow` with the ticket.
+    """
 
     esn_uj: int
+    pages: PageMark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +344,8 @@ class FlowClosed(FlowEvent):
     """The flow is over; a source releases its budget exactly here, once.
 
     truncated: the path ended without FIN. esn_uj: final energy of this side. acked_uj: verified by
-    the sink. heat_uj: arrived, not banked.
+    the sink. heat_uj: arrived, not banked. signed_uj: covered by pages that both signed, so that
+    what is above it has no receipt; None: receipts were not agreed.
     """
 
     refusal: Refusal | None
@@ -287,6 +353,47 @@ class FlowClosed(FlowEvent):
     esn_uj: int
     acked_uj: int
     heat_uj: int
+    signed_uj: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageReceived(FlowEvent):
+    """Sink: a page came; compare it, then `countersign` or `dispute`, at any later time.
+
+    octets: the page, signed by the source. facts: our own numbers at its place in the stream.
+    """
+
+    octets: bytes
+    facts: PageFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSigned(FlowEvent):
+    """Source: the page that we sent came back with the sink's signature, which is valid."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageDisputed(FlowEvent):
+    """Source: the sink does not sign the page under way."""
+
+    octets: bytes
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplyWithheld(FlowEvent):
+    """Source: no countersigned page came in time; blocks are taken again after PageSigned."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowClosing(FlowEvent):
+    """The peer closes; the last page is being signed. No power flows, FlowClosed follows."""
+
+    refusal: Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 `fire` is the only reader of the state tables; `SinkFlow` and `SourceFlow` hold the actions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -16,7 +16,16 @@ from powertcp.potcp.config import (
     QUEUE_SOURCE_TO_SINK,
     ConnectionConfig,
 )
-from powertcp.potcp.events import Alerted, Ask, Event, FlowClosed, FlowTripped, HeatCounted
+from powertcp.potcp.events import (
+    Alerted,
+    Ask,
+    Event,
+    FlowClosed,
+    FlowTripped,
+    HeatCounted,
+    PageFacts,
+)
+from powertcp.potcp.pages import Pages
 from powertcp.potcp.protect import Protector
 from powertcp.potcp.states import VERBS, Cause, State, Table
 from powertcp.potcp.tickets import TicketOffice
@@ -24,9 +33,13 @@ from powertcp.profile import PowerProfile, ProfileType, is_minimum_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import encode_segment
-from powertcp.wire.options import NO_OPTIONS, Options, Sampling
+from powertcp.wire.options import NO_OPTIONS, Options, Sampling, Tariff
 from powertcp.wire.segments import Alert, Control, Trip
 
+# makes the source's page of what it is told, signed
+PageSigner = Callable[[PageFacts], bytes]
+# (public key, message, signature): whether it is valid
+SignatureCheck = Callable[[bytes, bytes, bytes], bool]
 FIN_ACK = int(Flag.FIN | Flag.ACK)
 NORMAL = Refusal(Reason.NORMAL)
 MAX_ASKS = 4
@@ -59,6 +72,8 @@ class Link(Protocol):
     interval_ms: int
     misses: int
     moved: bool
+    sign_page: PageSigner | None
+    is_signed_by: SignatureCheck
 
     @property
     def is_stale(self) -> bool:
@@ -96,6 +111,8 @@ class FlowStatus:
     lease_until_ns: Instant | None
     lapsed: bool
     outstanding: bool
+    tariff: Tariff | None
+    signed_uj: int | None
 
 
 class Breach(Exception):
@@ -112,6 +129,8 @@ class Flow:
     TABLE: ClassVar[Table]
     REST: ClassVar[State]
     is_source: ClassVar[bool] = False
+    # receipts, once power flows under a METER of both sides
+    pages: Pages | None
 
     __slots__ = (
         "acked_uj",
@@ -129,12 +148,14 @@ class Flow:
         "minimum_mv",
         "most_mw",
         "outstanding",
+        "pages",
         "peer_proposal",
         "profile",
         "protector",
         "register",
         "sampling",
         "state",
+        "tariff",
         "timeout_from",
         "top_contract",
         "unread",
@@ -150,6 +171,8 @@ class Flow:
         self.sampling: Sampling | None = None
         self.register: EnergyRegister | None = None
         self.protector: Protector | None = None
+        self.tariff: Tariff | None = None
+        self.pages = None
         self.minimum_mv = 0
         # power of the terms in force
         self.most_mw = 0
@@ -315,6 +338,16 @@ class Flow:
 
     # --- endings -----------------------------------------------------------------------------
 
+    @property
+    def owes(self) -> bool:
+        """Whether the last page still lacks a signature. PTCP-13-01."""
+        return self.pages is not None and self.pages.is_owed
+
+    @property
+    def signed_uj(self) -> int | None:
+        """Energy that countersigned pages cover; None: no receipts."""
+        return None
+
     def breach(self, refusal: Refusal, now: Instant) -> None:
         """The peer broke a rule: RST with the reason, and the flow is over."""
         self.reset(refusal)
@@ -332,6 +365,7 @@ class Flow:
                 esn_uj=self.esn_uj,
                 acked_uj=self.acked_uj if self.is_source else self.esn_uj,
                 heat_uj=self.heat_uj,
+                signed_uj=self.signed_uj,
             )
         )
         self.link.drop(self, reset=reset)
@@ -439,6 +473,8 @@ class Flow:
             lease_until_ns=self.lease_until,
             lapsed=self.lapsed,
             outstanding=bool(self.outstanding),
+            tariff=self.tariff,
+            signed_uj=self.signed_uj,
         )
 
 

@@ -7,6 +7,7 @@ fault ends the connection. `PowerConnection` adds the verbs. Protocol sections 2
 from dataclasses import replace
 from struct import Struct
 
+from powertcp.crypto import is_signed_by
 from powertcp.dve import integrate_many
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Entropy, Trace
@@ -19,7 +20,7 @@ from powertcp.potcp.events import (
     HeatCounted,
 )
 from powertcp.potcp.feed import FeedAsked, FeedLeft, FeedReceiptReceived
-from powertcp.potcp.flow import NEGOTIATION, Flow
+from powertcp.potcp.flow import NEGOTIATION, Flow, PageSigner, SignatureCheck
 from powertcp.potcp.liveness import Liveness
 from powertcp.potcp.protect import sums_of
 from powertcp.potcp.sink import SinkFlow
@@ -76,7 +77,9 @@ class Intake:
     client: whether we opened the TCP connection (odd flows are ours, PTCP-2.1-01).
     entropy: source of nonces and tags. office: cookies and tickets shared by a provider's
     connections. peer: octets that name the peer's address, for cookies. unix_offset_ns: what its
-    owner adds to our clock to say Unix time on the wire; decides nothing.
+    owner adds to our clock to say Unix time on the wire; decides nothing. sign_page: makes the
+    pages of flows that we supply, called at the instant where each ends. is_signed_by: the check of
+    the other side's signatures.
     """
 
     __slots__ = (
@@ -105,12 +108,14 @@ class Intake:
         "config",
         "entropy",
         "interval_ms",
+        "is_signed_by",
         "misses",
         "moved",
         "office",
         "peer",
         "peer_msp",
         "queued",
+        "sign_page",
         "unix_offset_ns",
     )
 
@@ -129,6 +134,8 @@ class Intake:
         self.interval_ms, self.misses = config.maintain_interval_ms, config.maintain_misses
         self.peer_msp = 16384
         self.unix_offset_ns: Duration = 0
+        self.sign_page: PageSigner | None = None
+        self.is_signed_by: SignatureCheck = is_signed_by
         self._trace = trace
         self._splitter = Splitter(config.msp)
         self._flows: dict[int, Flow] = {}
@@ -322,6 +329,7 @@ class Intake:
                 flow.bank_block(now, measured, esn, payload, ece=ece)
             elif not flow.is_over:
                 # PTCP-8-01
+                flow.witness(measured, payload)
                 flow.fire(Cause.DATA, now, flow.energy_of(measured))
         for flow in dict.fromkeys([item[0] for item in group]):
             flow.flush_batch(now)
@@ -414,11 +422,12 @@ class Intake:
             cause = Cause.ANSWER_ACCEPT if segment.accepted else Cause.ANSWER_REJECT
             flow.fire(cause, now, segment.options)
         elif isinstance(segment, Ready | Reneg | Trip):
-            flow.fire(OPTION_CAUSES[kind], now, segment.options)
+            owes = kind is Trip and flow.owes
+            flow.fire(Cause.TRIP_OWED if owes else OPTION_CAUSES[kind], now, segment.options)
         elif kind in WHOLE_CAUSES:
             flow.fire(WHOLE_CAUSES[kind], now, segment)
         else:
-            # RECEIPT, SEALED and FEED need an agreement of their own, PTCP-9-08
+            # SEALED and FEED need an agreement of their own, PTCP-9-08
             flow.breach(Refusal(Reason.STATE, raw[0], flow.state.value), now)
 
     def _take_shed(self, flow: Flow, shed: Shed, now: Instant) -> None:
@@ -434,14 +443,15 @@ class Intake:
         if cause is Cause.SYN_ACK:
             if control.options.msp is not None:
                 self.peer_msp = control.options.msp
-            flow.fire(cause, now, control.esn, control.options)
+            flow.fire(cause, now, control.esn, control.options, whole_segment(raw))
         elif cause is Cause.ACK:
             # PTCP-4-09
             flow.fire(cause, now, control.options, whole_segment(raw))
         elif cause is Cause.SYN:
             flow.breach(Refusal(Reason.STATE, 1, rule="a second SYN"), now)
         else:
-            flow.fire(cause, now, control.options)
+            owes = cause is Cause.FIN and flow.owes
+            flow.fire(Cause.FIN_OWED if owes else cause, now, control.options)
 
     def _take_odd_data(self, flow: Flow, segment: Data, now: Instant) -> None:
         """DATA that carries options, is wrong, unsolicited, or comes after a trip."""
@@ -454,11 +464,13 @@ class Intake:
             self._settle(now)
             return
         try:
-            energy = flow.energy_of(integrate_many([payload])[0])
+            sums = integrate_many([payload])[0]
         except DecodeError as error:
             flow.breach(Refusal(error.code, error.value, error.limit), now)
             return
-        flow.fire(Cause.DATA, now, energy)
+        if isinstance(flow, SinkFlow):
+            flow.witness(sums, payload)
+        flow.fire(Cause.DATA, now, flow.energy_of(sums))
 
     def _take_unknown(self, segment: Segment, raw: RawSegment, now: Instant) -> None:
         """A segment for no live flow: a SYN opens one, leftovers of an old one are dropped."""

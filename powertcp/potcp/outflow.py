@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from powertcp.dve import BlockSums, integrate_many
 from powertcp.errors import LocalProtocolError
+from powertcp.machine import Buffer
 from powertcp.potcp.events import CreditReceived
 from powertcp.potcp.flow import Flow, Link
 from powertcp.potcp.states import Cause, Source
@@ -21,10 +22,18 @@ class Outflow(Flow):
 
     counter: of the next sample. start_uj: ESN of the first block. until_uj: ESN at which the granted
     energy is delivered, 0: open-ended. blocked_at: when BLOCKED is said again, None while credit
-    lasts.
+    lasts. is_watched: `after_block` looks at each block. is_withheld: no block is taken.
     """
 
-    __slots__ = ("blocked_at", "counter", "start_uj", "until_uj", "wanted_mw")
+    __slots__ = (
+        "blocked_at",
+        "counter",
+        "is_watched",
+        "is_withheld",
+        "start_uj",
+        "until_uj",
+        "wanted_mw",
+    )
 
     def __init__(self, link: Link, flow: int) -> None:
         super().__init__(link, flow)
@@ -32,6 +41,7 @@ class Outflow(Flow):
         self.blocked_at: Instant | None = None
         self.start_uj = 0
         self.until_uj = 0
+        self.is_watched = self.is_withheld = False
         # what the sink said last, whatever the contract was then
         self.wanted_mw = DEMAND_MAX
 
@@ -79,6 +89,9 @@ class Outflow(Flow):
             raise LocalProtocolError(
                 f"flow {self.id}: sample {sums.counter} where {self.counter} is next"
             )
+        # LEDG-6-03
+        if self.is_withheld:
+            return False
         # PTCP-6-01
         if register.peek(sums.a) > self.limit_uj:
             if self.blocked_at is None:
@@ -94,10 +107,15 @@ class Outflow(Flow):
         if protector.alert is not None:
             self.alert(2, protector.alert)
             protector.take_alert()
-        # PTCP-6-06
-        if self.until_uj and esn >= self.until_uj and self.delivers:
-            self.fire(Cause.CLOSE, now, Refusal(Reason.NORMAL, rule="the energy is delivered"))
+        if self.is_watched:
+            self.after_block(now, block, sums, esn)
         return True
+
+    def after_block(self, now: Instant, block: Buffer, sums: BlockSums, esn_uj: int) -> None:
+        """Look at a block that was sent: the granted energy may be over."""
+        # PTCP-6-06
+        if self.until_uj and esn_uj >= self.until_uj and self.delivers:
+            self.fire(Cause.CLOSE, now, Refusal(Reason.NORMAL, rule="the energy is delivered"))
 
     # PTCP-6-05
     def queue_blocked(self, now: Instant) -> None:

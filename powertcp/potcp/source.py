@@ -27,7 +27,7 @@ from powertcp.potcp.flow import (
     read_pairs,
     sampling_fault,
 )
-from powertcp.potcp.outflow import Outflow
+from powertcp.potcp.metering import MeteredOutflow
 from powertcp.potcp.states import SOURCE, Cause, Source, State, Table
 from powertcp.potcp.terms import require_maintain, taken_of
 from powertcp.potcp.tickets import Tenure
@@ -35,7 +35,7 @@ from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import encode_segment
-from powertcp.wire.options import NO_OPTIONS, Maintain, Options, Sampling, Tariff
+from powertcp.wire.options import NO_OPTIONS, Maintain, Meter, Options, Sampling, Tariff
 from powertcp.wire.segments import (
     Answer,
     Control,
@@ -49,7 +49,7 @@ UJ_PER_J = 1_000_000
 SYN_ACK = int(Flag.SYN | Flag.ACK)
 
 
-class SourceFlow(Outflow):
+class SourceFlow(MeteredOutflow):
     """One flow that we supply."""
 
     TABLE: ClassVar[Table] = SOURCE
@@ -63,12 +63,12 @@ class SourceFlow(Outflow):
         "key",
         "offers",
         "proposed",
+        "proposed_tariff",
         "request",
         "resumed",
         "syn",
         "tag",
         "ticket_at",
-        "transcript",
         "wishes",
     )
 
@@ -81,10 +81,10 @@ class SourceFlow(Outflow):
         self.half_open = False
         self.offers: tuple[tuple[PowerProfile, PowerProfile | None], ...] = ()
         self.proposed: PowerProfile | None = None
+        self.proposed_tariff: Tariff | None = None
         # current of the FALLBACK that was granted, whatever terms lowered it since; None: none
         self.floor_ma: int | None = None
         self.ticket_at: Instant | None = None
-        self.transcript = b""
         self.key = 0
         self.resumed = False
         # what a ticket must come with again, PTCP-10-03
@@ -125,7 +125,8 @@ class SourceFlow(Outflow):
         ticket = control.options.ticket
         request = first_of(control.options.profiles, ProfileType.REQUEST)
         office = self.link.office
-        tenure = office.redeem(ticket, request, control.esn, now) if ticket else None
+        meter = control.options.meter
+        tenure = office.redeem(ticket, request, control.esn, now, meter) if ticket else None
         # PTCP-10-04
         if tenure is None or request is None:
             self.alert(2, Refusal(Reason.TICKET_INVALID))
@@ -133,11 +134,12 @@ class SourceFlow(Outflow):
         self.request, self.syn = control.options, octets
         self.tag, self.wishes, self.floor_ma = request.tag, tenure.wishes, tenure.floor_ma
         self.resumed, self.start_uj, self.minimum_mv = True, control.esn, tenure.minimum_mv
-        self.acked_uj, self.until_uj = control.esn, tenure.until_uj
+        self.acked_uj = control.esn
+        self._end_at(tenure.until_uj)
         # PTCP-10-05
         self.contract = self.top_contract = tenure.contract
         self.asks = (Ask(tenure.profile),)
-        self.key = tenure.key
+        self.key, self.tariff, self.kept = tenure.key, tenure.tariff, tenure.pages
         self.link.emit(
             FlowResumed(
                 flow=self.id,
@@ -152,7 +154,8 @@ class SourceFlow(Outflow):
         )
         granted = tenure.profile.with_type(ProfileType.GRANT, tag=self.tag)
         profiles = (granted,) if tenure.fallback is None else (granted, tenure.fallback)
-        self.fire(Cause.GRANT, now, profiles, tenure.sampling, None, None)
+        ours = tenure.pages.meter if tenure.pages else None
+        self.fire(Cause.GRANT, now, profiles, tenure.sampling, None, tenure.tariff, ours)
         return True
 
     def offer(
@@ -162,13 +165,15 @@ class SourceFlow(Outflow):
         sampling: Sampling,
         refusal: Refusal | None,
         tariff: Tariff | None,
+        meter: Meter | None,
     ) -> None:
         """Queue SYN+ACK and hold the budget for T_OFFER. PTCP-4-03."""
+        agreed = self.agree_meter(meter, self.request.meter)
         # PTCP-4-03
         config = self.link.config
         if self.contract == 0:
             self.contract = self.next_contract()
-        self.sampling = sampling
+        self.sampling, self.tariff = sampling, tariff
         wish = self.request.maintain or Maintain()
         interval = max(wish.interval_ms, config.maintain_interval_ms)
         self.link.agree_maintain(interval, wish.misses, now)
@@ -179,6 +184,7 @@ class SourceFlow(Outflow):
             sampling=sampling,
             maintain=Maintain(self.link.interval_ms, self.link.misses),
             tariff=tariff,
+            meter=agreed,
             reason=refusal,
         )
         grant = first_of(profiles, ProfileType.GRANT)
@@ -230,7 +236,7 @@ class SourceFlow(Outflow):
         self.register = EnergyRegister(sampling, self.start_uj)
         self.acked_uj = self.limit_uj = self.start_uj
         if not self.resumed and terms.energy_j:
-            self.until_uj = self.start_uj + terms.energy_j * UJ_PER_J
+            self._end_at(self.start_uj + terms.energy_j * UJ_PER_J)
         self.adopt(self.contract, terms, self.fallback)
         self.demand_mw = terms.power_mw
         if not self.resumed:
@@ -247,6 +253,7 @@ class SourceFlow(Outflow):
         self.key = self.link.office.enrol(self)
         self.start_lease(now)
         self._queue_ready()
+        self.open_pages(now)
         self._send_ticket(now)
 
     def _queue_ready(self) -> None:
@@ -261,6 +268,7 @@ class SourceFlow(Outflow):
                 profile=profile,
                 fallback=self.fallback,
                 resumed=self.resumed,
+                tariff=self.tariff,
             )
         )
 
@@ -307,7 +315,7 @@ class SourceFlow(Outflow):
         if fallback is not None:
             self.floor_ma = fallback.current_ma
         self._answer(number, accepted=True)
-        self._change(number, profile.with_type(ProfileType.GRANT))
+        self._change(now, number, profile.with_type(ProfileType.GRANT))
 
     def reject(self, now: Instant, refusal: Refusal | None = None) -> None:
         """Reject the sink's proposal."""
@@ -321,19 +329,30 @@ class SourceFlow(Outflow):
         octets = encode_segment(Answer(self.id, self.esn_uj, accepted, options))
         self.negotiate(octets)
 
-    def _change(self, number: int, profile: PowerProfile) -> None:
+    def _change(
+        self, now: Instant, number: int, profile: PowerProfile, tariff: Tariff | None = None
+    ) -> None:
         """Put terms in force and say READY; energy that they do not state anew stays as it is."""
+        self.turn_page(now)
+        self.tariff = tariff or self.tariff
         before_j = known(self.profile, "a contract changes").energy_j
         # PTCP-6-06
         if profile.energy_j in (0, before_j):
             profile = profile.with_type(ProfileType.GRANT, energy_j=before_j)
         else:
-            self.until_uj = self.esn_uj + profile.energy_j * UJ_PER_J
+            self._end_at(self.esn_uj + profile.energy_j * UJ_PER_J)
         self.adopt(number, profile, self._floor(profile))
+        self.relabel()
         # PTCP-6-03
         self.demand_mw = min(self.wanted_mw, profile.power_mw)
         self.proposed = None
         self._queue_ready()
+
+    # PTCP-6-06
+    def _end_at(self, until_uj: int) -> None:
+        """Deliver up to this ESN and no more; 0: open-ended."""
+        self.until_uj = until_uj
+        self.is_watched = self.is_watched or until_uj != 0
 
     # PTCP-9-01
     def _propose(self) -> int:
@@ -345,11 +364,18 @@ class SourceFlow(Outflow):
         self.outstanding = self.next_contract()
         return self.outstanding
 
-    def propose(self, now: Instant, asks: tuple[Ask, ...], refusal: Refusal | None = None) -> None:
-        """RENEG: offer other terms, a restore for example."""
+    def propose(
+        self,
+        now: Instant,
+        asks: tuple[Ask, ...],
+        refusal: Refusal | None = None,
+        tariff: Tariff | None = None,
+    ) -> None:
+        """RENEG: offer other terms, a restore for example, or another price."""
         number = self._propose()
         profiles = ask_profiles(asks, int.from_bytes(self.link.entropy(2), "big"))
-        options = Options(contract=number, profiles=profiles, reason=refusal)
+        options = Options(contract=number, profiles=profiles, tariff=tariff, reason=refusal)
+        self.proposed_tariff = tariff
         self.negotiate(encode_segment(Reneg(self.id, self.esn_uj, options)))
         profile = known(self.profile, "a powered flow has terms")
         self.proposed = asks[0].desired.with_type(ProfileType.GRANT, lease_s=profile.lease_s)
@@ -382,7 +408,7 @@ class SourceFlow(Outflow):
         """SHED at once, for protection or a lapse; the answer comes late. PTCP-7-04."""
         terms = self._ceiling(ceiling)
         number = self._queue_shed(terms, 0, refusal, restore_s, urgent=True)
-        self._change(number, terms)
+        self._change(now, number, terms)
         self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
         self._await_answer(now)
 
@@ -426,12 +452,12 @@ class SourceFlow(Outflow):
 
     def shed_answered(self, now: Instant, options: Options) -> None:
         """The sink yields: enforce the ceiling."""
-        self._enforce(self._take_answer(options))
+        self._enforce(now, self._take_answer(options))
 
     # PTCP-7-05
     def shed_deadline(self, now: Instant) -> None:
         """No answer by the deadline: enforce the ceiling; the proposal stays outstanding."""
-        self._enforce(self.outstanding)
+        self._enforce(now, self.outstanding)
         self._await_answer(now)
 
     # PTCP-7-09
@@ -439,10 +465,10 @@ class SourceFlow(Outflow):
         """The ceiling of a SHED is in force: its answer has T_ANSWER to come."""
         self.arm(now, self.link.config.answer_ns)
 
-    def _enforce(self, number: int) -> None:
+    def _enforce(self, now: Instant, number: int) -> None:
         self.deadline = None
         terms = known(self.proposed, "a shed has terms")
-        self._change(number, terms)
+        self._change(now, number, terms)
         self.link.emit(ShedEnforced(flow=self.id, contract=number, profile=terms))
 
     def proposal_accepted(self, now: Instant, options: Options) -> None:
@@ -454,7 +480,8 @@ class SourceFlow(Outflow):
                 flow=self.id, contract=number, accepted=True, refusal=options.reason
             )
         )
-        self._change(number, known(self.proposed, "a proposal has terms"))
+        terms = known(self.proposed, "a proposal has terms")
+        self._change(now, number, terms, self.proposed_tariff)
 
     def proposal_rejected(self, now: Instant, options: Options) -> None:
         """Our RENEG was rejected: the old terms stand."""
@@ -485,6 +512,7 @@ class SourceFlow(Outflow):
             self.queue_blocked(now)
         if self.ticket_at is not None and now >= self.ticket_at and self.delivers:
             self._send_ticket(now)
+        self.pass_pages(now)
 
     def _lapse_to_fallback(self, now: Instant) -> None:
         self.link.emit(LeaseLapsed(flow=self.id, fallback=self.fallback))
@@ -504,7 +532,8 @@ class SourceFlow(Outflow):
 
     def other_times(self) -> tuple[Instant | None, ...]:
         """BLOCKED and TICKET are repeated while power flows."""
-        return (self.blocked_at, self.ticket_at) if self.delivers else ()
+        times = (self.blocked_at, self.ticket_at) if self.delivers else ()
+        return times if self.pages is None else (*times, *self.page_times())
 
     # --- endings and resume ------------------------------------------------------------------
 
@@ -551,6 +580,8 @@ class SourceFlow(Outflow):
             until_uj=self.until_uj,
             wishes=self.wishes,
             floor_ma=self.floor_ma,
+            tariff=self.tariff,
+            pages=self.pages,
         )
 
     def move(self, now: Instant, esn_uj: int) -> None:

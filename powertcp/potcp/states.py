@@ -26,6 +26,7 @@ class Sink(_Member):
     AWAIT_READY = auto()
     FIN_SENT = auto()
     TRIPPED = auto()
+    SETTLING = auto()
 
 
 class Source(_Member):
@@ -40,6 +41,7 @@ class Source(_Member):
     FIN_SENT = auto()
     TRIPPED = auto()
     HELD = auto()
+    SETTLING = auto()
 
 
 State = Sink | Source
@@ -64,6 +66,8 @@ class Cause(_Member):
     SHED_NOW = auto()
     LOWER = auto()
     RESUMED = auto()
+    COUNTERSIGN = auto()
+    DISPUTE = auto()
     # segments
     SYN = auto()
     COOKIE = auto()
@@ -83,6 +87,11 @@ class Cause(_Member):
     RST = auto()
     TICKET = auto()
     ALERT = auto()
+    RECEIPT = auto()
+    # the same segments while the last page lacks a signature, PTCP-13-01
+    FIN_OWED = auto()
+    TRIP_OWED = auto()
+    SETTLED = auto()
     # time and the path
     TIMEOUT = auto()
     LAPSE = auto()
@@ -105,6 +114,8 @@ VERBS: Final = frozenset(
         Cause.STABLE,
         Cause.SHED_NOW,
         Cause.LOWER,
+        Cause.COUNTERSIGN,
+        Cause.DISPUTE,
     }
 )
 
@@ -120,6 +131,7 @@ _SINK_LIVE: list[State] = [Sink.ENERGISED, Sink.RENEG_SENT, Sink.AWAIT_READY]
 _SINK_OPENING: list[State] = [Sink.SYN_SENT, Sink.OFFERED, Sink.LATCHED]
 _SINK_ENDING: list[State] = [Sink.FIN_SENT, Sink.TRIPPED]
 _SINK_ANY = _SINK_OPENING + _SINK_LIVE + _SINK_ENDING
+_SINK_PAGED: list[State] = [*_SINK_LIVE, *_SINK_ENDING, Sink.SETTLING]
 
 # PTCP-9-08
 SINK: Table = {
@@ -165,11 +177,21 @@ SINK: Table = {
         )
     },
     **_rows(_SINK_ENDING, Cause.FIN_ACK, "finish", Sink.CLOSED),
-    **_rows(_SINK_ANY, Cause.ALERT, "note_alert", None),
+    **_rows([*_SINK_ANY, Sink.SETTLING], Cause.ALERT, "note_alert", None),
     **_rows(_SINK_ANY, Cause.FIN, "answer_fin", Sink.CLOSED),
-    **_rows(_SINK_ANY, Cause.RST, "take_reset", Sink.CLOSED),
+    **_rows([*_SINK_ANY, Sink.SETTLING], Cause.RST, "take_reset", Sink.CLOSED),
     **_rows(_SINK_ANY, Cause.TRIP, "take_trip", Sink.CLOSED),
-    **_rows(_SINK_ANY, Cause.CUT, "cut", Sink.CLOSED),
+    **_rows([*_SINK_ANY, Sink.SETTLING], Cause.CUT, "cut", Sink.CLOSED),
+    # PTCP-13-01
+    **_rows(_SINK_PAGED, Cause.RECEIPT, "take_page", None),
+    **_rows([*_SINK_OPENING, *_SINK_PAGED], Cause.COUNTERSIGN, "countersign", None),
+    **_rows(_SINK_PAGED, Cause.DISPUTE, "dispute", None),
+    **_rows(_SINK_LIVE + _SINK_ENDING, Cause.FIN_OWED, "settle", Sink.SETTLING),
+    **_rows(_SINK_LIVE + _SINK_ENDING, Cause.TRIP_OWED, "settle_trip", Sink.SETTLING),
+    (Sink.SETTLING, Cause.DATA): ("heat", Sink.SETTLING),
+    (Sink.SETTLING, Cause.SETTLED): ("answer_late", Sink.CLOSED),
+    (Sink.SETTLING, Cause.TIMEOUT): ("answer_late", Sink.CLOSED),
+    (Sink.SETTLING, Cause.FIN_ACK): ("finish", Sink.CLOSED),
     **_rows(_SINK_ANY, Cause.TIMEOUT, "time_out", Sink.CLOSED),
 }
 
@@ -177,6 +199,7 @@ _POWERED: list[State] = [Source.ENERGISED, Source.SHED_SENT, Source.RENEG_SENT]
 _SOURCE_OPENING: list[State] = [Source.OFFERED, Source.RAMPING]
 _SOURCE_ENDING: list[State] = [Source.FIN_SENT, Source.TRIPPED]
 _SOURCE_WIRED = _SOURCE_OPENING + _POWERED + _SOURCE_ENDING
+_SOURCE_PAGED: list[State] = [*_POWERED, *_SOURCE_ENDING, Source.SETTLING]
 
 SOURCE: Table = {
     (Source.LISTEN, Cause.SYN): ("ask_owner", Source.LISTEN),
@@ -220,16 +243,25 @@ SOURCE: Table = {
     **_rows(_POWERED, Cause.VIOLATION, "send_trip", Source.TRIPPED),
     **{
         (state, cause): ("drop", state)
-        for state in _SOURCE_ENDING
+        for state in (*_SOURCE_ENDING, Source.SETTLING)
         for cause in (Cause.ANSWER_ACCEPT, Cause.ANSWER_REJECT, Cause.RENEG, Cause.CREDIT)
     },
     **_rows(_SOURCE_ENDING, Cause.FIN_ACK, "finish", Source.LISTEN),
     **_rows(_SOURCE_ENDING, Cause.TIMEOUT, "time_out", Source.LISTEN),
-    **_rows(_SOURCE_WIRED, Cause.ALERT, "note_alert", None),
+    **_rows([*_SOURCE_WIRED, Source.SETTLING], Cause.ALERT, "note_alert", None),
     **_rows([Source.LISTEN, *_SOURCE_WIRED], Cause.FIN, "answer_fin", Source.LISTEN),
     **_rows([Source.LISTEN, *_SOURCE_WIRED], Cause.TRIP, "take_trip", Source.LISTEN),
-    **_rows(_SOURCE_WIRED, Cause.RST, "take_reset", Source.LISTEN),
-    **_rows(_SOURCE_OPENING + _SOURCE_ENDING, Cause.CUT, "abandon", Source.LISTEN),
+    **_rows([*_SOURCE_WIRED, Source.SETTLING], Cause.RST, "take_reset", Source.LISTEN),
+    **_rows(
+        [*_SOURCE_OPENING, *_SOURCE_ENDING, Source.SETTLING], Cause.CUT, "abandon", Source.LISTEN
+    ),
+    # PTCP-13-01
+    **_rows(_SOURCE_PAGED, Cause.RECEIPT, "take_copy", None),
+    **_rows(_POWERED + _SOURCE_ENDING, Cause.FIN_OWED, "settle", Source.SETTLING),
+    **_rows(_SOURCE_PAGED, Cause.TRIP_OWED, "settle_trip", Source.SETTLING),
+    (Source.SETTLING, Cause.SETTLED): ("answer_late", Source.LISTEN),
+    (Source.SETTLING, Cause.TIMEOUT): ("answer_late", Source.LISTEN),
+    (Source.SETTLING, Cause.FIN_ACK): ("finish", Source.LISTEN),
     # PTCP-10-02
     **_rows(_POWERED, Cause.CUT, "hold", Source.HELD),
 }

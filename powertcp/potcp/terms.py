@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from powertcp.potcp.config import BOUNDS
-from powertcp.potcp.events import Ask
+from powertcp.potcp.events import Ask, PageMark
 from powertcp.potcp.flow import MIN_RATE_HZ, Breach, first_of
 from powertcp.profile import PowerProfile, ProfileType, in_range, is_fallback_of
 from powertcp.registry import Reason, Refusal
-from powertcp.wire.options import Maintain, Sampling
+from powertcp.wire.options import Maintain, Meter, Sampling
 
 LEASE_MIN_S, LEASE_MAX_S = BOUNDS["lease_s"]
 _INTERVAL_MS = BOUNDS["maintain_interval_ms"]
@@ -82,6 +82,14 @@ def fixed_of(proposed: Sampling | None, fixed: Sampling | None) -> Sampling:
     if not same or not MIN_RATE_HZ <= fixed.rate_hz <= proposed.rate_hz:
         raise Breach(Refusal(Reason.SAMPLING, fixed.rate_hz, proposed.rate_hz))
     return fixed
+
+
+# LEDG-6-01
+def metered_of(ours: Meter | None, theirs: Meter | None, mark: PageMark | None) -> Meter | None:
+    """Return the METER of a SYN+ACK if our SYN had one too; at a resume it is that of before."""
+    if mark is not None and (theirs is None or theirs.key != mark.peer_key):
+        raise Breach(Refusal(Reason.RECEIPT_INVALID, mark.page, rule="another meter"))
+    return theirs if ours is not None else None
 
 
 # PTCP-10-03

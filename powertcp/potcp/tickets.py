@@ -13,9 +13,10 @@ from typing import Final, Protocol
 from powertcp.crypto import KEY_OCTETS, NONCE_OCTETS, TAG_OCTETS, Aead
 from powertcp.errors import DecodeError
 from powertcp.machine import Entropy
+from powertcp.potcp.pages import Pages
 from powertcp.profile import PowerProfile, in_range
 from powertcp.units import NS_PER_S, Instant
-from powertcp.wire.options import Sampling
+from powertcp.wire.options import Meter, Sampling, Tariff
 
 COOKIE_ROTATION_NS: Final = 120 * NS_PER_S
 USED_IDS_MAX: Final = 65_536
@@ -33,7 +34,8 @@ class Tenure:
 
     key: the office's number of the flow. acked_uj, sent_uj: bounds of a resumed ESN. until_uj: ESN
     at which the granted energy is delivered, 0: open-ended. wishes: what the sink had asked for.
-    floor_ma: current of the fallback that was granted, of which `fallback` may be a part.
+    floor_ma: current of the fallback that was granted, of which `fallback` may be a part. tariff,
+    pages: price and receipts of the flow, None without; `meter` of the source goes with them.
     """
 
     key: int
@@ -48,6 +50,17 @@ class Tenure:
     until_uj: int = 0
     wishes: tuple[PowerProfile, ...] = ()
     floor_ma: int | None = None
+    tariff: Tariff | None = None
+    pages: Pages | None = None
+
+    # LEDG-6-01
+    def is_metered_by(self, meter: Meter | None) -> bool:
+        """Return whether a SYN has the sink's meter of before, None if there was none."""
+        return (
+            meter is None
+            if self.pages is None
+            else (meter is not None and meter.key == self.pages.peer_key)
+        )
 
     def is_asked_by(self, request: PowerProfile | None) -> bool:
         """Return whether `request` is one of before, or the contract itself."""
@@ -173,12 +186,17 @@ class TicketOffice:
 
     # PTCP-10-04
     def redeem(
-        self, ticket: bytes, request: PowerProfile | None, esn_uj: int, now: Instant
+        self,
+        ticket: bytes,
+        request: PowerProfile | None,
+        esn_uj: int,
+        now: Instant,
+        meter: Meter | None = None,
     ) -> Tenure | None:
         """Return the contract a ticket moves and end its old path, or None: a plain SYN.
 
         request: the REQUEST beside it, as before. esn_uj: energy the sink verified; must lie
-        between what it acknowledged and what was sent.
+        between what it acknowledged and what was sent. meter: the sink's, as before.
         """
         opened = self._open(ticket, now)
         if opened is None:
@@ -189,7 +207,7 @@ class TicketOffice:
         # PTCP-10-03
         if holder is None or tenure is None or not tenure.acked_uj <= esn_uj <= tenure.sent_uj:
             return None
-        if not tenure.is_asked_by(request):
+        if not tenure.is_asked_by(request) or not tenure.is_metered_by(meter):
             return None
         self._used[serial] = None
         if len(self._used) > USED_IDS_MAX:

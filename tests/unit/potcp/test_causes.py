@@ -18,6 +18,7 @@ from tests.conversation import SINK, SOURCE, Pair, ask
 def test_each_cause_that_a_segment_has_names_its_type() -> None:
     caused = {*CTL_CAUSES.values(), *OPTION_CAUSES.values(), *WHOLE_CAUSES.values()}
     caused |= {Cause.DATA, Cause.SHED, Cause.ANSWER_ACCEPT, Cause.ANSWER_REJECT}
+    caused |= {Cause.FIN_OWED, Cause.TRIP_OWED}
     assert set(TYPE_OF) == caused
     assert {SegmentType(number) for number in TYPE_OF.values()} < set(SegmentType)
 

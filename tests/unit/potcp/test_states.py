@@ -112,4 +112,5 @@ def test_only_the_resting_source_holds_no_budget() -> None:
             "take_trip",
             "take_reset",
             "abandon",
+            "answer_late",
         }
