@@ -48,15 +48,17 @@ class Patience:
     def note_refusal(self, refusal: Refusal, now: Instant) -> bool:
         """Count a refusal; False when it is final, else `due` is its retry time +-20 %."""
         # PTCP-4-07
+        due = now + round(refusal.retry_ms * NS_PER_MS * random.uniform(0.8, 1.2))
         if refusal.code == Reason.BUDGET and refusal.retry_ms > 0:
             since = self.paced_since = now if self.paced_since is None else self.paced_since
-            is_final = now - since >= self.give_up_ns
+            # a turn that comes after the patience is no use
+            is_final = due - since >= self.give_up_ns
         else:
             self.refusals += 1
             is_final = refusal.retry_ms <= 0 or self.refusals >= TRIES
         if is_final:
             return False
-        self.due = now + round(refusal.retry_ms * NS_PER_MS * random.uniform(0.8, 1.2))
+        self.due = due
         return True
 
     def note_loss(self, now: Instant) -> None:

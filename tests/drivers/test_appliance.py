@@ -125,13 +125,23 @@ async def test_power_that_is_only_connected_later_is_asked_for_until_the_patienc
     refusal = Refusal(Reason.BUDGET, 24_000, 23, retry_ms=5000)
     now = tries = 0
     while not house.one.done:
-        assert now < 60 * S + 6 * S
+        assert now < 60 * S
         house.one.flow = 1
         house.one.take(FlowRefused(flow=1, refusal=refusal, best=None), now, 0)
         house.closed(refusal, now)
         now, tries = house.one.patience.due, tries + 1
     assert tries >= 10
     assert house.one.status == 1
+
+
+@pytest.mark.requirement("PTCP-4-07")
+async def test_a_turn_beyond_the_patience_is_not_waited_for() -> None:
+    house = House()
+    refusal = Refusal(Reason.BUDGET, 24_000, 23, retry_ms=(1 << 32) - 1)
+    house.one.flow = 1
+    house.one.take(FlowRefused(flow=1, refusal=refusal, best=None), 0, 0)
+    house.closed(refusal, 0)
+    assert (house.one.done, house.one.status) == (True, 1)
 
 
 @pytest.mark.requirement("PTCP-4-07")
