@@ -383,6 +383,23 @@ class LedgerStore:
         with self._reported():
             return self._reads().last_head()
 
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Read as of one moment within, whatever a writer commits meanwhile; not around `verify`.
+
+        For a ledger that is read only. Raises HostError or LedgerBroken.
+        """
+        connection = self._reads().connection
+        with self._reported():
+            connection.execute("BEGIN")
+            # the first look fixes the moment
+            self._reads().position("journal")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+
     # LEDG-7-08
     def verify(self, *, full: bool = True) -> list[Finding]:
         """Return what is not as it was written; full: of everything, else of the end as at start.

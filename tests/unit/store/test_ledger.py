@@ -99,3 +99,15 @@ def test_a_daemon_refuses_to_start_on_a_changed_record_and_names_it(path: Path) 
     with pytest.raises(LedgerBroken) as broken:
         LedgerStore(path)
     assert (broken.value.file, broken.value.record) == (str(path), "journal 3")
+
+
+def test_a_reader_sees_one_moment_while_the_writer_goes_on(store: LedgerStore, path: Path) -> None:
+    store.append([(transfer(0),)], NOON)
+    with LedgerStore(path, read_only=True) as reader:
+        with reader.at_one_moment():
+            store.append([(transfer(1),)], NOON)
+            store.put_page(TRANSCRIPT, 0, 0, bytes(380), 0, NOON)
+            assert [entry.seq for entry in reader.entries()] == [1]
+            assert list(reader.pages()) == []
+        assert [entry.seq for entry in reader.entries()] == [1, 2]
+        assert reader.verify() == []
