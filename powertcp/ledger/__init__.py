@@ -15,7 +15,7 @@ from powertcp.ledger.book import (
     entry_chain,
     transfer_key,
 )
-from powertcp.ledger.chain import Difference, PageChain, PageFacts, compare
+from powertcp.ledger.chain import Difference, FeedFacts, PageChain, PageFacts, compare
 from powertcp.ledger.receipt import (
     NO_HASH,
     NO_SIGNATURE,
@@ -31,6 +31,7 @@ from powertcp.ledger.receipt import (
     sign_as_source,
 )
 from powertcp.ledger.tariff import cost_micro
+from powertcp.ledger.verify import FlowVerdict, Verdict, verify_pages
 
 __all__ = [
     "MAX_AMOUNT",
@@ -45,7 +46,9 @@ __all__ = [
     "Code",
     "Difference",
     "Entry",
+    "FeedFacts",
     "Flags",
+    "FlowVerdict",
     "Kind",
     "LedgerBroken",
     "Page",
@@ -54,6 +57,7 @@ __all__ = [
     "Posted",
     "Side",
     "Transfer",
+    "Verdict",
     "compare",
     "cost_micro",
     "countersign",
@@ -63,4 +67,5 @@ __all__ = [
     "page_hash",
     "sign_as_source",
     "transfer_key",
+    "verify_pages",
 ]

@@ -1,8 +1,7 @@
 """What each end remembers of a flow from page to page: makes pages, and compares those that come."""
 
-from collections import deque
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from powertcp.crypto import SigningKey
 from powertcp.errors import LocalProtocolError
@@ -24,8 +23,6 @@ from powertcp.wire.options import Tariff
 
 # what two honest clocks may differ
 CLOCK_TOLERANCE_NS: Final = 5 * NS_PER_S
-# pages sent and not back yet: a source stops after 10 s without one, long before these
-MAX_OUTSTANDING: Final = 64
 
 _I64_MAX = (1 << 63) - 1
 # what both ends count, to the last unit
@@ -50,8 +47,16 @@ class PageFacts(Protocol):
     """What one end of a flow counted itself since the page before."""
 
     @property
+    def page(self) -> int:
+        """The number of the page, from 0."""
+
+    @property
+    def previous(self) -> bytes:
+        """The page before, 380 octets as both signed it; empty for page 0."""
+
+    @property
     def transcript(self) -> bytes:
-        """Of the handshake, 32 octets."""
+        """Of the handshake that began the flow, 32 octets."""
 
     @property
     def contract(self) -> int:
@@ -87,11 +92,55 @@ class PageFacts(Protocol):
 
     @property
     def truncated(self) -> bool:
-        """The flow ended without FIN."""
+        """The sink tripped: the digest covers more than the energy."""
 
     @property
     def resumed(self) -> bool:
-        """The first page after a cut."""
+        """The page began on another connection."""
+
+    @property
+    def sim(self) -> bool:
+        """Samples were synthesised."""
+
+
+class FeedFacts(Protocol):
+    """What the receiver of a feed banked since the page before."""
+
+    @property
+    def transcript(self) -> bytes:
+        """Of the feed and its epoch, 32 octets."""
+
+    @property
+    def page(self) -> int:
+        """The number of the page, from 0."""
+
+    @property
+    def samples(self) -> int:
+        """Since the last page."""
+
+    @property
+    def start_uj(self) -> int:
+        """Banked up to the last page."""
+
+    @property
+    def end_uj(self) -> int:
+        """Banked so far."""
+
+    @property
+    def digest(self) -> bytes:
+        """Of the blocks that were banked since the last page."""
+
+    @property
+    def key(self) -> bytes:
+        """Meter key of the source."""
+
+    @property
+    def final(self) -> bool:
+        """No page follows."""
+
+    @property
+    def resumed(self) -> bool:
+        """The first page after a restart."""
 
     @property
     def sim(self) -> bool:
@@ -170,103 +219,50 @@ def _compare_times(page: Page, ours: Page) -> list[Difference]:
     ]
 
 
-class _Mark(NamedTuple):
-    """Where a flow stands after a page: number and start of the next one."""
-
-    page: int
-    previous: bytes
-    end_uj: int
-    end_ns: int
-
-
-def _mark_after(octets: bytes, page: Page) -> _Mark:
-    return _Mark(page.page + 1, page_hash(octets), page.end_uj, page.end_ns)
-
-
 class PageChain:
     """The pages of one flow at one end: each begins where the one before ended.
 
-    A source calls `next_page` at each boundary and `confirm` for each copy that comes back. A sink
-    calls `check` for each page, `countersign` if nothing differs. A receiver of a feed writes its
-    pages itself: `next_page`. After a cut both ends call `resume`. After a restart: `last`.
+    A source calls `next_page` at each boundary. A sink calls `check` for each page, and
+    `countersign` if nothing differs. The receiver of a feed writes its pages itself: `feed_page`.
     """
 
-    __slots__ = (
-        "_base_uj",
-        "_checked",
-        "_confirmed",
-        "_is_feed",
-        "_key",
-        "_mark",
-        "_sent",
-        "_side",
-        "_tariff",
-    )
+    __slots__ = ("_checked", "_key", "_last", "_offered", "_price", "_side", "_start_ns")
 
-    def __init__(
-        self,
-        key: SigningKey,
-        side: Side,
-        start_ns: int,
-        *,
-        is_feed: bool = False,
-        last: bytes | None = None,
-    ) -> None:
-        """Begin with page 0 at `start_ns`, Unix time, or go on after the page `last` of the book.
+    def __init__(self, key: SigningKey, side: Side, start_ns: int, *, last: bytes = b"") -> None:
+        """Begin at `start_ns`, Unix time; `last`: the last page of a feed that is in the book.
 
-        key: our meter. Raises DecodeError when `last` is no page.
+        key: our meter.
         """
         self._key = key
         self._side = side
-        self._is_feed = is_feed
-        self._mark = _Mark(0, NO_HASH, 0, start_ns)
-        if last is not None:
-            self._mark = _mark_after(last, Page.from_wire(last))
-        self._confirmed = self._mark
-        self._sent: deque[bytes] = deque(maxlen=MAX_OUTSTANDING)
-        self._checked: tuple[bytes, Page, Tariff | None, int] | None = None
-        self._tariff: Tariff | None = None
-        self._base_uj = self._mark.end_uj
+        self._start_ns = start_ns
+        self._last = last
+        # tariff, and the ESN since which it is in force: of the last page that both have signed
+        self._price: tuple[Tariff | None, int] = (None, 0)
+        # the same for a page that was made or checked since: it counts once both have signed
+        self._offered: tuple[bytes, Tariff | None, int] = (b"", None, 0)
+        self._checked: Page | None = None
 
-    @property
-    def page(self) -> int:
-        """The number of the next page."""
-        return self._mark.page
-
-    @property
-    def end_uj(self) -> int:
-        """The ESN at which the next page starts."""
-        return self._mark.end_uj
-
+    # LEDG-6-01
     def next_page(self, facts: PageFacts, end_ns: int, clock: Clock) -> bytes:
-        """Return the next page, signed by us: 380 octets.
+        """Return the next page, signed by us as its source: 380 octets.
 
         end_ns: Unix time; `clock` says how far to trust it, and it may have gone backwards.
-        Raises LocalProtocolError, nothing changed, at the sink of a flow that is no feed, when the
-        facts do not start where the last page ended, or when a number does not fit its field.
+        Raises LocalProtocolError, nothing changed, at a sink, or when a number does not fit its
+        field; DecodeError when `facts.previous` is no page.
         """
-        # LEDG-6-05
-        if self._side is not Side.SOURCE and not self._is_feed:
+        if self._side is not Side.SOURCE:
             raise LocalProtocolError("the source writes the pages, the sink countersigns")
-        # LEDG-6-01
-        if facts.start_uj != self._mark.end_uj:
-            start, end = f"{facts.start_uj:,}", f"{self._mark.end_uj:,}"
-            raise LocalProtocolError(f"facts from {start} uJ on, the last page ended at {end} uJ")
         page, base_uj = self._expected(facts, end_ns, clock)
-        signed = countersign(page, self._key) if self._is_feed else sign_as_source(page, self._key)
-        octets = signed.to_wire()
-        self._advance(octets, signed, facts.tariff, base_uj)
-        if self._is_feed:
-            self._confirmed = self._mark
-        else:
-            self._sent.append(octets)
+        octets = sign_as_source(page, self._key).to_wire()
+        self._offered = (octets[:SINK_SIGNS], facts.tariff, base_uj)
         return octets
 
     # LEDG-6-02
     def check(
         self, octets: bytes, facts: PageFacts, end_ns: int, clock: Clock
     ) -> tuple[Difference, ...]:
-        """Return in what the source's page differs from our numbers; nothing changes.
+        """Return in what the source's page differs from our numbers.
 
         If there is nothing, call `countersign`; else send an ALERT with `Difference.refusal()`.
         Raises DecodeError for octets that are no page.
@@ -278,77 +274,89 @@ class PageChain:
             found.append(Difference(page.page, "start_ns", ours.start_ns, page.start_ns))
         if not page.is_signed_by_source():
             found.append(Difference(page.page, "source_signature", None, page.source_signature))
-        self._checked = None if found else (octets, page, facts.tariff, base_uj)
+        self._checked = None if found else page
+        if not found:
+            self._offered = (octets[:SINK_SIGNS], facts.tariff, base_uj)
         return tuple(found)
 
     def countersign(self, octets: bytes) -> bytes:
-        """Return the page with our signature; the next page follows it.
+        """Return the page with our signature.
 
         Raises LocalProtocolError unless `check` has just found nothing in these octets.
         """
-        checked = self._checked
-        if checked is None or checked[0] != octets:
+        page = self._checked
+        if page is None or self._offered[0] != octets[:SINK_SIGNS]:
             raise LocalProtocolError("only a page that was checked is countersigned")
-        _, page, tariff, base_uj = checked
-        signed = countersign(page, self._key).to_wire()
-        self._advance(signed, page, tariff, base_uj)
         self._checked = None
-        self._confirmed = self._mark
-        return signed
+        return countersign(page, self._key).to_wire()
 
-    def confirm(self, octets: bytes) -> Difference | None:
-        """Take the copy that came back to the source; return in what it differs from what was sent.
+    # LEDG-6-05
+    def feed_page(self, facts: FeedFacts, end_ns: int, clock: Clock) -> bytes:
+        """Return the next page of a feed, signed by us as its receiver: 380 octets.
 
-        Raises DecodeError for octets that are no page.
+        Raises as `next_page` does, at a source.
         """
-        page = Page.from_wire(octets)
-        for sent in self._sent:
-            if sent[:SINK_SIGNS] == octets[:SINK_SIGNS]:
-                break
-        else:
-            return Difference(page.page, "page", self._confirmed.page, page.page)
-        if not page.is_signed_by_sink():
-            return Difference(page.page, "sink_signature", None, page.sink_signature)
-        while self._sent.popleft() != sent:
-            continue
-        self._confirmed = _mark_after(octets, page)
-        return None
-
-    def resume(self) -> None:
-        """Go back to the last page that both have signed: the next starts there.
-
-        The price in force counts from there on as well, so that both ends agree on its base even
-        if one has been restarted.
-        """
-        self._mark = self._confirmed
-        self._sent.clear()
-        self._checked = None
-        self._tariff = None
-
-    def _advance(self, octets: bytes, page: Page, tariff: Tariff | None, base_uj: int) -> None:
-        self._mark = _mark_after(octets, page)
-        self._tariff, self._base_uj = tariff, base_uj
-
-    def _expected(self, facts: PageFacts, end_ns: int, clock: Clock) -> tuple[Page, int]:
-        """Return the page we would write, without signatures, and the base of its price."""
-        page, previous, start_uj, start_ns = self._mark
-        tariff = facts.tariff
-        # LEDG-6-04
-        base_uj = self._base_uj if tariff == self._tariff else start_uj
-        price = tariff.price if tariff else 0
-        is_source = self._side is Side.SOURCE
-        return Page(
-            flags=self._flags(facts),
+        if self._side is not Side.SINK:
+            raise LocalProtocolError("a page of a feed is written by its receiver")
+        previous, start_ns = self._before(self._last)
+        page = Page(
+            flags=_flags(feed=True, final=facts.final, resumed=facts.resumed, sim=facts.sim),
             clock=clock,
             transcript=facts.transcript,
-            contract=facts.contract,
-            page=page,
+            contract=0,
+            page=facts.page,
             samples=facts.samples,
-            start_uj=start_uj,
+            start_uj=facts.start_uj,
             end_uj=facts.end_uj,
             start_ns=start_ns,
             end_ns=end_ns,
-            cost_micro=cost_micro(price, base_uj, start_uj, facts.end_uj),
+            previous=previous,
+            digest=facts.digest,
+            source_key=facts.key,
+            sink_key=self._key.public,
+        )
+        self._last = countersign(page, self._key).to_wire()
+        return self._last
+
+    def _before(self, octets: bytes) -> tuple[bytes, int]:
+        """Return what a page holds of the one before it: digest and time of the end."""
+        if not octets:
+            return NO_HASH, self._start_ns
+        return page_hash(octets), Page.from_wire(octets).end_ns
+
+    # LEDG-6-04
+    def _base_of(self, facts: PageFacts) -> int:
+        """Return the ESN since which the price is in force."""
+        message, tariff, base_uj = self._offered
+        if message and facts.previous[:SINK_SIGNS] == message:
+            self._price = (tariff, base_uj)
+        tariff, base_uj = self._price
+        # one end may have been restarted: both begin anew
+        return facts.start_uj if facts.resumed or facts.tariff != tariff else base_uj
+
+    def _expected(self, facts: PageFacts, end_ns: int, clock: Clock) -> tuple[Page, int]:
+        """Return the page we would write, without signatures, and the base of its price."""
+        tariff, base_uj = facts.tariff, self._base_of(facts)
+        price = tariff.price if tariff else 0
+        previous, start_ns = self._before(facts.previous)
+        is_source = self._side is Side.SOURCE
+        return Page(
+            flags=_flags(
+                final=facts.final,
+                truncated=facts.truncated,
+                resumed=facts.resumed,
+                sim=facts.sim,
+            ),
+            clock=clock,
+            transcript=facts.transcript,
+            contract=facts.contract,
+            page=facts.page,
+            samples=facts.samples,
+            start_uj=facts.start_uj,
+            end_uj=facts.end_uj,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            cost_micro=cost_micro(price, base_uj, facts.start_uj, facts.end_uj),
             tariff=tariff.digest if tariff else NO_HASH,
             previous=previous,
             digest=facts.digest,
@@ -356,12 +364,20 @@ class PageChain:
             sink_key=facts.peer_key if is_source else self._key.public,
         ), base_uj
 
-    def _flags(self, facts: PageFacts) -> Flags:
-        said = {
-            Flags.FEED: self._is_feed,
-            Flags.FINAL: facts.final,
-            Flags.TRUNCATED: facts.truncated,
-            Flags.RESUMED: facts.resumed,
-            Flags.SIMULATED: facts.sim,
-        }
-        return Flags(sum(flag for flag, is_set in said.items() if is_set))
+
+def _flags(
+    *,
+    final: bool,
+    resumed: bool,
+    sim: bool,
+    truncated: bool = False,
+    feed: bool = False,
+) -> Flags:
+    said = {
+        Flags.FEED: feed,
+        Flags.FINAL: final,
+        Flags.TRUNCATED: truncated,
+        Flags.RESUMED: resumed,
+        Flags.SIMULATED: sim,
+    }
+    return Flags(sum(flag for flag, is_set in said.items() if is_set))

@@ -55,7 +55,8 @@ class Flags(IntFlag):
     """What is special about a page.
 
     FEED: of a broadcast, signed by its receiver only. FINAL: no page follows.
-    TRUNCATED: the flow ended without FIN. RESUMED: the first page after a cut.
+    TRUNCATED: the sink tripped, the digest covers more than the energy. RESUMED: the page began on
+    another connection.
     SIMULATED: samples were synthesised, not measured.
     """
 
@@ -84,7 +85,7 @@ _CLOCKS = {ord(clock): clock for clock in Clock}
 class Page:
     """One page: what was delivered between two instants, and who says so.
 
-    transcript: of the handshake, 32 octets. contract: in force at the end. page: from 0.
+    transcript: of the handshake that began the flow, 32 octets. contract: in force at the end. page: from 0.
     samples: in this page. start_uj, end_uj: ESN. start_ns, end_ns: Unix time.
     cost_micro: millionths of the currency unit, negative if the source pays.
     tariff: BLAKE2s-256 of the tariff document, zero without one. previous: `page_hash` of the page
@@ -248,8 +249,7 @@ def countersign(page: Page, key: SigningKey) -> Page:
 def page_hash(octets: Buffer) -> bytes:
     """Return what the next page holds as `previous`: BLAKE2s-256 of the page as the source sent it.
 
-    The signature of the sink counts as zero, so that a page can follow before its predecessor came
-    back, and either copy gives the same.
+    The signature of the sink counts as zero, so that either copy gives the same.
     """
     if len(octets) != PAGE_OCTETS:
         raise LocalProtocolError(f"a page of {len(octets)} octets, it has {PAGE_OCTETS}")

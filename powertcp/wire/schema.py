@@ -539,10 +539,10 @@ def _no_receipt(field: str, wrong: Callable[[Fields], bool], value: str = "") ->
 RECEIPT = _fixed(
     Struct(
         "version" / Int8ub * "1",
-        "flags" / Int8ub * "1 feed, 2 final, 4 truncated, 8 resumed, 16 simulated",
+        "flags" / Int8ub * "1 feed, 2 final, 4 truncated by TRIP, 8 resumed, 16 simulated",
         "clock" / Int8ub * "ASCII U unsynchronised, I informative, S synchronised, R relative",
         "zero" / Int8ub * "0",
-        "transcript" / Bytes(32) * "of the handshake, or of the feed",
+        "transcript" / Bytes(32) * "of the handshake that began the flow, or of the feed",
         "contract" / Int32ub * "in force at the end",
         "page" / Int32ub * "number of the page, from 0",
         "samples" / Int64ub * "in this page",

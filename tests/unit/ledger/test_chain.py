@@ -21,7 +21,6 @@ from powertcp.ledger import (
     page_hash,
     sign_as_source,
 )
-from powertcp.ledger.chain import MAX_OUTSTANDING
 from powertcp.registry import Reason
 from powertcp.wire import Tariff
 
@@ -38,6 +37,8 @@ NIGHT = replace(DAY, price=-41_000)
 class Facts:
     """What a flow counts, as the power plane tells it."""
 
+    page: int = 0
+    previous: bytes = b""
     transcript: bytes = bytes([1]) * 32
     contract: int = 1
     samples: int = 60_000
@@ -54,8 +55,30 @@ class Facts:
     def seen_by_sink(self) -> "Facts":
         return replace(self, peer_key=SOURCE.public)
 
-    def after(self) -> "Facts":
-        return replace(self, start_uj=self.end_uj, end_uj=2 * self.end_uj - self.start_uj)
+    def after(self, previous: bytes) -> "Facts":
+        return replace(
+            self,
+            page=self.page + 1,
+            previous=previous,
+            start_uj=self.end_uj,
+            end_uj=2 * self.end_uj - self.start_uj,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banked:
+    """What the receiver of a feed counts."""
+
+    transcript: bytes = feed_transcript(bytes(16), 9)
+    page: int = 0
+    samples: int = 25
+    start_uj: int = 0
+    end_uj: int = 1_000
+    digest: bytes = next_digest(NO_HASH, b"one block")
+    key: bytes = SOURCE.public
+    final: bool = False
+    resumed: bool = False
+    sim: bool = True
 
 
 class Pair:
@@ -80,35 +103,20 @@ class Pair:
         """Let one page go there and back; returns it as both signed it."""
         sent = self.send(facts)
         assert self.differences(sent, facts) == ""
-        signed = self.sink.countersign(sent)
-        assert self.source.confirm(signed) is None
-        return signed
+        return self.sink.countersign(sent)
 
 
 @pytest.mark.requirement("LEDG-6-01")
 def test_pages_follow_one_another() -> None:
     pair, facts = Pair(), Facts()
     first = pair.page(facts)
-    second = pair.page(facts.after())
+    second = pair.page(facts.after(first))
     pages = [Page.from_wire(octets) for octets in (first, second)]
     assert [page.page for page in pages] == [0, 1]
     assert [page.previous for page in pages] == [NO_HASH, page_hash(first)]
     assert pages[1].start_uj == pages[0].end_uj == facts.end_uj
     assert pages[1].start_ns == pages[0].end_ns == START_NS + MINUTE_NS
     assert all(page.is_signed_by_source() and page.is_signed_by_sink() for page in pages)
-    assert pair.source.page == pair.sink.page == 2
-    assert pair.source.end_uj == pair.sink.end_uj == 2 * facts.end_uj
-
-
-@pytest.mark.requirement("LEDG-6-08")
-def test_a_page_can_follow_before_the_one_before_it_came_back() -> None:
-    pair, facts = Pair(), Facts()
-    sent = [pair.send(facts), pair.send(facts.after())]
-    back = []
-    for octets, own in zip(sent, (facts, facts.after()), strict=True):
-        assert pair.differences(octets, own, Clock.UNSYNCHRONISED) == ""
-        back.append(pair.sink.countersign(octets))
-    assert [pair.source.confirm(octets) for octets in back] == [None, None]
 
 
 @pytest.mark.requirement("LEDG-6-02")
@@ -178,8 +186,9 @@ def test_a_page_signed_by_another_meter_is_not_countersigned() -> None:
 
 def test_a_page_that_was_sent_before_is_not_countersigned_again() -> None:
     pair, facts = Pair(), Facts()
-    sent = pair.page(facts)[:316] + NO_SIGNATURE
-    found = pair.differences(sent, facts.after())
+    first = pair.page(facts)
+    sent = first[:316] + NO_SIGNATURE
+    found = pair.differences(sent, facts.after(first))
     assert found.split(", ")[:3] == ["page", "start_uj", "end_uj"]
     with pytest.raises(LocalProtocolError, match="checked"):
         pair.sink.countersign(sent)
@@ -190,7 +199,7 @@ def test_octets_that_are_no_page_are_an_error_of_the_decoder() -> None:
     with pytest.raises(DecodeError):
         pair.sink.check(bytes(380), Facts(), START_NS, Clock.SYNCHRONISED)
     with pytest.raises(DecodeError):
-        pair.source.confirm(bytes(380))
+        pair.source.next_page(Facts(page=1, previous=bytes(380)), START_NS, Clock.INFORMATIVE)
 
 
 @pytest.mark.requirement("LEDG-6-02")
@@ -221,126 +230,95 @@ def test_the_first_page_starts_about_when_the_flow_did() -> None:
 @pytest.mark.requirement("LEDG-6-01")
 def test_a_later_page_starts_exactly_where_the_one_before_it_ended() -> None:
     pair, facts = Pair(), Facts()
-    pair.page(facts)
-    sent = Page.from_wire(pair.send(facts.after()))
+    second = facts.after(pair.page(facts))
+    sent = Page.from_wire(pair.send(second))
     late = sign_as_source(replace(sent, start_ns=sent.start_ns + 1), SOURCE)
-    assert pair.differences(late.to_wire(), facts.after()) == "start_ns"
+    assert pair.differences(late.to_wire(), second) == "start_ns"
 
 
 def test_a_clock_that_goes_backwards_stops_nobody() -> None:
     pair, facts = Pair(), Facts()
-    pair.page(facts)
+    second = facts.after(pair.page(facts))
     pair.now_ns -= 3 * MINUTE_NS
-    page = Page.from_wire(pair.page(facts.after()))
+    page = Page.from_wire(pair.page(second))
     assert page.end_ns < page.start_ns
 
 
 @pytest.mark.requirement("LEDG-6-04")
 def test_the_price_counts_from_where_it_came_into_force() -> None:
     pair, facts = Pair(), Facts(tariff=DAY)
-    costs = [Page.from_wire(pair.page(facts)).cost_micro]
-    facts = facts.after()
-    costs.append(Page.from_wire(pair.page(facts)).cost_micro)
-    assert sum(costs) == cost_micro(DAY.price, 0, 0, facts.end_uj)
-    night = replace(facts.after(), tariff=NIGHT)
-    page = Page.from_wire(pair.page(night))
-    base = night.start_uj
+    first = pair.page(facts)
+    second = facts.after(first)
+    octets = pair.page(second)
+    costs = [Page.from_wire(each).cost_micro for each in (first, octets)]
+    assert sum(costs) == cost_micro(DAY.price, 0, 0, second.end_uj)
+    night = replace(second.after(octets), tariff=NIGHT)
+    octets = pair.page(night)
+    page, base = Page.from_wire(octets), night.start_uj
     assert page.cost_micro == cost_micro(NIGHT.price, base, base, night.end_uj) < 0
     assert page.tariff == DAY.digest
+    later = night.after(octets)
+    page = Page.from_wire(pair.page(later))
+    assert page.cost_micro == cost_micro(NIGHT.price, base, later.start_uj, later.end_uj)
 
 
-@pytest.mark.requirement("LEDG-6-01")
-def test_a_resume_goes_on_after_the_last_page_that_both_have_signed() -> None:
+@pytest.mark.requirement("LEDG-6-04")
+def test_a_page_that_was_withdrawn_leaves_no_trace_in_the_price() -> None:
+    pair, facts = Pair(), Facts(tariff=DAY, end_uj=5_769_230_770)
+    second = facts.after(pair.page(facts))
+    pair.send(replace(second, tariff=NIGHT))
+    page = Page.from_wire(pair.page(second))
+    assert page.cost_micro == cost_micro(DAY.price, 0, second.start_uj, second.end_uj)
+
+
+@pytest.mark.requirement("LEDG-6-01", "LEDG-6-04")
+def test_a_resumed_page_goes_on_also_at_an_end_that_was_restarted() -> None:
     pair, facts = Pair(), Facts(tariff=DAY)
-    pair.page(facts)
-    pair.send(facts.after())
-    pair.source.resume()
-    pair.sink.resume()
-    again = replace(facts.after(), transcript=bytes([2]) * 32, resumed=True)
-    page = Page.from_wire(pair.page(again))
-    assert (page.page, page.start_uj, page.flags) == (1, facts.end_uj, Flags.RESUMED)
-    assert page.cost_micro == cost_micro(DAY.price, facts.end_uj, facts.end_uj, again.end_uj)
-
-
-@pytest.mark.requirement("LEDG-6-01")
-def test_an_end_that_was_restarted_goes_on_from_its_book() -> None:
-    pair, facts = Pair(), Facts(tariff=DAY)
-    last = pair.page(facts)
-    pair.source = PageChain(SOURCE, Side.SOURCE, 0, last=last)
-    pair.sink.resume()
-    page = Page.from_wire(pair.page(replace(facts.after(), resumed=True)))
-    assert (page.page, page.previous) == (1, page_hash(last))
-    with pytest.raises(DecodeError):
-        PageChain(SOURCE, Side.SOURCE, 0, last=bytes(380))
-
-
-def test_a_copy_must_be_what_was_sent_and_signed() -> None:
-    pair, facts = Pair(), Facts()
-    sent = pair.send(facts)
-    unsigned = pair.source.confirm(sent)
-    assert str(unsigned) == "page 0: sink_signature is not valid"
-    assert pair.differences(sent, facts) == ""
-    signed = bytearray(pair.sink.countersign(sent))
-    signed[44] ^= 1
-    altered = pair.source.confirm(bytes(signed))
-    assert altered is not None
-    assert altered.field == "page"
-    signed[44] ^= 1
-    assert pair.source.confirm(bytes(signed)) is None
-    assert pair.source.confirm(bytes(signed)) is not None
-
-
-def test_a_copy_confirms_the_pages_before_it() -> None:
-    pair, facts = Pair(), Facts()
-    first, second = pair.send(facts), pair.send(facts.after())
-    pair.differences(first, facts, Clock.UNSYNCHRONISED)
-    first = pair.sink.countersign(first)
-    pair.differences(second, facts.after())
-    assert pair.source.confirm(pair.sink.countersign(second)) is None
-    assert pair.source.confirm(first) is not None
-    pair.source.resume()
-    assert pair.source.page == 2
-
-
-def test_a_source_remembers_so_many_pages_that_did_not_come_back() -> None:
-    pair, facts = Pair(), Facts(end_uj=1)
-    sent = []
-    for _ in range(MAX_OUTSTANDING + 1):
-        sent.append(pair.send(facts))
-        assert pair.differences(sent[-1], facts) == ""
-        sent[-1] = pair.sink.countersign(sent[-1])
-        facts = facts.after()
-    assert pair.source.confirm(sent[0]) is not None
-    assert [pair.source.confirm(octets) for octets in sent[1:]] == [None] * MAX_OUTSTANDING
+    first = pair.page(facts)
+    pair.source = PageChain(SOURCE, Side.SOURCE, 0)
+    resumed = replace(facts.after(first), resumed=True)
+    second = pair.page(resumed)
+    page, base = Page.from_wire(second), facts.end_uj
+    assert (page.page, page.previous, page.flags) == (1, page_hash(first), Flags.RESUMED)
+    assert page.start_ns == Page.from_wire(first).end_ns
+    assert page.cost_micro == cost_micro(DAY.price, base, base, resumed.end_uj)
+    third = replace(resumed.after(second), resumed=False)
+    page = Page.from_wire(pair.page(third))
+    assert page.cost_micro == cost_micro(DAY.price, base, third.start_uj, third.end_uj)
 
 
 @pytest.mark.requirement("LEDG-6-05")
 def test_the_receiver_of_a_feed_writes_and_signs_its_own_pages() -> None:
-    chain = PageChain(SINK, Side.SINK, START_NS, is_feed=True)
-    facts = Facts(transcript=feed_transcript(bytes(16), 9)).seen_by_sink()
-    first = chain.next_page(facts, START_NS + 1, Clock.INFORMATIVE)
-    second = Page.from_wire(chain.next_page(facts.after(), START_NS + 2, Clock.INFORMATIVE))
+    chain = PageChain(SINK, Side.SINK, START_NS)
+    first = chain.feed_page(Banked(), START_NS + 1, Clock.INFORMATIVE)
     page = Page.from_wire(first)
-    assert (page.flags, page.source_signature) == (Flags.FEED, NO_SIGNATURE)
+    assert (page.flags, page.source_signature) == (Flags.FEED | Flags.SIMULATED, NO_SIGNATURE)
     assert (page.source_key, page.sink_key) == (SOURCE.public, SINK.public)
+    assert (page.start_ns, page.end_ns) == (START_NS, START_NS + 1)
     assert page.is_signed_by_sink()
-    assert second.previous == page_hash(first)
-    chain.resume()
-    assert chain.page == 2
+    more = Banked(page=1, start_uj=1_000, end_uj=2_000, final=True)
+    for again in (chain, PageChain(SINK, Side.SINK, 0, last=first)):
+        page = Page.from_wire(again.feed_page(more, START_NS + 2, Clock.INFORMATIVE))
+        assert (page.previous, page.start_ns) == (page_hash(first), START_NS + 1)
 
 
 def test_misuse_changes_nothing() -> None:
     pair, facts = Pair(), Facts()
     with pytest.raises(LocalProtocolError, match="the sink countersigns"):
         pair.sink.next_page(facts, START_NS, Clock.INFORMATIVE)
-    with pytest.raises(LocalProtocolError, match="the last page ended at 0 uJ"):
-        pair.source.next_page(facts.after(), START_NS, Clock.INFORMATIVE)
+    with pytest.raises(LocalProtocolError, match="its receiver"):
+        pair.source.feed_page(Banked(), START_NS, Clock.INFORMATIVE)
     with pytest.raises(LocalProtocolError):
         pair.source.next_page(replace(facts, samples=-1), START_NS, Clock.INFORMATIVE)
     with pytest.raises(LocalProtocolError, match="checked"):
         pair.sink.countersign(bytes(380))
-    assert (pair.source.page, pair.sink.page) == (0, 0)
-    pair.page(facts)
+    sent = pair.send(facts)
+    assert pair.differences(sent, facts) == ""
+    with pytest.raises(LocalProtocolError, match="checked"):
+        pair.sink.countersign(bytes(380))
+    assert Page.from_wire(pair.sink.countersign(sent)).is_signed_by_sink()
+    with pytest.raises(LocalProtocolError, match="checked"):
+        pair.sink.countersign(sent)
 
 
 def test_comparing_a_page_with_itself_finds_nothing() -> None:
