@@ -10,19 +10,11 @@ import trio
 
 from powertcp.crypto import KEY_OCTETS, SigningKey
 from powertcp.drivers.daemon import make_private
-from powertcp.errors import HostError, PowerError, PowerRefused
+from powertcp.errors import HostError, PowerError, PowerRefused, known
 from powertcp.ledger import Account, Kind, LedgerBroken, Posted, Transfer, transfer_key
 from powertcp.machine import Entropy
 from powertcp.registry import Reason, Refusal
-from powertcp.store import (
-    Answer,
-    Job,
-    LedgerStore,
-    PageRow,
-    facts_text,
-    read_secret,
-    write_secret,
-)
+from powertcp.store import Answer, Job, LedgerStore, PageRow, facts_text, read_secret, write_secret
 
 QUEUE = 1024  # jobs that wait; who comes when it is full waits to be let in
 GROUP = 64  # records of one transaction; a larger one makes everybody wait
@@ -74,6 +66,7 @@ class Ledger:
         self._send, self._jobs = trio.open_memory_channel[_Waiting](QUEUE)
         self._thread = trio.CapacityLimiter(1)
         self._given_up = trio.Event()
+        self._waiting: set[_Waiting] = set()
         self._held: dict[bytes, tuple[float, Transfer]] = {}
         names = {account.id: account for account in store.accounts()}
         for entry in store.pending():
@@ -143,6 +136,8 @@ class Ledger:
                 await self._write()
             finally:
                 self._jobs.close()
+                for waiting in list(self._waiting):
+                    waiting.tell(self._refused())
 
     async def keep(self) -> None:
         """Sign heads and give back what was reserved too long, until the ledger is read-only."""
@@ -169,14 +164,17 @@ class Ledger:
         if self.is_read_only:
             raise self._refused()
         waiting = _Waiting(job)
+        self._waiting.add(waiting)
         try:
             await self._send.send(waiting)
+            await waiting.done.wait()
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             raise self._refused() from None
-        await waiting.done.wait()
+        finally:
+            self._waiting.discard(waiting)
         if isinstance(waiting.answer, Posted):
             return waiting.answer
-        raise waiting.answer or self._refused()
+        raise known(waiting.answer, "a job that is done has an answer")
 
     async def _write(self) -> None:
         """Commit whatever waits, at most a group at a time: a lone job waits for nothing."""
