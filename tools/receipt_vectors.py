@@ -99,7 +99,7 @@ def good_receipts() -> Iterator[Good]:
     resumed = {"flags": ["TRUNCATED", "RESUMED"], "contract": 3}
     again = page(2, previous=after(second), **resumed)
     yield "receipt-resumed", both(again), ("LEDG-6-01",)
-    document = b'{"currency": "EUR", "price_micro": 312000}\n'
+    document = b'{"currency": "EUR", "price_micro_per_kwh": 312000}\n'
     tariff = blake2s(document).hexdigest()
     priced = page(0, tariff=tariff, cost_micro=cost(PRICE_MICRO, 0, PAGE_UJ))
     yield "receipt-priced", both(priced), ("LEDG-6-04",)

@@ -30,11 +30,12 @@ from powertcp.ledger.receipt import (
     page_hash,
     sign_as_source,
 )
-from powertcp.ledger.tariff import cost_micro
+from powertcp.ledger.tariff import MAX_PRICE_MICRO, TariffDocument, cost_micro, parse_tariff
 from powertcp.ledger.verify import FlowVerdict, Verdict, verify_pages
 
 __all__ = [
     "MAX_AMOUNT",
+    "MAX_PRICE_MICRO",
     "NO_HASH",
     "NO_SIGNATURE",
     "PAGE_OCTETS",
@@ -56,6 +57,7 @@ __all__ = [
     "PageFacts",
     "Posted",
     "Side",
+    "TariffDocument",
     "Transfer",
     "Verdict",
     "compare",
@@ -65,6 +67,7 @@ __all__ = [
     "feed_transcript",
     "next_digest",
     "page_hash",
+    "parse_tariff",
     "sign_as_source",
     "transfer_key",
     "verify_pages",
