@@ -87,6 +87,7 @@ class NodeLaw:
     unclassed: dict[str, int] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
 
+    # LEDG-8-01
     @property
     def residual_uj(self) -> int:
         """What came in less what went out, is stored, or became heat: 0, or the books are wrong."""
@@ -112,6 +113,7 @@ class FeedLaw:
         """The energy of all receivers, from pages they signed."""
         return sum(receiver.energy_uj for receiver in self.receivers.values())
 
+    # LEDG-8-02
     @property
     def miracle_uj(self) -> int:
         """What was received beyond what was emitted."""
@@ -162,6 +164,7 @@ class FirstLaw:
         """Return the sum of one term, for example "heat_uj", over all nodes."""
         return sum(getattr(node, term) for node in self.nodes)
 
+    # LEDG-8-03
     def moved(self, unit: str) -> int:
         """Return what the accounts of one unit received, over all nodes."""
         return sum(node.moved.get(unit, 0) for node in self.nodes)

@@ -263,6 +263,7 @@ class _Pairer:
             said = f"{book} and {row.book} are books of one meter {meter.hex()[:16]}"
             self._findings.add(Fault.TWICE, said)
 
+    # LEDG-8-01
     def _both(self, source: _Row, sink: _Row) -> None:
         result, where = self._result, _place(source.held.transcript, source.held.page)
         names = f"{source.book} and {sink.book}"
@@ -341,6 +342,7 @@ class _Pairer:
         for meter, copies in sorted(by_meter.items()):
             self._receiver(meter, copies)
 
+    # LEDG-8-02
     def _receiver(self, meter: bytes, copies: list[_Row]) -> None:
         pages: dict[bytes, Page] = {}
         where = f"feed {_place(copies[0].held.transcript, copies[0].held.page)}"

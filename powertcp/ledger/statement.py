@@ -155,6 +155,7 @@ class Statement:
         digests = {piece.tariff for piece in self._pieces.values()} - {NO_HASH}
         return [(digest, self._tariffs.get(digest)) for digest in sorted(digests)]
 
+    # LEDG-8-03
     def lines(self, pages: Iterable[Given]) -> Iterator[Line]:
         """Yield each page that counts; `pages` come in the order of transcript and number."""
         for _, copies in groupby(pages, key=lambda given: _sort_key(given)[:3]):

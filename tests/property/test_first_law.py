@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -136,6 +137,7 @@ class Network:
         return audit([node.shown() for node in nodes])
 
 
+@pytest.mark.requirement("LEDG-8-01", "LEDG-8-02", "LEDG-8-03")
 @settings(max_examples=6)
 @given(seed=st.integers(0, 2**32))
 def test_fifty_random_nodes_leave_no_residual(seed: int) -> None:
@@ -167,6 +169,7 @@ def test_fifty_random_nodes_leave_no_residual(seed: int) -> None:
     assert sankey(network.audited(network.nodes)) == sankey(law)
 
 
+@pytest.mark.requirement("LEDG-8-01", "LEDG-8-02")
 @settings(max_examples=4)
 @given(seed=st.integers(0, 2**32))
 def test_one_octet_of_any_page_is_never_accepted_in_silence(seed: int) -> None:
@@ -191,6 +194,7 @@ def test_one_octet_of_any_page_is_never_accepted_in_silence(seed: int) -> None:
     assert tried > 10
 
 
+@pytest.mark.requirement("LEDG-8-03")
 @settings(max_examples=4)
 @given(seed=st.integers(0, 2**32))
 def test_two_auditors_make_the_same_statement(seed: int) -> None:

@@ -29,6 +29,7 @@ def faults(law: FirstLaw) -> list[Fault]:
     return [finding.fault for finding in law.findings]
 
 
+@pytest.mark.requirement("LEDG-8-01")
 def test_a_page_that_both_hold_leaves_nothing_over(mains: Node, lamp: Node) -> None:
     flow = Flow(FLOW, mains, lamp)
     for energy in (1, 17, 0, 5 * KJ):
@@ -98,6 +99,7 @@ def test_a_page_on_its_way_is_listed_and_breaks_nothing(mains: Node, lamp: Node)
     assert law.findings[1].sentence.endswith("page 0, 3 uJ: held by mains, not by lamp")
 
 
+@pytest.mark.requirement("LEDG-8-01")
 def test_a_countersigned_page_that_the_sink_does_not_have_is_missing(
     mains: Node, lamp: Node
 ) -> None:
@@ -175,6 +177,7 @@ def test_energy_that_no_page_shows_or_no_entry(mains: Node, lamp: Node) -> None:
     assert law.findings[0].sentence == "lamp: 15 uJ of flows are posted, its pages say 10 uJ"
 
 
+@pytest.mark.requirement("LEDG-8-01")
 def test_an_account_of_no_kind_leaves_a_residual(mains: Node) -> None:
     mains.post(transfer(FLOW, 0, "toaster:1", "source:mains", 44, Code.LOAD))
     mains.post(transfer(FLOW, 1, "equity:mine", "source:mains", 6, Code.LOAD))
@@ -209,6 +212,7 @@ def receivers(count: int) -> list[Node]:
     return [Node(f"lamp-{number}", 100 + number) for number in range(count)]
 
 
+@pytest.mark.requirement("LEDG-8-02")
 def test_a_feed_gives_more_than_it_took(mains: Node, feed: Feed) -> None:
     lamps = receivers(3)
     feed.emit(59_100_000_000)
@@ -238,6 +242,7 @@ def test_losses_lower_what_is_received(mains: Node, feed: Feed) -> None:
     assert law.sentence().endswith("; obeyed (chi = 0.90) on feed 7f3a...")
 
 
+@pytest.mark.requirement("LEDG-8-02")
 def test_copies_at_the_emitter_count_once(mains: Node, feed: Feed) -> None:
     lamps = receivers(2)
     feed.emit(100)
@@ -254,6 +259,7 @@ def test_copies_at_the_emitter_count_once(mains: Node, feed: Feed) -> None:
     assert (alone.outside_out_uj, alone.outside_in_uj) == (180, 0)
 
 
+@pytest.mark.requirement("LEDG-8-02")
 def test_a_page_without_a_right_signature_does_not_count(mains: Node, feed: Feed) -> None:
     (lamp,) = receivers(1)
     feed.emit(10)
@@ -368,6 +374,7 @@ def test_a_feed_whose_emission_was_taken_back_has_no_ratio(mains: Node, feed: Fe
 # ---- units and time ----
 
 
+@pytest.mark.requirement("LEDG-8-03")
 def test_claims_and_wall_energy_are_units_of_their_own(mains: Node) -> None:
     mains.post(
         transfer(FLOW, 0, "claimed:thief", "claims", 540, Code.CLAIM, unit="uJ-claimed"),

@@ -94,6 +94,7 @@ def test_the_text_of_a_statement(flow: Flow) -> None:
     assert all(len(line) <= 100 for line in shown[:7])
 
 
+@pytest.mark.requirement("LEDG-8-03")
 def test_two_auditors_get_the_same_octets(mains: Node, lamp: Node, flow: Flow) -> None:
     other = Flow(bytes([9]) * 32, mains, lamp, price_micro=-5_000)
     pages = [flow.deliver(energy) for energy in (3, 5, KWH)]
