@@ -203,7 +203,7 @@ async def test_a_ceiling_holds_the_share_of_a_whole_tree(root: str, part: int) -
         pids = [pid, *children_of(pid)]
         assert await part_on(pids, 0.5) > 0.95
         run.tell(Ceiling(limit_mw=part, rated_mw=100))
-        assert await part_on(pids, 2.5) == pytest.approx(part / 100, abs=0.05)
+        assert await part_on(pids, 5) == pytest.approx(part / 100, abs=0.05)
         run.tell(Ceiling(limit_mw=0, rated_mw=100))
         await paused(pids)
         run.tell(Ceiling(limit_mw=100, rated_mw=100))

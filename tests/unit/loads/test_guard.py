@@ -33,6 +33,19 @@ def test_a_share_holds_however_late_the_guard_wakes(share: int, late: list[int])
     assert abs(ran - share * total // PPM) <= slack
 
 
+@given(share=st.integers(100_000, 900_000))
+def test_a_guard_that_came_late_by_three_periods_takes_back_what_it_gave(share: int) -> None:
+    duty = Duty()
+    period = period_ns(share)
+    ran = total = duty.next_slice(share, True) + 3 * period
+    duty.account(share, total, is_running=True)
+    off = duty.next_slice(share, is_running=False)
+    duty.account(share, off, is_running=False)
+    assert abs(ran - share * (total + off) // PPM) <= 10
+    duty.account(share, 1000 * period, is_running=True)
+    assert duty.next_slice(share, is_running=False) <= 4 * period * PPM // share
+
+
 def test_a_supply_obeys_its_lines() -> None:
     supply = Supply()
     for line in ("lease 100", "fallback 200000", "share 700000", "start 0"):
