@@ -24,7 +24,6 @@ from powertcp.wire.options import Tariff
 # what two honest clocks may differ
 CLOCK_TOLERANCE_NS: Final = 5 * NS_PER_S
 
-_I64_MAX = (1 << 63) - 1
 # what both ends count, to the last unit
 _EXACT = (
     "transcript",
@@ -167,20 +166,17 @@ class Difference:
 
     def refusal(self) -> Refusal:
         """Return what the ALERT says: both numbers, or twice the page's where they are none."""
-        value, limit = self.page, self.page
+        value = limit = self.page
         if isinstance(self.theirs, int) and isinstance(self.ours, int):
-            value, limit = _within_64(self.theirs), _within_64(self.ours)
+            value, limit = self.theirs, self.ours
+        said = str(self)
         return Refusal(
-            int(Reason.RECEIPT_INVALID), value, limit, text=str(self), requirement="LEDG-6-02"
+            int(Reason.RECEIPT_INVALID), value, limit, text=said, rule=said, requirement="LEDG-6-02"
         )
 
 
 def _shown(value: int | bytes) -> str:
     return value.hex() if isinstance(value, bytes) else f"{value:,}"
-
-
-def _within_64(value: int) -> int:
-    return max(-_I64_MAX, min(value, _I64_MAX))
 
 
 def compare(page: Page, ours: Page) -> tuple[Difference, ...]:
