@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import ParamSpec
 
+from powertcp.drivers.chronicle import Chronicle
 from powertcp.drivers.delivery import Delivery
+from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.session import AddressLimit, FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.errors import known
@@ -17,12 +20,15 @@ from powertcp.potcp.events import (
     CreditReceived,
     Event,
     FlowClosed,
+    FlowClosing,
     FlowCut,
     FlowEvent,
     FlowResumed,
     FlowTripped,
     LeaseLapsed,
     LeaseRenewed,
+    PageDisputed,
+    PageSigned,
     PowerAccepted,
     PowerReady,
     PowerRequested,
@@ -34,7 +40,7 @@ from powertcp.potcp.negotiate import Choice
 from powertcp.potcp.terms import least_lease_s
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
-from powertcp.sources import Admission, Breaker, Change, Explanation, Explanations
+from powertcp.sources import Admission, Breaker, Change, Explanations
 from powertcp.sources.generator import too_fine
 from powertcp.units import (
     NS_PER_S,
@@ -44,6 +50,7 @@ from powertcp.units import (
     format_power,
     format_voltage,
 )
+from powertcp.wire.options import Meter, Tariff
 
 ParamsT = ParamSpec("ParamsT")
 IDLE_PER_ADDRESS = 64  # flows without power that are held over a cut
@@ -66,15 +73,16 @@ class Admissions:
         lease_s: int = 60,
         give_back_s: int = SECONDS,
         wake: Callable[[Instant], None],
+        books: ProviderBooks | None = None,
     ) -> None:
         """Answer from `breaker`; wake(t) sees to it that `check` is called at t."""
         self.breaker = breaker
-        self.explanations = explanations
+        self.books = books
+        self.chronicle = Chronicle(breaker, explanations)
         self.drawn_mw = 0
         self.returned_uj = 0
         self.delivered_uj = 0
         self.heat_uj = 0
-        self.counts: dict[str, int] = {}
         self.draining = False
         self._delivery = delivery
         self._spread = spread
@@ -124,6 +132,8 @@ class Admissions:
                 self._path(session, now, stale=isinstance(event, ConnectionStale))
             case LeaseRenewed() if session.lapsed:
                 self._path(session, now, stale=False)
+            case PageSigned() | PageDisputed() | FlowClosing():
+                self._page(session, event)
             case FlowEvent():
                 record = session.flows.get(event.flow)
                 if record is not None:
@@ -150,17 +160,19 @@ class Admissions:
                 record.session.lapsed = True
                 self.breaker.hold_back(record, NEVER)
                 lease_s = record.profile.lease_s if record.profile else 0
-                self._note(record, "lapsed", Refusal(Reason.LEASE_EXPIRED, lease_s, lease_s), now)
+                self.chronicle.note(
+                    record, "lapsed", Refusal(Reason.LEASE_EXPIRED, lease_s, lease_s), now
+                )
             case FlowTripped():
                 self._quiet(record, "tripped")
-                self._note(record, "tripped", event.refusal, now)
+                self.chronicle.note(record, "tripped", event.refusal, now)
             case FlowCut():
                 self._quiet(record, "cut")
                 self.breaker.hold_back(record, NEVER)
-                self._say(record, "cut", "path lost, budget held")
+                self.chronicle.say(record, "cut", "path lost, budget held")
                 self._limit_idle(record, now)
             case Alerted() if event.refusal is not None:
-                self._say(record, "alert", event.refusal.sentence())
+                self.chronicle.say(record, "alert", event.refusal.sentence())
             case FlowClosed():
                 self._close(record, event, now)
             case _:
@@ -189,6 +201,9 @@ class Admissions:
         """Return why nothing could be granted whatever is free."""
         if self.draining:
             return Refusal(Reason.DRAINING)
+        # LEDG-7-07
+        if self.books is not None and (refusal := self.books.refusal()) is not None:
+            return refusal
         sampling, desired = event.sampling, event.asks[0].desired
         # PTCP-3.2-01
         if not 10 <= sampling.rate_hz <= 100_000:
@@ -219,14 +234,24 @@ class Admissions:
         if choice.grant is None:
             refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
             record.state = "offered"
-            self._note(record, "offered", refusal, now, wanted=event.asks[0].desired)
-            machine.counter(record.flow, choice.offers, refusal, sampling=event.sampling, now=now)
+            self.chronicle.note(record, "offered", refusal, now, wanted=event.asks[0].desired)
+            meter, tariff = self._billing()
+            machine.counter(
+                record.flow, choice.offers, refusal, sampling=event.sampling,
+                tariff=tariff, meter=meter, now=now,
+            )  # fmt: skip
             return
         record.state = "granted"
         fallback = _fallback(choice.grant, event.fallback)
+        meter, tariff = self._billing()
         machine.grant(
-            record.flow, choice.grant, fallback=fallback, sampling=event.sampling, now=now
-        )
+            record.flow, choice.grant, fallback=fallback, sampling=event.sampling,
+            tariff=tariff, meter=meter, now=now,
+        )  # fmt: skip
+
+    def _billing(self) -> tuple[Meter | None, Tariff | None]:
+        """Return what a grant says of receipts and price."""
+        return (self.books.meter, self.books.tariff()) if self.books else (None, None)
 
     def _lease_refusal(
         self, machine: PowerConnection, grant: PowerProfile, event: PowerRequested
@@ -242,7 +267,7 @@ class Admissions:
     ) -> None:
         refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
         record.state = "refused"
-        self._note(record, "refused", refusal, now, wanted=event.asks[0].desired)
+        self.chronicle.note(record, "refused", refusal, now, wanted=event.asks[0].desired)
         record.session.machine.refuse(record.flow, refusal, choice.best, now=now)
 
     def _accept(self, record: FlowRecord, profile: PowerProfile, now: Instant) -> None:
@@ -281,13 +306,15 @@ class Admissions:
                 self._usages[record] = Usage(now, esn_uj, self._give_back_s)
                 self._wake(now + NS_PER_S)
             supply = self.breaker.supplies[holding.supply].profile
+            if self.books is not None:
+                self.books.opened(record, supply.format())
             self._delivery.start(record, supply, record.sampling, now)
             if _log.isEnabledFor(logging.INFO):
                 lease = (
                     f"lease {event.profile.lease_s} s, priority {event.profile.effective_priority}"
                 )
                 what = "resumed" if event.resumed else "granted"
-                self._say(record, what, _terms(event.profile), lease)
+                self.chronicle.say(record, what, _terms(event.profile), lease)
         self._settle_soon(now)
 
     def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:
@@ -301,6 +328,17 @@ class Admissions:
             self._draw(record, -1)
             record.demand_mw = event.demand_mw
             self._draw(record, +1)
+
+    def _page(self, session: Session, event: PageSigned | PageDisputed | FlowClosing) -> None:
+        """A page came back, and whoever waited for it goes on; or the last one is awaited."""
+        record = session.flows.get(event.flow)
+        if record is None or self.books is None:
+            return
+        if isinstance(event, FlowClosing):
+            self._quiet(record, "closing")
+            return
+        record.blocked = False
+        self.books.take(record, event)
 
     def _draw(self, record: FlowRecord, sign: int) -> None:
         """Count what `record` draws into the feeder's load, or out of it."""
@@ -323,12 +361,12 @@ class Admissions:
             choice = Choice(None, -1, refusal=unfit)
         if choice.grant is None or record.profile is None:
             refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
-            self._note(record, "kept", refusal, now, wanted=event.asks[0].desired)
+            self.chronicle.note(record, "kept", refusal, now, wanted=event.asks[0].desired)
             machine.answer(record.flow, accept=False, refusal=refusal, now=now)
             return
         grant = choice.grant.with_type(ProfileType.GRANT, lease_s=record.profile.lease_s)
         machine.answer(record.flow, accept=True, profile=grant, now=now)
-        self._say(record, "changed", _terms(grant))
+        self.chronicle.say(record, "changed", _terms(grant))
 
     def _too_fine(self, record: FlowRecord, event: RenegotiationRequested) -> Refusal | None:
         """Refuse terms that the samples of this flow could not say."""
@@ -413,10 +451,12 @@ class Admissions:
             self.breaker.settled(record, known(record.profile, "an energised flow has terms"))
         elif change.raised:
             machine.renegotiate(record.flow, (Ask(change.profile),), now=now)
-            self._say(record, "restore", _terms(change.profile))
+            self.chronicle.say(record, "restore", _terms(change.profile))
         else:
             what = f"to {format_power(change.profile.power_mw)}"
-            self._note(record, "shed", change.refusal, now, given=change.profile, extra=what)
+            self.chronicle.note(
+                record, "shed", change.refusal, now, given=change.profile, extra=what
+            )
             machine.shed(
                 record.flow, change.profile, deadline_ms=self._shed_ms,
                 refusal=change.refusal, urgent=change.urgent, now=now,
@@ -432,6 +472,15 @@ class Admissions:
         return not key.session.machine.may_propose(key.flow)
 
     # -- endings -----------------------------------------------------------------------------
+
+    def end_metered(self, record: FlowRecord, refusal: Refusal, now: Instant) -> None:
+        """Close a flow with receipts, which nobody can write down any more."""
+        machine = record.session.machine
+        if record.flow in machine.flows and machine.status(record.flow).signed_uj is not None:
+            self._quiet(record, "closing")
+            self._attempt(
+                record, now, partial(machine.close_flow, record.flow, refusal=refusal, now=now)
+            )
 
     def _path(self, session: Session, now: Instant, *, stale: bool) -> None:
         """A connection became stale, or fresh again. PTCP-5-03: nobody starts a RENEG then."""
@@ -455,13 +504,15 @@ class Admissions:
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
         self._quiet(old, "moved")
+        if self.books is not None:
+            self.books.moved(old, record)
         excess = self.breaker.move(old, record, session.peer)
         # what a raise that nobody answered had put aside is free again
         self.breaker.settled(record, event.profile)
         # PTCP-7-06, PTCP-7-07
         self.breaker.hold_back(record, now + self._spread(10 * NS_PER_S))
         if excess is not None:
-            self._note(record, "refused", excess, now, wanted=event.profile)
+            self.chronicle.note(record, "refused", excess, now, wanted=event.profile)
             session.machine.reset_flow(event.flow, excess, now=now)
         # PTCP-10-04: the old path closes with what was verified of it, from where the new one counts
         self.delivered_uj -= event.esn_uj
@@ -487,6 +538,8 @@ class Admissions:
     def _close(self, record: FlowRecord, event: FlowClosed, now: Instant) -> None:
         """The flow is over: its budget returns here and in `sweep`, nowhere else."""
         freed = self._drop(record)
+        if self.books is not None:
+            self.books.closed(record, event)
         self.delivered_uj += event.acked_uj
         self.returned_uj += max(0, event.esn_uj - event.acked_uj)
         self.heat_uj += event.heat_uj
@@ -494,10 +547,12 @@ class Admissions:
             reason = event.refusal or Refusal(Reason.NORMAL)
             if record.profile is None:
                 # PTCP-13-03: why nothing was granted stays the last word
-                self._say(record, "closed", reason.sentence())
+                self.chronicle.say(record, "closed", reason.sentence())
             else:
                 extra = format_energy(event.acked_uj)
-                self._note(record, "closed", reason, now, given=record.profile, extra=extra)
+                self.chronicle.note(
+                    record, "closed", reason, now, given=record.profile, extra=extra
+                )
             if self.breaker.next_check(now) is not None:
                 self._wake(now)
 
@@ -524,42 +579,6 @@ class Admissions:
             if record.flow not in session.machine.flows:
                 _log.error("flow %s is over, its power was still held", record.name)
                 self._drop(record)
-
-    # -- words -------------------------------------------------------------------------------
-
-    def _note(
-        self,
-        record: FlowRecord,
-        what: str,
-        refusal: Refusal,
-        now: Instant,
-        *,
-        wanted: PowerProfile | None = None,
-        given: PowerProfile | None = None,
-        extra: str = "",
-    ) -> None:
-        """Remember a decision for `explain` and say it."""
-        self.counts[what] = self.counts.get(what, 0) + 1
-        self.explanations.note(
-            Explanation(
-                flow=record.name,
-                what=what,
-                refusal=refusal,
-                now_ns=now,
-                state=record.state,
-                wanted=wanted,
-                given=given,
-            )
-        )
-        if _log.isEnabledFor(logging.INFO):
-            self._say(record, what, extra, refusal.sentence())
-
-    def _say(self, record: FlowRecord, what: str, *words: str) -> None:
-        if not _log.isEnabledFor(logging.INFO):
-            return
-        held = f"{format_power(self.breaker.held_mw)} of {format_power(self.breaker.rating_mw)}"
-        said = ", ".join(word for word in words if word)
-        _log.info("flow %-24s %-9s %s  %s", record.name, what, said, held)
 
 
 def _terms(profile: PowerProfile) -> str:

@@ -14,6 +14,7 @@ from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.dial import accept, format_address
 from powertcp.drivers.poll import Poll
+from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.session import AddressLimit, Session, peer_of
 from powertcp.drivers.tracer import TraceFile, Tracer
 from powertcp.drivers.usage import SECONDS
@@ -67,8 +68,12 @@ class Provider:
         *,
         entropy: Callable[[int], bytes] = os.urandom,
         tracer: Tracer | None = None,
+        books: ProviderBooks | None = None,
     ) -> None:
-        """Prepare to serve; nothing is opened yet. tracer: makes a file of each connection."""
+        """Prepare to serve; nothing is opened yet.
+
+        tracer: makes a file of each connection. books: receipts and postings, None without.
+        """
         chance = random.Random(config.seed)
         self.config = config
         self.breaker = Breaker(
@@ -93,7 +98,10 @@ class Provider:
             lease_s=config.connection.lease_s,
             give_back_s=config.give_back_s,
             wake=self._wake,
+            books=books,
         )
+        if books is not None:
+            books.on_failure = self._end_metered
         self.sessions: set[Session] = set()
         self.refused_connections = 0
         self._entropy = entropy
@@ -174,6 +182,8 @@ class Provider:
         )
         machine.unix_offset_ns = unix_offset_ns()
         session = Session(self, machine, host, port, peer)
+        if self.admissions.books is not None:
+            machine.sign_page = self.admissions.books.signer(session)
         if trace is not None:
             self._traces[session] = trace
         wire = session.wire = Wire(
@@ -284,6 +294,14 @@ class Provider:
         self.breaker.reload(config.rating_mw, config.supplies, now)
         _log.info("rating %s, %d supplies", format_power(config.rating_mw), len(config.supplies))
         self._wake(now)
+
+    # LEDG-7-07
+    def _end_metered(self) -> None:
+        """Say FIN 602 on every flow with receipts: nothing can be written down any more."""
+        refusal = Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
+        for session in list(self.sessions):
+            for record in tuple(session.flows.values()):
+                self.admissions.end_metered(record, refusal, now_ns())
 
     async def drain(self, most_ns: Duration = DRAIN_NS) -> None:
         """Say FIN 601 on every flow, wait at most T_DRAIN, then end `serve`."""

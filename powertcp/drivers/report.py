@@ -65,7 +65,7 @@ class ProviderReport:
             "heat_uj": books.heat_uj,
             "residual_uj": 0,
             "bugs": BUGS.count,
-            "counts": dict(books.counts),
+            "counts": dict(books.chronicle.counts),
             "supplies": [
                 {
                     "profile": supply.profile.to_wire().hex(),

@@ -119,11 +119,13 @@ class FlowRecord:
     """One flow of a session; its identity is the key by which the breaker holds power.
 
     counter: samples made, not reduced modulo 2^32. wanted_mw: what the next block carries.
-    blocked: credit is short until the next CREDIT. relieved_until: no ECE until then.
+    blocked: credit is short until the next CREDIT, or a page is not back yet. relieved_until: no
+    ECE until then. book: what the ledger knows of it, None without a ledger.
     """
 
     __slots__ = (
         "blocked",
+        "book",
         "cohort",
         "counter",
         "demand_mw",
@@ -160,6 +162,7 @@ class FlowRecord:
         self.relieved_until = 0
         self.ready_at = None
         self.cohort: Any = None
+        self.book: Any = None
 
     @property
     def name(self) -> str:

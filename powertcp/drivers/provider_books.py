@@ -1,0 +1,273 @@
+"""The books of a provider: pages it signs, what is posted when they come back, energy without one.
+
+Without METER a flow is posted each minute by its acknowledged register (ledger section 7.2). What
+concerns one flow is done in order; the ledger's writer groups what comes from all of them.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from hashlib import blake2s
+
+import trio
+
+from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.session import FlowRecord, Session
+from powertcp.errors import PowerRefused, known
+from powertcp.ledger import Clock, Page, PageChain, Side
+from powertcp.ledger.pairing import PageState
+from powertcp.ledger.posting import page_transfers, unsigned_transfers
+from powertcp.linux import is_synchronised
+from powertcp.potcp.events import FlowClosed, PageDisputed, PageFacts, PageSigned
+from powertcp.registry import Reason, Refusal
+from powertcp.wire.options import Meter, Tariff
+
+RECEIPT_S = 60  # a page each minute ..
+RECEIPT_UJ = 360_000_000_000  # .. and each 100 Wh, ledger section 6
+UNSIGNED_S = 60.0
+# postings of all flows that wait for the disk; a ledger so far behind is taken for a broken one
+MAX_WAITING = 65_536
+SETTLE_S = 5.0  # T_DRAIN: what the last postings may take
+_log = logging.getLogger("ledger")
+
+_Job = Callable[[], Awaitable[object]]
+
+
+def clock_kind() -> Clock:
+    """Return how far the times of our pages can be trusted."""
+    return Clock.SYNCHRONISED if is_synchronised() else Clock.UNSYNCHRONISED
+
+
+class FlowBook:
+    """What the books know of one flow: it outlives the paths on which the flow is resumed.
+
+    record: the flow as it is now. here: its supply. there: its peer's address. start_ns: Unix time
+    of its first READY. posted_uj: register at the last unsigned posting, the number-th.
+    """
+
+    __slots__ = (
+        "chain",
+        "currency",
+        "here",
+        "identity",
+        "is_draining",
+        "jobs",
+        "number",
+        "posted_uj",
+        "record",
+        "start_ns",
+        "there",
+    )
+
+    def __init__(self, record: FlowRecord, here: str, start_ns: int, meter: bytes) -> None:
+        self.record = record
+        self.here = here
+        self.there = record.session.host
+        self.start_ns = start_ns
+        self.identity = blake2s(f"{record.name} {start_ns}".encode(), key=meter).digest()
+        self.chain: PageChain | None = None
+        self.currency = ""
+        self.jobs: deque[_Job] = deque()
+        self.is_draining = False
+        self.number = self.posted_uj = 0
+
+
+class ProviderBooks:
+    """Everything a provider writes down of its flows; `keeping` runs it.
+
+    on_failure: called once, when the ledger can be written no more.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        receipt_s: int = RECEIPT_S,
+        receipt_uj: int = RECEIPT_UJ,
+        unix_ns: Callable[[], int] = time.time_ns,
+        clock: Clock | None = None,
+    ) -> None:
+        """Write to `ledger`. clock: what pages say of their times; by default what the kernel says."""
+        self.ledger = ledger
+        self.meter = Meter(receipt_s, receipt_uj, ledger.meter.public)
+        self.on_failure: Callable[[], None] = _nothing
+        self.pages = 0
+        self._unix_ns = unix_ns
+        self._clock = clock or clock_kind()
+        self._books: set[FlowBook] = set()
+        self._waiting = 0
+        self._is_behind = False
+        self._nursery: trio.Nursery | None = None
+        self._settled = trio.Event()
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Post what comes; at the end, all that still waits, T_DRAIN at the longest."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._post_regularly)
+            try:
+                yield
+            finally:
+                with trio.move_on_after(SETTLE_S, shield=True):
+                    await self._settle()
+                nursery.cancel_scope.cancel()
+
+    def tariff(self) -> Tariff | None:
+        """Return the price of now, None without a tariff."""
+        return None
+
+    # LEDG-7-07
+    def refusal(self) -> Refusal | None:
+        """Return why no new contract can be made; None: the ledger can be written."""
+        if self.ledger.is_read_only or self._is_behind:
+            return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
+        return None
+
+    # -- one flow ----------------------------------------------------------------------------
+
+    def opened(self, record: FlowRecord, supply: str) -> None:
+        """Power flows on `record` for the first time."""
+        if record.book is None:
+            book = FlowBook(record, supply, self._unix_ns(), self.ledger.meter.public)
+            record.book = book
+            self._books.add(book)
+
+    def moved(self, old: FlowRecord, new: FlowRecord) -> None:
+        """A ticket moved a flow: its pages and postings go on."""
+        book, old.book = old.book, None
+        if book is not None:
+            book.record, new.book = new, book
+
+    def signer(self, session: Session) -> Callable[[PageFacts], bytes]:
+        """Return who makes the pages of the flows of `session`."""
+        return partial(self._sign, session)
+
+    def _sign(self, session: Session, facts: PageFacts) -> bytes:
+        book: FlowBook = known(session.flows[facts.flow].book, "a flow with pages has a book")
+        if book.chain is None:
+            book.chain = PageChain(self.ledger.meter, Side.SOURCE, book.start_ns)
+        if facts.tariff is not None:
+            book.currency = facts.tariff.currency
+        octets = book.chain.next_page(facts, self._unix_ns(), self._clock)
+        self._keep(book, octets, PageState.SENT)
+        return octets
+
+    def take(self, record: FlowRecord, event: PageSigned | PageDisputed) -> None:
+        """A page came back, or the sink says that it does not sign it."""
+        book: FlowBook | None = record.book
+        if book is None:
+            return
+        if isinstance(event, PageDisputed):
+            _log.warning("%s: %s", book.record.name, event.refusal.sentence())
+            self._keep(book, event.octets, PageState.DISPUTED)
+            return
+        self.pages += 1
+        self._keep(book, event.octets, PageState.COUNTERSIGNED)
+
+    def _keep(self, book: FlowBook, octets: bytes, state: PageState) -> None:
+        """Store a page; one that both have signed is posted with it."""
+        page = Page.from_wire(octets)
+        transfers = page_transfers(
+            page, Side.SOURCE, here=book.here, there=book.there, currency=book.currency
+        ) if state is PageState.COUNTERSIGNED else ()  # fmt: skip
+        self._queue(
+            book,
+            lambda: self.ledger.post_page(
+                page.transcript, page.page, Side.SOURCE, octets, state, *transfers
+            ),
+        )
+
+    def closed(self, record: FlowRecord, event: FlowClosed) -> None:
+        """The flow is over: post what no page covers and none ever will."""
+        book, record.book = record.book, None
+        if book is None:
+            return
+        self._books.discard(book)
+        if event.signed_uj is None:
+            self._post_unsigned(book, event.acked_uj)
+        elif event.acked_uj > event.signed_uj:
+            facts = {"flow": record.name, "unsigned_uj": event.acked_uj - event.signed_uj}
+            self._queue(book, lambda: self.ledger.record("unsigned", facts))
+
+    # -- energy without pages ----------------------------------------------------------------
+
+    async def _post_regularly(self) -> None:
+        while True:
+            await trio.sleep_until(trio.current_time() + UNSIGNED_S)
+            for book in tuple(self._books):
+                self._look(book)
+                await trio.lowlevel.checkpoint()
+
+    def _look(self, book: FlowBook) -> None:
+        record = book.record
+        machine = record.session.machine
+        if book.chain is not None or record.flow not in machine.flows:
+            return
+        status = machine.status(record.flow)
+        if status.signed_uj is None:
+            self._post_unsigned(book, status.acked_uj)
+
+    def _post_unsigned(self, book: FlowBook, acked_uj: int) -> None:
+        transfers = unsigned_transfers(
+            book.identity,
+            book.number,
+            acked_uj - book.posted_uj,
+            Side.SOURCE,
+            here=book.here,
+            there=book.there,
+        )
+        if transfers:
+            book.number, book.posted_uj = book.number + 1, acked_uj
+            self._queue(book, lambda: self.ledger.post(*transfers))
+
+    # -- the queue ---------------------------------------------------------------------------
+
+    def _queue(self, book: FlowBook, job: _Job) -> None:
+        """Do `job` after those of this flow that wait."""
+        if self._nursery is None or self.refusal() is not None:
+            return
+        self._waiting += 1
+        if self._waiting > MAX_WAITING:
+            self._is_behind = True
+            _log.error("ledger: %d postings wait for the disk", self._waiting)
+            self.on_failure()
+        book.jobs.append(job)
+        if not book.is_draining:
+            book.is_draining = True
+            self._nursery.start_soon(self._drain, book)
+
+    async def _drain(self, book: FlowBook) -> None:
+        try:
+            while book.jobs:
+                try:
+                    await book.jobs[0]()
+                except PowerRefused as error:
+                    _log.error("%s: %s", book.record.name, error)
+                book.jobs.popleft()
+                self._waiting -= 1
+        finally:
+            book.is_draining = False
+            if not self._waiting:
+                self._settled.set()
+
+    async def _settle(self) -> None:
+        """Post the rest of every flow, and wait until all is on the disk."""
+        for book in tuple(self._books):
+            self._look(book)
+        while self._waiting and self.refusal() is None:
+            self._settled = trio.Event()
+            await self._settled.wait()
+
+    async def _watch(self) -> None:
+        await self.ledger.wait_read_only()
+        _log.error("ledger: it cannot be written any more; no new contracts")
+        self.on_failure()
+
+
+def _nothing() -> None:
+    """Do nothing: nobody wants to know."""
