@@ -22,6 +22,7 @@ from powertcp.sources.holding import (
     held_mw,
     hold,
     least_mw_of,
+    promised_mw,
     range_of,
     rank_of,
     with_power,
@@ -344,8 +345,8 @@ class Breaker:
         if ramp is None:
             return choice
         has_mw, only = (holding.mw, holding.supply) if holding else (0, None)
-        promised_mw = sum(one.mw for one in self.holdings.values() if not one.live)
-        room_mw = has_mw + ramp.room_mw(promised_mw, now)
+        waiting_mw = promised_mw(self.holdings.values())
+        room_mw = has_mw + ramp.room_mw(waiting_mw, now)
         most = [choice.grant] if choice.grant else [offer for offer, _ in choice.offers]
         paced = choice
         if max(map(held_mw, most), default=0) > room_mw:
@@ -364,7 +365,7 @@ class Breaker:
         if step.grant is None:  # more than the ramp ever brings up at once
             refusal = ramp.refusal(least_mw, has_mw + ramp.step_mw)
         else:
-            fits_at = ramp.fits_at(least_mw - has_mw, promised_mw, now)
+            fits_at = ramp.fits_at(least_mw - has_mw, waiting_mw, now)
             if holding is None:
                 fits_at = ramp.turn(request.peer, asked_mw, least_mw, fits_at, now)
             refusal = ramp.refusal(least_mw, room_mw, fits_at - now)
@@ -555,7 +556,8 @@ class Breaker:
                 continue
             if self._ramp is not None and self._ramp.free > now:
                 return
-            profile = self._raised(holding, targets.get(holding.key, 0), contended=contended)
+            target_mw = targets.get(holding.key, 0)
+            profile = self._raised(holding, target_mw, now, contended=contended)
             if profile is None or is_busy(holding.key):
                 continue
             need_mw = held_mw(profile) - holding.mw
@@ -570,7 +572,9 @@ class Breaker:
                 holding.key, profile, raised=True, urgent=False, refusal=Refusal(Reason.NORMAL)
             )
 
-    def _raised(self, holding: Holding, target_mw: int, *, contended: bool) -> PowerProfile | None:
+    def _raised(
+        self, holding: Holding, target_mw: int, now: Instant, *, contended: bool
+    ) -> PowerProfile | None:
         """Return the terms to which `holding` may rise now, None when it is not worth a change."""
         supply = self.supplies[holding.supply].profile
         room_mw = self.rating_mw - self.held_mw + holding.mw
@@ -579,8 +583,9 @@ class Breaker:
             others_mw = self._peers.get(holding.peer, 0) - holding.mw
             room_mw = min(room_mw, self.per_peer_mw - others_mw)
         if self._ramp is not None:
-            # one step of a ramp is at most what it brings up before T_READY
-            room_mw = min(room_mw, holding.mw + self._ramp.step_mw)
+            # one step of a ramp is at most what it brings up before T_READY, promises first
+            ramp_mw = self._ramp.room_mw(promised_mw(self.holdings.values()), now)
+            room_mw = min(room_mw, holding.mw + ramp_mw)
         # PTCP-7-06: 105 % of the need must be free, unless nobody is short of anything any more
         percent = RESTORE_PERCENT if contended else 100
         target_mw = min(target_mw, room_mw * 100 // percent)

@@ -1,6 +1,6 @@
 """What one flow holds of a breaker, what waits for it, and what is proposed to it."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,6 +99,11 @@ def hold(holding: Holding, profile: PowerProfile, supply: int) -> None:
     """Let `holding` stand for exactly `profile` of `supply`."""
     holding.profile, holding.mw = profile, held_mw(profile)
     holding.amps = ((supply, profile.current_ma),)
+
+
+def promised_mw(holdings: Iterable[Holding]) -> int:
+    """Return what was promised and is not connected yet."""
+    return sum(one.mw for one in holdings if not one.live)
 
 
 def with_power(profile: PowerProfile, power_mw: int) -> PowerProfile:

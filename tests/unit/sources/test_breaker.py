@@ -402,6 +402,22 @@ def test_all_who_ask_at_once_are_connected_one_after_the_other(early_or_late: in
 
 
 @pytest.mark.requirement("PTCP-4-05")
+def test_a_raise_leaves_the_ramp_to_what_was_promised_before() -> None:
+    pool = breaker(600_000, ramp_mw_per_s=6_000)
+    power_up(pool, "a", "12V/10A", "12V/0.1A")
+    pool.ramp_ns("a", 0)
+    choice = pool.admit("b", ask("12V/1.5A"), BOB, 20 * S).choice
+    assert choice is not None
+    assert choice.grant is not None
+    raised = pool.plan(20 * S)
+    assert [change.profile.power_mw for change in raised] == [24_000 + 6_000]
+    settle(pool, raised)
+    pool.accepted("b", choice.grant)
+    # 6 W and 18 W at 6 W a second
+    assert pool.ramp_ns("b", 20 * S) == 4 * S
+
+
+@pytest.mark.requirement("PTCP-4-05")
 def test_what_comes_back_on_another_path_keeps_nobody_waiting_longer_than_it_takes() -> None:
     pool = breaker(600_000, ramp_mw_per_s=6_000)
     now = 0
