@@ -5,12 +5,14 @@ import string
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from powertcp.cli.parser import Parser
 from powertcp.registry import REASONS
-from powertcp.wire.schema import Rejected
-from powertcp.wire.values import Row, explain, parse
+
+if TYPE_CHECKING:
+    from powertcp.wire.schema import Rejected
+    from powertcp.wire.values import Row
 
 HEADER_OCTETS = 20
 PAGE_OCTETS = 380
@@ -177,22 +179,28 @@ QUIET = ("frequency", "energy", "profile_id", "lease")
 NAMELESS = ("head", "shape")
 
 
-def row_line(row: Row, offset: int) -> str:
+def row_line(row: "Row", offset: int) -> str:
     """Return the line of one row; a long field shows its first octets."""
     digits = row.octets[:8].hex(" ") + (" .." if len(row.octets) > 8 else "")
     said = row.value if row.field in NAMELESS else f"{row.field:<12} {row.value:<14} {row.meaning}"
     return f"{offset + row.offset:04x}  {digits:<26} {'  ' * row.depth}{said}".rstrip()
 
 
-def table(piece: Piece) -> tuple[list[str], Rejected | None]:
+def table(piece: Piece) -> "tuple[list[str], Rejected | None]":
     """Return the table of a piece and its fault."""
+    # construct comes with the schema: help and wrong words do without
+    from powertcp.wire.values import explain
+
     said = explain(piece.octets, piece.layout, MAX_MSP)
     shown = [row for row in said.rows if any(row.octets) or row.field not in QUIET]
     return [row_line(row, piece.offset) for row in shown], said.fault
 
 
-def summary(piece: Piece, as_json: bool) -> tuple[list[str], Rejected | None]:
+def summary(piece: Piece, as_json: bool) -> "tuple[list[str], Rejected | None]":
     """Return one line for a piece, as text or JSON, and its fault."""
+    from powertcp.wire.schema import Rejected
+    from powertcp.wire.values import parse
+
     try:
         values = parse(piece.layout, piece.octets, MAX_MSP)
     except Rejected as fault:
@@ -206,7 +214,7 @@ def summary(piece: Piece, as_json: bool) -> tuple[list[str], Rejected | None]:
     return [f"{piece.offset:04x}  {segment_line(values, len(piece.octets))}"], None
 
 
-def fault_line(fault: Rejected, piece: Piece, as_json: bool) -> str:
+def fault_line(fault: "Rejected", piece: Piece, as_json: bool) -> str:
     """Return the line that names an error: code, offset, field, value, requirement."""
     row = REASONS.get(fault.code)
     name = row.name if row else str(fault.code)
@@ -220,7 +228,7 @@ def fault_line(fault: Rejected, piece: Piece, as_json: bool) -> str:
     )
 
 
-def requirement_of(fault: Rejected) -> str:
+def requirement_of(fault: "Rejected") -> str:
     """Return the id of the sentence that refuses."""
     if fault.field == "head":
         return "PTCP-1-05"

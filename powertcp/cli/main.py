@@ -94,6 +94,9 @@ def main(argv: list[str] | None = None) -> int:
         hint = nearest(name, [*COMMANDS, "--version", "--help"])
         print(f'powertcp: unknown command "{name}"{hint}', file=sys.stderr)
         return USAGE
+    if words[1:] == ["--version"]:
+        print(f"powertcp {powertcp.__version__}")
+        return DONE
     return run(name, words[1:])
 
 

@@ -5,12 +5,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from powertcp.cli.parser import Parser
-from powertcp.drivers.control import Fields, ask, find_sockets
-from powertcp.drivers.daemon import state_folder
 from powertcp.errors import HostError
 from powertcp.units import format_energy, format_power
+
+if TYPE_CHECKING:
+    from powertcp.drivers.control import Fields
 
 EXAMPLE = """example:
   powertcp status --flows --watch
@@ -32,6 +34,10 @@ def build_parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Run `powertcp status`; returns the exit status."""
     arguments = build_parser().parse_args(argv)
+    # the event loop comes with them: help and wrong words do without
+    from powertcp.drivers.control import find_sockets
+    from powertcp.drivers.daemon import state_folder
+
     state = state_folder(os.environ, "provider")
     while True:
         paths = [Path(arguments.control)] if arguments.control else find_sockets(os.environ, state)
@@ -51,7 +57,9 @@ def main(argv: list[str]) -> int:
         time.sleep(1)
 
 
-def _ask(path: Path, *, flows: bool) -> tuple[Fields, Fields] | None:
+def _ask(path: Path, *, flows: bool) -> "tuple[Fields, Fields] | None":
+    from powertcp.drivers.control import ask
+
     try:
         greeting, answer = ask(path, {"op": "status", "flows": flows})
     except (OSError, HostError):
@@ -60,7 +68,7 @@ def _ask(path: Path, *, flows: bool) -> tuple[Fields, Fields] | None:
     return (greeting, found) if isinstance(found, dict) else None
 
 
-def lines(greeting: Fields, status: Fields) -> list[str]:
+def lines(greeting: "Fields", status: "Fields") -> list[str]:
     """Return the text of one daemon's status, at most 100 columns."""
     name = f' "{greeting["name"]}"' if greeting.get("name") else ""
     head = f"{greeting.get('role')}{name} pid {greeting.get('pid')}: {status.get('state')}"
@@ -92,15 +100,15 @@ def lines(greeting: Fields, status: Fields) -> list[str]:
     return text
 
 
-def _rows(fields: Fields, name: str) -> list[Fields]:
+def _rows(fields: "Fields", name: str) -> "list[Fields]":
     found = fields.get(name)
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def _whole(fields: Fields, name: str) -> int:
+def _whole(fields: "Fields", name: str) -> int:
     value = fields.get(name)
     return value if isinstance(value, int) else 0
 
 
-def _power(fields: Fields, name: str) -> str:
+def _power(fields: "Fields", name: str) -> str:
     return format_power(_whole(fields, name))

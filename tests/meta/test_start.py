@@ -30,5 +30,15 @@ def test_powertcp_itself_imports_no_library(words: list[str]) -> None:
     assert not found & HEAVY
 
 
+# what a command does only once it has parsed its words
+@pytest.mark.parametrize("name", ["status", "decode", "explain", "demo"])
+@pytest.mark.parametrize("word", ["--help", "--version", "--colour"])
+def test_help_and_version_of_a_command_import_no_library(name: str, word: str) -> None:
+    found = imported(name, word)
+    assert {"powertcp", "os", "site"} <= found
+    assert ("argparse" in found) is (word != "--version")
+    assert not found & HEAVY
+
+
 def test_a_library_would_be_seen() -> None:
     assert "trio" in imported("demo", "--terminal", "--for", "x")

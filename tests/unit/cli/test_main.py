@@ -70,7 +70,10 @@ def test_a_word_near_nothing_suggests_nothing(capsys: pytest.CaptureFixture[str]
 
 def test_help_and_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("powertcp ")
+    version = capsys.readouterr().out
+    assert version.startswith("powertcp ")
+    assert main(["provider", "--version"]) == 0
+    assert capsys.readouterr().out == version
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in COMMANDS)
