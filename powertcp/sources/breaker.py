@@ -556,8 +556,7 @@ class Breaker:
                 continue
             if self._ramp is not None and self._ramp.free > now:
                 return
-            target_mw = targets.get(holding.key, 0)
-            profile = self._raised(holding, target_mw, now, contended=contended)
+            profile = self._raised(holding, targets.get(holding.key, 0), now, contended=contended)
             if profile is None or is_busy(holding.key):
                 continue
             need_mw = held_mw(profile) - holding.mw
