@@ -35,7 +35,6 @@ class Books:
         self.pages: list[bytes] = []
         self.facts: list[PageFacts] = []
         self.differences: list[str] = []
-        self.now = START
 
     def chain(self, side: int, transcript: bytes) -> PageChain:
         key = (SINK_KEY, SOURCE_KEY)[side]
@@ -45,14 +44,14 @@ class Books:
     def sign(self, facts: PageFacts) -> bytes:
         """Make the source's page."""
         chain = self.chain(SOURCE, facts.transcript)
-        return chain.next_page(facts, self.now, Clock.SYNCHRONISED)
+        return chain.next_page(facts, facts.at_ns, Clock.SYNCHRONISED)
 
     def answer(self, event: PageReceived) -> bytes | None:
         """Return the page with the sink's signature, None if it is not what we counted."""
         facts = event.facts
         chain = self.chain(SINK, facts.transcript)
         self.facts.append(facts)
-        found = chain.check(event.octets, facts, self.now, Clock.SYNCHRONISED)
+        found = chain.check(event.octets, facts, facts.at_ns, Clock.SYNCHRONISED)
         self.differences += [str(one) for one in found]
         return None if found else chain.countersign(event.octets)
 
@@ -73,13 +72,11 @@ class MeteredPair(Pair):
     ) -> None:
         super().__init__(office=office, now=now, chunk=None, **config)
         self.books = books or Books()
-        self.books.now = now
         self.source.sign_page = self.books.sign
         self.answers = True
         self.signed: list[bytes] = []
 
     def exchange(self) -> None:
-        self.books.now = self.now
         super().exchange()
         while self.answers and (pages := self.take(SINK, PageReceived)):
             for page in pages:

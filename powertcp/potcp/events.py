@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from powertcp.profile import PowerProfile
 from powertcp.registry import Refusal
+from powertcp.units import Instant
 from powertcp.wire.options import Entity, Maintain, Meter, Sampling, Tariff
 
 
@@ -47,7 +48,8 @@ class PageFacts:
     DVE block of the span in stream order, after a resume of those since. start_uj, end_uj: ESN.
     peer_key: the other side's meter key. previous: the page before as both signed it, b"" for page
     0. final: the flow closes. truncated: the sink tripped, so energy covers less than the digest.
-    resumed: the span began on another connection. sim: some blocks were synthesised.
+    resumed: the span began on another connection. sim: some blocks were synthesised. at_ns: when the
+    span ended here, on the connection's clock.
     """
 
     flow: int
@@ -61,6 +63,7 @@ class PageFacts:
     peer_key: bytes
     tariff: Tariff | None
     previous: bytes
+    at_ns: Instant
     final: bool = False
     truncated: bool = False
     resumed: bool = False
@@ -84,6 +87,7 @@ class PageMark:
     tariff: Tariff | None
     unanswered: bytes
     answered: bytes
+    sim: bool = False
     is_disputed: bool = False
 
 

@@ -30,7 +30,6 @@ from powertcp.potcp.pages import (
     PAGES_MAX,
     PAGES_SPAN_NS,
     PAGES_WAITING_MAX,
-    RESUMED_BIT,
     SIGNED_OCTETS,
     SINK_CONTEXT,
     SOURCE_CONTEXT,
@@ -141,10 +140,12 @@ class MeteredOutflow(Outflow):
         end_uj = self.acked_uj if pages.is_truncated else self.esn_uj
         pages.is_due = False
         if not pages.is_closing and not pages.has_news(end_uj):
-            pages.begin(end_uj, self.contract, self.tariff)
+            pages.contract, pages.tariff = self.contract, self.tariff
             self._schedule(now, pages)
             return
-        facts = pages.facts(self.id, end_uj, final=pages.is_closing, truncated=pages.is_truncated)
+        facts = pages.facts(
+            self.id, end_uj, now, final=pages.is_closing, truncated=pages.is_truncated
+        )
         octets = known(self.link.sign_page, "METER was agreed with a signer")(facts)
         invariant(len(octets) == PAGE_OCTETS, "a page has 380 octets")
         pages.open, pages.open_end_uj, pages.is_open_final = octets, end_uj, pages.is_closing
@@ -376,35 +377,33 @@ class MeteredInflow(Inflow):
         pages, octets = self.pages, receipt.page
         if pages is None:
             raise Breach(Refusal(Reason.STATE, _RECEIPT, self.state.value, rule="no METER"))
-        claim_octets = octets[:CLAIMED_OCTETS]
-        if claim_octets == pages.copy[:CLAIMED_OCTETS] or octets == pages.open:
-            return
-        if pages.is_disputed:
+        claimed = octets[:CLAIMED_OCTETS]
+        if pages.is_disputed or octets == pages.open or claimed == pages.copy[:CLAIMED_OCTETS]:
             return
         if pages.is_done:
             raise Breach(Refusal(Reason.STATE, _RECEIPT, self.state.value, rule="after the last"))
         self._bound(now, pages)
+        signature = octets[CLAIMED_OCTETS:SIGNED_OCTETS]
+        if not self.link.is_signed_by(pages.peer_key, SOURCE_CONTEXT + claimed, signature):
+            raise Breach(Refusal(Reason.RECEIPT_INVALID, pages.number))
         claim = Claim.of(octets)
         if pages.is_truncated and claim.end_uj > self.esn_uj:
             # it crossed our TRIP, another one comes: what it counted is in no digest of ours
             pages.clear()
             return
-        signature = octets[CLAIMED_OCTETS:SIGNED_OCTETS]
-        if not self.link.is_signed_by(pages.peer_key, SOURCE_CONTEXT + claim_octets, signature):
-            raise Breach(Refusal(Reason.RECEIPT_INVALID, pages.number))
-        if pages.is_fresh and claim.samples:
-            # a page of the lost path: blocks without energy may have been lost with it
-            pages.samples, pages.digest = claim.samples, octets[156:188]
-            pages.resumed = claim.flags & RESUMED_BIT != 0
-            pages.contract, pages.tariff = pages.open_contract, pages.open_tariff
+        is_old = pages.is_fresh and claim.samples != 0
+        if is_old:
+            pages.recall(claim)
         facts = pages.facts(
             self.id,
             self.esn_uj,
+            now,
             final=claim.flags & FINAL_BIT != 0,
             truncated=pages.is_truncated and claim.flags & TRUNCATED_BIT != 0,
         )
         pages.waiting += ((octets, facts),)
         pages.begin(self.esn_uj, self.contract, self.tariff)
+        pages.resumed = is_old
         self._look(pages)
 
     def _look(self, pages: Pages) -> None:

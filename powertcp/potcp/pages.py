@@ -32,7 +32,7 @@ PAGES_WAITING_MAX: Final = 8
 NO_DIGEST: Final = bytes(32)
 FINAL_BIT, TRUNCATED_BIT, RESUMED_BIT = 2, 4, 8
 SIM_BIT: Final = 0x80
-_CLAIM = Struct(">xBxx32sIIQQQ")
+_CLAIM = Struct(">xBxx32sIIQQQ88x32s")
 
 
 class Claim(NamedTuple):
@@ -45,6 +45,7 @@ class Claim(NamedTuple):
     samples: int
     start_uj: int
     end_uj: int
+    digest: bytes
 
     @classmethod
     def of(cls, octets: bytes) -> "Claim":
@@ -82,6 +83,7 @@ class Pages:
         "open",
         "open_contract",
         "open_end_uj",
+        "open_sim",
         "open_tariff",
         "page_at",
         "peer_key",
@@ -108,7 +110,7 @@ class Pages:
         self.meter, self.peer_key, self.transcript = meter, peer_key, transcript
         self.number = self.signed_uj = self.start_uj = self.samples = 0
         self.digest = NO_DIGEST
-        self.sim = self.resumed = False
+        self.sim = self.open_sim = self.resumed = False
         self.contract, self.tariff = contract, tariff
         self.open = self.copy = b""
         self.open_end_uj = 0
@@ -141,17 +143,23 @@ class Pages:
 
     def begin(self, start_uj: int, contract: int, tariff: Tariff | None) -> None:
         """Begin the next span under the terms that hold there."""
-        self.open_contract, self.open_tariff = self.contract, self.tariff
+        self.open_contract, self.open_tariff, self.open_sim = self.contract, self.tariff, self.sim
         self.start_uj, self.contract, self.tariff = start_uj, contract, tariff
         self.clear()
-        self.resumed = False
+        self.sim = self.resumed = self.is_fresh = False
 
     def clear(self) -> None:
         """Count samples and digest anew: what was lost with a path is in no page's digest."""
-        self.samples, self.digest, self.sim = 0, NO_DIGEST, False
+        self.samples, self.digest = 0, NO_DIGEST
 
     def facts(
-        self, flow: int, end_uj: int, *, final: bool = False, truncated: bool = False
+        self,
+        flow: int,
+        end_uj: int,
+        now: Instant,
+        *,
+        final: bool = False,
+        truncated: bool = False,
     ) -> PageFacts:
         """Return our own numbers of the span that ends here."""
         return PageFacts(
@@ -166,6 +174,7 @@ class Pages:
             peer_key=self.peer_key,
             tariff=self.tariff,
             previous=self.copy,
+            at_ns=now,
             final=final,
             truncated=truncated,
             resumed=self.resumed,
@@ -202,6 +211,7 @@ class Pages:
         self.open, self.is_open_final = b"", False
         self.start_uj = self.signed_uj
         self.contract, self.tariff = self.open_contract, self.open_tariff
+        self.sim = self.sim or self.open_sim
         self.expose_at = self.give_up_at = None
         self.is_due = True
 
@@ -219,8 +229,18 @@ class Pages:
             tariff=self.tariff,
             unanswered=self.open,
             answered=self.copy,
+            sim=self.sim,
             is_disputed=self.is_disputed,
         )
+
+    # PTCP-10-03
+    def recall(self, claim: Claim) -> None:
+        """A page of the lost path, which never came: how many blocks without energy were lost
+        with it nobody can tell, so samples and digest are the source's word; energy is not.
+        """
+        self.samples, self.digest = claim.samples, claim.digest
+        self.resumed = claim.flags & RESUMED_BIT != 0
+        self.contract, self.tariff = self.open_contract, self.open_tariff
 
     @classmethod
     def of(cls, mark: PageMark, meter: Meter) -> "Pages":
@@ -228,7 +248,7 @@ class Pages:
         pages = cls(meter, mark.peer_key, mark.transcript, mark.contract, mark.tariff)
         pages.number, pages.start_uj, pages.signed_uj = mark.page, mark.start_uj, mark.signed_uj
         pages.open, pages.copy = mark.unanswered, mark.answered
-        pages.is_disputed = mark.is_disputed
+        pages.is_disputed, pages.sim = mark.is_disputed, mark.sim
         if pages.open:
             pages.open_end_uj = pages.start_uj
             pages.is_open_final = Claim.of(pages.open).flags & FINAL_BIT != 0
