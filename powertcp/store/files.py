@@ -4,11 +4,13 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from powertcp.errors import HostError
 
-LOCK_TRIES = 5  # a reader holds the lock for the moment of one look
+LOCK_TRIES = 10  # a reader holds the lock while it looks at the log
 LOCK_PAUSE_S = 0.1
 _OTHERS = 0o077
 
@@ -43,19 +45,29 @@ def take_lock(path: Path) -> int:
     raise host_error(refused, path, f"open the ledger, which process {holder} writes")
 
 
-def is_locked(path: Path) -> bool:
-    """Say whether a process writes the ledger whose lock is `path`."""
+@contextmanager
+def while_unlocked(path: Path, *, is_ours: bool = False) -> Iterator[bool]:
+    """Keep writers off for a moment; False where one has the lock already.
+
+    path: the lock; where there is none, there is no writer. is_ours: the lock is this process's.
+    """
+    if is_ours:
+        yield True
+        return
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        yield True
+        return
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        is_free = True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            is_free = False
+        yield is_free
     finally:
         os.close(lock)
-    return False
 
 
 def make_file(path: Path) -> None:

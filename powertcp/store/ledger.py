@@ -111,6 +111,7 @@ class LedgerStore:
         self._book = Book(self._find)
         self._committed: dict[str, Account] = {}
         self._rows: Reads | None = None
+        self._torn: list[Finding] = []
         self._lock = -1
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             wanted = f"keep a ledger with SQLite {sqlite3.sqlite_version}, 3.37 is needed"
@@ -333,6 +334,13 @@ class LedgerStore:
         with self._reported():
             return list(self._reads().accounts())
 
+    def trial_balance(self) -> dict[str, int]:
+        """Return debits less credits of each unit: 0, or something is wrong."""
+        sums: dict[str, int] = {}
+        for one in self.accounts():
+            sums[one.unit] = sums.get(one.unit, 0) + one.debit - one.credit
+        return sums
+
     def pending(self) -> list[Entry]:
         """Return the pending transfers that are neither posted nor voided."""
         with self._reported():
@@ -407,14 +415,12 @@ class LedgerStore:
         It takes time in proportion to the records; a writer may go on meanwhile. Raises HostError
         when the file cannot be read.
         """
-        rows, found = self._reads(), []
-        if self._read_only and not files.is_locked(self._lock_path):
-            found = wal.check_log(self.path)
+        rows = self._reads()
         lines = verify.head_lines(self._heads) if self._heads else None
         check = verify.check_all if full else verify.check_tail
         rows.connection.execute("BEGIN")
         try:
-            return found + verify.findings(check(rows, lines))
+            return self._torn + verify.findings(check(rows, lines))
         finally:
             with suppress(sqlite3.Error):
                 rows.connection.execute("ROLLBACK")
@@ -444,7 +450,10 @@ class LedgerStore:
         if not self._read_only:
             self._lock = files.take_lock(self._lock_path)
             files.make_file(self.path)
-            self._refuse(wal.check_log(self.path))
+        # before SQLite takes back what it cannot read, and whoever looks changes the index
+        with files.while_unlocked(self._lock_path, is_ours=not self._read_only) as is_unlocked:
+            self._torn = wal.check_files(self.path) if is_unlocked else []
+        self._refuse(self._torn)
         self._rows = rows = Reads(self._connect(read_only=self._read_only), self.path)
         if self._read_only:
             if rows.one("PRAGMA user_version") != (VERSION,):
@@ -453,9 +462,8 @@ class LedgerStore:
         execute = rows.connection.execute
         mode = execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
-            raise HostError(
-                errno.ENOTSUP, str(self.path), f"keep the ledger in mode {mode}, WAL is needed"
-            )
+            wanted = f"keep the ledger in mode {mode}, WAL is needed"
+            raise HostError(errno.ENOTSUP, str(self.path), wanted)
         for pragma in _PRAGMAS:
             execute(f"PRAGMA {pragma}")
         if rows.one("SELECT count(*) FROM sqlite_schema") == (0,):
@@ -518,6 +526,8 @@ class LedgerStore:
             yield
         except sqlite3.Error as error:
             raise self._said(error) from error
+        except UnicodeDecodeError as error:
+            raise LedgerBroken(str(self.path), "file", str(error)) from error
         except OSError as error:
             raise files.host_error(error, self.path, "keep the ledger") from error
 

@@ -85,7 +85,7 @@ def findings(found: Iterator[Finding]) -> list[Finding]:
             kept.append(finding)
             if len(kept) == _MOST_FINDINGS:
                 break
-    except sqlite3.Error as error:
+    except (sqlite3.Error, *_WRONG_TYPE) as error:
         kept.append(Finding("file", str(error)))
     return kept
 

@@ -12,6 +12,7 @@ index   two copies of 48 octets, byte order of the host: 16 mxFrame, 24 checksum
 File format of SQLite 3, section 4.
 """
 
+import os
 import struct
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from powertcp.store.files import host_error
 from powertcp.store.rows import Finding
 
+DATABASE_HEADER = 100
 LOG_HEADER = 32
 FRAME_HEADER = 24
 INDEX_HEADER = 48
@@ -103,11 +105,36 @@ def _read_log(octets: bytes) -> _Log | None:
     return log
 
 
-def check_log(path: Path) -> list[Finding]:
-    """Judge the log of the ledger `path`, which no process may have open.
+def check_files(path: Path) -> list[Finding]:
+    """Judge the log of the ledger `path`, or its length if there is none; nobody has it open.
 
     Raises HostError when it cannot be read.
     """
+    return check_log(path) or check_length(path)
+
+
+def check_length(path: Path) -> list[Finding]:
+    """Judge the length of the database by its header, which tells it while the log is empty."""
+    log_path = path.with_name(f"{path.name}-wal")
+    try:
+        if log_path.exists() and log_path.stat().st_size:
+            return []
+        with path.open("rb") as file:
+            header = file.read(DATABASE_HEADER)
+            length = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise host_error(error, path, "read the ledger") from error
+    if not length:
+        return []
+    page_size = int.from_bytes(header[16:18], "big")
+    due = int.from_bytes(header[28:32], "big") * (0x10000 if page_size == 1 else page_size)
+    if length == due:
+        return []
+    return [Finding("file", f"it has {length} octets, {due} by its header")]
+
+
+def check_log(path: Path) -> list[Finding]:
+    """Judge the log of the ledger `path`. Raises HostError when it cannot be read."""
     log_path = path.with_name(f"{path.name}-wal")
     index = _index(path.with_name(f"{path.name}-shm"))
     try:
