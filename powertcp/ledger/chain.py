@@ -184,7 +184,8 @@ def compare(page: Page, ours: Page) -> tuple[Difference, ...]:
 
     Everything must be equal but the times, which may differ by 5 s if both clocks can be compared:
     durations only if one is relative, not at all if one is not synchronised. Whether the page is
-    final or truncated is for the source to say. Signatures are not looked at.
+    final or truncated is for the source to say, and when a resumed page 0 starts. Signatures are
+    not looked at.
     """
     found = [
         Difference(page.page, name, wanted, said)
@@ -199,15 +200,16 @@ def compare(page: Page, ours: Page) -> tuple[Difference, ...]:
 
 def _compare_times(page: Page, ours: Page) -> list[Difference]:
     clocks = {page.clock, ours.clock}
-    if Clock.UNSYNCHRONISED in clocks:
-        return []
+    # an end that was restarted before there was any page has forgotten when the flow began
+    is_begun_anew = page.page == 0 and Flags.RESUMED in page.flags
+    pairs = [("end_ns", ours.end_ns, page.end_ns)]
+    if not is_begun_anew:
+        pairs.insert(0, ("start_ns", ours.start_ns, page.start_ns))
     if Clock.RELATIVE in clocks:
-        pairs = [("duration_ns", ours.end_ns - ours.start_ns, page.end_ns - page.start_ns)]
-    else:
-        pairs = [
-            ("start_ns", ours.start_ns, page.start_ns),
-            ("end_ns", ours.end_ns, page.end_ns),
-        ]
+        spans = ours.end_ns - ours.start_ns, page.end_ns - page.start_ns
+        pairs = [] if is_begun_anew else [("duration_ns", *spans)]
+    if Clock.UNSYNCHRONISED in clocks:
+        pairs = []
     return [
         Difference(page.page, name, wanted, said)
         for name, wanted, said in pairs

@@ -219,6 +219,14 @@ def test_the_first_page_starts_about_when_the_flow_did() -> None:
     assert pair.differences(pair.send(Facts()), Facts()) == "start_ns"
 
 
+def test_an_end_that_was_restarted_before_page_0_may_have_forgotten_the_start() -> None:
+    for clock, differs in ((Clock.INFORMATIVE, "start_ns"), (Clock.RELATIVE, "duration_ns")):
+        for resumed, expected in ((False, differs), (True, "")):
+            pair, facts = Pair(), Facts(resumed=resumed)
+            pair.source = PageChain(SOURCE, Side.SOURCE, 0)
+            assert pair.differences(pair.send(facts, clock), facts, clock) == expected
+
+
 @pytest.mark.requirement("LEDG-6-01")
 def test_a_later_page_starts_exactly_where_the_one_before_it_ended() -> None:
     pair, facts = Pair(), Facts()
