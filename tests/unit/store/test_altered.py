@@ -27,7 +27,7 @@ from tests.ledgers import (
     transfer,
 )
 
-LONG = bool(os.environ.get("POWERTCP_LONG"))
+LONG = os.environ.get("POWERTCP_LONG", "0") != "0"
 ALTERED_OCTETS = 10_000 if LONG else 120
 KEYS = {
     "journal": ("seq",), "event": ("seq",), "head": ("number",), "account": ("id",),
