@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import ParamSpec
 
+from powertcp.drivers.billing import Billing
 from powertcp.drivers.chronicle import Chronicle
 from powertcp.drivers.delivery import Delivery
-from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.session import AddressLimit, FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.errors import known
@@ -50,7 +49,6 @@ from powertcp.units import (
     format_power,
     format_voltage,
 )
-from powertcp.wire.options import Meter, Tariff
 
 ParamsT = ParamSpec("ParamsT")
 IDLE_PER_ADDRESS = 64  # flows without power that are held over a cut
@@ -73,11 +71,10 @@ class Admissions:
         lease_s: int = 60,
         give_back_s: int = SECONDS,
         wake: Callable[[Instant], None],
-        books: ProviderBooks | None = None,
     ) -> None:
         """Answer from `breaker`; wake(t) sees to it that `check` is called at t."""
         self.breaker = breaker
-        self.books = books
+        self.billing = Billing(self)
         self.chronicle = Chronicle(breaker, explanations)
         self.drawn_mw = 0
         self.returned_uj = 0
@@ -133,7 +130,7 @@ class Admissions:
             case LeaseRenewed() if session.lapsed:
                 self._path(session, now, stale=False)
             case PageSigned() | PageDisputed() | FlowClosing():
-                self._page(session, event)
+                self.billing.page(session, event)
             case FlowEvent():
                 record = session.flows.get(event.flow)
                 if record is not None:
@@ -156,6 +153,7 @@ class Admissions:
                 self._renegotiate(record, event, now)
             case RenegotiationAnswered(accepted=False) if record.profile is not None:
                 self.breaker.settled(record, record.profile)
+                self.billing.rejected(record, event, now)
             case LeaseLapsed():
                 record.session.lapsed = True
                 self.breaker.hold_back(record, NEVER)
@@ -164,10 +162,10 @@ class Admissions:
                     record, "lapsed", Refusal(Reason.LEASE_EXPIRED, lease_s, lease_s), now
                 )
             case FlowTripped():
-                self._quiet(record, "tripped")
+                self.quiet(record, "tripped")
                 self.chronicle.note(record, "tripped", event.refusal, now)
             case FlowCut():
-                self._quiet(record, "cut")
+                self.quiet(record, "cut")
                 self.breaker.hold_back(record, NEVER)
                 self.chronicle.say(record, "cut", "path lost, budget held")
                 self._limit_idle(record, now)
@@ -202,7 +200,7 @@ class Admissions:
         if self.draining:
             return Refusal(Reason.DRAINING)
         # LEDG-7-07
-        if self.books is not None and (refusal := self.books.refusal()) is not None:
+        if (refusal := self.billing.refusal(event.meter)) is not None:
             return refusal
         sampling, desired = event.sampling, event.asks[0].desired
         # PTCP-3.2-01
@@ -235,7 +233,7 @@ class Admissions:
             refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
             record.state = "offered"
             self.chronicle.note(record, "offered", refusal, now, wanted=event.asks[0].desired)
-            meter, tariff = self._billing()
+            meter, tariff = self.billing.offer()
             machine.counter(
                 record.flow, choice.offers, refusal, sampling=event.sampling,
                 tariff=tariff, meter=meter, now=now,
@@ -243,15 +241,11 @@ class Admissions:
             return
         record.state = "granted"
         fallback = _fallback(choice.grant, event.fallback)
-        meter, tariff = self._billing()
+        meter, tariff = self.billing.offer()
         machine.grant(
             record.flow, choice.grant, fallback=fallback, sampling=event.sampling,
             tariff=tariff, meter=meter, now=now,
         )  # fmt: skip
-
-    def _billing(self) -> tuple[Meter | None, Tariff | None]:
-        """Return what a grant says of receipts and price."""
-        return (self.books.meter, self.books.tariff()) if self.books else (None, None)
 
     def _lease_refusal(
         self, machine: PowerConnection, grant: PowerProfile, event: PowerRequested
@@ -294,6 +288,7 @@ class Admissions:
         first = record.cohort is None
         if record.profile is not None and not first:
             self.breaker.settled(record, event.profile)
+        self.billing.terms(record, self.breaker.supplies[record.supply].profile, event.tariff)
         self._draw(record, -1)
         record.profile = event.profile
         record.state = "energised"
@@ -306,8 +301,6 @@ class Admissions:
                 self._usages[record] = Usage(now, esn_uj, self._give_back_s)
                 self._wake(now + NS_PER_S)
             supply = self.breaker.supplies[holding.supply].profile
-            if self.books is not None:
-                self.books.opened(record, supply.format())
             self._delivery.start(record, supply, record.sampling, now)
             if _log.isEnabledFor(logging.INFO):
                 lease = (
@@ -328,17 +321,6 @@ class Admissions:
             self._draw(record, -1)
             record.demand_mw = event.demand_mw
             self._draw(record, +1)
-
-    def _page(self, session: Session, event: PageSigned | PageDisputed | FlowClosing) -> None:
-        """A page came back, and whoever waited for it goes on; or the last one is awaited."""
-        record = session.flows.get(event.flow)
-        if record is None or self.books is None:
-            return
-        if isinstance(event, FlowClosing):
-            self._quiet(record, "closing")
-            return
-        record.blocked = False
-        self.books.take(record, event)
 
     def _draw(self, record: FlowRecord, sign: int) -> None:
         """Count what `record` draws into the feeder's load, or out of it."""
@@ -388,13 +370,13 @@ class Admissions:
             if record in self._ramping:
                 self._ramping.discard(record)
                 record.ready_at = None
-                self._attempt(record, now, self._energise, record, now)
+                self.attempt(record, now, self._energise, record, now)
         for record, usage in self._usages.items():
             self._measure(record, usage, now)
         self._settle(now)
         for change in self.breaker.plan(now, self.is_busy):
             if isinstance(change.key, FlowRecord):
-                self._attempt(change.key, now, self._change, change.key, change, now)
+                self.attempt(change.key, now, self._change, change.key, change, now)
         times = [one.ready_at for one in self._ramping if one.ready_at is not None]
         if self._usages:
             times.append(now + NS_PER_S)
@@ -411,7 +393,7 @@ class Admissions:
         if used_mw is not None:
             self.breaker.give_back(record, used_mw)
 
-    def _attempt(
+    def attempt(
         self,
         record: FlowRecord,
         now: Instant,
@@ -443,7 +425,7 @@ class Admissions:
         for key, admission in self.breaker.retry(now):
             if isinstance(key, FlowRecord) and key in self._requests:
                 event = self._requests.pop(key)
-                self._attempt(key, now, self._answer, key, event, admission, now)
+                self.attempt(key, now, self._answer, key, event, admission, now)
 
     def _change(self, record: FlowRecord, change: Change, now: Instant) -> None:
         machine = record.session.machine
@@ -473,15 +455,6 @@ class Admissions:
 
     # -- endings -----------------------------------------------------------------------------
 
-    def end_metered(self, record: FlowRecord, refusal: Refusal, now: Instant) -> None:
-        """Close a flow with receipts, which nobody can write down any more."""
-        machine = record.session.machine
-        if record.flow in machine.flows and machine.status(record.flow).signed_uj is not None:
-            self._quiet(record, "closing")
-            self._attempt(
-                record, now, partial(machine.close_flow, record.flow, refusal=refusal, now=now)
-            )
-
     def _path(self, session: Session, now: Instant, *, stale: bool) -> None:
         """A connection became stale, or fresh again. PTCP-5-03: nobody starts a RENEG then."""
         session.stale, session.lapsed = stale, False
@@ -503,9 +476,8 @@ class Admissions:
             return None
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
-        self._quiet(old, "moved")
-        if self.books is not None:
-            self.books.moved(old, record)
+        self.quiet(old, "moved")
+        self.billing.moved(old, record)
         excess = self.breaker.move(old, record, session.peer)
         # what a raise that nobody answered had put aside is free again
         self.breaker.settled(record, event.profile)
@@ -528,7 +500,7 @@ class Admissions:
         else:
             record.session.machine.close_flow(record.flow, now=now)
 
-    def _quiet(self, record: FlowRecord, state: str) -> None:
+    def quiet(self, record: FlowRecord, state: str) -> None:
         """Deliver nothing more on `record`."""
         self._draw(record, -1)
         self._usages.pop(record, None)
@@ -538,8 +510,7 @@ class Admissions:
     def _close(self, record: FlowRecord, event: FlowClosed, now: Instant) -> None:
         """The flow is over: its budget returns here and in `sweep`, nowhere else."""
         freed = self._drop(record)
-        if self.books is not None:
-            self.books.closed(record, event)
+        self.billing.closed(record, event)
         self.delivered_uj += event.acked_uj
         self.returned_uj += max(0, event.esn_uj - event.acked_uj)
         self.heat_uj += event.heat_uj
@@ -566,7 +537,7 @@ class Admissions:
         if record in self._idlers:
             self._idlers.discard(record)
             self._idle.leave(record.session.peer)
-        self._quiet(record, "closed" if record.state != "refused" else "refused")
+        self.quiet(record, "closed" if record.state != "refused" else "refused")
         return freed
 
     def sweep(self, session: Session) -> None:

@@ -68,12 +68,8 @@ class Provider:
         *,
         entropy: Callable[[int], bytes] = os.urandom,
         tracer: Tracer | None = None,
-        books: ProviderBooks | None = None,
     ) -> None:
-        """Prepare to serve; nothing is opened yet.
-
-        tracer: makes a file of each connection. books: receipts and postings, None without.
-        """
+        """Prepare to serve; nothing is opened yet. tracer: makes a file of each connection."""
         chance = random.Random(config.seed)
         self.config = config
         self.breaker = Breaker(
@@ -98,10 +94,7 @@ class Provider:
             lease_s=config.connection.lease_s,
             give_back_s=config.give_back_s,
             wake=self._wake,
-            books=books,
         )
-        if books is not None:
-            books.on_failure = self._end_metered
         self.sessions: set[Session] = set()
         self.refused_connections = 0
         self._entropy = entropy
@@ -113,6 +106,13 @@ class Provider:
         self._left: list[Session] = []  # whose wires were closed since the last look
         self._drained = trio.Event()
         self._stop = trio.Event()
+
+    def keep_books(self, books: ProviderBooks) -> None:
+        """Let `books` hold receipts and postings of all flows; called before `serve`."""
+        self.admissions.billing.books = books
+        books.on_failure = self._end_metered
+        if books.pricing is not None:
+            books.pricing.propose = self.admissions.billing.reprice
 
     # -- serving -----------------------------------------------------------------------------
 
@@ -182,8 +182,8 @@ class Provider:
         )
         machine.unix_offset_ns = unix_offset_ns()
         session = Session(self, machine, host, port, peer)
-        if self.admissions.books is not None:
-            machine.sign_page = self.admissions.books.signer(session)
+        if self.admissions.billing.books is not None:
+            machine.sign_page = self.admissions.billing.books.signer(session)
         if trace is not None:
             self._traces[session] = trace
         wire = session.wire = Wire(
@@ -298,10 +298,9 @@ class Provider:
     # LEDG-7-07
     def _end_metered(self) -> None:
         """Say FIN 602 on every flow with receipts: nothing can be written down any more."""
-        refusal = Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
         for session in list(self.sessions):
             for record in tuple(session.flows.values()):
-                self.admissions.end_metered(record, refusal, now_ns())
+                self.admissions.billing.end(record, now_ns())
 
     async def drain(self, most_ns: Duration = DRAIN_NS) -> None:
         """Say FIN 601 on every flow, wait at most T_DRAIN, then end `serve`."""

@@ -15,13 +15,16 @@ from hashlib import blake2s
 import trio
 
 from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.pricing import Pricing
 from powertcp.drivers.session import FlowRecord, Session
 from powertcp.errors import PowerRefused, known
 from powertcp.ledger import Clock, Page, PageChain, Side
 from powertcp.ledger.pairing import PageState
 from powertcp.ledger.posting import page_transfers, unsigned_transfers
+from powertcp.ledger.tariff import TariffDocument
 from powertcp.linux import is_synchronised
 from powertcp.potcp.events import FlowClosed, PageDisputed, PageFacts, PageSigned
+from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.wire.options import Meter, Tariff
 
@@ -45,12 +48,11 @@ class FlowBook:
     """What the books know of one flow: it outlives the paths on which the flow is resumed.
 
     record: the flow as it is now. here: its supply. there: its peer's address. start_ns: Unix time
-    of its first READY. posted_uj: register at the last unsigned posting, the number-th.
+    of its first READY. tariff: in force. posted_uj: register at the last unsigned posting, the number-th.
     """
 
     __slots__ = (
         "chain",
-        "currency",
         "here",
         "identity",
         "is_draining",
@@ -59,6 +61,7 @@ class FlowBook:
         "posted_uj",
         "record",
         "start_ns",
+        "tariff",
         "there",
     )
 
@@ -69,7 +72,7 @@ class FlowBook:
         self.start_ns = start_ns
         self.identity = blake2s(f"{record.name} {start_ns}".encode(), key=meter).digest()
         self.chain: PageChain | None = None
-        self.currency = ""
+        self.tariff: Tariff | None = None
         self.jobs: deque[_Job] = deque()
         self.is_draining = False
         self.number = self.posted_uj = 0
@@ -85,15 +88,23 @@ class ProviderBooks:
         self,
         ledger: Ledger,
         *,
+        tariff: TariffDocument | None = None,
+        requires_receipts: bool = False,
         receipt_s: int = RECEIPT_S,
         receipt_uj: int = RECEIPT_UJ,
         unix_ns: Callable[[], int] = time.time_ns,
         clock: Clock | None = None,
     ) -> None:
-        """Write to `ledger`. clock: what pages say of their times; by default what the kernel says."""
+        """Write to `ledger`, at the prices of `tariff`.
+
+        requires_receipts: power only who asks for METER.
+        clock: what pages say of their times; by default what the kernel says.
+        """
         self.ledger = ledger
         self.meter = Meter(receipt_s, receipt_uj, ledger.meter.public)
         self.on_failure: Callable[[], None] = _nothing
+        self.requires_receipts = requires_receipts
+        self.pricing = Pricing(tariff, unix_ns) if tariff else None
         self.pages = 0
         self._unix_ns = unix_ns
         self._clock = clock or clock_kind()
@@ -110,6 +121,8 @@ class ProviderBooks:
             self._nursery = nursery
             nursery.start_soon(self._watch)
             nursery.start_soon(self._post_regularly)
+            if self.pricing is not None:
+                nursery.start_soon(self.pricing.keep, self._books)
             try:
                 yield
             finally:
@@ -119,7 +132,7 @@ class ProviderBooks:
 
     def tariff(self) -> Tariff | None:
         """Return the price of now, None without a tariff."""
-        return None
+        return self.pricing.terms() if self.pricing else None
 
     # LEDG-7-07
     def refusal(self) -> Refusal | None:
@@ -130,12 +143,14 @@ class ProviderBooks:
 
     # -- one flow ----------------------------------------------------------------------------
 
-    def opened(self, record: FlowRecord, supply: str) -> None:
-        """Power flows on `record` for the first time."""
-        if record.book is None:
-            book = FlowBook(record, supply, self._unix_ns(), self.ledger.meter.public)
-            record.book = book
+    def terms(self, record: FlowRecord, supply: PowerProfile, tariff: Tariff | None) -> None:
+        """Terms took effect on `record`, perhaps its first ones."""
+        book: FlowBook | None = record.book
+        if book is None:
+            meter = self.ledger.meter.public
+            book = record.book = FlowBook(record, supply.format(), self._unix_ns(), meter)
             self._books.add(book)
+        book.tariff = tariff
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> None:
         """A ticket moved a flow: its pages and postings go on."""
@@ -151,8 +166,6 @@ class ProviderBooks:
         book: FlowBook = known(session.flows[facts.flow].book, "a flow with pages has a book")
         if book.chain is None:
             book.chain = PageChain(self.ledger.meter, Side.SOURCE, book.start_ns)
-        if facts.tariff is not None:
-            book.currency = facts.tariff.currency
         octets = book.chain.next_page(facts, self._unix_ns(), self._clock)
         self._keep(book, octets, PageState.SENT)
         return octets
@@ -172,8 +185,9 @@ class ProviderBooks:
     def _keep(self, book: FlowBook, octets: bytes, state: PageState) -> None:
         """Store a page; one that both have signed is posted with it."""
         page = Page.from_wire(octets)
+        currency = self.pricing.document.currency if self.pricing else ""
         transfers = page_transfers(
-            page, Side.SOURCE, here=book.here, there=book.there, currency=book.currency
+            page, Side.SOURCE, here=book.here, there=book.there, currency=currency
         ) if state is PageState.COUNTERSIGNED else ()  # fmt: skip
         self._queue(
             book,

@@ -10,7 +10,7 @@ from powertcp.potcp.events import Event
 from powertcp.profile import PowerProfile
 from powertcp.registry import Refusal
 from powertcp.units import Duration, Instant
-from powertcp.wire.options import Sampling
+from powertcp.wire.options import Sampling, Tariff
 
 __all__ = ["AddressLimit", "FlowRecord", "Keeper", "Session", "peer_of"]
 
@@ -120,7 +120,8 @@ class FlowRecord:
 
     counter: samples made, not reduced modulo 2^32. wanted_mw: what the next block carries.
     blocked: credit is short until the next CREDIT, or a page is not back yet. relieved_until: no
-    ECE until then. book: what the ledger knows of it, None without a ledger.
+    ECE until then. book: what the ledger knows of it, None without a ledger. offered:
+    a price that the sink has not answered to.
     """
 
     __slots__ = (
@@ -131,6 +132,7 @@ class FlowRecord:
         "demand_mw",
         "flow",
         "key",
+        "offered",
         "profile",
         "ready_at",
         "relieved_until",
@@ -163,6 +165,7 @@ class FlowRecord:
         self.ready_at = None
         self.cohort: Any = None
         self.book: Any = None
+        self.offered: Tariff | None = None
 
     @property
     def name(self) -> str:

@@ -1,0 +1,122 @@
+"""What a provider's flows owe to its books: receipts, prices, and the end without either."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.session import FlowRecord, Session
+from powertcp.potcp.events import (
+    Ask,
+    FlowClosed,
+    FlowClosing,
+    PageDisputed,
+    PageSigned,
+    RenegotiationAnswered,
+)
+from powertcp.profile import PowerProfile
+from powertcp.registry import Reason, Refusal
+from powertcp.units import Instant
+from powertcp.wire.options import Meter, Tariff
+
+if TYPE_CHECKING:
+    from powertcp.drivers.provider_books import ProviderBooks
+
+
+class Office(Protocol):
+    """Whoever admits the flows."""
+
+    def is_busy(self, key: object) -> bool:
+        """Say whether nothing can be proposed on a flow now."""
+
+    def attempt(self, record: FlowRecord, now: Instant, verb: Callable[[], None]) -> None:
+        """Do something on a flow, outside of a wake-up of its wire."""
+
+    def quiet(self, record: FlowRecord, state: str) -> None:
+        """Deliver nothing more on a flow."""
+
+
+class Billing:
+    """Flows and the books of their provider. books: None where nothing is written down."""
+
+    def __init__(self, office: Office) -> None:
+        """Begin without books."""
+        self.books: ProviderBooks | None = None
+        self._office = office
+
+    # LEDG-7-07
+    def refusal(self, meter: Meter | None) -> Refusal | None:
+        """Return why no contract can be made with who asks for `meter`, None: nothing is against."""
+        if self.books is None:
+            return None
+        if meter is None and self.books.requires_receipts:
+            return Refusal(Reason.PAYMENT_REQUIRED, rule="receipts are required")
+        return self.books.refusal()
+
+    def offer(self) -> tuple[Meter | None, Tariff | None]:
+        """Return what a grant says of receipts and price."""
+        return (self.books.meter, self.books.tariff()) if self.books else (None, None)
+
+    def terms(self, record: FlowRecord, supply: PowerProfile, tariff: Tariff | None) -> None:
+        """Terms took effect on a flow, perhaps its first ones."""
+        if self.books is not None:
+            record.offered = None
+            self.books.terms(record, supply, tariff)
+
+    def page(self, session: Session, event: PageSigned | PageDisputed | FlowClosing) -> None:
+        """A page came back, and whoever waited for it goes on; or the last one is awaited."""
+        record = session.flows.get(event.flow)
+        if record is None or self.books is None:
+            return
+        if isinstance(event, FlowClosing):
+            self._office.quiet(record, "closing")
+            return
+        record.blocked = False
+        self.books.take(record, event)
+
+    def moved(self, old: FlowRecord, new: FlowRecord) -> None:
+        """A ticket moved a flow."""
+        if self.books is not None:
+            self.books.moved(old, new)
+
+    def closed(self, record: FlowRecord, event: FlowClosed) -> None:
+        """A flow is over."""
+        if self.books is not None:
+            self.books.closed(record, event)
+
+    # LEDG-6-04
+    def reprice(self, record: FlowRecord, tariff: Tariff) -> None:
+        """Propose another price under the terms of now; not while a proposal is unanswered."""
+        now = now_ns()
+        profile, machine = record.profile, record.session.machine
+        if profile is None or self._office.is_busy(record) or not is_metered(record):
+            return
+        propose = partial(machine.renegotiate, record.flow, (Ask(profile),), tariff=tariff, now=now)
+        record.offered = tariff
+        self._office.attempt(record, now, propose)
+
+    def rejected(self, record: FlowRecord, event: RenegotiationAnswered, now: Instant) -> None:
+        """The sink keeps its terms; one that keeps an old price gets no more power."""
+        offered, record.offered = record.offered, None
+        if offered is not None:
+            limit = event.refusal.limit if event.refusal else 0
+            refusal = Refusal(Reason.TARIFF, offered.price, limit)
+            self._office.quiet(record, "closing")
+            record.session.machine.close_flow(record.flow, refusal=refusal, now=now)
+
+    # LEDG-7-07
+    def end(self, record: FlowRecord, now: Instant) -> None:
+        """Close a flow with receipts: nobody can write them down any more."""
+        if is_metered(record):
+            refusal = Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
+            close = partial(
+                record.session.machine.close_flow, record.flow, refusal=refusal, now=now
+            )
+            self._office.quiet(record, "closing")
+            self._office.attempt(record, now, close)
+
+
+def is_metered(record: FlowRecord) -> bool:
+    """Return whether receipts are agreed on a flow that lives."""
+    machine = record.session.machine
+    return record.flow in machine.flows and machine.status(record.flow).signed_uj is not None
