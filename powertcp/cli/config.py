@@ -57,6 +57,10 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     lease: DurationNs = DurationNs(60_000_000_000)
     grace: DurationNs = DurationNs(10_000_000_000)
     seed: int = 0
+    feed: str = ""
+    feed_to: tuple[str, ...] = ()
+    feed_interface: str = ""
+    ttl: int = 1
     control: str = ""
     state_dir: str = ""
     log_format: str = "text"

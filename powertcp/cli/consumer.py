@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from powertcp.cli.consumer_options import Options
+    from powertcp.drivers.feed_wish import FeedWish
     from powertcp.loads import Load
     from powertcp.potcp.events import Ask
     from powertcp.profile import PowerProfile, ProfileType
@@ -24,6 +25,7 @@ EXAMPLE = """example:
   powertcp consumer --connect 127.0.0.1 --request 12V/1.5A --minimum 5V/0.5A \\
       --run 'sha256sum /dev/zero'
   powertcp consumer --connect [::1]:3251 --request 230V/1A@50Hz --load lamp --for 60s
+  powertcp consumer --feed multicast --load lamp
 
 exit status: 0 done (with --run: the command's own), 1 refused or tripped, 2 usage,
   3 no answer or connection lost, 70 a bug"""
@@ -67,6 +69,13 @@ def parser() -> Parser:
     add("--for", dest="for_", metavar="TIME", help="end after this time of samples: 60s (no end)")
     add("--energy", metavar="ENERGY", help="end after this energy of each flow: 10kJ (no end)")
     add("--mux", action="store_true", default=None, help="all requests on one connection")
+    add(
+        "--feed",
+        metavar="[ID@]WHERE",
+        help="hear a broadcast: HOST[:PORT], GROUP[:PORT], multicast",
+    )
+    add("--feed-interface", metavar="IF", help="multicast is heard on it (on all)")
+    add("--state-dir", metavar="DIR", help="keep a ledger there, and sign receipts (none)")
     add("--give-up", metavar="TIME", help="look this long for a lost provider or for room (10min)")
     add("--reset", metavar="LOAD", help="let a running consumer's tripped load try again")
     add("--control", metavar="PATH", help="control socket (consumer-PID.sock)")
@@ -90,6 +99,11 @@ def main(argv: list[str]) -> int:
         return 0
     if given.reset:
         return reset(given.reset, options.control)
+    if options.feed:
+        if options.connect or options.request or options.mux:
+            said = "a feed is heard, nothing is asked for: without --connect, --request and --mux"
+            raise ConfigError("command line", "--feed", said)
+        return consume(options)
     if not options.connect:
         raise ConfigError(
             "command line",
@@ -103,6 +117,8 @@ def main(argv: list[str]) -> int:
 
 def consume(options: "Options") -> int:
     """Build the consumer and run it under trio."""
+    from pathlib import Path
+
     import trio
 
     from powertcp.cli.consumer_options import read
@@ -111,10 +127,11 @@ def consume(options: "Options") -> int:
     from powertcp.drivers.daemon import set_up_logging
     from powertcp.drivers.desk import Desk
     from powertcp.drivers.dial import parse_address
+    from powertcp.drivers.feed_link import open_feed
     from powertcp.drivers.spool import spool_streams
     from powertcp.drivers.tracer import open_tracer
 
-    host, port = parse_address(options.connect)
+    host, port = parse_address(options.connect) if options.connect else ("", 0)
     asks = read_asks(options)
     spool_streams()
     level = logging.WARNING if options.quiet else logging.INFO
@@ -129,14 +146,15 @@ def consume(options: "Options") -> int:
         energy_uj=read_end("--energy", options.energy, parse_energy_uj),
         give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
     )
-    loads = build_loads(options, len(asks))
+    loads = build_loads(options, len(asks) or 1)
     report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
     tracer = open_tracer(options.trace)
-    consumer = Consumer(wishes, loads, report, tracer)
-    path = control_path(options)
+    path, feed = control_path(options), feed_wish(options, wishes.give_up_ns)
+    state = Path(options.state_dir) if options.state_dir else None
 
     async def serve() -> int:
-        async with trio.open_nursery() as nursery:
+        async with open_feed(feed, state) as heard, trio.open_nursery() as nursery:
+            consumer = Consumer(wishes, loads, report, tracer, heard)
             await nursery.start(Desk(consumer).control().serve, path)
             status = await consumer.run()
             nursery.cancel_scope.cancel()
@@ -148,6 +166,17 @@ def consume(options: "Options") -> int:
         report.end()
         if tracer is not None:
             tracer.close()
+
+
+def feed_wish(options: "Options", give_up_ns: int) -> "FeedWish | None":
+    """Return the feed to hear, None for none. Raises ConfigError with a sentence."""
+    from powertcp.drivers.feed_wish import parse_wish
+    from powertcp.drivers.groups import find_interface
+
+    if not options.feed:
+        return None
+    find_interface(options.feed_interface)
+    return parse_wish(options.feed, interface=options.feed_interface, give_up_ns=give_up_ns)
 
 
 def control_path(options: "Options") -> "Path":

@@ -31,6 +31,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     for_: str = msgspec.field(name="for", default="")
     energy: str = ""
     mux: bool = False
+    feed: str = ""
+    feed_interface: str = ""
+    state_dir: str = ""
     give_up: str = "10min"
     control: str = ""
     trace: str = ""
@@ -54,6 +57,9 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "for": given.for_,
         "energy": given.energy,
         "mux": given.mux,
+        "feed": given.feed,
+        "feed_interface": given.feed_interface,
+        "state_dir": given.state_dir,
         "give_up": given.give_up,
         "control": given.control,
         "trace": given.trace,

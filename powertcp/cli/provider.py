@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import trio
@@ -29,6 +30,10 @@ from powertcp.drivers.daemon import (
     state_folder,
 )
 from powertcp.drivers.dial import listen, parse_address
+from powertcp.drivers.feed import FeedConfig
+from powertcp.drivers.feed_books import open_station
+from powertcp.drivers.groups import FEED_GROUPS, find_interface, parse_group
+from powertcp.drivers.ledger import open_ledger
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.spool import spool_streams
@@ -68,6 +73,10 @@ def build_parser() -> Parser:
     add("--lease", metavar="TIME", help="of a grant whose request states none (60s)")
     add("--grace", metavar="TIME", help="hold power after a lost path (10s)")
     add("--seed", type=int, metavar="N", help="of what is spread at random (0)")
+    add("--feed", metavar="PROFILE", help="broadcast this power, by multicast and to subscribers")
+    add("--feed-to", action="append", metavar="GROUP", help="GROUP[:PORT], repeatable (IPv4, IPv6)")
+    add("--feed-interface", metavar="IF", help="multicast leaves by it (as routes say)")
+    add("--ttl", type=int, metavar="N", help="routers that multicast may pass, 1..255 (1: none)")
     add("--control", metavar="PATH", help="control socket (provider-PID.sock)")
     add("--state-dir", metavar="DIR", help="persistent state")
     add("--trace", metavar="DIR", help="a file of events of each connection (none)")
@@ -129,7 +138,8 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
             supplies.append(parse_supply(text))
         except ValueError as error:
             raise ConfigError("configuration", "supply", str(error)) from error
-    if not supplies:
+    feed = feed_config(options)
+    if not supplies and feed is None:
         raise ConfigError(
             "configuration", "supply", "nothing to offer: --supply 12V/5A, for example"
         )
@@ -163,7 +173,7 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
     connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
     return ProviderConfig(
         supplies=supplies,
-        rating_mw=total_mw(supplies) if options.rating is None else int(options.rating),
+        rating_mw=rating_for_flows_mw(options, supplies, feed),
         name=options.name,
         ramp_mw_per_s=None if options.ramp is None else int(options.ramp),
         per_peer_mw=None if options.per_peer is None else int(options.per_peer),
@@ -171,6 +181,41 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         best_priority=options.best_priority,
         seed=options.seed,
         connection=connection,
+        source=make_source(options.source),
+    )
+
+
+def rating_for_flows_mw(
+    options: ProviderOptions, supplies: list[Supply], feed: FeedConfig | None
+) -> int:
+    """Return what flows may have: of a rating that was given, what the feed leaves."""
+    if options.rating is None:
+        return total_mw(supplies)
+    held_mw = feed.profile.power_mw if feed is not None else 0
+    # PTCP-12-03: nobody asks for what is broadcast, so it is held from the start
+    if held_mw > options.rating:
+        said = f"a feed of {format_power(held_mw)} is above the rating"
+        raise ConfigError("configuration", "feed", said)
+    return int(options.rating) - held_mw
+
+
+def feed_config(options: ProviderOptions) -> FeedConfig | None:
+    """Return what is broadcast, None for nothing. Raises ConfigError naming what is wrong."""
+    if not options.feed:
+        return None
+    try:
+        profile = parse_supply(options.feed).profile
+    except ValueError as error:
+        raise ConfigError("configuration", "feed", str(error)) from error
+    if not 1 <= options.ttl <= 255:
+        said = f"multicast passes 1..255 routers, got {options.ttl}"
+        raise ConfigError("configuration", "ttl", said)
+    find_interface(options.feed_interface)
+    return FeedConfig(
+        profile=profile,
+        groups=tuple(parse_group(text) for text in options.feed_to) or FEED_GROUPS,
+        interface=options.feed_interface,
+        ttl=options.ttl,
         source=make_source(options.source),
     )
 
@@ -227,8 +272,9 @@ class _Daemon:
         with trio.open_signal_receiver(
             signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
         ) as signals:
-            async with trio.open_nursery() as nursery:
+            async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
                 self._nursery = nursery
+                await self._broadcast(stack, state)
                 control = Control(
                     self._greeting(), self._verbs(), guarded=frozenset(("set", "reload", "drain"))
                 )
@@ -240,6 +286,16 @@ class _Daemon:
         self._notifier.send(STOPPING=1)
         if self._tracer is not None:
             self._tracer.close()
+
+    async def _broadcast(self, stack: AsyncExitStack, state: Path) -> None:
+        """Give the provider its feed, if there is one, with a ledger of what it emits."""
+        config = feed_config(self._options)
+        if config is None:
+            return
+        ledger = await stack.enter_async_context(open_ledger(state, os.urandom))
+        wheel = self._provider.wheel
+        opened = open_station(config, wheel, ledger, state)
+        self._provider.station = await stack.enter_async_context(opened)
 
     async def _serve(self, nursery: trio.Nursery, listeners: list[socket.socket]) -> None:
         done = trio.Event()
@@ -256,12 +312,23 @@ class _Daemon:
         name = f' as "{config.name}"' if config.name else ""
         if self._json:
             facts = {"event": "listening", "addresses": where, "rating_mw": config.rating_mw}
+            if self._provider.station is not None:
+                facts["feed"] = self._provider.station.source.feed.feed_id.hex()
             said = json.dumps(facts)
         else:
-            said = f"listening on {', '.join(where)}{name}, rating {rating}"
+            said = f"listening on {', '.join(where)}{name}, rating {rating}{self._on_air()}"
         Output(sys.stdout).write(f"{said}\n")
         self._notifier.send(READY=1, STATUS=self._report.line())
         await done.wait()
+
+    def _on_air(self) -> str:
+        """Return what is broadcast, for people."""
+        station = self._provider.station
+        if station is None:
+            return ""
+        feed, groups = station.source.feed, station.sender.groups if station.sender else []
+        where = ", ".join([*groups, "TCP"])
+        return f", feed {feed.feed_id.hex()} of {station.source.profile.format()} to {where}"
 
     def _greeting(self) -> Fields:
         return {

@@ -34,6 +34,8 @@ def reading_line(facts: Facts) -> str:
     words.append(fixed(number(facts, "energy_uj"), 6, 3, "J"))
     if "cost_micro" in facts:
         words.append(f"cost {number(facts, 'cost_micro') / 1000:.4f} m{facts['currency']}")
+    if "lost_blocks" in facts:
+        words.append(f"lost {number(facts, 'lost_blocks'):,} blocks")
     words.append(f"lease {number(facts, 'lease_ms') / 1000:.0f} s")
     if facts.get("simulated"):
         words.append("(simulated)")
@@ -59,6 +61,13 @@ def sentence(event: str, facts: Facts) -> str:
             return f"{how}: {format_power(number(facts, 'power_mw'))} for {facts['load']}"
         case "shed" | "lease over" | "lease restored":
             return f"{event}, at most {format_power(number(facts, 'limit_mw'))}{reason}"
+        case "listening":
+            return f"listening to {facts['where']}"
+        case "joined":
+            return f"joined feed {facts['feed']} of {facts['profile']}, epoch {facts['epoch']}"
+        case "receipt" | "unsigned":
+            signed = "signed" if event == "receipt" else "not signed"
+            return f"page {signed}, {format_energy(number(facts, 'energy_uj'))}{reason}"
         case "demand":
             return f"{facts['load']} keeps up with {format_power(number(facts, 'demand_mw'))}"
         case "refused":

@@ -89,6 +89,8 @@ class Appliance:
         self.patience = Patience()
         self.display = Display()
         self.flow = 0
+        self.feed = ""  # identifier of the feed that powers it, if one does
+        self.heard: dict[str, object] = {}  # what became of its blocks, for readings
         self.flow_name = ""  # as the provider calls it: our HOST:PORT/FLOW
         self.ticket: bytes | None = None
         self.granted: PowerGranted | None = None
@@ -122,7 +124,10 @@ class Appliance:
     def say(self, event: str, facts: Mapping[str, object] | None = None) -> None:
         """Report `event` of this contract."""
         base: dict[str, object] = {"request": self.ask.desired.format(), "load": self.load.name}
-        said = {**base, **({"flow": self.flow} if self.flow else {}), **(facts or {})}
+        path: dict[str, object] = {"feed": self.feed} if self.feed else {}
+        if self.flow:
+            path = {"flow": self.flow}
+        said = {**base, **path, **(facts or {})}
         if "sentence" in said:
             self.reason = (event, said)
         self._say(event, said)

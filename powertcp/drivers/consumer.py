@@ -2,12 +2,13 @@
 
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
 from powertcp.drivers.appliance import Appliance, Say
 from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.feed_link import FeedLink, unknown_power
 from powertcp.drivers.link import Link, Wishes
 from powertcp.drivers.quota import Quota
 from powertcp.drivers.tracer import Tracer
@@ -15,6 +16,7 @@ from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError
 from powertcp.loads import Load
 from powertcp.loads.events import Hasty
+from powertcp.potcp.events import Ask
 from powertcp.units import NS_PER_S, Instant, format_energy, format_power
 
 __all__ = ["Consumer", "Wishes"]
@@ -29,13 +31,22 @@ class Consumer:
     """Everything one `powertcp consumer` does."""
 
     def __init__(
-        self, wishes: Wishes, loads: Sequence[Load], say: Say, tracer: Tracer | None = None
+        self,
+        wishes: Wishes,
+        loads: Sequence[Load],
+        say: Say,
+        tracer: Tracer | None = None,
+        feed: Callable[[Appliance, Wheel], FeedLink] | None = None,
     ) -> None:
-        """Want each of `wishes.asks` for the load at its place."""
+        """Want each of `wishes.asks` for the load at its place.
+
+        feed: makes the path of a feed, which then powers the only load; nothing is asked for.
+        """
         self._say = say
         self._wheel = Wheel()
         fallbacks = wishes.fallbacks or [None] * len(wishes.asks)
-        wanted = zip(wishes.asks, loads, fallbacks, strict=True)
+        asks = wishes.asks if feed is None else [Ask(unknown_power())]
+        wanted = zip(asks, loads, fallbacks or [None], strict=True)
         self.appliances = [
             Appliance(f"{index}", ask, load, say, fallback, Quota(wishes.for_ns, wishes.energy_uj))
             for index, (ask, load, fallback) in enumerate(wanted, 1)
@@ -43,7 +54,10 @@ class Consumer:
         for each in self.appliances:
             each.patience.give_up_ns = wishes.give_up_ns
         groups = [self.appliances] if wishes.mux else [[each] for each in self.appliances]
-        self._links = [Link(wishes, group, self._wheel, tracer) for group in groups]
+        self._links: list[Link | FeedLink] = [
+            feed(group[0], self._wheel) if feed else Link(wishes, group, self._wheel, tracer)
+            for group in groups
+        ]
         self.is_stopping = False
 
     async def run(self) -> int:
@@ -94,7 +108,7 @@ class Consumer:
             if isinstance(each.load, Hasty):
                 each.load.hurry()
 
-    async def _run_load(self, link: Link, each: Appliance) -> None:
+    async def _run_load(self, link: Link | FeedLink, each: Appliance) -> None:
         """Run one load; if it ends by itself its status is ours."""
         try:
             status = await each.load.run(each.channel)
@@ -139,7 +153,7 @@ class Consumer:
             now = now_ns()
             due = max(due + TICK_NS, now)
             for each in self.appliances:
-                if each.flow and each.profile is not None:
+                if (each.flow or each.feed) and each.profile is not None:
                     self.read(each, now)
             for link in self._links:
                 link.feed()
@@ -154,6 +168,7 @@ class Consumer:
             "heat_uj": each.heat_uj,
             "lease_ms": max(0, each.lease_until - now) // 1_000_000,
         }
+        facts |= each.heard
         if tariff is not None:
             facts["currency"] = tariff.currency
             facts["cost_micro"] = each.energy_uj * tariff.price // 3_600_000_000_000

@@ -13,6 +13,7 @@ from powertcp.drivers.admission import Admissions
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.dial import accept, format_address
+from powertcp.drivers.feed import FeedStation, heed_subscribers
 from powertcp.drivers.poll import Poll
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.session import AddressLimit, Session, peer_of
@@ -96,6 +97,7 @@ class Provider:
             wake=self._wake,
         )
         self.sessions: set[Session] = set()
+        self.station: FeedStation | None = None  # set before `serve`
         self.refused_connections = 0
         self._entropy = entropy
         self._tracer = tracer
@@ -131,12 +133,17 @@ class Provider:
                 self._nursery = nursery
                 nursery.start_soon(self.wheel.run)
                 nursery.start_soon(self.poll.run)
+                if self.station is not None:
+                    self.station.start()
+                    nursery.start_soon(self.station.run)
                 for listener in listeners:
                     nursery.start_soon(self._accept_loop, listener)
                 task_status.started([_address(listener) for listener in listeners])
                 await self._stop.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            if self.station is not None:
+                self.station.close()
             for session in list(self.sessions):
                 session.wire.abort()
             self.poll.close()
@@ -206,6 +213,7 @@ class Provider:
         """Answer what a wake-up of `session` brought."""
         wire = session.wire
         self.admissions.handle(session, events, wire.now)
+        heed_subscribers(self.station, session, events)
         if session.machine.is_terminated:
             wire.finish()
         if wire.closed or self.admissions.draining:
@@ -214,6 +222,8 @@ class Provider:
     def leave(self, session: Session) -> None:
         """Count a connection less: the wire of `session` is being closed."""
         self._addresses.leave(session.peer)
+        if self.station is not None:
+            self.station.leave(session.wire)
         if session.has_flows():
             self._left.append(session)
             self._wake(now_ns())
@@ -306,6 +316,8 @@ class Provider:
         """Say FIN 601 on every flow, wait at most T_DRAIN, then end `serve`."""
         self.admissions.draining = True
         refusal = Refusal(Reason.DRAINING)
+        if self.station is not None:
+            self.station.stop()
         for session in list(self.sessions):
             if not session.wire.closed:
                 session.machine.shutdown(refusal=refusal, now=now_ns())

@@ -234,6 +234,27 @@ class Wire(Generic[EventT]):
             self.rearm()
         return done
 
+    def push(self, octets: bytes) -> bool:
+        """Send whole segments that many wires share, past the machine; False: not now, or never.
+
+        Taken are all of them or none. What the kernel leaves is kept, not copied, and nothing else
+        is sent before it.
+        """
+        sock = self._sock
+        if sock is None or self._writing or self._ending or len(self._tail) or self.machine.queued:
+            return False
+        try:
+            sent = sock.send(octets)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lose(error, now_ns())
+            return False
+        if sent != len(octets):
+            self._tail = memoryview(octets)[sent:]
+            self._start_writer()
+        return True
+
     def rearm(self) -> None:
         """Tell the wheel the earliest deadline."""
         if self._wheel is not None:
