@@ -1,0 +1,337 @@
+"""Receipts on real sockets at the provider: pages posted, prices changed, and who gets no power."""
+
+# ruff: noqa: SIM117 - a client belongs to its provider
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from powertcp.crypto import SigningKey
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.ledger import open_ledger
+from powertcp.drivers.provider import Provider
+from powertcp.drivers.provider_books import ProviderBooks
+from powertcp.ledger import Clock, Page, PageChain, Side
+from powertcp.ledger.tariff import TariffDocument, parse_tariff
+from powertcp.potcp import ConnectionConfig
+from powertcp.potcp.events import (
+    Alerted,
+    Event,
+    FlowClosed,
+    FlowRefused,
+    PageReceived,
+    PowerReady,
+    RenegotiationRequested,
+    SamplesReceived,
+    TicketReceived,
+)
+from powertcp.registry import Reason, Refusal
+from powertcp.store import LedgerStore, PageState
+from powertcp.units import NS_PER_S
+from powertcp.wire.options import Meter
+from tests.drivers.test_provider import Client, client, eventually, serving
+
+KEY = SigningKey(bytes(range(32)))
+EACH_SECOND = Meter(1, 0, KEY.public)
+NEVER = Meter(0, 0, KEY.public)
+
+
+class Payer:
+    """A consumer that countersigns what it counted too."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.chain = PageChain(KEY, Side.SINK, time.time_ns())
+        self.pages: list[Page] = []
+        self.takes_price = True
+        self.signs = True
+        self._seen = 0
+
+    def ask(self, request: str, meter: Meter = EACH_SECOND) -> int:
+        return self.client.ask(request, meter=meter)
+
+    def queue(self, verb: object, *args: object, **more: object) -> None:
+        self.client.stream.queue(verb, *args, now=now_ns(), **more)  # type: ignore[arg-type]
+
+    def count(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.client.seen)
+
+    async def until(self, kind: type[Event], count: int = 1) -> Event:
+        """Go on, answering, until `kind` has come so often."""
+        machine = self.client.machine
+        with trio.fail_after(15):
+            while True:
+                for event in self.client.seen[self._seen :]:
+                    self._seen += 1
+                    if isinstance(event, PageReceived) and self.signs:
+                        self.answer(event)
+                    elif isinstance(event, RenegotiationRequested):
+                        no = None if self.takes_price else Refusal(Reason.TARIFF, 0, 7)
+                        self.queue(machine.answer, event.flow, accept=self.takes_price, refusal=no)
+                found = [event for event in self.client.seen if isinstance(event, kind)]
+                if len(found) >= count:
+                    return found[count - 1]
+                batch = await self.client.stream.receive_batch()
+                assert batch, f"the connection ended before {kind.__name__}: {self.client.seen}"
+                self.client.seen.extend(batch)
+
+    def answer(self, event: PageReceived) -> None:
+        page = Page.from_wire(event.octets)
+        found = self.chain.check(event.octets, event.facts, page.end_ns, Clock.UNSYNCHRONISED)
+        assert found == ()
+        signed = self.chain.countersign(event.octets)
+        self.pages.append(Page.from_wire(signed))
+        self.queue(self.client.machine.countersign, event.flow, signed)
+
+    async def close(self, flow: int) -> FlowClosed:
+        self.queue(self.client.machine.close_flow, flow)
+        closed = await self.until(FlowClosed)
+        assert isinstance(closed, FlowClosed)
+        return closed
+
+
+class Clockwork:
+    """A clock of the wall that a test sets."""
+
+    def __init__(self) -> None:
+        self.offset_ns = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() + self.offset_ns
+
+
+def prices(price_micro: int, for_six_hours: int | None = None) -> TariffDocument:
+    """One price; or another one from this hour on, for six hours."""
+    document: dict[str, object] = {"currency": "EUR", "price_micro_per_kwh": price_micro}
+    if for_six_hours is not None:
+        hour = time.gmtime().tm_hour
+        slot = {"from": f"{hour:02}:00", "to": f"{(hour + 6) % 24:02}:00"}
+        document["slots"] = [slot | {"price_micro_per_kwh": for_six_hours}]
+    return parse_tariff(json.dumps(document).encode(), "prices.json")
+
+
+@asynccontextmanager
+async def billed(
+    state: Path,
+    *,
+    tariff: TariffDocument | None = None,
+    requires_receipts: bool = False,
+    clock: Clockwork | None = None,
+    **config: int,
+) -> AsyncIterator[tuple[Provider, ProviderBooks, str]]:
+    """A provider that writes down what it delivers, 12 V."""
+    connection = ConnectionConfig(**config)
+    async with open_ledger(state, os.urandom) as ledger:
+        books = ProviderBooks(
+            ledger,
+            tariff=tariff,
+            requires_receipts=requires_receipts,
+            unix_ns=clock or time.time_ns,
+        )
+        async with books.keeping():
+            async with serving("12V/50A", connection=connection) as (provider, [address]):
+                provider.keep_books(books)
+                yield provider, books, address
+
+
+def balances(state: Path) -> dict[str, int]:
+    """What each account received, less what it gave; the whole store is checked first."""
+    with LedgerStore(state / "ledger.db", read_only=True) as store:
+        assert store.verify() == []
+        return {account.name: -account.balance for account in store.accounts()}
+
+
+def stored(state: Path) -> list[tuple[int, int]]:
+    with LedgerStore(state / "ledger.db", read_only=True) as store:
+        return [(row.page, row.state) for row in store.pages()]
+
+
+@pytest.mark.requirement("LEDG-6-01", "LEDG-7-06")
+async def test_what_both_signed_is_posted_with_its_price(tmp_path: Path) -> None:
+    tariff = prices(36_000_000_000)
+    async with billed(tmp_path, tariff=tariff) as (_, _, address), client(address) as sink:
+        payer = Payer(sink)
+        flow = payer.ask("12V/5A")
+        await payer.until(PageReceived, 2)
+        closed = await payer.close(flow)
+        assert closed.esn_uj == closed.signed_uj
+    uj = closed.esn_uj
+    cost = sum(page.cost_micro for page in payer.pages)
+    assert cost == uj // 100
+    assert balances(tmp_path) == {
+        "sink:127.0.0.1": uj, "source:12V/50A": -uj,
+        "payer:127.0.0.1": cost, "payee:self": -cost,
+    }  # fmt: skip
+    assert len(payer.pages) >= 3
+    assert stored(tmp_path) == [
+        (number, PageState.COUNTERSIGNED) for number in range(len(payer.pages))
+    ]
+
+
+async def test_energy_without_receipts_is_posted_when_the_flow_ends(tmp_path: Path) -> None:
+    async with billed(tmp_path) as (_, _, address), client(address) as sink:
+        flow = sink.ask("12V/5A")
+        await sink.until(SamplesReceived, 3)
+        sink.stream.queue(sink.machine.close_flow, flow, now=now_ns())
+        closed = await sink.until(FlowClosed)
+    assert isinstance(closed, FlowClosed)
+    assert balances(tmp_path) == {
+        "sink:127.0.0.1": closed.esn_uj,
+        "source:12V/50A": -closed.esn_uj,
+    }
+
+
+async def test_a_provider_that_ends_posts_what_flows_without_receipts_have_had(
+    tmp_path: Path,
+) -> None:
+    async with billed(tmp_path) as (provider, _, address), client(address) as sink:
+        sink.ask("12V/5A")
+        await sink.until(SamplesReceived, 15)
+        [session] = provider.sessions
+        await eventually(lambda: session.machine.status(1).acked_uj > 0)
+        acked_uj = session.machine.status(1).acked_uj
+    assert balances(tmp_path)["sink:127.0.0.1"] == acked_uj
+
+
+@pytest.mark.requirement("LEDG-6-03")
+async def test_who_does_not_sign_gets_no_more_power(tmp_path: Path) -> None:
+    times = {"receipt_ns": NS_PER_S // 5, "unpaid_ns": NS_PER_S // 5}
+    async with billed(tmp_path, **times) as (provider, _, address), client(address) as sink:
+        payer = Payer(sink)
+        payer.signs = False
+        payer.ask("12V/5A")
+        alerted = await payer.until(Alerted)
+        closed = await payer.until(FlowClosed)
+        assert isinstance(alerted, Alerted)
+        assert isinstance(closed, FlowClosed)
+        for refusal in (alerted.refusal, closed.refusal):
+            assert refusal is not None
+            assert refusal.code == Reason.RECEIPT_MISSING
+        await eventually(lambda: provider.breaker.held_mw == 0)
+    assert balances(tmp_path) == {}
+    assert stored(tmp_path) == [(0, PageState.SENT)]
+
+
+@pytest.mark.requirement("LEDG-6-02")
+async def test_a_page_that_is_disputed_is_kept_as_such(tmp_path: Path) -> None:
+    async with billed(tmp_path) as (_, _, address), client(address) as sink:
+        payer = Payer(sink)
+        payer.signs = False
+        flow = payer.ask("12V/5A")
+        await payer.until(PageReceived)
+        payer.queue(sink.machine.dispute, flow, Refusal(Reason.RECEIPT_INVALID, 1, 2))
+        await eventually(lambda: stored(tmp_path) == [(0, PageState.DISPUTED)])
+    assert balances(tmp_path) == {}
+
+
+@pytest.mark.requirement("LEDG-6-04")
+async def test_a_change_of_price_is_a_new_page_at_the_new_price(tmp_path: Path) -> None:
+    clock = Clockwork()
+    tariff = prices(36_000_000_000, -36_000_000_000)
+    async with billed(tmp_path, tariff=tariff, clock=clock) as (_, _, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flow = payer.ask("12V/5A", NEVER)
+            await payer.until(SamplesReceived, 3)
+            clock.offset_ns = 7 * 3600 * NS_PER_S
+            await payer.until(PowerReady, 2)
+            await payer.until(SamplesReceived, 3 + payer.count(SamplesReceived))
+            await payer.close(flow)
+    assert [page.cost_micro > 0 for page in payer.pages] == [False, True]
+    for page in payer.pages:
+        assert abs(page.cost_micro) == page.energy_uj // 100
+    found = balances(tmp_path)
+    assert found["payer:self"] == -payer.pages[0].cost_micro
+    assert found["payer:127.0.0.1"] == payer.pages[1].cost_micro
+
+
+@pytest.mark.requirement("LEDG-6-04")
+async def test_who_keeps_the_old_price_gets_no_more_power(tmp_path: Path) -> None:
+    clock = Clockwork()
+    tariff = prices(9, 1)
+    async with billed(tmp_path, tariff=tariff, clock=clock) as (_, _, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            payer.takes_price = False
+            payer.ask("12V/5A")
+            await payer.until(SamplesReceived)
+            clock.offset_ns = 7 * 3600 * NS_PER_S
+            closed = await payer.until(FlowClosed)
+            assert isinstance(closed, FlowClosed)
+            assert closed.refusal is not None
+            assert (closed.refusal.code, closed.refusal.value) == (Reason.TARIFF, 9)
+
+
+async def test_receipts_that_are_required_are_required(tmp_path: Path) -> None:
+    async with billed(tmp_path, requires_receipts=True) as (_, _, address):
+        async with client(address) as sink:
+            sink.ask("12V/5A")
+            refused = await sink.until(FlowRefused)
+            assert isinstance(refused, FlowRefused)
+            assert refused.refusal.code == Reason.PAYMENT_REQUIRED
+            Payer(sink).ask("12V/5A")
+            await sink.until(PowerReady)
+
+
+@pytest.mark.requirement("PTCP-10-03", "LEDG-6-01")
+async def test_a_flow_that_is_resumed_goes_on_with_its_pages(tmp_path: Path) -> None:
+    async with billed(tmp_path) as (_, _, address):
+        async with client(address) as first:
+            payer = Payer(first)
+            payer.ask("12V/5A")
+            ticket = await payer.until(TicketReceived)
+            await payer.until(PageReceived, 2)
+            await payer.until(SamplesReceived, 25)
+            machine = first.machine
+        assert isinstance(ticket, TicketReceived)
+        machine.receive_eof(now_ns())
+        cut = next(event for event in iter(machine.next_event, None) if hasattr(event, "pages"))
+        async with client(address) as second:
+            payer.client, payer._seen = second, 0  # noqa: SLF001 - its other path
+            flow = second.ask(
+                "12V/5A",
+                meter=EACH_SECOND,
+                ticket=ticket.ticket,
+                esn_uj=cut.esn_uj,
+                pages=cut.pages,
+            )
+            await payer.until(PageReceived, 2)
+            closed = await payer.close(flow)
+    assert closed.signed_uj == closed.esn_uj == sum(page.energy_uj for page in payer.pages)
+    assert [page.page for page in payer.pages] == list(range(len(payer.pages)))
+    assert balances(tmp_path) == {
+        "sink:127.0.0.1": closed.esn_uj,
+        "source:12V/50A": -closed.esn_uj,
+    }
+
+
+@pytest.mark.requirement("LEDG-7-07")
+async def test_a_ledger_that_cannot_be_written_ends_what_it_cannot_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with billed(tmp_path) as (_, books, address):
+        async with client(address) as sink, client(address) as plain:
+            payer = Payer(sink)
+            payer.ask("12V/5A")
+            plain.ask("12V/1A")
+            await plain.until(PowerReady)
+            await payer.until(SamplesReceived)
+            monkeypatch.setattr(
+                "powertcp.store.ledger._INSERT_ENTRY", "INSERT INTO nowhere VALUES (1)"
+            )
+            closed = await payer.until(FlowClosed)
+            assert isinstance(closed, FlowClosed)
+            assert closed.refusal is not None
+            assert closed.refusal.code == Reason.MAINTENANCE
+            assert books.ledger.is_read_only
+            refused_flow = plain.ask("12V/1A")
+            refused = await plain.until(FlowRefused)
+            assert isinstance(refused, FlowRefused)
+            assert (refused.flow, refused.refusal.code) == (refused_flow, Reason.MAINTENANCE)
+            await plain.until(SamplesReceived, 3)
