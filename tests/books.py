@@ -1,6 +1,7 @@
 """Nodes with books of their own, flows and feeds between them: what an audit is shown in tests."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from powertcp.crypto import SigningKey
 from powertcp.ledger.audit import NodeBook
@@ -18,6 +19,7 @@ from powertcp.ledger.receipt import (
     page_hash,
     sign_as_source,
 )
+from powertcp.store import LedgerStore
 
 SECOND = 1_000_000_000
 START_NS = 1_790_000_000 * SECOND
@@ -220,3 +222,29 @@ class Feed:
 def altered(page: Page, **fields: object) -> Page:
     """Return a page with other fields; its signatures stay as they are."""
     return replace(page, **fields)  # type: ignore[arg-type]
+
+
+def save(node: Node, folder: Path) -> Path:
+    """Write the book and the pages of a node into a ledger of its own, with a signed head."""
+    folder.mkdir(parents=True)
+    path = folder / "ledger.db"
+    names = {account.id: account for account in node.book.accounts()}
+    with LedgerStore(path) as store:
+        for entry in node.entries:
+            account = names[entry.debit]
+            row = Transfer(
+                key=entry.key,
+                debit=account.name,
+                credit=names[entry.credit].name,
+                unit=account.unit,
+                amount=entry.amount,
+                code=entry.code,
+                memo=entry.memo,
+            )
+            (answer,) = store.append([(row,)], entry.at_ns)
+            assert not isinstance(answer, Exception), answer
+        for held in node.pages.values():
+            row_of_page = (held.transcript, held.page, int(held.side), held.octets, int(held.state))
+            store.put_page(*row_of_page, node.clock_ns)
+        store.sign_head(node.meter, node.clock_ns)
+    return path

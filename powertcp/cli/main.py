@@ -19,6 +19,7 @@ COMMANDS = {
     "provider": "offer power: a breaker that admits, meters and sheds",
     "consumer": "ask for power and run something with it",
     "status": "what the running daemons do",
+    "ledger": "the books: accounts, receipts, bills, and the first law",
     "decode": "explain octets field by field",
     "explain": "why a flow was refused, shed or tripped; the packaged drafts",
     "demo": "a provider, a consumer that powers a real process, live readings",
@@ -35,6 +36,8 @@ def find(name: str) -> Command:
             from powertcp.cli.consumer import main as command
         case "status":
             from powertcp.cli.status import main as command
+        case "ledger":
+            from powertcp.cli.ledger import main as command
         case "decode":
             from powertcp.cli.decode import main as command
         case "explain":

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from powertcp.ledger.book import Account, Code, Entry, Kind, LedgerBroken, Transfer, transfer_key
-from powertcp.ledger.memo import FeedMemo, feed_memo, read_memo
+from powertcp.ledger.memo import FeedMemo, read_memo
 from powertcp.ledger.pairing import (
     ALL_TIME,
     Fault,
@@ -99,11 +99,13 @@ class NodeLaw:
 class FeedLaw:
     """The statement of one feed.
 
-    emitted_uj: debited once, at the emitter; None if its book is not here. receivers: what each
-    meter signed, by its key. posted_uj: the miracle that the books have already.
+    source: name of the book of its emitter, "" if that is not here. emitted_uj: debited once, at
+    the emitter; None if its book is not here. receivers: what each meter signed, by its key.
+    posted_uj: the miracle that the books have already.
     """
 
     feed: str
+    source: str
     emitted_uj: int | None
     posted_uj: int
     receivers: Mapping[str, Receiver]
@@ -137,7 +139,7 @@ class FeedLaw:
         debit, credit = f"feed:{self.feed}", f"{FIRST_LAW}{self.feed}"
         seed = bytes.fromhex(self.feed).ljust(32, b"\0")
         key = transfer_key(seed, 0, f"miracle {self.miracle_uj}", debit, credit)
-        memo = feed_memo(bytes.fromhex(self.feed), 0, 0)
+        memo = f"{self.received_uj} uJ received, {self.emitted_uj} uJ emitted"
         return Transfer(
             key=key,
             debit=debit,
@@ -188,6 +190,11 @@ class FirstLaw:
     def lost_uj(self) -> int:
         """What was emitted and nobody signed for, of all feeds."""
         return sum(feed.lost_uj for feed in self.feeds)
+
+    @property
+    def given_uj(self) -> int:
+        """All energy of all books, each microjoule once: generated, from outside, and the miracle."""
+        return self.total("generated_uj") + self.outside_in_uj + self.miracle_uj
 
     @property
     def outside_in_uj(self) -> int:
@@ -353,7 +360,7 @@ def _count(node: NodeLaw, entry: Entry, debit: str, credit: str, feeds: "_Feeds"
     if other.startswith(("source:", "equity:")):
         sign = 1 if is_emitted else -1
         node.delivered_uj += sign * amount
-        feeds.emit(feed, other, sign * amount)
+        feeds.emit(node.name, feed, other, sign * amount)
     else:
         sign = -1 if is_emitted else 1
         node.taken_uj += sign * amount
@@ -366,6 +373,7 @@ class _Feeds:
     def __init__(self) -> None:
         self._emitted: dict[str, int] = {}
         self._posted: dict[str, int] = {}
+        self._sources: dict[str, str] = {}
         self._transcripts: dict[bytes, str] = {}
         self._epochs: set[tuple[bytes, int]] = set()
 
@@ -378,10 +386,11 @@ class _Feeds:
             self._epochs.add(memo[:2])
             self._transcripts[feed_transcript(memo.feed, memo.epoch)] = memo.feed.hex()
 
-    def emit(self, feed: str, other: str, amount: int) -> None:
+    def emit(self, node: str, feed: str, other: str, amount: int) -> None:
         """Count an emission, or a miracle that is in the books."""
         sums = self._posted if other.startswith(FIRST_LAW) else self._emitted
         name = feed.removeprefix("feed:")
+        self._sources.setdefault(name, node)
         sums[name] = sums.get(name, 0) + amount
 
     def laws(self, pairing: Pairing, findings: Findings) -> tuple[FeedLaw, ...]:
@@ -400,6 +409,7 @@ class _Feeds:
         laws = tuple(
             FeedLaw(
                 feed=feed,
+                source=self._sources.get(feed, ""),
                 emitted_uj=self._emitted.get(feed),
                 posted_uj=self._posted.get(feed, 0),
                 receivers={meter: r for meter, r in sorted(of_feed.items()) if r.pages},

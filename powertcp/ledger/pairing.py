@@ -157,6 +157,7 @@ class Pairing:
     outside_uj: int = 0
     open_pages: int = 0
     open_uj: int = 0
+    simulated: int = 0
     meters: dict[bytes, str] = field(default_factory=dict)
     feeds: dict[bytes, dict[bytes, Receiver]] = field(default_factory=dict)
     signed: dict[str, Signed] = field(default_factory=dict)
@@ -247,6 +248,7 @@ class _Pairer:
         if shown.transcript not in self._ends and Flags.RESUMED in shown.flags:
             self._resumed.append(shown.previous)
         self._ends[shown.transcript] = page_hash(shown.to_wire())
+        self._result.simulated += Flags.SIMULATED in shown.flags
         for row in ends.values():
             if row.held.state == PageState.COUNTERSIGNED:
                 self._result.signed[row.book].flows_uj += row.page.energy_uj

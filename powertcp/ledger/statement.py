@@ -91,7 +91,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A tariff document: its octets as hashed, and the currency it is in."""
+    """A tariff document: its text as hashed, "" if it is not at hand, and its currency."""
 
     text: str
     currency: str
@@ -115,6 +115,7 @@ class Statement:
         self.party = party
         self.span = span
         self.notes: list[str] = []
+        self.remarks = 0
         self.counts: dict[Note, int] = {}
         self._tariffs = tariffs
         self._pieces: dict[tuple[Side, bytes, bytes], Piece] = {}
@@ -248,6 +249,11 @@ class Statement:
         document = self._tariffs.get(tariff)
         return document.currency if document else ""
 
+    def remark(self, sentence: str) -> None:
+        """Add what is to be said and changes no sum."""
+        self.notes.append(sentence)
+        self.remarks += 1
+
     def _note(self, note: Note, sentence: str) -> None:
         self.counts[note] = self.counts.get(note, 0) + 1
         if len(self.notes) < MAX_NOTES:
@@ -311,10 +317,11 @@ def text(statement: Statement, head: str) -> str:
     if not statement.totals():
         rows += ["no pages", ""]
     for digest, document in statement.documents():
-        said = " ".join(document.text.split()) if document else "its document is not at hand"
+        said = " ".join(document.text.split()) if document else ""
+        said = said or "its document is not at hand"
         rows.append(f"tariff {digest.hex()}: {said}")
     rows += [f"note: {note}" for note in statement.notes]
-    more = sum(statement.counts.values()) - len(statement.notes)
+    more = sum(statement.counts.values()) + statement.remarks - len(statement.notes)
     rows += [f"note: {more:,} more"] if more else []
     rows.append(f"pages {statement.digest}")
     rows += [f"head {head}"] if head else []

@@ -50,8 +50,8 @@ function _shtab_powertcp_using
   test "$_shtab_powertcp_cmdpath" = "$argv"
 end
 
-set -g _shtab_powertcp_commands provider consumer status decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --best-priority --config --connect --connections --control --energy --fallback --for --give-up --grace --lease --listen --load --log-format --minimum --name --on-shed --per-peer --ramp --rating --request --reset --run --scene --seed --source --state-dir --supply --trace
+set -g _shtab_powertcp_commands provider consumer status ledger decode explain demo
+set -g _shtab_powertcp_opts_with_value --as --best-priority --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --lease --listen --load --log-format --max-price --minimum --name --on-shed --per-peer --ramp --rating --receipts --request --reset --run --sankey --scene --seed --since --source --state-dir --supply --tariff --trace --ttl --until
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -72,8 +72,15 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l best-priority -x -d 
 complete -c powertcp -n '_shtab_powertcp_using provider' -l lease -x -d 'of a grant whose request states none (60s)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l grace -x -d 'hold power after a lost path (10s)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l seed -x -d 'of what is spread at random (0)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l feed -x -d 'broadcast this power, by multicast and to subscribers'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l feed-to -x -d 'GROUP[:PORT], repeatable (IPv4, IPv6)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l feed-interface -x -d 'multicast leaves by it (as routes say)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l ttl -x -d 'routers that multicast may pass, 1..255 (1: none)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l tariff -xka "(__fish_complete_path (commandline -ct))" -d 'prices that receipts are billed at (none)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l require-receipts -d 'power only who countersigns receipts'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l no-ledger -d 'write nothing down, sign no receipts'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (provider-PID.sock)'
-complete -c powertcp -n '_shtab_powertcp_using provider' -l state-dir -xka "(__fish_complete_directories)" -d 'persistent state'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger, meter key, control socket'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l trace -xka "(__fish_complete_directories)" -d 'a file of events of each connection (none)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l log-format -xka "text json" -d 'of the log on stderr (text)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file (XDG, then /etc/powertcp/provider.toml)'
@@ -94,6 +101,12 @@ complete -c powertcp -n '_shtab_powertcp_using consumer' -l on-shed -xka "cap st
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l for -x -d 'end after this time of samples: 60s (no end)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l energy -x -d 'end after this energy of each flow: 10kJ (no end)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l mux -d 'all requests on one connection'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l feed -x -d 'hear a broadcast: HOST[:PORT], GROUP[:PORT], multicast'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l feed-interface -x -d 'multicast is heard on it (on all)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger and meter key (state folder; none with --feed)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l no-ledger -d 'keep no books, sign no receipts'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l receipts -x -d 'how often a receipt is wished for (60s/360kJ)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l max-price -x -d 'most that is paid per kWh: 0.30, 0.30EUR (no limit)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l give-up -x -d 'look this long for a lost provider or for room (10min)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l reset -x -d 'let a running consumer'"'"'s tripped load try again'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (consumer-PID.sock)'
@@ -109,6 +122,19 @@ complete -c powertcp -n '_shtab_powertcp_using status' -l watch -d 'draw again e
 complete -c powertcp -n '_shtab_powertcp_using status' -l flows -d 'one line for each flow'
 complete -c powertcp -n '_shtab_powertcp_using status' -l json -d 'one JSON object per daemon and line'
 complete -c powertcp -n '_shtab_powertcp_using status' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'ask this socket only'
+complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a ledger -d 'Read the books: accounts, signed pages, bills, and whether the first law is obeyed.'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l state-dir -xka "(__fish_complete_path (commandline -ct))" -d 'folder of the ledger, or a ledger file (default: the one of this user'"'"'s daemons)'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l since -x -d 'from this time on: 2026-11-21, 2026-11-21T18:04:01Z, @SECONDS, or so long ago: 7d'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l until -x -d 'before this time'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l full -d 'verify: every record, not only the last 10,000'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l tariff -xka "(__fish_complete_path (commandline -ct))" -d 'invoice: a tariff document to print'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l sankey -xka "(__fish_complete_path (commandline -ct))" -d 'audit: write the diagram (SVG)'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l prometheus -d 'audit: print metrics'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l post -d 'audit: post what nobody generated to equity:first-law'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l json -d 'one JSON object per line'
+complete -c powertcp -n '_shtab_powertcp_using ledger' -l csv -d 'comma-separated values'
+complete -c powertcp -n '_shtab_powertcp_using ledger; and test $_shtab_powertcp_npos -eq 0' -ka "show invoice verify export audit backup" -d 'what to do'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a decode -d 'Explain octets of Power over TCP: segments, a power profile or pages of receipts.'
 complete -c powertcp -n '_shtab_powertcp_using decode' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using decode' -l as -xka "segment profile receipt" -d 'what the octets are (default: 16 octets are a profile, 380 or a multiple of it that begin with 01 are pages of receipts, all else segments)'

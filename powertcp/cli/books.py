@@ -1,0 +1,189 @@
+"""What the actions of `powertcp ledger` share: which ledger, which time, how a record is shown."""
+
+import csv
+import errno
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from powertcp.errors import ConfigError, HostError
+from powertcp.ledger.pairing import Span
+from powertcp.ledger.statement import joules, money
+from powertcp.store import LedgerStore
+from powertcp.units import NS_PER_S, parse_duration_ns
+
+NAME = "ledger.db"
+SQLITE_MAGIC = b"SQLite format 3\0"
+_SECONDS = re.compile(r"@(\d{1,10})(?:\.(\d{1,9}))?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FORMS = '2026-11-21, 2026-11-21T18:04:01Z, @1795284241 or, so long ago, "7d"'
+
+
+class NoLedger(Exception):
+    """There is no ledger where ledgers are."""
+
+
+class Asked(NamedTuple):
+    """What was asked of an action."""
+
+    what: tuple[str, ...]
+    ledgers: tuple[Path, ...]
+    span: Span
+    form: str
+    """text, json or csv."""
+
+
+class Rows:
+    """Records on standard output, one a line: for people, as JSON, or as CSV with a header."""
+
+    def __init__(self, form: str, columns: Sequence[str]) -> None:
+        """Write in `form`. columns: of the CSV."""
+        self._form = form
+        self._columns = columns
+        self._csv = csv.writer(sys.stdout, lineterminator="\n")
+        self._is_begun = False
+
+    def put(self, record: Mapping[str, object], line: str) -> None:
+        """Write one record, or its line for people."""
+        if self._form == "json":
+            print(json.dumps(record))
+        elif self._form == "csv":
+            self.begin()
+            self._csv.writerow([_cell(record.get(name)) for name in self._columns])
+        else:
+            print(line)
+
+    def begin(self) -> None:
+        """Write the header of a CSV, also if no record follows."""
+        if self._form == "csv" and not self._is_begun:
+            self._csv.writerow(self._columns)
+        self._is_begun = True
+
+    def say(self, line: str) -> None:
+        """Write a line for people only."""
+        if self._form == "text":
+            print(line)
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else value
+
+
+def printable(text: str) -> str:
+    """Return text of a peer with its control characters escaped."""
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
+
+
+def cut(text: str, columns: int) -> str:
+    """Return text that fits, with two dots for what is left out."""
+    return text if len(text) <= columns else f"{text[: columns - 2]}.."
+
+
+def amount_text(amount: int, unit: str) -> str:
+    """Return an amount of an account to its last digit."""
+    if unit.startswith("uJ"):
+        return f"{joules(amount)}{unit[2:].replace('-', ' ')}"
+    if unit.startswith("micro-"):
+        return money(amount, unit.removeprefix("micro-"))
+    return f"{amount:,} {unit}"
+
+
+# ---- which ledger -------------------------------------------------------------------------------
+
+
+def ledger_at(name: str) -> Path:
+    """Return the ledger file that a folder or a file names. Raises HostError when there is none."""
+    path = Path(name)
+    file = path / NAME if path.is_dir() else path
+    if not file.is_file():
+        raise HostError(errno.ENOENT, str(file), "read a ledger")
+    return file
+
+
+def find_ledgers(environ: Mapping[str, str]) -> list[Path]:
+    """Return the ledgers of this user's daemons. Raises NoLedger."""
+    given = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if given:
+        place, found = Path(given), [Path(given) / NAME]
+    else:
+        home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        place = Path(home) / "powertcp"
+        found = sorted(place.glob(f"*/{NAME}"))
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise NoLedger(f"no ledger in {place}; --state-dir PATH names one")
+    return found
+
+
+def only(ledgers: Sequence[Path]) -> Path:
+    """Return the one ledger there is. Raises ConfigError when there is a choice."""
+    if len(ledgers) > 1:
+        names = ", ".join(str(path.parent) for path in ledgers)
+        text = f"there are {len(ledgers)} ledgers, name one of {names}"
+        raise ConfigError("command line", "--state-dir", text)
+    return ledgers[0]
+
+
+def is_ledger(path: Path) -> bool:
+    """Return whether a file is a ledger, by its first octets. Raises HostError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+    except OSError as error:
+        raise HostError(error.errno or errno.EIO, str(path), "read a file") from error
+
+
+def open_ledger(path: Path) -> LedgerStore:
+    """Open a ledger to read; a daemon may go on writing it. Raises HostError or LedgerBroken."""
+    return LedgerStore(path, read_only=True)
+
+
+def label(path: Path) -> str:
+    """Return what a ledger is called: by its folder, or a copy by its file."""
+    return path.absolute().parent.name if path.name == NAME else path.stem
+
+
+# ---- which time ---------------------------------------------------------------------------------
+
+
+def parse_time(text: str, now_ns: int) -> int:
+    """Return an instant as Unix time in ns. Raises ValueError with a sentence."""
+    if found := _SECONDS.fullmatch(text):
+        return int(found[1]) * NS_PER_S + int((found[2] or "").ljust(9, "0"))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return now_ns - _ago(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    passed = moment - _EPOCH
+    seconds = passed.days * 86_400 + passed.seconds
+    if seconds < 0:
+        raise ValueError(f'"{text}" is before 1970')
+    return seconds * NS_PER_S + passed.microseconds * 1000
+
+
+def _ago(text: str) -> int:
+    try:
+        return parse_duration_ns(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no time: {_FORMS}') from None
+
+
+def parse_span(since: str | None, until: str | None, now_ns: int) -> Span:
+    """Return the span of two texts. Raises ValueError with a sentence."""
+    span = Span(
+        None if since is None else parse_time(since, now_ns),
+        None if until is None else parse_time(until, now_ns),
+    )
+    if span.since_ns is not None and span.until_ns is not None and span.until_ns <= span.since_ns:
+        raise ValueError(f'--until "{until}" is not after --since "{since}"')
+    return span
+
+
+def bounds(span: Span) -> tuple[int, int]:
+    """Return a span as the store takes it."""
+    return span.since_ns or 0, (1 << 63) - 1 if span.until_ns is None else span.until_ns
