@@ -391,16 +391,15 @@ class Book:
     def replay(self, entry: Entry) -> None:
         """Apply an entry of a journal whose accounts were restored, with sums of 0.
 
-        Raises LedgerBroken when `post` cannot have made it after what was replayed before; then
-        only the position goes on, so that the next entry is judged by itself. Floors are no matter:
-        they may have been others.
+        Raises LedgerBroken when `post` cannot have made it after what was replayed before. The
+        position goes on all the same, and what it moves is moved where that is possible, so that
+        the entries after it are judged by themselves. Floors are no matter: they may have changed.
         """
         seq, chain = self.seq + 1, self.chain
         self.seq, self.chain = entry.seq, entry.chain
         if entry.seq != seq:
             raise _broken(seq, f"it is missing, entry {entry.seq} follows")
-        if entry_chain(chain, entry) != entry.chain:
-            raise _broken(seq, "its chain value is not that of its fields after the entry before")
+        is_chained = entry_chain(chain, entry) == entry.chain
         debit, credit = self._by_id.get(entry.debit), self._by_id.get(entry.credit)
         if debit is None or credit is None or debit is credit or debit.unit != credit.unit:
             raise _broken(seq, f"no transfer joins accounts {entry.debit} and {entry.credit}")
@@ -414,6 +413,8 @@ class Book:
             self._pending[seq] = entry
         elif entry.pending:
             del self._pending[entry.pending]
+        if not is_chained:
+            raise _broken(seq, "its chain value is not that of its fields after the entry before")
 
     def _desk(self) -> _Desk:
         return _Desk(self._rows, self._pending, self.seq, self.chain)

@@ -59,7 +59,7 @@ def first_line(process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.requirement("LEDG-7-04")
 @pytest.mark.requirement("LEDG-7-06")
 def test_a_ledger_that_is_killed_has_all_that_was_acknowledged_once(
-    tmp_path: Path, seed: int
+    tmp_path: Path, seed: int, record_property: Callable[[str, object], None]
 ) -> None:
     dice = random.Random(seed)
     path = tmp_path / "ledger.db"
@@ -100,6 +100,9 @@ def test_a_ledger_that_is_killed_has_all_that_was_acknowledged_once(
         )
         assert store.verify() == []
     assert len(acknowledged) >= KILLS, "the load did something"
+    record_property("kills", KILLS)
+    record_property("acknowledged", len(acknowledged))
+    record_property("entries", len(entries))
 
 
 @pytest.mark.requirement("LEDG-7-07")
