@@ -221,8 +221,9 @@ class Statement:
         if not self.span.holds(page.end_ns):
             return
         if is_first and Flags.RESUMED in page.flags:
-            # a resume goes on under another transcript
-            self._resumed.append((where, page.previous))
+            # a resume goes on under another transcript, or without a page before it
+            if page.previous != NO_HASH:
+                self._resumed.append((where, page.previous))
         elif page.page != number:
             missing = f"page {number}" if page.page == number + 1 else f"pages {number} to"
             missing += "" if page.page == number + 1 else f" {page.page - 1}"
@@ -308,8 +309,7 @@ def text(statement: Statement, head: str) -> str:
             continue
         rows.append(f"{'received' if side is Side.SINK else 'delivered'} by this party")
         rows.append(
-            f"{'flow':<12} {'pages':>6} {'from':<20} {'to':<20}"
-            f" {'energy':>17} {'tariff':<6} remarks"
+            f"{'flow':<8} {'pages':>5} {'from':<20} {'to':<20} {'energy':>17} {'tariff':<6} remarks"
         )
         rows += [_piece_line(piece) for piece in pieces]
         rows += [_total_line(total) for total in statement.totals() if total.side is side]
@@ -331,7 +331,7 @@ def text(statement: Statement, head: str) -> str:
 def _piece_line(piece: Piece) -> str:
     tariff = piece.tariff.hex()[:6] if piece.tariff != NO_HASH else "none"
     return (
-        f"{piece.transcript.hex()[:12]} {piece.pages:>6,} {utc(piece.start_ns)}"
+        f"{piece.transcript.hex()[:8]} {piece.pages:>5,} {utc(piece.start_ns)}"
         f" {utc(piece.end_ns)} {joules(piece.energy_uj):>17} {tariff:<6} {_remarks(piece)}"
     ).rstrip()
 
@@ -352,7 +352,9 @@ def _remarks(piece: Piece) -> str:
 
 
 def _total_line(total: Total) -> str:
-    sums = f"{joules(total.energy_uj)}, {money(total.cost_micro, total.currency)}"
+    sums = joules(total.energy_uj)
+    if total.cost_micro or total.currency:
+        sums += f", {money(total.cost_micro, total.currency)}"
     return f"total {total.pages:,} {'page' if total.pages == 1 else 'pages'}: {sums}"
 
 

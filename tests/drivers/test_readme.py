@@ -16,6 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN = re.compile(r"^```\n\$ powertcp (.+)\n((?s:.*?))```$", re.MULTILINE).findall(README)
+# digests, and "clock U" where no clock is synchronised
+HASH = re.compile(r"\b[0-9a-f]{8,64}\b")
+CLOCK = " clock U"
 ADDRESS = re.compile(r"[^\s,]*127\.0\.0\.1[^\s,]*|\[::\]:\d+")
 Environ = dict[str, str]
 Child = subprocess.Popen[str]
@@ -103,6 +106,26 @@ def test_a_provider_a_consumer_and_their_status(environ: Environ) -> None:
         assert shapes(said) == shapes(shown)
         provider.send_signal(signal.SIGTERM)
         assert shapes(log) <= shapes(provider.communicate()[1])
+
+
+@pytest.mark.parametrize("start", ["ledger audit", "ledger invoice"])
+def test_the_books_of_a_provider_and_a_consumer(start: str, environ: Environ) -> None:
+    words, _ = example("consumer --connect")
+    with provider_of("provider --supply 12V/5A --supply", environ) as (provider, port, _):
+        words[words.index("--connect") + 1] = f"127.0.0.1:{port}"
+        with running(words, environ) as consumer:
+            until(consumer.stdout, "powered")
+            consumer.send_signal(signal.SIGINT)
+            consumer.communicate()
+        provider.send_signal(signal.SIGTERM)
+        provider.communicate()
+    words, shown = example(start)
+    words = [word.replace("~/.local/state", environ["XDG_STATE_HOME"]) for word in words]
+
+    def plain(lines: Sequence[str]) -> list[str]:
+        return [shape(HASH.sub("7", line.removesuffix(CLOCK))) for line in lines]
+
+    assert plain(ask(words, environ).splitlines()) == plain(shown)
 
 
 def test_a_source_that_misbehaves_and_what_explain_says(environ: Environ) -> None:
