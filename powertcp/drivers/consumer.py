@@ -8,7 +8,8 @@ import trio
 
 from powertcp.drivers.appliance import Appliance, Say
 from powertcp.drivers.daemon import now_ns
-from powertcp.drivers.feed_link import FeedLink, unknown_power
+from powertcp.drivers.feed_link import FeedLink
+from powertcp.drivers.feed_power import unknown_power
 from powertcp.drivers.link import Link, Wishes
 from powertcp.drivers.quota import Quota
 from powertcp.drivers.tracer import Tracer

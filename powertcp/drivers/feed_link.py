@@ -13,6 +13,7 @@ from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect
 from powertcp.drivers.feed_books import ReceiptBook, Tops, recall
+from powertcp.drivers.feed_power import FeedPower
 from powertcp.drivers.feed_wish import FeedWish
 from powertcp.drivers.groups import hear_groups
 from powertcp.drivers.ledger import open_ledger
@@ -22,25 +23,9 @@ from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError, PowerRefused, WireBroken
 from powertcp.potcp.epoch import Account
-from powertcp.potcp.events import (
-    Alerted,
-    Ask,
-    ConnectionTerminated,
-    Event,
-    HeatCounted,
-    PowerGranted,
-    PowerReady,
-    SamplesReceived,
-)
-from powertcp.potcp.receiver import (
-    SILENCE_NS,
-    FeedJoined,
-    FeedPageDue,
-    FeedReceiver,
-    FeedSilent,
-)
+from powertcp.potcp.events import ConnectionTerminated, Event
+from powertcp.potcp.receiver import FeedPageDue, FeedReceiver
 from powertcp.potcp.subscription import FeedSubscription
-from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
 
@@ -77,11 +62,6 @@ async def open_feed(
             yield make
 
 
-def unknown_power() -> PowerProfile:
-    """Return what a receiver asks for before it knows what is broadcast."""
-    return PowerProfile.parse("0V/0A", ProfileType.REQUEST)
-
-
 class FeedLink:
     """Hears one feed for one load, over whatever path the wish names.
 
@@ -104,8 +84,7 @@ class FeedLink:
         self.receiver = FeedReceiver(wanted=wish.wanted, want_samples=True, accounts=accounts or {})
         self._stream: SegmentStream[Event] | None = None
         self._subscription: FeedSubscription | None = None
-        self._heard_at: Instant = 0
-        self._powered = False
+        self._power = FeedPower(appliance, wish.where)
         self._losses = 0
         self._signed, self._gone = trio.Event(), trio.Event()
         self._ending = trio.Event()
@@ -122,7 +101,7 @@ class FeedLink:
 
         Cancelled, what no page holds yet is in no ledger.
         """
-        self._heard_at = now_ns()
+        self._power.heard_at = now_ns()
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sign)
@@ -164,7 +143,7 @@ class FeedLink:
         """Look whether patience ends; called once a second."""
         if self._each.done or self._ending.is_set():
             return
-        silent = now_ns() - self._heard_at
+        silent = now_ns() - self._power.heard_at
         if silent >= self._wish.give_up_ns:
             self._unheard(f"no feed heard for {silent // NS_PER_S} s")
 
@@ -272,52 +251,20 @@ class FeedLink:
     def _handle(self, events: list[Event]) -> None:
         """Take the events of one wake-up."""
         now = now_ns()
-        each = self._each
         for event in events:
             match event:
-                case FeedJoined():
-                    self._join(event, now)
-                case SamplesReceived():
-                    self._bank(event, now)
-                case HeatCounted():
-                    each.take(event, now, 0)
-                case FeedSilent():
-                    each.say("silent", {"where": self._wish.where})
-                    self._powered = False
-                    each.lose(None, now)
                 case FeedPageDue():
                     self._put_page(event)
-                case Alerted(severity=severity, refusal=refusal):
-                    each.say("alert", {"severity": severity} | refusal_facts(refusal))
                 case ConnectionTerminated(refusal=refusal):
                     self._terminated(refusal)
-
-    def _join(self, event: FeedJoined, now: Instant) -> None:
-        """An epoch begins: its power is what there is from here on."""
-        each, profile = self._each, event.profile
-        each.ask = Ask(profile.with_type(ProfileType.REQUEST))
-        each.feed = event.feed.feed_id.hex()
-        each.granted = PowerGranted(
-            flow=0, contract=0, profile=profile, fallback=None, sampling=event.sampling, tariff=None
-        )
-        facts = {"epoch": event.feed.epoch, "profile": profile.format(), "where": self._wish.where}
-        each.say("joined", facts)
-        self._powered = False
-
-    def _bank(self, event: SamplesReceived, now: Instant) -> None:
-        """Bank, and lease the power on while signatures come."""
-        each, until = self._each, now + SILENCE_NS
-        self._heard_at, self._losses = now, 0
-        if not self._powered and each.granted is not None and not each.closing:
-            self._powered = True
-            ready = PowerReady(flow=0, contract=0, profile=each.granted.profile, fallback=None)
-            each.take(ready, now, until)
-        each.renew(until)
-        each.take(event, now, until)
+                case _:
+                    self._power.take(event, now)
+        if self._power.heard_at == now:
+            self._losses = 0
         tally = self.receiver.tally()
-        each.heard = {f"{name}_blocks": getattr(tally, name) for name in _HEARD}
-        each.heard |= {"lost_uj": tally.lost_uj, "forged": tally.forged}
-        if each.quota.is_spent and not each.closing:
+        self._each.heard = {f"{name}_blocks": getattr(tally, name) for name in _HEARD}
+        self._each.heard |= {"lost_uj": tally.lost_uj, "forged": tally.forged}
+        if self._each.quota.is_spent and not self._each.closing:
             self.close()
 
     def _put_page(self, due: FeedPageDue) -> None:

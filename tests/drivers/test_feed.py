@@ -10,7 +10,7 @@ import trio.testing
 
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, listen, parse_address
-from powertcp.drivers.feed import Emission
+from powertcp.drivers.feed import Emission, FeedStation
 from powertcp.drivers.provider import Provider, ProviderConfig
 from powertcp.drivers.ring import RING_BLOCKS, RING_PIECES
 from powertcp.potcp.events import Alerted, ConnectionTerminated
@@ -184,10 +184,10 @@ class Pipe:
         self.is_aborted = True
 
 
-def join(told: Told, pipe: Pipe) -> None:
+def join_station(station: FeedStation, pipe: Pipe) -> None:
     """Subscribe a pipe to the feed."""
     wire: Any = pipe
-    pipe.machine.receive_data(told.station.subscribe(wire, Feed(ANY_FEED, 0)), now_ns())
+    pipe.machine.receive_data(station.subscribe(wire, Feed(ANY_FEED, 0)), now_ns())
 
 
 @pytest.mark.requirement("PTCP-12-02")
@@ -196,8 +196,8 @@ async def test_a_slow_subscriber_loses_the_oldest_blocks_whole(
 ) -> None:
     async with broadcasting("230V/0.5A@50Hz") as told:
         slow, quick = Pipe(FeedReceiver()), Pipe(FeedReceiver())
-        join(told, slow)
-        join(told, quick)
+        join_station(told.station, slow)
+        join_station(told.station, quick)
         await trio.sleep(1)
         slow.is_open = False
         await trio.sleep(10)
@@ -225,8 +225,8 @@ async def test_a_subscriber_beyond_the_ring_is_cut_off(
 ) -> None:
     async with broadcasting() as told:
         deaf, good = Pipe(FeedReceiver()), Pipe(FeedReceiver())
-        join(told, deaf)
-        join(told, good)
+        join_station(told.station, deaf)
+        join_station(told.station, good)
         deaf.is_open = False
         # 10 blocks and 2 signatures a second, of which 64 and all are kept
         await trio.sleep(RING_PIECES / 12 - 10)
