@@ -61,6 +61,9 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     feed_to: tuple[str, ...] = ()
     feed_interface: str = ""
     ttl: int = 1
+    tariff: str = ""
+    require_receipts: bool = False
+    ledger: bool = True
     control: str = ""
     state_dir: str = ""
     log_format: str = "text"

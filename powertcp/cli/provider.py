@@ -33,12 +33,14 @@ from powertcp.drivers.dial import listen, parse_address
 from powertcp.drivers.feed import FeedConfig
 from powertcp.drivers.feed_books import open_station
 from powertcp.drivers.groups import FEED_GROUPS, find_interface, parse_group
-from powertcp.drivers.ledger import open_ledger
+from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
+from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.spool import spool_streams
 from powertcp.drivers.tracer import open_tracer
 from powertcp.errors import ConfigError, PowerError
+from powertcp.ledger.tariff import MAX_DOCUMENT_OCTETS, TariffDocument, parse_tariff
 from powertcp.potcp import ConnectionConfig
 from powertcp.potcp.config import BOUNDS
 from powertcp.registry import Refusal
@@ -77,8 +79,17 @@ def build_parser() -> Parser:
     add("--feed-to", action="append", metavar="GROUP", help="GROUP[:PORT], repeatable (IPv4, IPv6)")
     add("--feed-interface", metavar="IF", help="multicast leaves by it (as routes say)")
     add("--ttl", type=int, metavar="N", help="routers that multicast may pass, 1..255 (1: none)")
+    add("--tariff", metavar="FILE", help="prices that receipts are billed at (none)")
+    add(
+        "--require-receipts", action="store_true", default=None,
+        help="power only who countersigns receipts",
+    )  # fmt: skip
+    add(
+        "--no-ledger", dest="ledger", action="store_false", default=None,
+        help="write nothing down, sign no receipts",
+    )  # fmt: skip
     add("--control", metavar="PATH", help="control socket (provider-PID.sock)")
-    add("--state-dir", metavar="DIR", help="persistent state")
+    add("--state-dir", metavar="DIR", help="ledger, meter key, control socket")
     add("--trace", metavar="DIR", help="a file of events of each connection (none)")
     add("--log-format", choices=("text", "json"), help="of the log on stderr (text)")
     add("--config", metavar="FILE", help="TOML file (XDG, then /etc/powertcp/provider.toml)")
@@ -170,6 +181,9 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
     if not 1 <= options.best_priority <= 15:
         said = f"a priority is 1..15, got {options.best_priority}"
         raise ConfigError("configuration", "best_priority", said)
+    read_tariff(options.tariff)
+    if not options.ledger and (options.tariff or options.require_receipts or options.feed):
+        raise ConfigError("configuration", "ledger", "receipts, prices and feeds need one")
     connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
     return ProviderConfig(
         supplies=supplies,
@@ -183,6 +197,18 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         connection=connection,
         source=make_source(options.source),
     )
+
+
+def read_tariff(path: str) -> TariffDocument | None:
+    """Read a tariff document, None without one. Raises ConfigError naming what is wrong."""
+    if not path:
+        return None
+    try:
+        with open(path, "rb") as file:
+            octets = file.read(MAX_DOCUMENT_OCTETS + 1)
+    except OSError as error:
+        raise ConfigError(path, "$", error.strerror or str(error)) from error
+    return parse_tariff(octets, path)
 
 
 def rating_for_flows_mw(
@@ -253,6 +279,7 @@ class _Daemon:
         self._provider = Provider(provider_config(self._options), tracer=self._tracer)
         self._report = ProviderReport(self._provider)
         self._notifier = Notifier(os.environ)
+        self._ledger: Ledger | None = None
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -272,27 +299,40 @@ class _Daemon:
         with trio.open_signal_receiver(
             signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
         ) as signals:
-            async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-                self._nursery = nursery
+            async with AsyncExitStack() as stack:
+                await self._keep_books(stack, state)
                 await self._broadcast(stack, state)
-                control = Control(
-                    self._greeting(), self._verbs(), guarded=frozenset(("set", "reload", "drain"))
-                )
-                await nursery.start(control.serve, path)
-                nursery.start_soon(self._heed, signals)
-                nursery.start_soon(self._notifier.watch)
-                await self._serve(nursery, listeners)
-                nursery.cancel_scope.cancel()
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    verbs, guarded = self._verbs(), frozenset(("set", "reload", "drain"))
+                    control = Control(self._greeting(), verbs, guarded=guarded)
+                    await nursery.start(control.serve, path)
+                    nursery.start_soon(self._heed, signals)
+                    nursery.start_soon(self._notifier.watch)
+                    await self._serve(nursery, listeners)
+                    nursery.cancel_scope.cancel()
         self._notifier.send(STOPPING=1)
         if self._tracer is not None:
             self._tracer.close()
 
+    async def _keep_books(self, stack: AsyncExitStack, state: Path) -> None:
+        """Open the ledger, and let the provider write down what it delivers."""
+        if not self._options.ledger:
+            return
+        self._ledger = await stack.enter_async_context(open_ledger(state, os.urandom))
+        books = ProviderBooks(
+            self._ledger,
+            tariff=read_tariff(self._options.tariff),
+            requires_receipts=self._options.require_receipts,
+        )
+        await stack.enter_async_context(books.keeping())
+        self._provider.keep_books(books)
+
     async def _broadcast(self, stack: AsyncExitStack, state: Path) -> None:
         """Give the provider its feed, if there is one, with a ledger of what it emits."""
-        config = feed_config(self._options)
-        if config is None:
+        config, ledger = feed_config(self._options), self._ledger
+        if config is None or ledger is None:
             return
-        ledger = await stack.enter_async_context(open_ledger(state, os.urandom))
         wheel = self._provider.wheel
         opened = open_station(config, wheel, ledger, state)
         self._provider.station = await stack.enter_async_context(opened)
@@ -375,11 +415,19 @@ class _Daemon:
             for line in lines(self._greeting(), status):
                 _log.info("status: %s", line)
 
+    def _reprice(self, document: TariffDocument | None) -> None:
+        """Go by another price list; whether there are prices at all is settled at the start."""
+        books = self._provider.admissions.billing.books
+        if document is not None and books is not None and books.pricing is not None:
+            books.pricing.document = document
+
     def _reload(self) -> bool:
         """Read the configuration again: the whole of it valid, or the old one stays."""
         self._notifier.reloading()
         try:
-            self._provider.reload(provider_config(self._read().options))
+            options = self._read().options
+            self._provider.reload(provider_config(options))
+            self._reprice(read_tariff(options.tariff))
         except PowerError as error:
             _log.warning("configuration kept: %s", error)
             return False

@@ -24,6 +24,7 @@ from powertcp.potcp.events import (
     Alerted,
     Event,
     FlowClosed,
+    FlowCut,
     FlowRefused,
     PageReceived,
     PowerReady,
@@ -123,10 +124,10 @@ async def billed(
     tariff: TariffDocument | None = None,
     requires_receipts: bool = False,
     clock: Clockwork | None = None,
-    **config: int,
+    connection: ConnectionConfig | None = None,
 ) -> AsyncIterator[tuple[Provider, ProviderBooks, str]]:
     """A provider that writes down what it delivers, 12 V."""
-    connection = ConnectionConfig(**config)
+    connection = connection or ConnectionConfig()
     async with open_ledger(state, os.urandom) as ledger:
         books = ProviderBooks(
             ledger,
@@ -201,8 +202,9 @@ async def test_a_provider_that_ends_posts_what_flows_without_receipts_have_had(
 
 @pytest.mark.requirement("LEDG-6-03")
 async def test_who_does_not_sign_gets_no_more_power(tmp_path: Path) -> None:
-    times = {"receipt_ns": NS_PER_S // 5, "unpaid_ns": NS_PER_S // 5}
-    async with billed(tmp_path, **times) as (provider, _, address), client(address) as sink:
+    connection = ConnectionConfig(receipt_ns=NS_PER_S // 5, unpaid_ns=NS_PER_S // 5)
+    billing = billed(tmp_path, connection=connection)
+    async with billing as (provider, _, address), client(address) as sink:
         payer = Payer(sink)
         payer.signs = False
         payer.ask("12V/5A")
@@ -291,7 +293,7 @@ async def test_a_flow_that_is_resumed_goes_on_with_its_pages(tmp_path: Path) -> 
             machine = first.machine
         assert isinstance(ticket, TicketReceived)
         machine.receive_eof(now_ns())
-        cut = next(event for event in iter(machine.next_event, None) if hasattr(event, "pages"))
+        [cut] = [event for event in iter(machine.next_event, None) if isinstance(event, FlowCut)]
         async with client(address) as second:
             payer.client, payer._seen = second, 0  # noqa: SLF001 - its other path
             flow = second.ask(
