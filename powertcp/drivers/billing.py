@@ -98,7 +98,7 @@ class Billing:
     def rejected(self, record: FlowRecord, event: RenegotiationAnswered, now: Instant) -> None:
         """The sink keeps its terms; one that keeps an old price gets no more power."""
         offered, record.offered = record.offered, None
-        if offered is not None:
+        if offered is not None and record.state == "energised":
             limit = event.refusal.limit if event.refusal else 0
             refusal = Refusal(Reason.TARIFF, offered.price, limit)
             self._office.quiet(record, "closing")
@@ -107,7 +107,7 @@ class Billing:
     # LEDG-7-07
     def end(self, record: FlowRecord, now: Instant) -> None:
         """Close a flow with receipts: nobody can write them down any more."""
-        if is_metered(record):
+        if record.state == "energised" and is_metered(record):
             refusal = Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
             close = partial(
                 record.session.machine.close_flow, record.flow, refusal=refusal, now=now
