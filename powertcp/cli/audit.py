@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from powertcp.cli.books import Asked, Rows, label, open_ledger, printable
+from powertcp.cli.books import Asked, Rows, label, open_ledger
 from powertcp.errors import HostError
 from powertcp.ledger.audit import (
     CLAIMED,
@@ -18,6 +18,7 @@ from powertcp.ledger.audit import (
     NodeLaw,
     audit,
     chi,
+    plain,
 )
 from powertcp.ledger.pairing import Held, Receiver, Span
 from powertcp.ledger.sankey import sankey
@@ -96,8 +97,8 @@ def _audit(ledgers: Sequence[Path], span: Span) -> FirstLaw:
 
 def _names(ledgers: Sequence[Path]) -> list[str]:
     """Return a name for each ledger: short ones if they differ."""
-    short = [printable(label(path)) for path in ledgers]
-    return short if len(set(short)) == len(short) else [printable(str(path)) for path in ledgers]
+    short = [plain(label(path)) for path in ledgers]
+    return short if len(set(short)) == len(short) else [plain(str(path)) for path in ledgers]
 
 
 def _book(name: str, store: LedgerStore) -> NodeBook:
@@ -186,7 +187,7 @@ def _feed_lines(feed: FeedLaw) -> Iterator[str]:
     emitted = "?" if feed.emitted_uj is None else format_energy(feed.emitted_uj)
     count = len(feed.receivers)
     yield (
-        f"feed {feed.feed} emitted {emitted}, {count:,}"
+        f"feed {plain(feed.feed)} emitted {emitted}, {count:,}"
         f" {'receiver' if count == 1 else 'receivers'} {format_energy(feed.received_uj)},"
         f" chi {chi(feed)}"
     )
@@ -196,7 +197,7 @@ def _feed_lines(feed: FeedLaw) -> Iterator[str]:
             f" {receiver.gaps:>4,} gaps"
         )
     if feed.miracle_uj:
-        yield f"  {FIRST_LAW}{feed.feed} {joules(feed.miracle_uj)}"
+        yield f"  {FIRST_LAW}{plain(feed.feed)} {joules(feed.miracle_uj)}"
     if feed.lost_uj:
         yield f"  not received {joules(feed.lost_uj)}"
 
@@ -328,13 +329,14 @@ def _feed_metrics(law: FirstLaw) -> Iterator[str]:
             ("miracle", feed.miracle_uj),
         ):
             if amount is not None:
-                labels = f'feed="{feed.feed}",term="{term}"'
+                labels = f'feed="{feed.feed.translate(_ESCAPES)}",term="{term}"'
                 yield f"powertcp_audit_feed_joules{{{labels}}} {_decimal(amount)}"
     yield "# HELP powertcp_audit_feed_chi Received through emitted, a lower bound."
     yield "# TYPE powertcp_audit_feed_chi gauge"
     for feed in law.feeds:
         if feed.chi_ppm is not None:
-            yield f'powertcp_audit_feed_chi{{feed="{feed.feed}"}} {_decimal(feed.chi_ppm)}'
+            label = f'feed="{feed.feed.translate(_ESCAPES)}"'
+            yield f"powertcp_audit_feed_chi{{{label}}} {_decimal(feed.chi_ppm)}"
 
 
 def _decimal(millionths: int) -> str:

@@ -73,11 +73,6 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def printable(text: str) -> str:
-    """Return text of a peer with its control characters escaped."""
-    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
-
-
 def cut(text: str, columns: int) -> str:
     """Return text that fits, with two dots for what is left out."""
     return text if len(text) <= columns else f"{text[: columns - 2]}.."

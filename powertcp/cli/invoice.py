@@ -11,11 +11,11 @@ from powertcp.cli.books import (
     is_ledger,
     only,
     open_ledger,
-    printable,
 )
 from powertcp.cli.journal import head_text
 from powertcp.cli.words import nearest
 from powertcp.errors import ConfigError, HostError
+from powertcp.ledger.audit import plain
 from powertcp.ledger.book import Code
 from powertcp.ledger.memo import FeedMemo, FlowMemo, read_memo
 from powertcp.ledger.receipt import NO_HASH, PAGE_OCTETS, Side, feed_transcript
@@ -70,7 +70,7 @@ def invoice(asked: Asked, tariffs: Iterable[str]) -> int:
         found = _account(store, asked, party)
         if found is None:
             return _nobody(party, [account.name for account in store.accounts()])
-        statement = Statement(printable(party), asked.span, documents)
+        statement = Statement(plain(party), asked.span, documents)
         if found.unsigned_uj:
             amount = joules(found.unsigned_uj)
             statement.remark(f"{amount} were posted without pages and are not in the sums")
@@ -94,7 +94,7 @@ def _print(asked: Asked, statement: Statement, pages: Iterable[Given], head: str
 def _nobody(party: str, names: list[str]) -> int:
     known = {name.partition(":")[2] for name in names if name.partition(":")[0] in _PARTIES}
     hint = nearest(party, known - {"", "self"})
-    print(f'powertcp ledger: no pages of "{printable(party)}"{hint}', file=sys.stderr)
+    print(f'powertcp ledger: no pages of "{plain(party)}"{hint}', file=sys.stderr)
     return NO
 
 

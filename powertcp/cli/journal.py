@@ -4,9 +4,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from powertcp.cli.books import Asked, Rows, amount_text, bounds, cut, only, open_ledger, printable
+from powertcp.cli.books import Asked, Rows, amount_text, bounds, cut, only, open_ledger
 from powertcp.cli.words import nearest
 from powertcp.errors import ConfigError, DecodeError
+from powertcp.ledger.audit import plain
 from powertcp.ledger.book import Account, Code, Entry, Kind
 from powertcp.ledger.receipt import NO_HASH, Flags, Page, Side
 from powertcp.ledger.statement import joules, utc
@@ -133,7 +134,7 @@ def _account_record(account: Account) -> Record:
 
 def _account_line(account: Account) -> str:
     debit, credit = (amount_text(it, account.unit) for it in (account.debit, account.credit))
-    line = f"{printable(account.name):<40} {debit:>18} {credit:>18}"
+    line = f"{plain(account.name):<40} {debit:>18} {credit:>18}"
     line += f" {amount_text(account.balance, account.unit):>20}"
     if account.reserved:
         line += f"  reserved {amount_text(account.reserved, account.unit)}"
@@ -148,7 +149,7 @@ def _account(store: LedgerStore, asked: Asked, name: str) -> int:
     chosen = next((account for account in accounts.values() if account.name == name), None)
     if chosen is None:
         hint = nearest(name, [*(account.name for account in accounts.values()), *SHOWN])
-        print(f'powertcp ledger: no account is named "{printable(name)}"{hint}', file=sys.stderr)
+        print(f'powertcp ledger: no account is named "{plain(name)}"{hint}', file=sys.stderr)
         return NO
     rows = Rows(asked.form, ENTRY_COLUMNS)
     rows.begin()
@@ -196,7 +197,7 @@ def _entry_line(entry: Entry, accounts: Mapping[int, Account]) -> str:
     record = _entry_record(entry, accounts)
     how = "" if entry.kind == Kind.POST else f" {record['kind']}"
     amount = amount_text(entry.amount, str(record["unit"]))
-    names = (cut(printable(str(record[end])), NAME_COLUMNS) for end in ("debit", "credit"))
+    names = (cut(plain(str(record[end])), NAME_COLUMNS) for end in ("debit", "credit"))
     ways = " <- ".join(names)
     return f"{entry.seq:>7,} {utc(entry.at_ns)} {record['code']:<10} {amount:>18}  {ways}{how}"
 
@@ -267,7 +268,7 @@ def _events(store: LedgerStore, asked: Asked) -> int:
     rows = Rows(asked.form, EVENT_COLUMNS)
     rows.begin()
     for event in store.events(*bounds(asked.span)):
-        said = cut(f"{printable(event.kind)} {printable(event.facts)}", FACTS_COLUMNS)
+        said = cut(f"{plain(event.kind)} {plain(event.facts)}", FACTS_COLUMNS)
         rows.put(_event_record(event, asked.form), f"{event.seq:>7,} {utc(event.at_ns)} {said}")
     return DONE
 

@@ -6,6 +6,7 @@ are units of their own and are never summed; only pages that a receiver signed c
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from typing import Final
 
 from powertcp.ledger.book import Account, Code, Entry, Kind, LedgerBroken, Transfer, transfer_key
@@ -137,7 +138,7 @@ class FeedLaw:
         if due <= 0:
             return None
         debit, credit = f"feed:{self.feed}", f"{FIRST_LAW}{self.feed}"
-        seed = bytes.fromhex(self.feed).ljust(32, b"\0")
+        seed = blake2s(self.feed.encode()).digest()
         key = transfer_key(seed, 0, f"miracle {self.miracle_uj}", debit, credit)
         memo = f"{self.received_uj} uJ received, {self.emitted_uj} uJ emitted"
         return Transfer(
@@ -236,13 +237,23 @@ class FirstLaw:
 
 
 def _of_feed(feed: FeedLaw) -> str:
-    name = f"feed {feed.feed[:4]}.."
+    name = f"feed {short(feed)}"
     if feed.emitted_uj is None:
         return f"not known on {name}, whose emission is in none of these books"
     ratio = f" (chi = {chi(feed)})"
     if feed.miracle_uj:
         return f"violated by {format_energy(feed.miracle_uj)}{ratio} on {name}"
     return f"obeyed{ratio} on {name}"
+
+
+def plain(text: str) -> str:
+    """Return a name of a peer with its control characters escaped."""
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
+
+
+def short(feed: FeedLaw) -> str:
+    """Return the beginning of the id of a feed."""
+    return f"{plain(feed.feed[:4])}.."
 
 
 def chi(feed: FeedLaw) -> str:
@@ -286,7 +297,7 @@ def _name(book: NodeBook) -> str:
 
 def _judge(node: NodeLaw, pairing: Pairing, span: Span, findings: Findings) -> None:
     for name, amount in sorted(node.unclassed.items()):
-        said = f"{node.name}: account {name} with {amount:,} uJ is of no kind an audit knows"
+        said = f"{node.name}: account {plain(name)} with {amount:,} uJ is of no kind an audit knows"
         findings.add(Fault.UNCLASSED, said)
     if node.residual_uj:
         findings.add(Fault.RESIDUAL, f"{node.name}: residual {node.residual_uj:,} uJ")
@@ -431,5 +442,5 @@ def _merge(into: Receiver, other: Receiver) -> None:
 def _above(law: FeedLaw, findings: Findings) -> None:
     for meter, receiver in law.receivers.items():
         if law.emitted_uj is not None and receiver.energy_uj > law.emitted_uj:
-            said = f"feed {law.feed[:4]}..: receiver {meter[:16]} signed {receiver.energy_uj:,} uJ"
+            said = f"feed {short(law)}: receiver {meter[:16]} signed {receiver.energy_uj:,} uJ"
             findings.add(Fault.ABOVE_EMISSION, f"{said}, {law.emitted_uj:,} uJ were emitted")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final, NamedTuple
 
-from powertcp.ledger.audit import CLAIMED, WALL, FeedLaw, FirstLaw, chi
+from powertcp.ledger.audit import CLAIMED, WALL, FeedLaw, FirstLaw, chi, short
 from powertcp.units import format_energy
 
 WIDTH: Final = 1100
@@ -116,9 +116,7 @@ def _shares(law: FirstLaw) -> tuple[list[_Share], list[_Share]]:
 def _miracles(feeds: tuple[FeedLaw, ...]) -> list[_Share]:
     found = sorted((feed for feed in feeds if feed.miracle_uj), key=lambda it: -it.miracle_uj)
     shares = [
-        _Share(
-            f"the miracle, feed {feed.feed[:4]}.. (chi = {chi(feed)})", "miracle", feed.miracle_uj
-        )
+        _Share(f"the miracle, feed {short(feed)} (chi = {chi(feed)})", "miracle", feed.miracle_uj)
         for feed in found[:MAX_FEEDS]
     ]
     rest = sum(feed.miracle_uj for feed in found[MAX_FEEDS:])

@@ -371,6 +371,33 @@ def test_a_feed_whose_emission_was_taken_back_has_no_ratio(mains: Node, feed: Fe
     assert law.sentence().endswith("; obeyed (chi = -) on feed 7f3a...")
 
 
+def test_names_of_a_forged_ledger_do_nothing_to_a_terminal(mains: Node) -> None:
+    mains.post(transfer(FLOW, 0, "feed:kitchen", "source:mains", 5, Code.EMIT, memo=""))
+    mains.post(transfer(FLOW, 1, "toaster:1", "source:mains", 6, Code.LOAD))
+    book = mains.shown()
+    accounts = {
+        number: replace(account, name=account.name.replace("k", "\x1b").replace("toa", "\n"))
+        for number, account in book.accounts.items()
+    }
+    law = audit([replace(book, accounts=accounts)])
+    assert law.findings[0].sentence.startswith("mains: account \\x0aster:1 with 6 uJ")
+    assert "on feed \\x1bitc.." in law.sentence()
+    assert law.sentence().isprintable()
+    assert law.feeds[0].closing() is None
+
+
+def test_a_feed_whose_name_is_no_id_has_a_closing_of_its_own(mains: Node, feed: Feed) -> None:
+    feed.emit(5)
+    feed.receive(mains, 5)
+    law = audit([mains.shown()]).feeds[0]
+    first = replace(law, feed="kitchen", emitted_uj=3).closing()
+    second = replace(law, emitted_uj=3).closing()
+    assert first is not None
+    assert second is not None
+    assert (first.amount, first.credit) == (2, "equity:first-law:kitchen")
+    assert first.key != second.key
+
+
 # ---- units and time ----
 
 
