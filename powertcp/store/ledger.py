@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from powertcp.crypto import SigningKey
-from powertcp.errors import HostError, LocalProtocolError, PowerRefused
+from powertcp.errors import HostError, LocalProtocolError, PowerRefused, known
 from powertcp.ledger import MAX_AMOUNT, Account, Book, Entry, Kind, LedgerBroken, Posted, Transfer
 from powertcp.registry import Reason, Refusal
 from powertcp.store import files, verify, wal
-from powertcp.store.reads import Reads, entry_row
+from powertcp.store.reads import Reads
 from powertcp.store.rows import (
     Event,
     Finding,
@@ -73,7 +73,7 @@ class _Writes:
     def __init__(self, last_event: tuple[int, bytes]) -> None:
         self.last_event = last_event
         self.opened: list[Account] = []
-        self.touched: dict[str, Account] = {}
+        self.touched: set[str] = set()
         self.entries: list[Entry] = []
         self.events: list[Event] = []
         self.pages: dict[tuple[bytes, int, int], PageRow] = {}
@@ -110,6 +110,7 @@ class LedgerStore:
         self._heads = path.with_name(verify.HEADS) if path.name == NAME else None
         self._book = Book(self._find)
         self._committed: dict[str, Account] = {}
+        self._known: dict[bytes, Entry | None] = {}
         self._rows: Reads | None = None
         self._torn: list[Finding] = []
         self._lock = -1
@@ -169,10 +170,13 @@ class LedgerStore:
         self._may_write()
         with self._written() as rows:
             writes = _Writes(rows.position("event"))
+            self._known = rows.known([key for job in jobs for key in job.entry_keys()])
             answers = [self._answer(job, at_ns, writes) for job in jobs]
-            self._write(rows.connection, writes)
+            touched = [known(self._book.account(name), name) for name in writes.touched]
+            self._write(rows.connection, writes, touched)
         self._book.written()
-        self._committed.update(writes.touched)
+        self._known.clear()
+        self._committed.update((account.name, account) for account in touched)
         return answers
 
     def put_page(
@@ -236,7 +240,7 @@ class LedgerStore:
             for account in batch.opened:
                 writes.open(at_ns, account)
             writes.entries += batch.entries
-            writes.touched.update((account.name, account) for account in batch.touched)
+            writes.touched.update(batch.touched)
         if page is not None:
             writes.pages[page.transcript, page.page, page.side] = page
             writes.note(at_ns, OwnEvent.PAGE, page_facts(page))
@@ -264,17 +268,19 @@ class LedgerStore:
         account, is_new = self._book.set_floor(*wanted)
         if is_new:
             writes.open(at_ns, account)
-        writes.touched[account.name] = account
+        writes.touched.add(account.name)
         facts = {"account": account.name, "floor": account.floor}
         writes.note(at_ns, OwnEvent.FLOOR, facts_text(facts))
 
-    def _write(self, connection: sqlite3.Connection, writes: _Writes) -> None:
+    def _write(
+        self, connection: sqlite3.Connection, writes: _Writes, touched: Sequence[Account]
+    ) -> None:
         many = connection.executemany
         many(_INSERT_ACCOUNT, [(new.id, new.name, new.unit) for new in writes.opened])
-        many(_INSERT_ENTRY, map(entry_row, writes.entries))
+        many(_INSERT_ENTRY, writes.entries)
         many(_UPDATE_ACCOUNT, [
             (now.debit, now.credit, now.reserved, now.floor, now.id)
-            for now in writes.touched.values()
+            for now in touched
         ])  # fmt: skip
         many(_BEGIN_RESERVATION, [(one.seq,) for one in writes.entries if one.kind == Kind.PENDING])
         many(_END_RESERVATION, [(one.pending,) for one in writes.entries if one.pending])
@@ -512,7 +518,7 @@ class LedgerStore:
             files.append_line(self._heads, rest)
 
     def _find(self, key: bytes) -> Entry | None:
-        return self._reads().entry(key)
+        return self._known[key]
 
     def _reads(self) -> Reads:
         if self._rows is None:

@@ -15,6 +15,7 @@ _PAGE = "SELECT transcript, page, side, body, state FROM receipt"
 _HEAD = "SELECT number, seq, chain, events, event_chain, at, key, signature FROM head"
 
 Position = tuple[int, bytes]
+_AT_ONCE = 500  # values of one statement
 
 
 class Reads:
@@ -46,12 +47,23 @@ class Reads:
     def pending(self) -> Iterator[Entry]:
         """Yield the pending transfers that are neither posted nor voided."""
         rows = self.all(f"{_ENTRY} JOIN reservation USING (seq) ORDER BY seq")
-        return (Entry(*row) for row in rows)
+        return map(Entry._make, rows)
 
     def entry(self, key: bytes) -> Entry | None:
         """Return the entry with that key."""
         row = self.one(f"{_ENTRY} WHERE key = ?", key)
-        return Entry(*row) if row else None
+        return Entry._make(row) if row else None
+
+    def known(self, keys: list[bytes]) -> dict[bytes, Entry | None]:
+        """Return for each of the keys its entry, None where there is none."""
+        found: dict[bytes, Entry | None] = dict.fromkeys(keys)
+        for first in range(0, len(keys), _AT_ONCE):
+            some = keys[first : first + _AT_ONCE]
+            where = f"WHERE key IN ({', '.join('?' * len(some))})"
+            for row in self.all(f"{_ENTRY} {where}", *some):
+                entry = Entry._make(row)
+                found[entry.key] = entry
+        return found
 
     def entries(
         self, *, after: int = 0, since_ns: int = 0, until_ns: int = MAX_AMOUNT
@@ -59,7 +71,7 @@ class Reads:
         """Yield the entries after number `after`, of since_ns <= time < until_ns."""
         rows = self.all(f"{_ENTRY} WHERE seq > ? AND at >= ? AND at < ? ORDER BY seq",
                         after, since_ns, until_ns)  # fmt: skip
-        return (Entry(*row) for row in rows)
+        return map(Entry._make, rows)
 
     def events(
         self, *, after: int = 0, since_ns: int = 0, until_ns: int = MAX_AMOUNT
@@ -113,12 +125,4 @@ def _account(row: tuple[Any, ...]) -> Account:
     return Account(
         id=row[0], name=row[1], unit=row[2], debit=row[3], credit=row[4], reserved=row[5],
         floor=row[6],
-    )  # fmt: skip
-
-
-def entry_row(entry: Entry) -> tuple[object, ...]:
-    """Return the columns of `entry`."""
-    return (
-        entry.seq, entry.at_ns, entry.kind, entry.code, entry.key, entry.debit, entry.credit,
-        entry.amount, entry.pending, entry.link, entry.memo, entry.chain,
     )  # fmt: skip

@@ -119,6 +119,11 @@ class Job:
         """Rows that it adds, about."""
         return len(self.transfers) + (self.page is not None) + (self.event is not None)
 
+    def entry_keys(self) -> list[bytes]:
+        """Return the keys of entries that it may be about."""
+        ended = [transfer.pending for transfer in self.transfers if transfer.pending]
+        return [transfer.key for transfer in self.transfers] + ended
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

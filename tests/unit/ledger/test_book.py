@@ -72,7 +72,11 @@ def test_a_transfer_debits_one_account_and_credits_another() -> None:
     batch = book.post([transfer(0, 700)], NOON)
     assert batch.posted == Posted((1,))
     assert [one.name for one in batch.opened] == ["sink:lamp", "source:main"]
-    assert [(one.id, one.debit, one.credit) for one in batch.touched] == [(1, 700, 0), (2, 0, 700)]
+    assert batch.touched == ("sink:lamp", "source:main")
+    assert [(one.id, one.debit, one.credit) for one in book.accounts()] == [
+        (1, 700, 0),
+        (2, 0, 700),
+    ]
     assert account(book, "sink:lamp").balance == -700
     assert account(book, "source:main").balance == 700
     assert book.trial_balance() == {"uJ": 0}
@@ -340,7 +344,7 @@ def test_a_reservation_ends_once() -> None:
     late = transfer(0, 10, kind=Kind.POST_PENDING, pending=held.key)
     said = refusal(lambda: book.post([late], NOON))
     assert (said.code, said.rule) == (Reason.ENERGY_QUOTA, "the reservation is over")
-    money = replace(late, unit="micro-EUR", pending=bytes(16))
+    money = replace(late, unit="micro-EUR", pending=bytes(16), debit="payer:z", credit="payee:z")
     assert refusal(lambda: book.post([money], NOON)).code == Reason.PAYMENT_REQUIRED
     cash = transfer(5, 9, debit="payer:x", unit="micro-EUR", credit="payee:y", kind=Kind.PENDING)
     book.post([cash], NOON)
@@ -423,23 +427,23 @@ def test_a_journal_replayed_comes_to_the_same_book() -> None:
 
 
 def rechained(entry: Entry, chain: bytes) -> Entry:
-    return replace(entry, chain=entry_chain(chain, entry))
+    return entry._replace(chain=entry_chain(chain, entry))
 
 
 FORGED = {
-    "another amount, an old chain value": lambda entry: replace(entry, amount=entry.amount + 1),
-    "another time": lambda entry: replace(entry, at_ns=entry.at_ns + 1),
-    "another memo": lambda entry: replace(entry, memo="x"),
-    "another key": lambda entry: replace(entry, key=bytes(16)),
+    "another amount, an old chain value": lambda entry: entry._replace(amount=entry.amount + 1),
+    "another time": lambda entry: entry._replace(at_ns=entry.at_ns + 1),
+    "another memo": lambda entry: entry._replace(memo="x"),
+    "another key": lambda entry: entry._replace(key=bytes(16)),
 }
 FORGED_WELL = {
-    "an unknown account": lambda entry: replace(entry, debit=77),
-    "to itself": lambda entry: replace(entry, debit=entry.credit),
-    "another unit": lambda entry: replace(entry, debit=3),
-    "an unknown kind": lambda entry: replace(entry, kind=9),
-    "a kind below all": lambda entry: replace(entry, kind=2),
-    "no amount": lambda entry: replace(entry, amount=0),
-    "ends nothing": lambda entry: replace(entry, pending=1),
+    "an unknown account": lambda entry: entry._replace(debit=77),
+    "to itself": lambda entry: entry._replace(debit=entry.credit),
+    "another unit": lambda entry: entry._replace(debit=3),
+    "an unknown kind": lambda entry: entry._replace(kind=9),
+    "a kind below all": lambda entry: entry._replace(kind=2),
+    "no amount": lambda entry: entry._replace(amount=0),
+    "ends nothing": lambda entry: entry._replace(pending=1),
 }
 
 

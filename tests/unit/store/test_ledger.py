@@ -331,7 +331,7 @@ def test_a_head_that_cannot_be_logged_makes_it_read_only(
 def test_each_error_of_the_disk_is_told_and_ends_the_writing(
     store: LedgerStore, monkeypatch: pytest.MonkeyPatch, name: str, expected: int
 ) -> None:
-    def refuse(self: LedgerStore, connection: object, writes: object) -> None:
+    def refuse(self: LedgerStore, *given: object) -> None:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorname = name
         raise error
@@ -348,7 +348,7 @@ def test_each_error_of_the_disk_is_told_and_ends_the_writing(
 def test_a_corrupt_page_met_while_writing_is_told_as_broken(
     store: LedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: LedgerStore, connection: object, writes: object) -> None:
+    def refuse(self: LedgerStore, *given: object) -> None:
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorname = "SQLITE_CORRUPT"
         raise error
