@@ -1,6 +1,7 @@
 """Explicit-state model checker of the two state tables, driving the real classes.
 
-Two `PowerConnection`s, one flow, a lossless ordered channel each way that may be cut at any time.
+Two `PowerConnection`s, one flow, a lossless ordered channel each way that may be cut at any time;
+once without receipts, once with pages that become due, overdue, signed and disputed at any time.
 Owners, timers and the cut choose freely; time stands still and deadlines are fired at will, so a
 state is what the ends know and what is under way. Protocol section 9.
 
@@ -14,26 +15,35 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from struct import Struct
+from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from powertcp.dve import EnergyRegister, encode_block
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
-from powertcp.potcp.events import Ask, FlowClosed, Offer
+from powertcp.potcp.events import Ask, FlowClosed, Offer, PageFacts, PageReceived
 from powertcp.potcp.flow import Flow
+from powertcp.potcp.pages import Pages
+from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.states import Cause, Sink, Source
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.wire.frames import HEADER, Splitter, decode_segment
+from powertcp.wire.options import Meter, Tariff
 from powertcp.wire.segments import Control
 
 FLOW = 1
 SINK, SOURCE = 0, 1
+CUT = -2
 FULL = PowerProfile.parse("12V/2A,lease=60s", ProfileType.GRANT)
 PART = PowerProfile.parse("12V/1A,lease=60s", ProfileType.GRANT)
 FLOOR = PowerProfile.parse("12V/0.5A,lease=60s", ProfileType.FALLBACK)
@@ -41,55 +51,143 @@ ASK = Ask(FULL.with_type(ProfileType.REQUEST), PART.with_type(ProfileType.MINIMU
 LESS = Ask(PART.with_type(ProfileType.REQUEST))
 WHY = Refusal(Reason.BUDGET, 1, 1)
 # reasons that only a broken rule can cause between two honest ends
-FAULTS = frozenset({106, 108, 400, 401, 405, 500, 501, 502, 503, 504, 505, 506, 508, 511})
+FAULTS = frozenset({106, 108, 400, 401, 403, 405, 500, 501, 502, 503, 504, 505, 506, 508, 511})
 # counters and instants that never decide anything while time stands still
-_IGNORED = frozenset({"link", "protector", "register", "syn", "transcript", "request", "key"})
+_IGNORED = frozenset(
+    {"link", "protector", "register", "syn", "transcript", "request", "key", "batch", "blocks"}
+    | {"pages", "handshake", "times", "meter", "peer_meter", "peer_key"}
+    | {"copy", "page_at", "sent_at", "expose_at"}
+    | {"open_end_uj", "open_contract", "open_tariff", "open_sim", "is_open_final"}
+)
+METER = Meter(60, 0, bytes(32))
+PRICE = Tariff(bytes(32), "EUR", 300_000)
+LIE = Refusal(Reason.RECEIPT_INVALID, 1, 0)
+# bounds of the exploration with receipts, and blocks of one sample that a flow may carry there
+METERED_LIMIT, METERED_QUEUE, BLOCKS = 1, 2, 1
+SAMPLE = np.array([[12_000, 100_000]])
 
 
 class State(NamedTuple):
-    """Both ends, what is under way each way (whole segments), closings seen at the source."""
+    """Both ends, what is under way each way (whole segments), closings seen at the source.
+
+    parts: what tells the ends apart from those of other states.
+    """
 
     ends: tuple[PowerConnection, PowerConnection]
     channels: tuple[tuple[bytes, ...], tuple[bytes, ...]]
     opened: bool
     closed: int
+    parts: tuple[tuple[object, ...], tuple[object, ...]]
 
 
-Step = Callable[[tuple[PowerConnection, PowerConnection]], None]
+TwinT = TypeVar("TwinT")
+
+
+class Ends:
+    """The ends of a state, each copied when a step touches it."""
+
+    def __init__(self, ends: tuple[PowerConnection, PowerConnection]) -> None:
+        self.before = ends
+        self.after: dict[int, PowerConnection] = {}
+
+    def __getitem__(self, side: int) -> PowerConnection:
+        """Return an end that may be changed."""
+        if side not in self.after:
+            self.after[side] = _copy(self.before[side])
+        return self.after[side]
+
+    def now(self, side: int) -> PowerConnection:
+        """Return an end as it is."""
+        return self.after.get(side, self.before[side])
+
+
+Step = Callable[[Ends], None]
 
 
 def _zeros(count: int) -> bytes:
     return bytes(count)
 
 
-def first_state() -> State:
+# --- receipts: a page that says what it was told, and any signature is valid -----------------------
+
+_PAGE = Struct(">BBH32sIIQQQ8xq32s32s32s")
+
+
+def page_of(facts: PageFacts) -> bytes:
+    """Return the page of a source that says exactly what it counted."""
+    flags = 2 * facts.final + 4 * facts.truncated + 8 * facts.resumed + 16 * facts.sim
+    price = facts.tariff.price if facts.tariff else 0
+    span = (facts.page, facts.samples, facts.start_uj, facts.end_uj)
+    head = (1, flags, 0, facts.transcript, facts.contract)
+    return _PAGE.pack(*head, *span, price, bytes(32), bytes(32), facts.digest).ljust(380, b"\0")
+
+
+def signed(page: bytes) -> bytes:
+    """Return the copy of a page."""
+    return page[:316] + b"\1" * 64
+
+
+def _any_is_valid(key: bytes, message: bytes, signature: bytes) -> bool:
+    return True
+
+
+# --- states ----------------------------------------------------------------------------------------
+
+
+def first_state(*, metered: bool = False) -> State:
     """Return two connected ends before the first SYN."""
     config = ConnectionConfig(churn_per_s=1_000_000)
     sink = PowerConnection(client=True, config=config, entropy=_zeros)
     source = PowerConnection(client=False, config=config, entropy=_zeros)
+    if metered:
+        source.sign_page = page_of
+    sink.is_signed_by = source.is_signed_by = _any_is_valid
     source.start(0)
-    return State((sink, source), ((), ()), opened=False, closed=0)
+    ends = (sink, source)
+    return State(ends, ((), ()), opened=False, closed=0, parts=(_part(sink), _part(source)))
+
+
+class Shape:
+    """How objects of one class are copied and told apart: all their slots, by one getter each."""
+
+    def __init__(self, kind: type, ignored: frozenset[str]) -> None:
+        names = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
+        self.get = attrgetter(*names)
+        self.setters = [getattr(kind, name).__set__ for name in names]
+        self.key = attrgetter(*(name for name in names if name not in ignored))
+
+    def copy(self, old: object, new: object) -> None:
+        """Make `new` what `old` is; what no step changes is shared."""
+        for put, value in zip(self.setters, self.get(old), strict=True):
+            put(new, value)
+
+
+_SHAPES: dict[type, Shape] = {
+    kind: Shape(kind, _IGNORED)
+    for kind in (PowerConnection, SinkFlow, SourceFlow, Pages, EnergyRegister)
+}
+
+
+def _twin(old: TwinT) -> TwinT:
+    """Return a copy of an object, of which no part is copied."""
+    new: TwinT = object.__new__(type(old))
+    _SHAPES[type(old)].copy(old, new)
+    return new
 
 
 def _copy(end: PowerConnection) -> PowerConnection:
-    """Return an end with its flows copied; what no step changes is shared."""
-    twin = object.__new__(type(end))
-    for kind in type(end).__mro__:
-        for name in getattr(kind, "__slots__", ()):
-            if hasattr(end, name):
-                setattr(twin, name, getattr(end, name))
+    """Return an end with its flows copied."""
+    twin: PowerConnection = _twin(end)
     parts = vars(_Private)
     for name in parts["lists"]:
         setattr(twin, name, list(getattr(end, name)))
     twin_flows: dict[int, Flow] = {}
     for number in end.flows:
-        flow = _flow(end, number)
-        other = object.__new__(type(flow))
-        for kind in type(flow).__mro__:
-            for name in getattr(kind, "__slots__", ()):
-                setattr(other, name, getattr(flow, name))
-        other.link = twin
-        twin_flows[number] = other
+        flow: Flow = _twin(_flow(end, number))
+        flow.link = twin
+        if flow.pages is not None:
+            flow.pages, flow.register = _twin(flow.pages), _twin(flow.register)
+        twin_flows[number] = flow
     setattr(twin, parts["flows"], twin_flows)
     return twin
 
@@ -110,20 +208,25 @@ def _has(end: PowerConnection) -> bool:
     return FLOW in end.flows
 
 
+def _part(end: PowerConnection) -> tuple[object, ...]:
+    """Return what tells an end apart."""
+    if not _has(end):
+        return (end.is_terminated,)
+    flow = _flow(end)
+    pages, energy = flow.pages, 0
+    if pages is not None and flow.register is not None:
+        energy = flow.register.a
+    said = () if pages is None else (_SHAPES[Pages].key(pages), pages.open and _OPEN(pages))
+    return (end.is_terminated, _SHAPES[type(flow)].key(flow), said, energy)
+
+
+# of a page under way; nothing reads them without one
+_OPEN = attrgetter("open_end_uj", "open_contract", "open_tariff", "is_open_final")
+
+
 def key_of(state: State) -> tuple[object, ...]:
     """Return what tells two states apart."""
-    parts: list[object] = [state.channels, state.opened, state.closed]
-    for end in state.ends:
-        parts.append(end.is_terminated)
-        if _has(end):
-            flow = _flow(end)
-            for kind in type(flow).__mro__:
-                parts.extend(
-                    getattr(flow, name)
-                    for name in getattr(kind, "__slots__", ())
-                    if name not in _IGNORED and name not in ("batch", "blocks")
-                )
-    return tuple(parts)
+    return (state.channels, state.opened, state.closed, state.parts)
 
 
 def _fire_timer(flow: Flow) -> None:
@@ -148,6 +251,10 @@ def sink_steps(end: PowerConnection, limit: int) -> Iterator[tuple[str, Step]]:
         yield "sink agrees", lambda e: e[SINK].answer(FLOW, accept=True, now=0)
     if flow.may(Cause.REJECT) and flow.peer_proposal:
         yield "sink rejects", lambda e: e[SINK].answer(FLOW, accept=False, now=0)
+    if flow.pages is not None and flow.pages.open:
+        copy = signed(flow.pages.open)
+        yield "sink signs", lambda e: e[SINK].countersign(FLOW, copy, now=0)
+        yield "sink disputes", lambda e: e[SINK].dispute(FLOW, LIE, now=0)
     yield from _endings(flow, SINK)
 
 
@@ -155,9 +262,13 @@ def source_steps(end: PowerConnection, limit: int) -> Iterator[tuple[str, Step]]
     """Yield what the provider's owner and timers may do."""
     flow = _flow(end)
     room = flow.top_contract < limit
+    meter = METER if end.sign_page is not None else None
     if flow.may(Cause.GRANT):
-        yield "grant", lambda e: e[SOURCE].grant(FLOW, FULL, fallback=FLOOR, now=0)
-        yield "counter", lambda e: e[SOURCE].counter(FLOW, [Offer(PART)], WHY, now=0)
+        yield "grant", lambda e: e[SOURCE].grant(FLOW, FULL, fallback=FLOOR, meter=meter, now=0)
+        yield (
+            "counter",
+            lambda e: e[SOURCE].counter(FLOW, [Offer(PART)], WHY, meter=meter, now=0),
+        )
         yield "refuse", lambda e: e[SOURCE].refuse(FLOW, WHY, now=0)
     if flow.may(Cause.STABLE):
         yield "ready", lambda e: e[SOURCE].ready(FLOW, now=0)
@@ -165,12 +276,39 @@ def source_steps(end: PowerConnection, limit: int) -> Iterator[tuple[str, Step]]
         if flow.profile is not None and flow.profile.current_ma >= PART.current_ma:
             yield "shed", lambda e: e[SOURCE].shed(FLOW, PART, refusal=WHY, now=0)
             yield "lower", lambda e: e[SOURCE].shed(FLOW, PART, refusal=WHY, urgent=True, now=0)
-        yield "source renegotiates", lambda e: e[SOURCE].renegotiate(FLOW, [ASK], now=0)
+        price = PRICE if flow.pages is not None else None
+        yield (
+            "source renegotiates",
+            lambda e: e[SOURCE].renegotiate(FLOW, [ASK], tariff=price, now=0),
+        )
     if flow.may(Cause.AGREE) and flow.peer_proposal:
         terms = flow.peer_proposal[1][0].desired
         yield "source agrees", lambda e: e[SOURCE].answer(FLOW, accept=True, profile=terms, now=0)
         yield "source rejects", lambda e: e[SOURCE].answer(FLOW, accept=False, now=0)
+    if isinstance(flow, SourceFlow) and flow.pages is not None and flow.delivers:
+        if flow.counter < BLOCKS and not flow.is_withheld:
+            yield "block", _send_block
+        if flow.pages.give_up_at is not None:
+            yield "page is overdue for good", lambda e: _pass_page(e[SOURCE], "give_up_at")
+        elif flow.pages.open:
+            yield "page is overdue", lambda e: _pass_page(e[SOURCE], "expose_at")
+        elif flow.pages.has_news(flow.esn_uj):
+            yield "page is due", lambda e: _pass_page(e[SOURCE], "page_at")
     yield from _endings(flow, SOURCE)
+
+
+def _send_block(ends: Ends) -> None:
+    flow = _flow(ends[SOURCE])
+    flow.limit_uj = 1_000_000
+    block = encode_block(flow.counter, SAMPLE) if isinstance(flow, SourceFlow) else b""
+    ends[SOURCE].send_samples(FLOW, [block], now=0)
+
+
+def _pass_page(end: PowerConnection, deadline: str) -> None:
+    flow = _flow(end)
+    setattr(flow.pages, deadline, 0)
+    if isinstance(flow, SourceFlow):
+        flow.pass_pages(0)
 
 
 def _endings(flow: Flow, side: int) -> Iterator[tuple[str, Step]]:
@@ -184,7 +322,7 @@ def _endings(flow: Flow, side: int) -> Iterator[tuple[str, Step]]:
         yield f"{side} lease lapses", lambda e: _fire_lapse(_flow(e[side]))
 
 
-def _cut(ends: tuple[PowerConnection, PowerConnection]) -> None:
+def _cut(ends: Ends) -> None:
     ends[SINK].receive_eof(0)
     ends[SOURCE].receive_eof(0)
 
@@ -196,7 +334,8 @@ def _deliver(octets: bytes, side: int) -> Step:
 def steps(state: State, limit: int, queue: int) -> Iterator[tuple[str, Step, int]]:
     """Yield (name, step, channel whose head it takes or -1) for everything that may happen."""
     if not state.opened:
-        yield "open", lambda e: _open(e[SINK]), -1
+        metered = state.ends[SOURCE].sign_page is not None
+        yield "open", lambda e: _open(e[SINK], metered=metered), -1
     for channel in (SINK, SOURCE):
         if state.channels[channel]:
             head = state.channels[channel][0]
@@ -207,11 +346,11 @@ def steps(state: State, limit: int, queue: int) -> Iterator[tuple[str, Step, int
                 for name, step in options(state.ends[side], limit):
                     yield name, step, -1
     if state.opened and not state.ends[SINK].is_terminated:
-        yield "cut", _cut, -2
+        yield "cut", _cut, CUT
 
 
-def _open(end: PowerConnection) -> None:
-    end.open_flow([ASK], fallback=FLOOR, now=0)
+def _open(end: PowerConnection, *, metered: bool) -> None:
+    end.open_flow([ASK], fallback=FLOOR, meter=METER if metered else None, now=0)
 
 
 def _segments(octets: bytes) -> tuple[bytes, ...]:
@@ -228,23 +367,34 @@ def _segments(octets: bytes) -> tuple[bytes, ...]:
 
 def advance(state: State, step: Step, channel: int) -> tuple[State, list[str]]:
     """Return the state after a step, and what it broke."""
-    ends = (_copy(state.ends[SINK]), _copy(state.ends[SOURCE]))
+    ends = Ends(state.ends)
     step(ends)
-    to_source, to_sink = (_segments(end.data_to_send()) for end in ends)
-    channels = list(state.channels)
+    sent: list[tuple[bytes, ...]] = [(), ()]
+    channels, parts = list(state.channels), list(state.parts)
+    broken: list[str] = []
+    closed = state.closed
     if channel >= 0:
         channels[channel] = channels[channel][1:]
-    channels[SINK] += to_sink
-    channels[SOURCE] += to_source
-    if channel == -2:
+    for side, end in ends.after.items():
+        sent[side] = _segments(end.data_to_send())
+        parts[side] = _part(end)
+        for event in end.take_events():
+            closed += side == SOURCE and isinstance(event, FlowClosed)
+            if isinstance(event, PageReceived) and page_of(event.facts)[:252] != event.octets[:252]:
+                broken.append(f"page {event.facts.page} is not what the sink counted")
+    if channel == CUT:
         channels = [(), ()]
-        to_sink = to_source = ()
-    broken = [fault for part in (to_sink, to_source) for fault in _faults(part)]
-    closed = state.closed
-    for event in ends[SOURCE].take_events():
-        closed += isinstance(event, FlowClosed)
-    ends[SINK].take_events()
-    after = State(ends, (channels[SINK], channels[SOURCE]), opened=True, closed=closed)
+    else:
+        channels[SINK] += sent[SOURCE]
+        channels[SOURCE] += sent[SINK]
+        broken += [fault for part in sent for fault in _faults(part)]
+    after = State(
+        (ends.now(SINK), ends.now(SOURCE)),
+        (channels[SINK], channels[SOURCE]),
+        opened=True,
+        closed=closed,
+        parts=(parts[SINK], parts[SOURCE]),
+    )
     return after, broken
 
 
@@ -269,7 +419,23 @@ def disagreement(state: State) -> str | None:
             return f"contract {ours.contract} against {theirs.contract}"
         if mine.to_wire()[:14] != other.to_wire()[:14]:
             return f"terms {mine.format()} against {other.format()}"
+        return _other_receipts(ours, theirs)
     return None
+
+
+def _other_receipts(ours: Flow, theirs: Flow) -> str | None:
+    """Return how the receipts of two quiet ends differ: number, signed energy, span."""
+    mine, other = ours.pages, theirs.pages
+    if mine is None or other is None or mine.is_disputed or other.is_disputed:
+        return None
+    if ours.tariff != theirs.tariff or (mine.open != other.open):
+        return "one end knows of a page or a price that the other does not"
+    if _SPAN(mine) != _SPAN(other):
+        return f"span {_SPAN(mine)} against {_SPAN(other)}"
+    return None
+
+
+_SPAN = attrgetter("number", "signed_uj", "start_uj", "samples", "digest", "contract", "tariff")
 
 
 def leak(state: State) -> bool:
@@ -297,22 +463,41 @@ class Report(NamedTuple):
     unclosable: int
     first: str
 
+    def plus(self, other: "Report") -> "Report":
+        """Return the findings of two explorations."""
+        return Report(
+            states=self.states + other.states,
+            transitions=self.transitions + other.transitions,
+            violations=self.violations + other.violations,
+            deadlocks=self.deadlocks + other.deadlocks,
+            leaks=self.leaks + other.leaks,
+            unclosable=self.unclosable + other.unclosable,
+            first=self.first or other.first,
+        )
+
 
 def explore(
-    *, limit: int = 3, queue: int = 4, most: int = 1_000_000, progress: bool = False
+    *,
+    limit: int = 3,
+    queue: int = 4,
+    most: int = 1_000_000,
+    progress: bool = False,
+    metered: bool = False,
 ) -> Report:
-    """Explore every state with contract numbers up to `limit` and channels up to `queue`."""
-    start = first_state()
+    """Explore every state with contract numbers up to `limit` and channels up to `queue`.
+
+    metered: with receipts, and blocks for them to count.
+    """
+    start = first_state(metered=metered)
     numbers = {key_of(start): 0}
-    frontier = deque([start])
+    frontier = deque([(0, start)])
     before: list[list[int]] = [[]]
     paths: list[tuple[int, str]] = [(0, "")]
     resting: list[int] = []
     tally = {"transitions": 0, "violations": 0, "deadlocks": 0, "leaks": 0}
     first = ""
     while frontier and len(numbers) < most:
-        state = frontier.popleft()
-        here = numbers[key_of(state)]
+        here, state = frontier.popleft()
         moved = False
         for name, step, channel in steps(state, limit, queue):
             moved = True
@@ -330,7 +515,7 @@ def explore(
                 there = numbers[key] = len(numbers)
                 before.append([])
                 paths.append((here, name))
-                frontier.append(after)
+                frontier.append((there, after))
             before[there].append(here)
         if is_rest(state):
             resting.append(here)
@@ -387,13 +572,14 @@ def main(argv: list[str] | None = None) -> int:
     if args.plant:
         SourceFlow.shed_deadline = PLANTS[args.plant]  # type: ignore[method-assign, assignment]
     began = time.perf_counter()
-    report = explore(
-        limit=args.limit,
-        queue=args.queue,
-        most=args.most,
-        progress=sys.stderr.isatty() and not args.json,
-    )
+    progress = sys.stderr.isatty() and not args.json
+    report = explore(limit=args.limit, queue=args.queue, most=args.most, progress=progress)
+    # receipts multiply the states: proposals are few and channels short beside them
+    limit, queue = min(args.limit, METERED_LIMIT), min(args.queue - 1, METERED_QUEUE)
+    paged = explore(limit=limit, queue=queue, most=args.most, progress=progress, metered=True)
+    report = report.plus(paged)
     facts: dict[str, object] = report._asdict()
+    facts["metered_states"] = paged.states
     facts["seconds"] = round(time.perf_counter() - began, 1)
     if args.json:
         print(json.dumps(facts))

@@ -41,7 +41,7 @@ from powertcp.potcp.states import Cause, Sink, Source
 from powertcp.registry import Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import encode_segment
-from powertcp.wire.options import Meter, Options
+from powertcp.wire.options import Meter, Options, Tariff
 from powertcp.wire.segments import Alert, Receipt
 
 _RECEIPT = int(SegmentType.RECEIPT)
@@ -159,8 +159,8 @@ class MeteredOutflow(Outflow):
         pages = self.pages
         if pages is None:
             return
-        pages.is_due = True
-        if not pages.open:
+        pages.is_due = pages.has_news(self.esn_uj)
+        if pages.is_due and not pages.open:
             self._turn(now, pages)
         self._weigh()
 
@@ -326,7 +326,7 @@ class MeteredInflow(Inflow):
     meter: what our SYN asked for, None: no receipts. mark: of the flow that is resumed.
     """
 
-    __slots__ = ("handshake", "mark", "meter", "peer_meter")
+    __slots__ = ("handshake", "mark", "meter", "offered_tariff", "peer_meter")
 
     def __init__(self, link: Link, flow: int, *, wants_samples: bool = False) -> None:
         super().__init__(link, flow, wants_samples=wants_samples)
@@ -334,6 +334,8 @@ class MeteredInflow(Inflow):
         self.peer_meter: Meter | None = None
         self.mark: PageMark | None = None
         self.handshake = b""
+        # the price of a proposal of the source that is not in force yet
+        self.offered_tariff: Tariff | None = None
 
     def open_pages(self, now: Instant) -> None:
         """Power flows: count from here on, or continue where the lost path left off."""
@@ -366,8 +368,15 @@ class MeteredInflow(Inflow):
     def relabel(self) -> None:
         """New terms hold: they are those of a span in which nothing came yet."""
         pages = self.pages
-        if pages is not None and not pages.has_news(self.esn_uj):
+        if pages is not None and not (pages.is_due or pages.has_news(self.esn_uj)):
             pages.contract, pages.tariff = self.contract, self.tariff
+
+    def note_ready(self, now: Instant, options: Options) -> None:
+        """READY while we close: no terms of ours any more, but those of the last page."""
+        if self.pages is not None and options.contract is not None:
+            self.contract = options.contract
+            self.tariff = self.offered_tariff or self.tariff
+            self.relabel()
 
     # --- the page ----------------------------------------------------------------------------
 
@@ -390,6 +399,7 @@ class MeteredInflow(Inflow):
         if pages.is_truncated and claim.end_uj > self.esn_uj:
             # it crossed our TRIP, another one comes: what it counted is in no digest of ours
             pages.clear()
+            pages.is_due = True
             return
         is_old = pages.is_fresh and claim.samples != 0
         if is_old:

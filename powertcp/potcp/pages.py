@@ -60,7 +60,8 @@ class Pages:
     page that is next or open. span: start_uj, samples, digest, sim, resumed, contract, tariff.
     open: the page that was sent or received and is not countersigned, b"" none; open_end_uj: its
     end. copy: the last page that both signed. signed_uj: energy that countersigned pages cover.
-    is_due: a page at a change of terms waits for the copy of the page before. is_closing: the next
+    is_due: a page at a change of terms waits for the copy of the page before; at the sink: a page that
+    crossed its TRIP will come again, under the terms it had. is_closing: the next
     page is the last one. is_done: the last one is countersigned. waiting: at the sink, pages that came
     while another was open.
     """

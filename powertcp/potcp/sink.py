@@ -47,7 +47,7 @@ from powertcp.profile import PowerProfile, ProfileType, in_range
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import encode_segment
-from powertcp.wire.options import Maintain, Options, Tariff
+from powertcp.wire.options import Maintain, Options
 from powertcp.wire.segments import (
     Answer,
     Control,
@@ -70,7 +70,6 @@ class SinkFlow(MeteredInflow):
     __slots__ = (
         "asks",
         "before",
-        "offered_tariff",
         "offers",
         "resuming",
         "syn",
@@ -83,8 +82,6 @@ class SinkFlow(MeteredInflow):
         self.syn = Options()
         self.before: PowerProfile | None = None
         self.resuming = False
-        # the price of a proposal of the source that is not in force yet
-        self.offered_tariff: Tariff | None = None
 
     # --- opening -----------------------------------------------------------------------------
 

@@ -167,7 +167,6 @@ SINK: Table = {
         (state, cause): ("drop", state)
         for state in _SINK_ENDING
         for cause in (
-            Cause.READY,
             Cause.RENEG,
             Cause.SHED,
             Cause.ANSWER_ACCEPT,
@@ -176,6 +175,7 @@ SINK: Table = {
             Cause.TICKET,
         )
     },
+    **_rows(_SINK_ENDING, Cause.READY, "note_ready", None),
     **_rows(_SINK_ENDING, Cause.FIN_ACK, "finish", Sink.CLOSED),
     **_rows([*_SINK_ANY, Sink.SETTLING], Cause.ALERT, "note_alert", None),
     **_rows(_SINK_ANY, Cause.FIN, "answer_fin", Sink.CLOSED),

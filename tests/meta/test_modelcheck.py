@@ -22,6 +22,7 @@ def run(*words: str) -> tuple[int, dict[str, Any]]:
 def test_every_state_of_a_small_bound_is_sound() -> None:
     code, facts = run()
     assert facts["states"] > 5_000
+    assert facts["metered_states"] > 1_500
     assert (facts["violations"], facts["deadlocks"], facts["leaks"]) == (0, 0, 0)
     assert facts["unclosable"] == 0
     assert code == 0

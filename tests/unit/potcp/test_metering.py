@@ -1093,3 +1093,36 @@ def test_a_path_that_is_lost_while_the_last_page_is_signed_ends_the_flow(answers
     pair.cut()
     assert pair.one(SOURCE, FlowClosed).signed_uj == 0
     assert pair.one(SINK, FlowClosed).signed_uj == 6_000_000 * answers
+
+
+@pytest.mark.requirement("LEDG-6-01")
+def test_terms_that_come_while_the_sink_closes_are_those_of_the_last_page() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(tariff=DAY)
+    pair.source.renegotiate(flow, [ask("12V/1A")], tariff=NIGHT, now=pair.now)
+    pair.exchange()
+    pair.sink.answer(flow, accept=True, now=pair.now)
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    (facts,) = pair.books.facts
+    assert (facts.contract, facts.tariff, facts.final) == (3, NIGHT, True)
+    plain = Pair()
+    flow = plain.energise("12V/1A")
+    plain.source.shed(flow, profile("12V/0.5A"), refusal=WHY, urgent=True, now=plain.now)
+    plain.sink.close_flow(flow, now=plain.now)
+    plain.exchange()
+    assert plain.one(SINK, FlowClosed).refusal == Refusal(Reason.NORMAL)
+
+
+@pytest.mark.requirement("PTCP-8-02")
+def test_a_page_taken_back_at_a_trip_keeps_the_terms_it_had() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(tariff=DAY)
+    pair.source.send_samples(flow, [pair.block(flow, 100)], now=pair.now)
+    lower = profile("12V/0.5A")
+    pair.source.shed(flow, lower, refusal=WHY, urgent=True, now=pair.now)
+    pair.sink.trip(flow, WHY, now=pair.now)
+    pair.exchange()
+    (facts,) = pair.books.facts
+    assert (facts.contract, facts.end_uj, facts.truncated) == (1, 0, True)
+    assert pair.one(SOURCE, FlowClosed).signed_uj == 0
