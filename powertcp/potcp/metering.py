@@ -84,7 +84,7 @@ class MeteredOutflow(Outflow):
         self.kept: Pages | None = None
         self.transcript = b""
 
-    # LEDG-6-01
+    # LEDG-6-10
     def agree_meter(self, ours: Meter | None, theirs: Meter | None) -> Meter | None:
         """Return the METER of SYN+ACK: receipts are agreed when both sides carry it."""
         if ours is None or theirs is None:
@@ -108,7 +108,7 @@ class MeteredOutflow(Outflow):
         self.pages = pages
         self._schedule(now, pages)
 
-    # PTCP-10-03
+    # LEDG-6-12
     def _continue(self, now: Instant, pages: Pages) -> None:
         """After a resume: send the open page again, or withdraw it; the sink verified `start_uj`."""
         pages.clear()
@@ -154,6 +154,7 @@ class MeteredOutflow(Outflow):
         pages.expose_at = now + self.link.config.receipt_ns
         self._send(octets)
 
+    # LEDG-6-11
     def turn_page(self, now: Instant) -> None:
         """The terms change here: the span ends, now or when the page before comes back."""
         pages = self.pages
@@ -179,6 +180,7 @@ class MeteredOutflow(Outflow):
         if pages is not None and self.delivers and not pages.open and self._is_full(now, pages):
             self._turn(now, pages)
 
+    # LEDG-6-11
     def _is_full(self, now: Instant, pages: Pages) -> bool:
         most_uj = pages.meter.receipt_uj
         return (
@@ -194,6 +196,7 @@ class MeteredOutflow(Outflow):
         pages, copy = self.pages, receipt.page
         if pages is None:
             raise Breach(Refusal(Reason.STATE, _RECEIPT, self.state.value, rule="no METER"))
+        # LEDG-6-10
         if copy == pages.copy:
             return
         if not pages.open or pages.is_disputed:
@@ -309,6 +312,7 @@ class MeteredOutflow(Outflow):
         reason = options.reason or Refusal(Reason.OPERATOR)
         _settle(self, now, reason)
         self.link.emit(FlowTripped(flow=self.id, refusal=reason, by_peer=True))
+        # LEDG-6-12
         pages.is_truncated = True
         if pages.open and pages.open_end_uj > self.acked_uj:
             pages.withdraw()
@@ -348,6 +352,7 @@ class MeteredInflow(Inflow):
             self.pages = Pages(theirs, theirs.key, transcript, self.contract, self.tariff)
             return
         self.pages, self.mark = Pages.of(mark, theirs), None
+        # LEDG-6-12
         if mark.answered:
             self._send(mark.answered)
 
@@ -422,6 +427,7 @@ class MeteredInflow(Inflow):
         if found is not None:
             self.link.emit(PageReceived(flow=self.id, octets=found[0], facts=found[1]))
 
+    # LEDG-6-11
     def _bound(self, now: Instant, pages: Pages) -> None:
         """Refuse more pages than anybody needs: each costs a signature and a commit."""
         pages.times = (*(one for one in pages.times if now - one < PAGES_SPAN_NS), now)

@@ -206,7 +206,7 @@ class Pages:
         self.open, self.open_end_uj, self.is_open_final = octets, facts.end_uj, facts.final
         return octets, replace(facts, page=self.number, previous=self.copy)
 
-    # PTCP-10-03
+    # LEDG-6-12
     def withdraw(self) -> None:
         """Take back the page under way, which says more than the sink verified."""
         self.open, self.is_open_final = b"", False
@@ -234,7 +234,7 @@ class Pages:
             is_disputed=self.is_disputed,
         )
 
-    # PTCP-10-03
+    # LEDG-6-12
     def recall(self, claim: Claim) -> None:
         """A page of the lost path, which never came: how many blocks without energy were lost
         with it nobody can tell, so samples and digest are the source's word; energy is not.

@@ -84,7 +84,7 @@ def fixed_of(proposed: Sampling | None, fixed: Sampling | None) -> Sampling:
     return fixed
 
 
-# LEDG-6-01
+# LEDG-6-10
 def metered_of(ours: Meter | None, theirs: Meter | None, mark: PageMark | None) -> Meter | None:
     """Return the METER of a SYN+ACK if our SYN had one too; at a resume it is that of before."""
     if mark is not None and (theirs is None or theirs.key != mark.peer_key):

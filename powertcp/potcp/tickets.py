@@ -53,7 +53,7 @@ class Tenure:
     tariff: Tariff | None = None
     pages: Pages | None = None
 
-    # LEDG-6-01
+    # PTCP-10-04
     def is_metered_by(self, meter: Meter | None) -> bool:
         """Return whether a SYN has the sink's meter of before, None if there was none."""
         return (

@@ -96,7 +96,7 @@ def test_the_last_page_is_signed_before_fin_is_answered(side: int) -> None:
         assert closed.signed_uj == closed.acked_uj == 8_400_000
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-01", "LEDG-6-11")
 def test_a_page_is_due_by_energy_once_a_second_at_most() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 0, 3_000_000), theirs=meter_of(SOURCE, 0, 0))
@@ -104,7 +104,7 @@ def test_a_page_is_due_by_energy_once_a_second_at_most() -> None:
     assert [one.end_uj for one in pair.books.facts] == [12_000_000, 24_000_000, 36_000_000]
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-10")
 @pytest.mark.parametrize(
     ("ours", "theirs", "agreed"),
     [((60, 0), (10, 5), (10, 5)), ((0, 7), (0, 9), (0, 7)), ((0, 0), (0, 0), (0, 0))],
@@ -118,7 +118,7 @@ def test_the_stricter_wish_holds(
     assert pair.sink.status(flow).state == "ENERGISED"
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-10")
 @pytest.mark.parametrize("side", [SINK, SOURCE])
 def test_without_meter_at_either_end_there_are_no_receipts(side: int) -> None:
     pair = MeteredPair()
@@ -145,7 +145,7 @@ def test_a_meter_needs_somebody_who_signs() -> None:
     assert pair.source.status(flow).state == "LISTEN"
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-11")
 def test_a_span_in_which_nothing_came_has_no_page() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 10))
@@ -196,7 +196,7 @@ def test_terms_that_change_before_anything_came_label_the_span() -> None:
     assert [one.contract for one in pair.books.facts] == [3]
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-01", "LEDG-6-11")
 def test_no_block_goes_until_the_page_at_a_change_of_terms_can_be_made() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 1))
@@ -449,7 +449,7 @@ def test_fins_that_cross_end_with_one_last_page(answers: bool) -> None:
     assert len(pair.said(SOURCE, Receipt)) == 1
 
 
-@pytest.mark.requirement("PTCP-8-02")
+@pytest.mark.requirement("PTCP-8-02", "LEDG-6-12")
 def test_after_a_trip_of_the_sink_the_last_page_says_what_it_verified() -> None:
     pair = MeteredPair()
     flow = pair.energise()
@@ -470,7 +470,7 @@ def test_after_a_trip_of_the_sink_the_last_page_says_what_it_verified() -> None:
     assert pair.one(SINK, FlowClosed).heat_uj == 3_600_000
 
 
-@pytest.mark.requirement("PTCP-8-02")
+@pytest.mark.requirement("PTCP-8-02", "LEDG-6-12")
 @pytest.mark.parametrize("by", ["shed", "close", "trip"])
 def test_a_page_that_crosses_the_trip_of_the_sink_is_taken_back(by: str) -> None:
     pair = MeteredPair()
@@ -541,7 +541,7 @@ def test_a_trip_after_fin_closes_all_the_same(answers: bool) -> None:
     assert pair.one(SINK, FlowClosed).signed_uj == 6_000_000 * answers
 
 
-@pytest.mark.requirement("PTCP-8-01")
+@pytest.mark.requirement("PTCP-8-01", "LEDG-6-12")
 def test_a_block_that_trips_is_heat_and_in_the_digest() -> None:
     pair = MeteredPair()
     flow = pair.energise()
@@ -569,7 +569,7 @@ def test_energy_that_is_delivered_ends_with_the_last_page() -> None:
 # --- what a peer may not do ----------------------------------------------------------------------
 
 
-@pytest.mark.requirement("LEDG-6-02")
+@pytest.mark.requirement("LEDG-6-10")
 @pytest.mark.parametrize("side", [SINK, SOURCE])
 def test_a_page_on_a_flow_without_meter_is_reset_506(side: int) -> None:
     pair = Pair()
@@ -579,7 +579,7 @@ def test_a_page_on_a_flow_without_meter_is_reset_506(side: int) -> None:
     assert code_of(pair, 1 - side) == Reason.STATE
 
 
-@pytest.mark.requirement("LEDG-6-02")
+@pytest.mark.requirement("LEDG-6-10")
 def test_a_page_before_power_flows_is_reset_506() -> None:
     pair = MeteredPair()
     flow = pair.request(ask("12V/1A"), meter=meter_of(SINK))
@@ -587,7 +587,7 @@ def test_a_page_before_power_flows_is_reset_506() -> None:
     assert code_of(pair, SINK) == Reason.STATE
 
 
-@pytest.mark.requirement("LEDG-6-02")
+@pytest.mark.requirement("LEDG-6-11")
 @pytest.mark.parametrize("place", [0, 44, 60, 251, 252, 315])
 def test_a_page_that_the_source_did_not_sign_is_reset_403(place: int) -> None:
     pair = MeteredPair()
@@ -618,7 +618,7 @@ def test_a_copy_that_is_not_what_was_sent_or_not_signed_is_reset_403(place: int)
     assert pair.take(SOURCE, PageSigned) == []
 
 
-@pytest.mark.requirement("LEDG-6-03")
+@pytest.mark.requirement("LEDG-6-10")
 def test_a_copy_that_comes_again_is_nothing_and_one_unasked_for_is_reset_506() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 1))
@@ -634,7 +634,7 @@ def test_a_copy_that_comes_again_is_nothing_and_one_unasked_for_is_reset_506() -
     assert code_of(pair, SOURCE) == Reason.STATE
 
 
-@pytest.mark.requirement("LEDG-6-02")
+@pytest.mark.requirement("LEDG-6-10")
 def test_a_page_that_comes_again_is_nothing() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 1))
@@ -698,7 +698,7 @@ def test_a_page_after_the_last_one_is_reset_506() -> None:
     assert code_of(pair, SINK) == Reason.STATE
 
 
-@pytest.mark.requirement("LEDG-6-02")
+@pytest.mark.requirement("LEDG-6-11")
 def test_pages_wait_for_the_answer_to_the_one_before_and_not_without_end() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 1))
@@ -724,7 +724,7 @@ def test_pages_wait_for_the_answer_to_the_one_before_and_not_without_end() -> No
     )
 
 
-@pytest.mark.requirement("LEDG-6-02")
+@pytest.mark.requirement("LEDG-6-11")
 def test_so_many_pages_in_ten_seconds_and_one_more() -> None:
     pair = MeteredPair()
     flow = pair.energise()
@@ -825,7 +825,7 @@ def finish(pair: MeteredPair, flow: int) -> FlowClosed:
     return closed
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-01", "LEDG-6-12")
 def test_pages_go_on_over_a_resume() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 2), tariff=DAY)
@@ -884,7 +884,7 @@ def test_a_page_that_was_not_answered_is_answered_on_the_new_path(when: str) -> 
     assert finish(after, flow).signed_uj == 24_000_000
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-12")
 def test_a_copy_that_was_lost_with_the_path_comes_again() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 1))
@@ -897,7 +897,7 @@ def test_a_copy_that_was_lost_with_the_path_comes_again() -> None:
     assert finish(after, flow).signed_uj == 24_000_000
 
 
-@pytest.mark.requirement("LEDG-6-01")
+@pytest.mark.requirement("LEDG-6-12")
 @pytest.mark.parametrize("idle", [False, True])
 def test_a_page_that_was_lost_with_the_path_comes_again(idle: bool) -> None:
     pair = MeteredPair()
@@ -917,7 +917,7 @@ def test_a_page_that_was_lost_with_the_path_comes_again(idle: bool) -> None:
     assert finish(after, flow).signed_uj == 16_800_000
 
 
-@pytest.mark.requirement("PTCP-10-03")
+@pytest.mark.requirement("PTCP-10-03", "LEDG-6-12")
 def test_a_page_that_says_more_than_the_sink_verified_is_taken_back() -> None:
     pair = MeteredPair()
     flow = pair.energise(ours=meter_of(SINK, 1))
