@@ -10,7 +10,7 @@ import msgspec
 
 from powertcp.cli.words import nearest
 from powertcp.errors import ConfigError
-from powertcp.units import parse_duration_ns, parse_power_mw
+from powertcp.units import parse_duration_ns, parse_energy_uj, parse_power_mw
 
 COMMAND_LINE = "command line"
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
@@ -22,6 +22,10 @@ class PowerMw(int):
     """A power in mW, written with its unit."""
 
 
+class EnergyUj(int):
+    """An energy in uJ, written with its unit."""
+
+
 class DurationNs(int):
     """A duration in ns, written with its unit."""
 
@@ -29,6 +33,7 @@ class DurationNs(int):
 _QUANTITIES: dict[type, Callable[[str], int]] = {
     PowerMw: parse_power_mw,
     DurationNs: parse_duration_ns,
+    EnergyUj: parse_energy_uj,
 }
 
 
@@ -63,6 +68,7 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ttl: int = 1
     tariff: str = ""
     require_receipts: bool = False
+    quota: EnergyUj | None = None
     ledger: bool = True
     control: str = ""
     state_dir: str = ""

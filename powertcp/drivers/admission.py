@@ -183,7 +183,7 @@ class Admissions:
             return
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.sampling = event.sampling
-        refusal = self._unfit(event)
+        refusal = self._unfit(session, event)
         if refusal is not None:
             self._refuse(record, event, Choice(None, -1, refusal=refusal), now)
             return
@@ -195,12 +195,12 @@ class Admissions:
             return
         self._answer(record, event, admission, now)
 
-    def _unfit(self, event: PowerRequested) -> Refusal | None:
+    def _unfit(self, session: Session, event: PowerRequested) -> Refusal | None:
         """Return why nothing could be granted whatever is free."""
         if self.draining:
             return Refusal(Reason.DRAINING)
         # LEDG-7-07
-        if (refusal := self.billing.refusal(event.meter)) is not None:
+        if (refusal := self.billing.refusal(session.host, event.meter)) is not None:
             return refusal
         sampling, desired = event.sampling, event.asks[0].desired
         # PTCP-3.2-01

@@ -45,13 +45,13 @@ class Billing:
         self._office = office
 
     # LEDG-7-07
-    def refusal(self, meter: Meter | None) -> Refusal | None:
-        """Return why no contract can be made with who asks for `meter`, None: nothing is against."""
+    def refusal(self, host: str, meter: Meter | None) -> Refusal | None:
+        """Return why `host`, which asks for `meter`, gets no contract; None: nothing is against."""
         if self.books is None:
             return None
         if meter is None and self.books.requires_receipts:
             return Refusal(Reason.PAYMENT_REQUIRED, rule="receipts are required")
-        return self.books.refusal()
+        return self.books.refusal(host)
 
     def offer(self) -> tuple[Meter | None, Tariff | None]:
         """Return what a grant says of receipts and price."""
@@ -95,6 +95,11 @@ class Billing:
         record.offered = tariff
         self._office.attempt(record, now, propose)
 
+    # LEDG-7-05
+    def spent(self, record: FlowRecord, refusal: Refusal) -> None:
+        """Close a flow that has had all its address may have."""
+        self._close(record, refusal, now_ns())
+
     def rejected(self, record: FlowRecord, event: RenegotiationAnswered, now: Instant) -> None:
         """The sink keeps its terms; one that keeps an old price gets no more power."""
         offered, record.offered = record.offered, None
@@ -107,12 +112,16 @@ class Billing:
     # LEDG-7-07
     def end(self, record: FlowRecord, now: Instant) -> None:
         """Close a flow with receipts: nobody can write them down any more."""
-        if record.state == "energised" and is_metered(record):
+        if is_metered(record):
             refusal = Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
-            close = partial(
-                record.session.machine.close_flow, record.flow, refusal=refusal, now=now
-            )
+            self._close(record, refusal, now)
+
+    def _close(self, record: FlowRecord, refusal: Refusal, now: Instant) -> None:
+        """Say FIN on a flow that delivers; one that does not ends by itself."""
+        machine = record.session.machine
+        if record.state == "energised" and record.flow in machine.flows:
             self._office.quiet(record, "closing")
+            close = partial(machine.close_flow, record.flow, refusal=refusal, now=now)
             self._office.attempt(record, now, close)
 
 

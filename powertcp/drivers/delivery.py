@@ -79,6 +79,9 @@ def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:
     wire = session.wire
     if not wire.has_room(QUEUE_OCTETS):
         return
+    if record.allowed_uj is not None and not _is_allowed(record, tick, record.allowed_uj):
+        record.blocked = True
+        return
     try:
         taken = session.machine.send_block(record.flow, tick.payload, tick.sums, ece=ece, now=now)
     except PowerError as error:
@@ -94,6 +97,18 @@ def _send(record: FlowRecord, tick: Tick, now: Instant, *, ece: bool) -> None:
         record.blocked = True
         wire.handle_timer(now)
     wire.flush()
+
+
+# LEDG-7-05
+def _is_allowed(record: FlowRecord, tick: Tick, allowed_uj: int) -> bool:
+    """Say whether a block stays within what is reserved for its flow."""
+    sampling = record.sampling
+    if sampling is None:
+        return False
+    scale = sampling.nv_per_lsb * sampling.na_per_lsb
+    block_uj = tick.sums.a * scale // (sampling.rate_hz * 10**12) + 1
+    status = record.session.machine.status(record.flow)
+    return status.esn_uj + block_uj <= allowed_uj
 
 
 def _is_ending(session: Session, flow: int) -> bool:

@@ -113,6 +113,8 @@ class Provider:
         """Let `books` hold receipts and postings of all flows; called before `serve`."""
         self.admissions.billing.books = books
         books.on_failure = self._end_metered
+        if books.allowances is not None:
+            books.allowances.on_spent = self.admissions.billing.spent
         if books.pricing is not None:
             books.pricing.propose = self.admissions.billing.reprice
 

@@ -14,6 +14,7 @@ from hashlib import blake2s
 
 import trio
 
+from powertcp.drivers.allowance import Allowance, Allowances
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.pricing import Pricing
 from powertcp.drivers.session import FlowRecord, Session
@@ -48,10 +49,11 @@ class FlowBook:
     """What the books know of one flow: it outlives the paths on which the flow is resumed.
 
     record: the flow as it is now. here: its supply. there: its peer's address. start_ns: Unix time
-    of its first READY. tariff: in force. posted_uj: register at the last unsigned posting, the number-th.
+    of its first READY. tariff: in force. allowance: what it has reserved, None without a quota. posted_uj: register at the last unsigned posting, the number-th.
     """
 
     __slots__ = (
+        "allowance",
         "chain",
         "here",
         "identity",
@@ -72,6 +74,7 @@ class FlowBook:
         self.start_ns = start_ns
         self.identity = blake2s(f"{record.name} {start_ns}".encode(), key=meter).digest()
         self.chain: PageChain | None = None
+        self.allowance: Allowance | None = None
         self.tariff: Tariff | None = None
         self.jobs: deque[_Job] = deque()
         self.is_draining = False
@@ -90,6 +93,7 @@ class ProviderBooks:
         *,
         tariff: TariffDocument | None = None,
         requires_receipts: bool = False,
+        quota_uj: int | None = None,
         receipt_s: int = RECEIPT_S,
         receipt_uj: int = RECEIPT_UJ,
         unix_ns: Callable[[], int] = time.time_ns,
@@ -97,13 +101,15 @@ class ProviderBooks:
     ) -> None:
         """Write to `ledger`, at the prices of `tariff`.
 
-        requires_receipts: power only who asks for METER.
+        requires_receipts: power only who asks for METER. quota_uj: what each address may have in
+        all, which takes receipts.
         clock: what pages say of their times; by default what the kernel says.
         """
         self.ledger = ledger
         self.meter = Meter(receipt_s, receipt_uj, ledger.meter.public)
         self.on_failure: Callable[[], None] = _nothing
-        self.requires_receipts = requires_receipts
+        self.requires_receipts = requires_receipts or quota_uj is not None
+        self.allowances = Allowances(ledger, quota_uj, receipt_uj) if quota_uj is not None else None
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
         self.pages = 0
         self._unix_ns = unix_ns
@@ -123,6 +129,8 @@ class ProviderBooks:
             nursery.start_soon(self._post_regularly)
             if self.pricing is not None:
                 nursery.start_soon(self.pricing.keep, self._books)
+            if self.allowances is not None:
+                nursery.start_soon(self.allowances.keep, self._books)
             try:
                 yield
             finally:
@@ -135,11 +143,11 @@ class ProviderBooks:
         return self.pricing.terms() if self.pricing else None
 
     # LEDG-7-07
-    def refusal(self) -> Refusal | None:
-        """Return why no new contract can be made; None: the ledger can be written."""
+    def refusal(self, host: str = "") -> Refusal | None:
+        """Return why `host` gets no contract; None: the ledger can be written, and has some left."""
         if self.ledger.is_read_only or self._is_behind:
             return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
-        return None
+        return self.allowances.refusal(host) if self.allowances and host else None
 
     # -- one flow ----------------------------------------------------------------------------
 
@@ -150,13 +158,23 @@ class ProviderBooks:
             meter = self.ledger.meter.public
             book = record.book = FlowBook(record, supply.format(), self._unix_ns(), meter)
             self._books.add(book)
+            self._reserve(book)
         book.tariff = tariff
+
+    def _reserve(self, book: FlowBook) -> None:
+        """Reserve energy for a flow; until that is on the disk nothing is delivered."""
+        allowances = self.allowances
+        if allowances is not None:
+            allowance = Allowance(book.identity, f"sink:{book.there}", f"source:{book.here}")
+            book.allowance, book.record.allowed_uj = allowance, 0
+            self._queue(book, lambda: allowances.begin(allowance, book.record))
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> None:
         """A ticket moved a flow: its pages and postings go on."""
         book, old.book = old.book, None
         if book is not None:
             book.record, new.book = new, book
+            new.allowed_uj = old.allowed_uj
 
     def signer(self, session: Session) -> Callable[[PageFacts], bytes]:
         """Return who makes the pages of the flows of `session`."""
@@ -189,6 +207,10 @@ class ProviderBooks:
         transfers = page_transfers(
             page, Side.SOURCE, here=book.here, there=book.there, currency=currency
         ) if state is PageState.COUNTERSIGNED else ()  # fmt: skip
+        allowances, allowance = self.allowances, book.allowance
+        if allowances is not None and allowance is not None and transfers:
+            self._queue(book, lambda: allowances.post(allowance, book.record, page, transfers))
+            return
         self._queue(
             book,
             lambda: self.ledger.post_page(
@@ -202,6 +224,9 @@ class ProviderBooks:
         if book is None:
             return
         self._books.discard(book)
+        allowances, allowance = self.allowances, book.allowance
+        if allowances is not None and allowance is not None:
+            self._queue(book, lambda: allowances.end(allowance))
         if event.signed_uj is None:
             self._post_unsigned(book, event.acked_uj)
         elif event.acked_uj > event.signed_uj:

@@ -121,10 +121,12 @@ class FlowRecord:
     counter: samples made, not reduced modulo 2^32. wanted_mw: what the next block carries.
     blocked: credit is short until the next CREDIT, or a page is not back yet. relieved_until: no
     ECE until then. book: what the ledger knows of it, None without a ledger. offered:
-    a price that the sink has not answered to.
+    a price that the sink has not answered to. allowed_uj: ESN up to which the ledger has reserved
+    energy, None: no limit.
     """
 
     __slots__ = (
+        "allowed_uj",
         "blocked",
         "book",
         "cohort",
@@ -165,6 +167,7 @@ class FlowRecord:
         self.ready_at = None
         self.cohort: Any = None
         self.book: Any = None
+        self.allowed_uj: int | None = None
         self.offered: Tariff | None = None
 
     @property

@@ -17,7 +17,8 @@ from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.ledger import open_ledger
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.provider_books import ProviderBooks
-from powertcp.ledger import Clock, Page, PageChain, Side
+from powertcp.errors import known
+from powertcp.ledger import Account, Clock, Page, PageChain, Side
 from powertcp.ledger.tariff import TariffDocument, parse_tariff
 from powertcp.potcp import ConnectionConfig
 from powertcp.potcp.events import (
@@ -123,6 +124,7 @@ async def billed(
     *,
     tariff: TariffDocument | None = None,
     requires_receipts: bool = False,
+    quota_uj: int | None = None,
     clock: Clockwork | None = None,
     connection: ConnectionConfig | None = None,
 ) -> AsyncIterator[tuple[Provider, ProviderBooks, str]]:
@@ -133,6 +135,7 @@ async def billed(
             ledger,
             tariff=tariff,
             requires_receipts=requires_receipts,
+            quota_uj=quota_uj,
             unix_ns=clock or time.time_ns,
         )
         async with books.keeping():
@@ -337,3 +340,28 @@ async def test_a_ledger_that_cannot_be_written_ends_what_it_cannot_note(
             assert isinstance(refused, FlowRefused)
             assert (refused.flow, refused.refusal.code) == (refused_flow, Reason.MAINTENANCE)
             await plain.until(SamplesReceived, 3)
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_an_address_gets_no_more_than_its_quota_over_all_its_flows(tmp_path: Path) -> None:
+    quota_uj = 40_000_000
+    async with billed(tmp_path, quota_uj=quota_uj) as (provider, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            for _ in range(2):
+                payer.ask("12V/2A")
+            await payer.until(FlowClosed, 2)
+            payer.ask("12V/2A")
+            refused = await payer.until(FlowRefused)
+        assert isinstance(refused, FlowRefused)
+        assert refused.refusal.code == Reason.ENERGY_QUOTA
+
+        def sink_account() -> Account:
+            return known(books.ledger.account("sink:127.0.0.1"), "it has had power")
+
+        await eventually(lambda: sink_account().reserved == 0)
+        account = sink_account()
+        # what no block of 2.4 J fitted into any more
+        assert quota_uj - 2 * 2_400_000 <= account.debit <= quota_uj
+        assert provider.breaker.held_mw == 0
+    assert balances(tmp_path)["source:12V/50A"] == -account.debit

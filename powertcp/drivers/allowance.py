@@ -1,0 +1,172 @@
+"""Energy that each address may have in all: reserved in the ledger before it is delivered.
+
+A flow has at most two pages reserved at a time. What both sign is posted out of the reservation and
+the next one is made in the same commit; the end of the flow gives the rest back. Ledger 7-05.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
+
+import trio
+
+from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.session import FlowRecord
+from powertcp.errors import PowerRefused
+from powertcp.ledger import Code, Flags, Kind, Page, Side, Transfer, transfer_key
+from powertcp.registry import Reason, Refusal
+from powertcp.store import PageState
+
+PAGES = 2  # that a flow has reserved at a time
+LOOK_S = 1.0  # how late a flow without a rest is closed
+ENERGY = "uJ"
+_log = logging.getLogger("ledger")
+
+
+class Allowance:
+    """What one flow has reserved. is_last: nothing more can be reserved."""
+
+    __slots__ = ("held", "is_last", "name", "number", "seed", "source")
+
+    def __init__(self, seed: bytes, name: str, source: str) -> None:
+        """Reserve on account `name` what `source` gives; seed: 32 octets that name the flow."""
+        self.seed = seed
+        self.name = name
+        self.source = source
+        self.held: Transfer | None = None
+        self.number = 0
+        self.is_last = False
+
+    def reservation(self, amount_uj: int) -> Transfer:
+        """Return the transfer that reserves `amount_uj` next."""
+        key = transfer_key(self.seed, self.number, "reserve", self.name, self.source)
+        return Transfer(
+            key=key,
+            debit=self.name,
+            credit=self.source,
+            unit=ENERGY,
+            amount=amount_uj,
+            code=Code.RESERVE,
+            kind=Kind.PENDING,
+        )
+
+
+class Holder(Protocol):
+    """A flow and what it has reserved."""
+
+    record: FlowRecord
+    allowance: Allowance | None
+
+
+class Allowances:
+    """The limit of every address, and the reservations of its flows.
+
+    on_spent: told of a flow that has delivered all it may.
+    """
+
+    def __init__(self, ledger: Ledger, quota_uj: int, page_uj: int) -> None:
+        """Allow each address `quota_uj` in all; a page has about `page_uj`."""
+        self.on_spent: Callable[[FlowRecord, Refusal], None] = _ignore
+        self._ledger = ledger
+        self._quota_uj = quota_uj
+        self._most_uj = PAGES * page_uj
+
+    def refusal(self, host: str) -> Refusal | None:
+        """Return why an address gets nothing more, None: something is left."""
+        account = self._ledger.account(f"sink:{host}")
+        used_uj = account.debit - account.credit + account.reserved if account else 0
+        if used_uj < self._quota_uj:
+            return None
+        return Refusal(Reason.ENERGY_QUOTA, used_uj, self._quota_uj)
+
+    def _free_uj(self, name: str) -> int:
+        account = self._ledger.account(name)
+        free_uj = account.free if account else None
+        return self._quota_uj if free_uj is None else free_uj
+
+    # LEDG-7-05
+    async def begin(self, allowance: Allowance, record: FlowRecord) -> None:
+        """Power flows: reserve for it; until that is on the disk nothing is delivered."""
+        await self._ledger.set_floor(allowance.name, ENERGY, -self._quota_uj)
+        await self._reserve(allowance, record, 0)
+
+    async def _reserve(self, allowance: Allowance, record: FlowRecord, start_uj: int) -> None:
+        amount_uj = min(self._free_uj(allowance.name), self._most_uj)
+        if amount_uj > 0:
+            transfer = allowance.reservation(amount_uj)
+            with suppress(PowerRefused):
+                await self._ledger.post(transfer)
+                self._hold(allowance, record, transfer, start_uj)
+                return
+        self._spent(allowance, record)
+
+    async def post(
+        self, allowance: Allowance, record: FlowRecord, page: Page, transfers: tuple[Transfer, ...]
+    ) -> None:
+        """Post a page that both have signed out of what is reserved, and reserve again."""
+        held, is_final = allowance.held, Flags.FINAL in page.flags
+        if held is None or not page.energy_uj:
+            await self._store(page, transfers)
+            return
+        energy, *money = transfers
+        taken = replace(energy, kind=Kind.POST_PENDING, pending=held.key)
+        free_uj = self._free_uj(allowance.name) + held.amount - page.energy_uj
+        amount_uj = 0 if is_final else min(free_uj, self._most_uj)
+        if amount_uj > 0:
+            again = allowance.reservation(amount_uj)
+            with suppress(PowerRefused):
+                await self._store(page, (taken, *money, again))
+                self._hold(allowance, record, again, page.end_uj)
+                return
+        allowance.held = None
+        try:
+            await self._store(page, (taken, *money))
+        except PowerRefused:
+            # the reservation of a flow that stood still was given back: what is signed is posted
+            await self._store(page, transfers)
+        if not is_final:
+            await self._reserve(allowance, record, page.end_uj)
+
+    async def _store(self, page: Page, transfers: tuple[Transfer, ...]) -> None:
+        state, body = PageState.COUNTERSIGNED, page.to_wire()
+        await self._ledger.post_page(
+            page.transcript, page.page, Side.SOURCE, body, state, *transfers
+        )
+
+    async def end(self, allowance: Allowance) -> None:
+        """The flow is over: what it still has reserved is free again."""
+        held, allowance.held = allowance.held, None
+        if held is None:
+            return
+        key = transfer_key(allowance.seed, allowance.number, "void", held.debit, held.credit)
+        await self._ledger.post(replace(held, key=key, kind=Kind.VOID, pending=held.key))
+
+    def _hold(
+        self, allowance: Allowance, record: FlowRecord, transfer: Transfer, start_uj: int
+    ) -> None:
+        allowance.held = transfer
+        allowance.number += 1
+        allowance.is_last = transfer.amount < self._most_uj
+        record.allowed_uj = start_uj + transfer.amount
+        record.blocked = False
+
+    async def keep(self, books: Iterable[Holder]) -> None:
+        """Look each second who has had all there is; runs until it is cancelled."""
+        while True:
+            await trio.sleep_until(trio.current_time() + LOOK_S)
+            for book in tuple(books):
+                allowance = book.allowance
+                if allowance is not None and allowance.is_last and book.record.blocked:
+                    self._spent(allowance, book.record)
+
+    def _spent(self, allowance: Allowance, record: FlowRecord) -> None:
+        allowance.is_last = True
+        refusal = self.refusal(allowance.name.partition(":")[2])
+        self.on_spent(record, refusal or Refusal(Reason.ENERGY_QUOTA, 0, self._quota_uj))
+
+
+def _ignore(record: FlowRecord, refusal: Refusal) -> None:
+    """Nobody wants to know."""
+    _log.info("%s: %s", record.name, refusal.sentence())
