@@ -1,5 +1,6 @@
 """A provider that is killed at any moment: what it acknowledged is in its books, and once."""
 
+import logging
 import random
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.full import size
 
 FLOWS = 4
 EACH_SECOND = Meter(1, 0, KEY.public)
+_log = logging.getLogger("test")
 
 
 async def pay(address: str, seed: int, acknowledged: list[bytes]) -> None:
@@ -78,7 +80,5 @@ async def test_a_provider_that_is_killed_has_every_receipt_it_acknowledged_once(
             await source.end()
         pages, posted_uj = check(state, acknowledged)
     assert len(acknowledged) >= rounds
-    print(
-        f"{rounds} rounds, {len(acknowledged)} pages acknowledged, {pages} in the books,", end=" "
-    )
-    print(f"{posted_uj:,} uJ posted, balance 0")
+    said = "%d rounds, %d pages acknowledged, %d in the books, %d uJ posted, balance 0"
+    _log.info(said, rounds, len(acknowledged), pages, posted_uj)
