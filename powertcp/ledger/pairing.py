@@ -196,8 +196,9 @@ class _Pairer:
         # (own meter, other meter, own side) -> pages
         self._alone: dict[tuple[bytes, bytes, Side], Alone] = {}
         # of the last page of each transcript; and what resumed flows follow
-        self._ends: dict[bytes, bytes] = {}
+        self._ends: list[bytes] = []
         self._resumed: list[bytes] = []
+        self._last: Page | None = None
 
     def run(self, books: Sequence[tuple[str, Iterable[Held]]]) -> Pairing:
         """Walk over the pages of all books."""
@@ -205,11 +206,19 @@ class _Pairer:
         streams = [_named(name, pages) for name, pages in sorted(books, key=lambda book: book[0])]
         rows = merge(*streams, key=lambda row: row[1][:2])
         for _, group in groupby(rows, key=lambda row: row[1][:2]):
-            self._group([row for book, held in group if (row := self._read(book, held))])
+            pages: list[_Row] = []
+            for book, held in group:
+                if row := self._read(book, held, pages):
+                    pages.append(row)
+            self._group(pages)
+        self._end_flow()
         self._settle()
         return self._result
 
-    def _read(self, book: str, held: Held) -> _Row | None:
+    def _read(self, book: str, held: Held, before: list[_Row]) -> _Row | None:
+        if before and before[-1].held.octets == held.octets:
+            # the same page in another book: most are
+            return _Row(book, held, before[-1].page)
         try:
             page = Page.from_wire(held.octets)
         except DecodeError as error:
@@ -245,9 +254,11 @@ class _Pairer:
         shown = next(iter(ends.values())).page
         if not self._span.holds(shown.end_ns):
             return
-        if shown.transcript not in self._ends and Flags.RESUMED in shown.flags:
-            self._resumed.append(shown.previous)
-        self._ends[shown.transcript] = page_hash(shown.to_wire())
+        if self._last is None or shown.transcript != self._last.transcript:
+            self._end_flow()
+            if Flags.RESUMED in shown.flags:
+                self._resumed.append(shown.previous)
+        self._last = shown
         self._result.simulated += Flags.SIMULATED in shown.flags
         for row in ends.values():
             if row.held.state == PageState.COUNTERSIGNED:
@@ -257,6 +268,11 @@ class _Pairer:
             self._both(source, sink)
         else:
             self._one(*next(iter(ends.items())))
+
+    def _end_flow(self) -> None:
+        """Remember the last page of the transcript that was read."""
+        if self._last is not None:
+            self._ends.append(page_hash(self._last.to_wire()))
 
     def _know(self, row: _Row, side: Side) -> None:
         meter = row.page.source_key if side is Side.SOURCE else row.page.sink_key
@@ -311,7 +327,7 @@ class _Pairer:
 
     def _settle(self) -> None:
         """Judge the pages with one side: those whose other meter has a book here miss in it."""
-        result, ends = self._result, set(self._ends.values())
+        result, ends = self._result, set(self._ends)
         # a resume goes on under another transcript
         result.flows = len(self._ends) - sum(previous in ends for previous in self._resumed)
         for (own, other, side), alone in sorted(self._alone.items()):

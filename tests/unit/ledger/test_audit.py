@@ -228,6 +228,7 @@ def test_a_feed_gives_more_than_it_took(mains: Node, feed: Feed) -> None:
         " violated by 118.2 kJ (chi = 3.00) on feed 7f3a.., as specified in 2007."
     )
     assert (law.outside_in_uj, law.outside_out_uj) == (0, 0)
+    assert law.given_uj == law.total("stored_uj") == 177_300_000_000
     assert law.broken == 0
 
 

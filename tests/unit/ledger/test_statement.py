@@ -220,6 +220,21 @@ def test_a_resumed_flow_goes_on_under_another_transcript(
     ]
 
 
+def test_a_flow_that_begins_with_a_resume_misses_no_page(flow: Flow) -> None:
+    flow.flags, flow.esn_uj = Flags.RESUMED, 40
+    statement, _ = stated(given(flow.deliver(2)))
+    assert (statement.totals()[0].energy_uj, statement.notes) == (2, [])
+
+
+def test_a_remark_changes_no_sum(flow: Flow) -> None:
+    statement, _ = stated(given(flow.deliver(2)))
+    before = statement.totals()
+    statement.remark("the lamp is nice")
+    assert (statement.totals(), statement.faults) == (before, 0)
+    assert "note: the lamp is nice" in text(statement, "")
+    assert "more" not in text(statement, "")
+
+
 def test_what_is_wrong_in_another_period_is_not_noted(flow: Flow) -> None:
     pages = [flow.deliver(1) for _ in range(4)]
     unlike = altered(pages[1], end_uj=7)
