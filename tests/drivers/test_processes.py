@@ -294,7 +294,9 @@ async def test_a_brown_out_is_marked_and_one_below_the_minimum_is_an_alert(
             assert bool(sink.all("alert")) == bool(alerts)
             powers = [one["power_mw"] for one in sink.all("readings")]
     marked = [ece for _, ece, _ in flags_of(traces, "source", "DATA")]
-    assert marked == [False] * 50 + [True] * 75 + [False] * 75
+    # on a busy machine a block more goes out before the sink's goodbye comes
+    assert marked[:200] == [False] * 50 + [True] * 75 + [False] * 75
+    assert not any(marked[200:])
     assert sum(cwr for _, _, cwr in flags_of(traces, "sink", "CREDIT")) == 2
     assert min(powers) < 0.95 * 0.875 * 230_000 + 2_000
     assert powers[0] == 229_999 or powers[0] == 230_000
