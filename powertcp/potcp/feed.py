@@ -57,6 +57,8 @@ _FLAGS_AT: Final = 5
 _COUNTERS: Final = 1 << 32
 # PTCP-6-03: what a source may be off its contract
 _SLACK_PERCENT: Final = 2
+# energy above the mean that parts of a cycle may hold, as time at full power: enough above 0.8 Hz
+_BURST_MS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +191,7 @@ class FeedSource:
         self._sign_area = encode_options(Options(meter=self.meter, feed=self.feed))
         self._energy = EnergyRegister(sampling)
         self._protector = Protector(self.profile, sampling)
+        self._left = self.profile.power_mw * _BURST_MS * sampling.rate_hz
         self._n = 0
         self._next = 0
         self._digests: list[bytes] = []
@@ -220,6 +223,7 @@ class FeedSource:
         """
         self._check(payload, sums)
         # PTCP-12-04, PTCP-2.1-02
+        self._left = self._left_after(sums)
         flags = Flag.ECE if ece else 0
         octets = pack_segment(_FEED, flags, 0, self._energy.esn_uj, self._area, payload)
         self._energy.add(sums.a)
@@ -280,12 +284,21 @@ class FeedSource:
         if refusal is not None:
             raise LocalProtocolError(f"a block that no receiver takes: {refusal.sentence()}")
         # PTCP-12-03
-        most = self.profile.power_mw * (100 + _SLACK_PERCENT) * sums.n * 10
-        rate = self.sampling.rate_hz
-        if self._energy.peek(sums.a) - self._energy.esn_uj > -(-most // rate):
+        left = self._left_after(sums)
+        if left < 0:
             raise LocalProtocolError(
-                f"a block of more than {self.profile.power_mw:,} mW, the rate of the feed"
+                f"a block beyond {self.profile.power_mw:,} mW, the rate of the feed"
             )
+
+    def _left_after(self, sums: BlockSums) -> int:
+        """Return what the rate leaves after a block, uJ times samples a second: below 0 too much.
+
+        The rate is the power of the feed and 2 %, on the mean; parts of a cycle are above it.
+        """
+        power_mw, rate = self.profile.power_mw, self.sampling.rate_hz
+        energy_uj = self._energy.peek(sums.a) - self._energy.esn_uj
+        earned = power_mw * 10 * (100 + _SLACK_PERCENT) * sums.n
+        return min(power_mw * _BURST_MS * rate, self._left + earned - energy_uj * rate)
 
     def _put_signature(self) -> None:
         """Queue the signature of the blocks since the last one."""

@@ -173,19 +173,34 @@ def test_who_asks_for_another_feed_is_told_and_left() -> None:
 
 
 @pytest.mark.requirement("PTCP-12-03")
-def test_a_feed_never_exceeds_its_rate() -> None:
-    weak, strong = Broadcast("12V/0.5A"), Broadcast("12V/0.52A")
-    payload, _, _, _ = strong.generator.block(0, strong.source.profile.power_mw)
-    [sums] = integrate_many([payload], weak.source.window_samples)
-    with pytest.raises(LocalProtocolError, match="6,000 mW, the rate of the feed"):
+def test_a_feed_never_exceeds_its_rate_by_more_than_2_percent() -> None:
+    weak, strong, just = Broadcast("12V/0.5A"), Broadcast("12V/0.52A"), Broadcast("12V/0.51A")
+    for counter in range(0, 20_000, 100):
+        payload, _, _, _ = just.generator.block(counter, just.source.profile.power_mw)
+        [sums] = integrate_many([payload], weak.source.window_samples)
         weak.source.emit(payload, sums, now=SECOND)
-    assert weak.source.pieces() == []
-    assert weak.source.esn_uj == 0
-    just = Broadcast("12V/0.509A")
-    payload, _, _, _ = just.generator.block(0, just.source.profile.power_mw)
-    [sums] = integrate_many([payload], weak.source.window_samples)
-    weak.source.emit(payload, sums, now=SECOND)
-    assert len(weak.source.pieces()) == 1
+    weak = Broadcast("12V/0.5A")
+    refused, emitted = "", 0
+    while not refused:
+        payload, _, _, _ = strong.generator.block(100 * emitted, strong.source.profile.power_mw)
+        [sums] = integrate_many([payload], weak.source.window_samples)
+        try:
+            weak.source.emit(payload, sums, now=SECOND)
+            emitted += 1
+        except LocalProtocolError as error:
+            refused = str(error)
+    assert refused == "a block beyond 6,000 mW, the rate of the feed"
+    # 2 % above what may be, each 0.1 s, out of 0.6 J
+    assert 48 <= emitted <= 52
+    assert weak.source.blocks == emitted
+    assert weak.source.esn_uj == emitted * 624_000
+
+
+def test_parts_of_a_cycle_are_no_more_than_the_rate() -> None:
+    broadcast = Broadcast("115V/10A@400Hz")
+    assert len(broadcast.emit(2000)) > 2000
+    mean_mw = broadcast.source.esn_uj * broadcast.sampling.rate_hz // broadcast.counter // 1000
+    assert abs(mean_mw - 1_150_000) < 200
 
 
 def test_a_block_beyond_the_limits_of_its_profile_is_not_emitted() -> None:
