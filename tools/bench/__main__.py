@@ -26,7 +26,7 @@ from tools.bench.inspection import (
     sample_side,
 )
 
-AREAS = ("transport", "metered", "handshake", "ticks", "decode", "dve")
+AREAS = ("transport", "metered", "handshake", "ticks", "decode", "dve", "feed", "ledger")
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
 
 
