@@ -1,6 +1,7 @@
 """The ledger of a daemon: one thread writes it, in groups, and who waits is told after the commit."""
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -63,7 +64,9 @@ class Ledger:
         self._unix_ns = unix_ns
         self._head_s = head_s
         self._pending_s = pending_s
-        self._send, self._jobs = trio.open_memory_channel[_Waiting](QUEUE)
+        self._queue: deque[_Waiting] = deque()
+        self._idle, self._full = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
+        self._is_closed = False
         self._thread = trio.CapacityLimiter(1)
         self._given_up = trio.Event()
         self._waiting: set[_Waiting] = set()
@@ -133,9 +136,13 @@ class Ledger:
         """Commit what comes until `close`; cancelling does not end it before that."""
         with trio.CancelScope(shield=True):
             try:
-                await self._write()
+                while self._queue or not self._is_closed:
+                    if self._queue:
+                        await self._commit(self._group())
+                    else:
+                        await self._idle.park()
             finally:
-                self._jobs.close()
+                self.close()
                 for waiting in list(self._waiting):
                     waiting.tell(self._refused())
 
@@ -158,44 +165,37 @@ class Ledger:
 
     def close(self) -> None:
         """Take no more jobs; `write` ends when it has done those it has."""
-        self._send.close()
+        self._is_closed = True
+        self._idle.unpark_all()
+        self._full.unpark_all()
 
     async def _do(self, job: Job) -> Posted:
-        if self.is_read_only:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while len(self._queue) >= QUEUE and not self._is_closed:
+            await self._full.park()
+        if self._is_closed or self.is_read_only:
             raise self._refused()
         waiting = _Waiting(job)
+        self._queue.append(waiting)
         self._waiting.add(waiting)
+        self._idle.unpark()
         try:
-            await self._send.send(waiting)
             await waiting.done.wait()
-        except (trio.ClosedResourceError, trio.BrokenResourceError):
-            raise self._refused() from None
         finally:
             self._waiting.discard(waiting)
         if isinstance(waiting.answer, Posted):
             return waiting.answer
         raise known(waiting.answer, "a job that is done has an answer")
 
-    async def _write(self) -> None:
-        """Commit whatever waits, at most a group at a time: a lone job waits for nothing."""
-        left: _Waiting | None = None
-        while True:
-            try:
-                group = [left or await self._jobs.receive()]
-            except trio.EndOfChannel:
-                return
-            left, records = None, group[0].job.records
-            while left is None:
-                try:
-                    one = self._jobs.receive_nowait()
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
-                records += one.job.records
-                if records > GROUP:
-                    left = one
-                else:
-                    group.append(one)
-            await self._commit(group)
+    def _group(self) -> list[_Waiting]:
+        """Take what waits, at most a group: a lone job waits for nothing."""
+        group = [self._queue.popleft()]
+        records = group[0].job.records
+        while self._queue and records + self._queue[0].job.records <= GROUP:
+            group.append(self._queue.popleft())
+            records += group[-1].job.records
+        self._full.unpark(count=len(group))
+        return group
 
     async def _commit(self, group: list[_Waiting]) -> None:
         jobs = [waiting.job for waiting in group]
