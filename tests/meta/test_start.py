@@ -31,7 +31,7 @@ def test_powertcp_itself_imports_no_library(words: list[str]) -> None:
 
 
 # what a command does only once it has parsed its words
-@pytest.mark.parametrize("name", ["status", "ledger", "decode", "explain", "demo"])
+@pytest.mark.parametrize("name", ["provider", "status", "ledger", "decode", "explain", "demo"])
 @pytest.mark.parametrize("word", ["--help", "--version", "--colour"])
 def test_help_and_version_of_a_command_import_no_library(name: str, word: str) -> None:
     found = imported(name, word)
