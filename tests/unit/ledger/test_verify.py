@@ -228,6 +228,22 @@ def test_octets_that_are_no_page_are_named() -> None:
 
 
 @pytest.mark.requirement("LEDG-6-06")
+@given(st.data())
+def test_nothing_that_a_stranger_writes_is_valid_and_nothing_raises(data: st.DataObject) -> None:
+    octets = bytearray(octets_of(THREE))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(octets) - 1))
+        octets[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    found = verify_pages([("f", bytes(octets)), ("g", data.draw(st.binary(max_size=800)))])
+    whole = {bytes(page.to_wire()) for page in THREE}
+    parts = {bytes(octets[at : at + PAGE_OCTETS]) for at in range(0, len(octets), PAGE_OCTETS)}
+    if parts == whole:
+        return
+    assert any(it.verdict is Verdict.INVALID for it in found) or parts < whole
+    assert all(str(it) for it in found)
+
+
+@pytest.mark.requirement("LEDG-6-06")
 def test_what_is_wrong_with_a_page_alone_is_said_before_what_follows_from_it() -> None:
     page = replace(THREE[1], page=7)
     said = verdicts(octets_of([THREE[0], page, THREE[2]]))
