@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from powertcp.crypto import SigningKey
 from powertcp.dve import encode_block
+from powertcp.ledger import Clock, Flags, Page, countersign, page_hash, sign_as_source
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     ConnectionTerminated,
+    PageFacts,
+    PageReceived,
     PowerAccepted,
     PowerReady,
     PowerRequested,
@@ -25,6 +29,7 @@ from powertcp.potcp.tickets import TicketOffice
 from powertcp.potcp.traced import TracedConnection
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_MS
+from powertcp.wire.options import Meter
 from tests.contract import Subject, drain, drain_octets
 from tests.conversation import SINK, START, Pair, ask, counting_entropy, profile
 
@@ -42,7 +47,8 @@ class Scenario:
     """What happens on a connection, turn by turn, by the doing of either owner.
 
     flows: opened by the sink. ends: (state of the sink, of the source) of flow 1, None: over.
-    resumed: the flow comes from another connection, by ticket.
+    resumed: the flow comes from another connection, by ticket. metered: with receipts each second.
+    signs: the sink's owner countersigns what comes.
     """
 
     sink: Verbs = dataclasses.field(default_factory=dict)
@@ -51,6 +57,8 @@ class Scenario:
     flows: int = 1
     is_answered: bool = True
     resumed: bool = False
+    metered: bool = False
+    signs: bool = True
     kind: type[PowerConnection] = PowerConnection
 
 
@@ -106,7 +114,67 @@ SCENARIOS = {
         ends=("ENERGISED", "FIN_SENT"),
     ),
     "resumed": Scenario(resumed=True, source=DELIVERY),
+    "receipts": Scenario(source=DELIVERY, metered=True),
+    "receipts, traced": Scenario(source=DELIVERY, metered=True, kind=TracedConnection),
+    "receipts, closed by the sink": Scenario(
+        sink={LIVE + 4: lambda end, now: end.close_flow(1, now=now)},
+        source=DELIVERY,
+        metered=True,
+        ends=(None, None),
+    ),
+    "receipts, closed by the source": Scenario(
+        source={**DELIVERY, LIVE + 4: lambda end, now: end.close_flow(1, now=now)},
+        metered=True,
+        ends=(None, None),
+    ),
+    "receipts, tripped by the sink": Scenario(
+        sink={LIVE + 2: lambda end, now: end.trip(1, REFUSAL, now=now)},
+        source={LIVE: deliver(0), LIVE + 1: deliver(1)},
+        metered=True,
+        ends=(None, None),
+    ),
+    "the last receipt, unanswered": Scenario(
+        source={**DELIVERY, LIVE + 4: lambda end, now: end.close_flow(1, now=now)},
+        metered=True,
+        signs=False,
+        ends=("SETTLING", "FIN_SENT"),
+    ),
+    "the last receipt, unanswered by the sink that closed": Scenario(
+        sink={LIVE + 4: lambda end, now: end.close_flow(1, now=now)},
+        source=DELIVERY,
+        metered=True,
+        signs=False,
+        ends=("FIN_SENT", "SETTLING"),
+    ),
+    "a receipt, disputed": Scenario(
+        sink={TURNS - 2: lambda end, now: end.dispute(1, REFUSAL, now=now)},
+        source=DELIVERY,
+        metered=True,
+        signs=False,
+    ),
 }
+SOURCE_KEY, SINK_KEY = SigningKey(bytes(32)), SigningKey(bytes([1]) * 32)
+
+
+def page_of(facts: PageFacts) -> bytes:
+    """Return the source's page, without a price; times stand still."""
+    page = Page(
+        flags=Flags(2 * facts.final + 4 * facts.truncated + 8 * facts.resumed + 16 * facts.sim),
+        clock=Clock.RELATIVE,
+        transcript=facts.transcript,
+        contract=facts.contract,
+        page=facts.page,
+        samples=facts.samples,
+        start_uj=facts.start_uj,
+        end_uj=facts.end_uj,
+        start_ns=0,
+        end_ns=0,
+        previous=page_hash(facts.previous) if facts.previous else bytes(32),
+        digest=facts.digest,
+        source_key=SOURCE_KEY.public,
+        sink_key=facts.peer_key,
+    )
+    return sign_as_source(page, SOURCE_KEY).to_wire()
 
 
 def office_with_a_flow() -> tuple[TicketOffice, bytes]:
@@ -131,6 +199,8 @@ def make_sink(scenario: Scenario) -> PowerConnection:
     resume: dict[str, Any] = {}
     if scenario.resumed:
         resume = {"ticket": office_with_a_flow()[1], "esn_uj": 120_000}
+    if scenario.metered:
+        resume["meter"] = Meter(1, 0, SINK_KEY.public)
     for _ in range(scenario.flows):
         sink.open_flow([ask("12V/1A", "5V/0.5A")], want_samples=True, now=START, **resume)
     return sink
@@ -146,6 +216,7 @@ def make_source(scenario: Scenario) -> PowerConnection:
         peer=b"peer",
         trace=unheard,
     )
+    source.sign_page = page_of
     source.start(START)
     return source
 
@@ -156,7 +227,11 @@ def reactions(scenario: Scenario) -> Callable[[PowerConnection, Any, int], None]
     def react(machine: PowerConnection, event: Any, now: int) -> None:
         match event:
             case PowerRequested(flow=flow) if scenario.is_answered:
-                machine.grant(flow, profile("12V/1A"), now=now)
+                meter = Meter(60, 0, SOURCE_KEY.public) if scenario.metered else None
+                machine.grant(flow, profile("12V/1A"), meter=meter, now=now)
+            case PageReceived(flow=flow, octets=octets) if scenario.signs:
+                copy = countersign(Page.from_wire(octets), SINK_KEY).to_wire()
+                machine.countersign(flow, copy, now=now)
             case PowerAccepted(flow=flow):
                 machine.ready(flow, now=now)
             case PowerReady(flow=flow) if machine.client:
@@ -201,6 +276,8 @@ MISUSE: dict[str, Callable[[PowerConnection, int], object]] = {
     "grant of nothing": lambda end, now: end.grant(79, profile("12V/1A"), now=now),
     "trip of nothing": lambda end, now: end.trip(77, REFUSAL, now=now),
     "wishes of nothing": lambda end, now: end.renegotiate(77, [ask("12V/1A")], now=now),
+    "receipt of nothing": lambda end, now: end.countersign(77, bytes(380), now=now),
+    "dispute of nothing": lambda end, now: end.dispute(77, REFUSAL, now=now),
     "answer of nothing": lambda end, now: end.answer(77, True, now=now),
 }
 

@@ -150,6 +150,8 @@ def _plain(value: object) -> object:
         return [_plain(one) for one in value if one is not None]
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, bytes):
+        return value.hex()
     return _numbers(value)
 
 

@@ -39,7 +39,7 @@ def test_each_talk_gets_where_it_should(name: str) -> None:
             [state] if state else []
         )
         assert sum(map(len, heard.octets)) >= (0 if name == "no flow" else 40 * (role == "sink"))
-        if name in ("delivering", "resumed", "shed", "traced"):
+        if name in ("delivering", "resumed", "shed", "traced", "receipts", "a receipt, disputed"):
             energy = 12 * 180_000 + 120_000 * (name == "resumed")
             assert machine.status(1).esn_uj == energy
 
@@ -86,6 +86,8 @@ def test_the_longest_payload_and_one_octet_more(subject: Subject[PowerConnection
 def test_a_trace_changes_nothing() -> None:
     for role in ("sink", "source"):
         assert play(SUBJECTS[f"{role}, traced"])[1] == play(SUBJECTS[f"{role}, delivering"])[1]
+        receipts = play(SUBJECTS[f"{role}, receipts"])[1]
+        assert play(SUBJECTS[f"{role}, receipts, traced"])[1] == receipts
 
 
 def test_the_talks_are_many() -> None:

@@ -4,7 +4,14 @@ import json
 from collections.abc import Mapping
 
 from powertcp.potcp.connection import PowerConnection
-from powertcp.potcp.events import CreditReceived, PowerGranted, SamplesReceived, ShedReceived
+from powertcp.potcp.events import (
+    CreditReceived,
+    PageFacts,
+    PageReceived,
+    PowerGranted,
+    SamplesReceived,
+    ShedReceived,
+)
 from powertcp.potcp.traced import TracedConnection, event_data, event_name
 from powertcp.registry import Reason, Refusal
 from tests.conversation import SINK, SOURCE, Pair, ask, counting_entropy, profile
@@ -149,3 +156,17 @@ def test_only_a_flow_that_moved_is_told() -> None:
     other = pair.request(ask("5V/1A"))
     moved = {data["flow"] for name, data in sink if name == "potcp:state_changed"}
     assert moved == {other}
+
+
+def test_a_page_is_told_as_it_was_signed() -> None:
+    facts = PageFacts(
+        flow=1, page=2, transcript=bytes(32), contract=1, samples=100, start_uj=3, end_uj=4,
+        digest=bytes(32), peer_key=bytes(32), tariff=None, previous=b"",
+        at_ns=7,
+    )  # fmt: skip
+    said = event_data(PageReceived(flow=1, octets=b"\x01\xff", facts=facts))
+    assert said["octets"] == "01ff"
+    assert said["facts"] == {
+        "flow": 1, "page": 2, "contract": 1, "samples": 100, "start_uj": 3, "end_uj": 4,
+        "at_ns": 7, "final": False, "truncated": False, "resumed": False, "sim": False,
+    }  # fmt: skip
