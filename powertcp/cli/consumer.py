@@ -75,7 +75,10 @@ def parser() -> Parser:
         help="hear a broadcast: HOST[:PORT], GROUP[:PORT], multicast",
     )
     add("--feed-interface", metavar="IF", help="multicast is heard on it (on all)")
-    add("--state-dir", metavar="DIR", help="keep a ledger there, and sign receipts (none)")
+    add("--state-dir", metavar="DIR", help="ledger and meter key (state folder; none with --feed)")
+    add("--no-ledger", action="store_true", default=None, help="keep no books, sign no receipts")
+    add("--receipts", metavar="TIME/ENERGY", help="how often a receipt is wished for (60s/360kJ)")
+    add("--max-price", metavar="PRICE", help="most that is paid per kWh: 0.30, 0.30EUR (no limit)")
     add("--give-up", metavar="TIME", help="look this long for a lost provider or for room (10min)")
     add("--reset", metavar="LOAD", help="let a running consumer's tripped load try again")
     add("--control", metavar="PATH", help="control socket (consumer-PID.sock)")
@@ -90,9 +93,9 @@ def parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
+    given = parser().parse_args(argv)
     from powertcp.cli.consumer_options import settle
 
-    given = parser().parse_args(argv)
     options, file = settle(given, os.environ)
     if given.check:
         print(f"{file or 'command line'}: ok")
@@ -121,6 +124,7 @@ def consume(options: "Options") -> int:
 
     import trio
 
+    from powertcp.cli.consumer_ledger import open_books
     from powertcp.cli.consumer_options import read
     from powertcp.cli.readings import JsonReport, TextReport
     from powertcp.drivers.consumer import Consumer, Wishes
@@ -128,8 +132,10 @@ def consume(options: "Options") -> int:
     from powertcp.drivers.desk import Desk
     from powertcp.drivers.dial import parse_address
     from powertcp.drivers.feed_link import open_feed
+    from powertcp.drivers.price import parse_price
     from powertcp.drivers.spool import spool_streams
     from powertcp.drivers.tracer import open_tracer
+    from powertcp.ledger import LedgerBroken
 
     host, port = parse_address(options.connect) if options.connect else ("", 0)
     asks = read_asks(options)
@@ -145,6 +151,7 @@ def consume(options: "Options") -> int:
         for_ns=read_end("--for", options.for_, parse_duration_ns),
         energy_uj=read_end("--energy", options.energy, parse_energy_uj),
         give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
+        max_price=read("--max-price", options.max_price, parse_price),
     )
     loads = build_loads(options, len(asks) or 1)
     report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
@@ -153,8 +160,12 @@ def consume(options: "Options") -> int:
     state = Path(options.state_dir) if options.state_dir else None
 
     async def serve() -> int:
-        async with open_feed(feed, state) as heard, trio.open_nursery() as nursery:
-            consumer = Consumer(wishes, loads, report, tracer, heard)
+        async with (
+            open_feed(feed, state) as heard,
+            open_books(options, is_kept=feed is None) as books,
+            trio.open_nursery() as nursery,
+        ):
+            consumer = Consumer(wishes, loads, report, tracer, heard, books)
             await nursery.start(Desk(consumer).control().serve, path)
             status = await consumer.run()
             nursery.cancel_scope.cancel()
@@ -162,6 +173,9 @@ def consume(options: "Options") -> int:
 
     try:
         return trio.run(serve)
+    except LedgerBroken as broken:
+        print(f"powertcp consumer: {broken}", file=sys.stderr)
+        return 1
     finally:
         report.end()
         if tracer is not None:

@@ -34,6 +34,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     feed: str = ""
     feed_interface: str = ""
     state_dir: str = ""
+    no_ledger: bool = False
+    receipts: str = ""
+    max_price: str = ""
     give_up: str = "10min"
     control: str = ""
     trace: str = ""
@@ -60,6 +63,9 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "feed": given.feed,
         "feed_interface": given.feed_interface,
         "state_dir": given.state_dir,
+        "no_ledger": given.no_ledger,
+        "receipts": given.receipts,
+        "max_price": given.max_price,
         "give_up": given.give_up,
         "control": given.control,
         "trace": given.trace,

@@ -34,6 +34,8 @@ def reading_line(facts: Facts) -> str:
     words.append(fixed(number(facts, "energy_uj"), 6, 3, "J"))
     if "cost_micro" in facts:
         words.append(f"cost {number(facts, 'cost_micro') / 1000:.4f} m{facts['currency']}")
+    if "pages" in facts:
+        words.append(pages_words(facts))
     if "lost_blocks" in facts:
         words.append(f"lost {number(facts, 'lost_blocks'):,} blocks")
     words.append(f"lease {number(facts, 'lease_ms') / 1000:.0f} s")
@@ -96,10 +98,37 @@ def ending(event: str, facts: Facts, reason: str) -> str:
         case "done" if not number(facts, "energy_uj"):
             return ""
         case "done":
-            tail = "   (simulated)" if facts.get("simulated") else ""
-            return f"banked {fixed(number(facts, 'energy_uj'), 6, 3, 'J')}{tail}"
+            return done_line(facts)
         case _:
             return f"{event}{reason}"
+
+
+def done_line(facts: Facts) -> str:
+    """Return the last line: what was banked, what it costs, and who signed it."""
+    words = [f"banked {fixed(number(facts, 'energy_uj'), 6, 3, 'J')}"]
+    if "cost_micro" in facts:
+        words.append(f"cost {number(facts, 'cost_micro') / 1000:.4f} m{facts['currency']}")
+    for currency, micro in cast("Mapping[str, int]", facts.get("costs_micro", {})).items():
+        words.append(f"cost {micro / 1000:.4f} m{currency}")
+    pages, disputed = number(facts, "pages"), number(facts, "disputed")
+    unsigned_uj = number(facts, "unsigned_uj")
+    if pages or disputed or unsigned_uj:
+        words.append(f"receipt {pages_words(facts)}")
+        if disputed:
+            words.append(f"{disputed} disputed")
+        if unsigned_uj:
+            words.append(f"{fixed(unsigned_uj, 6, 3, 'J')} without")
+        if not disputed and not unsigned_uj:
+            words.append("countersigned")
+    elif "pages" in facts:
+        words.append("no receipt")
+    return ", ".join(words) + ("   (simulated)" if facts.get("simulated") else "")
+
+
+def pages_words(facts: Facts) -> str:
+    """Return how many pages both sides signed."""
+    pages = number(facts, "pages")
+    return "1 page" if pages == 1 else f"{pages:,} pages"
 
 
 class JsonReport:
@@ -125,7 +154,7 @@ class TextReport:
     What ends a contract without power is an error: one line on `errors`, named after the command.
     """
 
-    ERRORS = frozenset({"refused", "unreachable", "off", "load failed"})
+    ERRORS = frozenset({"refused", "unreachable", "off", "load failed", "ledger failed"})
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         """Write to `out`, errors to `errors`."""

@@ -1,6 +1,7 @@
 """One contract that is wanted, the load it powers, and what becomes of both."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from powertcp.drivers.appetite import Appetite
 from powertcp.drivers.display import Display
@@ -29,6 +30,7 @@ from powertcp.potcp.events import (
     HeatCounted,
     LeaseLapsed,
     LeaseRestored,
+    PageMark,
     PowerGranted,
     PowerOffered,
     PowerReady,
@@ -39,6 +41,10 @@ from powertcp.potcp.events import (
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.options import Tariff
+
+if TYPE_CHECKING:
+    from powertcp.drivers.flow_book import FlowBook
 
 NO = 1
 MORE_NS = 10 * NS_PER_S  # between two requests for what was given back
@@ -59,6 +65,13 @@ def refusal_facts(refusal: Refusal | None) -> dict[str, object]:
         "retry_ms": refusal.retry_ms,
         "text": refusal.text,
     }
+
+
+def tariff_facts(tariff: Tariff | None) -> dict[str, object]:
+    """Return a price as fields of an event; none without one."""
+    if tariff is None:
+        return {}
+    return {"currency": tariff.currency, "price_micro_per_kwh": tariff.price}
 
 
 class Appliance:
@@ -93,6 +106,8 @@ class Appliance:
         self.heard: dict[str, object] = {}  # what became of its blocks, for readings
         self.flow_name = ""  # as the provider calls it: our HOST:PORT/FLOW
         self.ticket: bytes | None = None
+        self.mark: PageMark | None = None  # where the receipts of the lost path stand
+        self.book: FlowBook | None = None  # what the ledger knows of it, if one is kept
         self.granted: PowerGranted | None = None
         self.profile: PowerProfile | None = None
         self.was_ready = False  # power was on once
@@ -175,12 +190,15 @@ class Appliance:
 
     def take(self, event: FlowEvent | SamplesReceived, now: Instant, lease_until: Instant) -> None:
         """Take one event of the flow."""
+        if self.book is not None:
+            self.book.take(event)
         match event:
             case SamplesReceived():
                 self._bank(event)
             case PowerGranted():
                 self.granted = event
-                self.say("granted", self._terms(event.profile) | {"contract": event.contract})
+                facts = self._terms(event.profile) | {"contract": event.contract}
+                self.say("granted", facts | tariff_facts(event.tariff))
             case PowerReady():
                 self._ready(event, now, lease_until)
             case ShedReceived():
@@ -195,8 +213,9 @@ class Appliance:
                 self.say("tripped", refusal_facts(refusal) | {"by_peer": by_peer})
             case TicketReceived(ticket=ticket):
                 self.ticket = ticket
-            case FlowCut(esn_uj=esn_uj):
+            case FlowCut(esn_uj=esn_uj, pages=pages):
                 self._cut, self._is_ready, self.esn_uj = True, False, esn_uj
+                self.mark = pages
                 self.say("cut", {"esn_uj": esn_uj})
             case FlowClosed():
                 self._closed(event, now)

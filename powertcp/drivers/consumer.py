@@ -3,13 +3,16 @@
 import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import trio
 
-from powertcp.drivers.appliance import Appliance, Say
+from powertcp.drivers.appliance import NO, Appliance, Say
+from powertcp.drivers.consumer_books import ConsumerBooks
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.feed_link import FeedLink
 from powertcp.drivers.feed_power import unknown_power
+from powertcp.drivers.flow_book import FlowBook, cost_facts
 from powertcp.drivers.link import Link, Wishes
 from powertcp.drivers.quota import Quota
 from powertcp.drivers.tracer import Tracer
@@ -18,6 +21,7 @@ from powertcp.errors import HostError
 from powertcp.loads import Load
 from powertcp.loads.events import Hasty
 from powertcp.potcp.events import Ask
+from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Instant, format_energy, format_power
 
 __all__ = ["Consumer", "Wishes"]
@@ -38,12 +42,15 @@ class Consumer:
         say: Say,
         tracer: Tracer | None = None,
         feed: Callable[[Appliance, Wheel], FeedLink] | None = None,
+        books: ConsumerBooks | None = None,
     ) -> None:
         """Want each of `wishes.asks` for the load at its place.
 
         feed: makes the path of a feed, which then powers the only load; nothing is asked for.
+        books: where flows are booked, None nowhere: no receipts are asked for.
         """
         self._say = say
+        self._books = books
         self._wheel = Wheel()
         fallbacks = wishes.fallbacks or [None] * len(wishes.asks)
         asks = wishes.asks if feed is None else [Ask(unknown_power())]
@@ -54,11 +61,15 @@ class Consumer:
         ]
         for each in self.appliances:
             each.patience.give_up_ns = wishes.give_up_ns
+            if books is not None and feed is None:
+                each.book = books.open(each)
         groups = [self.appliances] if wishes.mux else [[each] for each in self.appliances]
         self._links: list[Link | FeedLink] = [
             feed(group[0], self._wheel) if feed else Link(wishes, group, self._wheel, tracer)
             for group in groups
         ]
+        if books is not None:
+            books.on_failure = self._refuse
         self.is_stopping = False
 
     async def run(self) -> int:
@@ -67,14 +78,17 @@ class Consumer:
             nursery.start_soon(self._wheel.run)
             nursery.start_soon(self._listen_signals, nursery)
             nursery.start_soon(self._tick)
-            async with trio.open_nursery() as work:
+            keeping = self._books.keeping() if self._books else nullcontext()
+            async with keeping, trio.open_nursery() as work:
                 for link in self._links:
                     work.start_soon(link.run)
                     for each in link.wanted:
                         work.start_soon(self._run_load, link, each)
             nursery.cancel_scope.cancel()
         self._say("done", self.summary())
-        return next((each.status for each in self.appliances if each.status), 0)
+        is_disputed = any(each.book and each.book.disputed for each in self.appliances)
+        status = next((each.status for each in self.appliances if each.status), 0)
+        return NO if is_disputed and not status else status
 
     def summary(self) -> Mapping[str, object]:
         """Return the sums over all contracts."""
@@ -82,7 +96,14 @@ class Consumer:
             "energy_uj": sum(each.energy_uj for each in self.appliances),
             "heat_uj": sum(each.heat_uj for each in self.appliances),
             "simulated": any(each.display.sim for each in self.appliances),
-        }
+        } | receipts([each.book for each in self.appliances if each.book is not None])
+
+    def _refuse(self, sentence: str) -> None:
+        """The ledger cannot be written any more: say so once, and close what needs it."""
+        self._say("ledger failed", {"sentence": sentence})
+        for link in self._links:
+            if isinstance(link, Link):
+                link.refuse(Refusal(Reason.MAINTENANCE))
 
     def reset(self, load: str) -> int:
         """Let loads of this name that are off try again; returns how many."""
@@ -170,7 +191,25 @@ class Consumer:
             "lease_ms": max(0, each.lease_until - now) // 1_000_000,
         }
         facts |= each.heard
-        if tariff is not None:
+        if each.book is not None:
+            facts |= each.book.facts()
+        elif tariff is not None:
             facts["currency"] = tariff.currency
             facts["cost_micro"] = each.energy_uj * tariff.price // 3_600_000_000_000
         each.say("readings", facts)
+
+
+def receipts(books: Sequence[FlowBook]) -> dict[str, object]:
+    """Return the sums of pages and costs over the books of contracts; nothing without books."""
+    if not books:
+        return {}
+    costs: dict[str, int] = {}
+    for book in books:
+        for currency, micro in book.all_costs().items():
+            costs[currency] = costs.get(currency, 0) + micro
+    return {
+        "pages": sum(book.pages for book in books),
+        "signed_uj": sum(book.signed_uj for book in books),
+        "disputed": sum(book.disputed for book in books),
+        "unsigned_uj": sum(book.unsigned_uj for book in books),
+    } | cost_facts(costs)

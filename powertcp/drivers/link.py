@@ -6,19 +6,21 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
-from powertcp.drivers.appliance import NO_ANSWER, Appliance, refusal_facts
+from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.patience import NEVER, back_off_ns
-from powertcp.drivers.reply import lease_until, reply
+from powertcp.drivers.price import MaxPrice
+from powertcp.drivers.reply import answer_page, lease_until, reply
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.dve import default_sampling
-from powertcp.errors import LocalProtocolError
+from powertcp.errors import LocalProtocolError, WireBroken
 from powertcp.loads import Fresh, Stale
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
@@ -52,7 +54,8 @@ class Wishes:
     """What a consumer is asked to do.
 
     asks: one flow each. fallbacks: what each asks to keep after its lease, None nothing.
-    mux: all on one connection. for_ns, energy_uj: of each flow, time in samples. give_up_ns: how long a lost provider is looked for.
+    mux: all on one connection. for_ns, energy_uj: of each flow, time in samples. give_up_ns: how
+    long a lost provider is looked for. max_price: the most that is paid, None whatever is asked.
     """
 
     host: str
@@ -63,6 +66,7 @@ class Wishes:
     for_ns: Duration | None = None
     energy_uj: int | None = None
     give_up_ns: Duration = 600 * NS_PER_S
+    max_price: MaxPrice | None = None
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
 
 
@@ -90,6 +94,9 @@ class Link:
         self._losses = 0  # connections in a row that brought neither
         self._lost_at: Instant | None = None
         self._stale_at: Instant | None = None
+        for each in appliances:
+            if each.book is not None:
+                each.book.on_answer = partial(self._answer_page, each)
 
     @property
     def wanted(self) -> list[Appliance]:
@@ -111,14 +118,25 @@ class Link:
 
     def close(self) -> None:
         """Close every contract in order; what has no flow is over at once."""
+        self._close(self.wanted)
+
+    # LEDG-7-07
+    def refuse(self, refusal: Refusal) -> None:
+        """The ledger cannot be written: close all but flows without METER, with this reason."""
+        owing = [one for one in self.wanted if not one.flow or (one.book and one.book.is_metered)]
+        for each in owing:
+            each.status = each.status or NO
+        self._close(owing, refusal)
+
+    def _close(self, appliances: Sequence[Appliance], refusal: Refusal | None = None) -> None:
         now = now_ns()
-        for each in self.wanted:
+        for each in appliances:
             each.end_load()
             if self._machine is None or not each.flow:
                 each.finish(0)
                 continue
             try:
-                self._machine.close_flow(each.flow, now=now)
+                self._machine.close_flow(each.flow, refusal=refusal, now=now)
             except LocalProtocolError:
                 each.finish(0)
         if self._stream is not None:
@@ -236,6 +254,11 @@ class Link:
     def _open(self, each: Appliance, now: Instant) -> None:
         if self._machine is None or self._stream is None or self._machine.is_terminated:
             return
+        refusal = each.book.refusal() if each.book else None
+        if refusal is not None:
+            each.say("refused", refusal_facts(refusal) | {"again": False})
+            each.finish(NO, refusal)
+            return
         ticket, each.ticket = each.ticket, None
         # the path may go with the first octet: the contract knows its flow before that
         self._stream.queue(self._ask, self._machine, each, ticket, now)
@@ -246,6 +269,9 @@ class Link:
         self, machine: PowerConnection, each: Appliance, ticket: bytes | None, now: Instant
     ) -> None:
         """Queue the SYN of `each`."""
+        mark = each.mark if ticket else None
+        # a flow that had no receipts goes on without
+        is_metered = each.book is not None and (mark is not None or not ticket)
         each.flow = machine.open_flow(
             [each.ask],
             fallback=each.fallback,
@@ -253,6 +279,8 @@ class Link:
             want_samples=True,
             esn_uj=each.esn_uj if ticket else 0,
             before=each.profile if ticket else None,
+            meter=each.book.meter if each.book and is_metered else None,
+            pages=mark,
             now=now,
         )
         each.flow_name = f"{self._where}/{each.flow}"
@@ -309,7 +337,13 @@ class Link:
         if isinstance(event, FlowClosed):
             self._leave(event)
         elif each.flow in machine.flows:
-            reply(machine, each, event, now)
+            reply(machine, each, event, now, self._wishes.max_price)
+
+    def _answer_page(self, each: Appliance) -> None:
+        """The answer to a page is known: tell the provider, or when a path resumes the flow."""
+        if self._machine is not None and self._stream is not None and each.flow:
+            with suppress(WireBroken):
+                self._stream.queue(answer_page, self._machine, each, now_ns())
 
     def _leave(self, event: FlowClosed) -> None:
         """Hang up on a provider that drains, so that it can go; its successor is asked."""

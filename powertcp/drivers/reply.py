@@ -3,10 +3,12 @@
 from contextlib import suppress
 
 from powertcp.drivers.appliance import Appliance
+from powertcp.drivers.price import MaxPrice
 from powertcp.errors import LocalProtocolError
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Event,
+    PowerGranted,
     PowerOffered,
     PowerReady,
     RenegotiationRequested,
@@ -23,20 +25,41 @@ def lease_until(machine: PowerConnection, flow: int) -> Instant:
     return (machine.status(flow).lease_until_ns or 0) if flow in machine.flows else 0
 
 
-def reply(machine: PowerConnection, each: Appliance, event: Event, now: Instant) -> None:
-    """Say to the provider what an event of a live flow asks for."""
+def reply(
+    machine: PowerConnection,
+    each: Appliance,
+    event: Event,
+    now: Instant,
+    price: MaxPrice | None = None,
+) -> None:
+    """Say to the provider what an event of a live flow asks for. price: the most that is paid."""
     match event:
+        case PowerGranted(flow=flow, tariff=tariff):
+            refusal = price.refusal(tariff) if price else None
+            if refusal is not None:
+                machine.close_flow(flow, refusal=refusal, now=now)
         case PowerOffered(flow=flow, offers=offers):
             least = each.ask.minimum or each.ask.desired
             best_mw = max((pair.offer.power_mw for pair in offers), default=0)
             refusal = Refusal(Reason.NOT_OFFERED, least.power_mw, best_mw)
             machine.decline(flow, refusal, now=now)
-        case RenegotiationRequested(flow=flow, asks=asks):
-            fits = all(is_within(proposal, each.ask) for proposal in asks)
-            no = None if fits else Refusal(Reason.POLICY, rule="not what was asked for")
-            machine.answer(flow, accept=fits, refusal=no, now=now)
+        case RenegotiationRequested(flow=flow, asks=asks, tariff=tariff):
+            no = price.refusal(tariff) if price else None
+            if not all(is_within(proposal, each.ask) for proposal in asks):
+                no = Refusal(Reason.POLICY, rule="not what was asked for")
+            # LEDG-6-04
+            machine.answer(flow, accept=no is None, refusal=no, now=now)
         case SamplesReceived() | PowerReady() | SupplyBlocked():
+            if isinstance(event, PowerReady):
+                answer_page(machine, each, now)
             ration(machine, each, now, blocked=isinstance(event, SupplyBlocked))
+
+
+def answer_page(machine: PowerConnection, each: Appliance, now: Instant) -> None:
+    """Countersign or dispute the page under way, if its answer is known; else it waits for READY."""
+    if each.book is not None:
+        with suppress(LocalProtocolError):
+            each.book.answer(machine, each.flow, now)
 
 
 def ration(machine: PowerConnection, each: Appliance, now: Instant, *, blocked: bool) -> None:

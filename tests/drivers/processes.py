@@ -34,7 +34,8 @@ class Running:
         return self.process.pid
 
     def names(self) -> list[str]:
-        return [str(one.get("event")) for one in self.events if one.get("event") != "readings"]
+        regular = ("readings", "receipt")
+        return [name for one in self.events if (name := str(one.get("event"))) not in regular]
 
     def all(self, name: str) -> list[Facts]:
         return [one for one in self.events if one.get("event") == name]
@@ -107,7 +108,12 @@ async def running(folder: Path, *words: str, **environment: str) -> AsyncIterato
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(folder), **environment},
+        env={
+            **os.environ,
+            "XDG_RUNTIME_DIR": str(folder),
+            "XDG_STATE_HOME": str(folder / "state"),
+            **environment,
+        },
     )
     async with trio.open_nursery() as nursery:
         one = Running(process)

@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer status ledger decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --best-priority --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --lease --listen --load --log-format --max-price --minimum --name --on-shed --per-peer --ramp --rating --receipts --request --reset --run --sankey --scene --seed --since --source --state-dir --supply --tariff --trace --ttl --until
+set -g _shtab_powertcp_opts_with_value --as --best-priority --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --lease --listen --load --log-format --max-price --minimum --name --on-shed --per-peer --quota --ramp --rating --receipts --request --reset --run --sankey --scene --seed --since --source --state-dir --supply --tariff --trace --ttl --until
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -78,6 +78,7 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l feed-interface -x -d
 complete -c powertcp -n '_shtab_powertcp_using provider' -l ttl -x -d 'routers that multicast may pass, 1..255 (1: none)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l tariff -xka "(__fish_complete_path (commandline -ct))" -d 'prices that receipts are billed at (none)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l require-receipts -d 'power only who countersigns receipts'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l quota -x -d 'most that one address may have in all (no limit)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l no-ledger -d 'write nothing down, sign no receipts'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (provider-PID.sock)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger, meter key, control socket'
