@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from powertcp.cli.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAVY = {"trio", "cryptography", "numpy", "construct", "zeroconf", "msgspec", "asyncio", "sqlite3"}
 LINE = re.compile(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", re.MULTILINE)
@@ -31,7 +33,7 @@ def test_powertcp_itself_imports_no_library(words: list[str]) -> None:
 
 
 # what a command does only once it has parsed its words
-@pytest.mark.parametrize("name", ["provider", "status", "ledger", "decode", "explain", "demo"])
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 @pytest.mark.parametrize("word", ["--help", "--version", "--colour"])
 def test_help_and_version_of_a_command_import_no_library(name: str, word: str) -> None:
     found = imported(name, word)
