@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from powertcp.wire.schema import Rejected
 from powertcp.wire.values import build, parse
+from tools.feed_vectors import bad_feeds, good_feeds
 from tools.receipt_vectors import bad_receipts, good_receipts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -255,6 +256,8 @@ def good() -> Iterator[Vector]:
     for rows in (good_control(), good_power(), good_rest()):
         for name, values in rows:
             yield Vector(name, "segment", build("segment", values), requirement_of(values))
+    for name, values, ids in good_feeds():
+        yield Vector(name, "segment", build("segment", values), ids)
 
 
 def raw(kind: int, flags: int = 0, flow: int = 1, area: str = "", payload: str = "") -> bytes:
@@ -449,6 +452,8 @@ def bad() -> Iterator[Vector]:
         yield row
     for name, octets, code, value, ids in bad_receipts():
         yield Vector(name, "receipt", octets, ids, code, value)
+    for name, octets, code, value, ids in bad_feeds():
+        yield Vector(name, "segment", octets, ids, code, value)
 
 
 # --- files ------------------------------------------------------------------------------------
