@@ -128,6 +128,11 @@ class MeteredProvider:
             await self._news.wait()
         return found[count - 1]
 
+    async def until_signed(self, count: int) -> None:
+        """Wait for so many countersigned pages."""
+        while len(self.signed) < count:
+            await self._news.wait()
+
     def cut(self) -> None:
         """Lose every path; flows are held."""
         for path in self.paths:
