@@ -41,6 +41,7 @@ class FeedSubscription:
         self._refusal: Refusal | None = None
         self._terminated = False
         self._confirmed: Feed | None = None
+        self._clock: Instant = -(1 << 63)
         self.queued = 0
 
     @property
@@ -57,6 +58,7 @@ class FeedSubscription:
         """Ask for the feed: FEED with SYN. PTCP-12-02."""
         if self._open_by is not None or self._confirmed is not None or self._terminated:
             raise LocalProtocolError("a subscription starts once")
+        self._tick(now)
         # PTCP-12-02
         self._send(feed_segment(self._asked, Flag.SYN))
         self._open_by = now + OPEN_NS
@@ -65,6 +67,7 @@ class FeedSubscription:
         """Close the last page and say FEED with FIN; send the receipt before the octets end."""
         if self._terminated:
             raise LocalProtocolError("the subscription is over")
+        self._tick(now)
         self.receiver.leave(now)
         # PTCP-12-02
         self._send(feed_segment(self._confirmed or self._asked, Flag.FIN))
@@ -80,6 +83,7 @@ class FeedSubscription:
 
     def receive_data(self, data: Buffer, now: Instant) -> None:
         """Take octets of the source; never raises on their content."""
+        self._tick(now)
         if self._terminated:
             return
         for raw in self._splitter.receive(data):
@@ -93,6 +97,7 @@ class FeedSubscription:
 
     def receive_eof(self, now: Instant) -> None:
         """The path ended: what is signed is banked already."""
+        self._tick(now)
         if not self._terminated:
             self._end(self._refusal)
 
@@ -112,17 +117,27 @@ class FeedSubscription:
 
     def get_timer(self) -> Instant | None:
         """Return when the answer must be here, or what the receiver waits for."""
+        if self._terminated:
+            return None
         times = (self._open_by, self.receiver.get_timer())
         return min((time for time in times if time is not None), default=None)
 
     def handle_timer(self, now: Instant) -> None:
-        """Do what is due."""
+        """Do what is due; after the end nothing, the receiver goes on with its next path."""
+        self._tick(now)
+        if self._terminated:
+            return
         self.receiver.handle_timer(now)
         if self._open_by is not None and now >= self._open_by:
             waited_ms = OPEN_NS // NS_PER_MS
             self._fail(Refusal(Reason.TIMEOUT, waited_ms, waited_ms))
 
     # --- inside ------------------------------------------------------------------------------------
+
+    def _tick(self, now: Instant) -> None:
+        if now < self._clock:
+            raise LocalProtocolError(f"the clock went back from {self._clock} to {now}")
+        self._clock = now
 
     def _take(self, raw: RawSegment, now: Instant) -> None:
         if raw[0] == _FEED and raw[1] & _NAMED in (0, Flag.PSH):
