@@ -91,6 +91,16 @@ class HostError(PowerError):
         self.wanted = wanted
 
 
+class LedgerBroken(PowerError):
+    """What is written is not what was written: `record` of `file` is where it shows."""
+
+    def __init__(self, file: str, record: str, text: str) -> None:
+        super().__init__(f"{file}: {record}: {text}")
+        self.file = file
+        self.record = record
+        self.text = text
+
+
 class BrokenInvariant(Exception):
     """One of our own truths does not hold: a bug."""
 

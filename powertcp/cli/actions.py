@@ -16,8 +16,7 @@ from powertcp.cli.books import (
 )
 from powertcp.cli.invoice import invoice, read_pages
 from powertcp.cli.journal import backup, export, show
-from powertcp.errors import ConfigError
-from powertcp.ledger.book import LedgerBroken
+from powertcp.errors import ConfigError, LedgerBroken
 from powertcp.ledger.pairing import Span
 from powertcp.ledger.verify import FlowVerdict, Verdict, verify_pages
 

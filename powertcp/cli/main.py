@@ -5,7 +5,14 @@ import sys
 from collections.abc import Callable
 
 import powertcp
-from powertcp.errors import ConfigError, HostError, PowerError, PowerRefused, RemoteProtocolError
+from powertcp.errors import (
+    ConfigError,
+    HostError,
+    LedgerBroken,
+    PowerError,
+    PowerRefused,
+    RemoteProtocolError,
+)
 
 DONE = 0
 NO = 1  # the answer is no
@@ -132,7 +139,7 @@ def judge(name: str, error: BaseException) -> int:
             return PIPE_CLOSED
         case ConfigError() | HostError():
             status = USAGE
-        case PowerRefused():
+        case PowerRefused() | LedgerBroken():
             status = NO
         case OSError() | RemoteProtocolError():
             status = NO_ANSWER

@@ -1,5 +1,6 @@
 """Double entry of energy and money: receipts, prices, the book, the audit of the first law."""
 
+from powertcp.errors import LedgerBroken
 from powertcp.ledger.book import (
     MAX_AMOUNT,
     START,
@@ -9,7 +10,6 @@ from powertcp.ledger.book import (
     Code,
     Entry,
     Kind,
-    LedgerBroken,
     Posted,
     Transfer,
     entry_chain,

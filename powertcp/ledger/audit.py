@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Final
 
-from powertcp.ledger.book import Account, Code, Entry, Kind, LedgerBroken, Transfer, transfer_key
+from powertcp.errors import LedgerBroken
+from powertcp.ledger.book import Account, Code, Entry, Kind, Transfer, transfer_key
 from powertcp.ledger.memo import FeedMemo, read_memo
 from powertcp.ledger.pairing import (
     ALL_TIME,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from powertcp.errors import LocalProtocolError, PowerError, PowerRefused
+from powertcp.errors import LedgerBroken, LocalProtocolError, PowerError, PowerRefused
 from powertcp.registry import Reason, Refusal
 
 KEY_OCTETS = 16
@@ -55,16 +55,6 @@ class Code(IntEnum):
     CORRECTION = 12
     RECLAIM = 13
     LEND = 14
-
-
-class LedgerBroken(PowerError):
-    """What is written is not what was written: `record` of `file` is where it shows."""
-
-    def __init__(self, file: str, record: str, text: str) -> None:
-        super().__init__(f"{file}: {record}: {text}")
-        self.file = file
-        self.record = record
-        self.text = text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from powertcp.errors import LedgerBroken
 from powertcp.ledger.audit import FirstLaw, audit
-from powertcp.ledger.book import Code, Entry, Kind, LedgerBroken
+from powertcp.ledger.book import Code, Entry, Kind
 from powertcp.ledger.pairing import Fault, PageState, Span
 from powertcp.ledger.receipt import Flags, Side, countersign
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, transfer

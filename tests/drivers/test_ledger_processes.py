@@ -1,0 +1,91 @@
+"""A provider, a consumer and an audit of their books, as real processes."""
+
+# ruff: noqa: SIM117 - one `async with` for each process reads better
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.processes import provider, running
+
+
+def ledger(*words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "powertcp", "ledger", *words]
+    return subprocess.run(command, capture_output=True, timeout=60)
+
+
+def records(*words: str) -> list[dict[str, object]]:
+    ran = ledger(*words, "--json")
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+@pytest.mark.requirement("LEDG-8-01", "LEDG-6-02")
+async def test_the_books_of_both_ends_agree_and_so_do_their_bills(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"currency": "EUR", "price_micro_per_kwh": 36000000000}')
+    ours, theirs = tmp_path / "provider", tmp_path / "consumer"
+    offered = ("--supply", "12V/5A", "--state-dir", str(ours), "--tariff", str(prices))
+    async with provider(tmp_path, *offered) as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--state-dir", str(theirs),
+            "--request", "12V/1A", "--for", "3s",
+        ) as sink:  # fmt: skip
+            assert await sink.end() == 0
+            banked = sink.all("done")[0]["energy_uj"]
+        source.signal(signal.SIGTERM)
+        assert await source.end() == 0
+    books = [str(folder / "ledger.db") for folder in (ours, theirs)]
+    [law] = [one for one in records("audit", *books) if one["record"] == "law"]
+    assert (law["residual_uj"], law["faults"], law["open_pages"]) == (0, 0, 0)
+    assert law["energy_uj"] == banked == 36_000_000
+    for book in books:
+        ran = ledger("verify", "--full", "--state-dir", book)
+        assert ran.returncode == 0
+    pages = [ledger("export", "pages", "--state-dir", book).stdout for book in books]
+    assert pages[0] == pages[1]
+
+
+async def test_a_ledger_that_another_process_has_is_one_line(tmp_path: Path) -> None:
+    words = ("--supply", "12V/5A", "--state-dir", str(tmp_path / "books"))
+    async with provider(tmp_path, *words):
+        async with running(tmp_path, "provider", "--listen", "127.0.0.1:0", *words) as other:
+            assert await other.end() == 2
+            await other.until_closed()
+            assert other.log.count("\n") == 1
+            assert "which process" in other.log
+
+
+async def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
+    words = ("provider", "--supply", "12V/5A", "--listen", "127.0.0.1:0")
+    async with running(tmp_path, *words, "--state-dir", "/proc/powertcp") as source:
+        assert await source.end() == 2
+        await source.until_closed()
+        assert source.log.count("\n") == 1
+        assert "/proc/powertcp" in source.log
+
+
+async def test_a_ledger_that_was_altered_is_not_opened(tmp_path: Path) -> None:
+    state = tmp_path / "books"
+    words = ("--supply", "12V/5A", "--state-dir", str(state))
+    async with provider(tmp_path, *words) as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A", "--for", "1s"
+        ) as sink:
+            assert await sink.end() == 0
+        source.signal(signal.SIGTERM)
+        assert await source.end() == 0
+    path = state / "ledger.db"
+    octets = path.read_bytes()
+    assert octets.count(b"sink:127.0.0.1") >= 1
+    path.write_bytes(octets.replace(b"sink:127.0.0.1", b"sink:127.0.0.2"))
+    async with running(tmp_path, "provider", "--listen", "127.0.0.1:0", *words) as again:
+        assert await again.end() == 1
+        await again.until_closed()
+        assert again.log.count("\n") == 1
+        assert "ledger.db: " in again.log
+        assert "chain" in again.log
