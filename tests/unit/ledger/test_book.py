@@ -362,6 +362,21 @@ def test_a_batch_may_end_what_it_began() -> None:
     assert account(book, "sink:lamp").debit == 10
 
 
+def test_what_a_refused_batch_ended_is_open_again() -> None:
+    book = Book()
+    book.set_floor("sink:lamp", "uJ", -100)
+    held = transfer(0, 50, kind=Kind.PENDING, role="hold")
+    book.post([held], NOON)
+    before = state(book)
+    page = transfer(0, 40, kind=Kind.POST_PENDING, pending=held.key)
+    again = transfer(1, 50, kind=Kind.PENDING, role="hold")
+    new = transfer(2, 500, role="other", credit="source:new")
+    assert refusal(lambda: book.post([page, again, new], NOON)).code == Reason.ENERGY_QUOTA
+    assert state(book) == before
+    assert book.find(page.key) is None
+    assert book.post([page, again], NOON).posted == Posted((2, 3))
+
+
 def test_more_reservations_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book_module, "MAX_PENDING", 2)
     book = Book()

@@ -213,7 +213,8 @@ def test_what_was_written_can_be_asked_for(store: LedgerStore, path: Path) -> No
 
 def test_a_ledger_opened_again_goes_on(path: Path) -> None:
     with LedgerStore(path) as store:
-        store.set_floor("sink:lamp", "uJ", -5000, NOON)
+        for floor in (-1, -5000):
+            store.set_floor("sink:lamp", "uJ", floor, NOON)
         hold = transfer(0, 3000, kind=Kind.PENDING, role="hold")
         store.append([(hold,)], NOON)
     with LedgerStore(path) as store:
@@ -447,3 +448,57 @@ def test_what_lies_before_the_tail_is_found_by_the_full_verification(
         hand.run("UPDATE journal SET at = at + 1 WHERE seq = 12")
     with pytest.raises(LedgerBroken, match="journal 12"):
         LedgerStore(path)
+
+
+def test_a_folder_that_cannot_be_written_is_read_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LedgerStore(path) as store:
+        fill(store, 2)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with LedgerStore(path, read_only=True) as reader:
+        assert reader.verify() == []
+        assert [file.name for file in path.parent.glob("ledger.db-*")] == []
+
+
+def test_a_file_system_without_shared_memory_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoWal(sqlite3.Connection):
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            if statement == "PRAGMA journal_mode = WAL":
+                statement = "SELECT 'delete'"
+            return super().execute(statement, *values)  # type: ignore[arg-type]
+
+    connect = sqlite3.connect
+
+    def opened(*given: object, **named: object) -> sqlite3.Connection:
+        return connect(*given, factory=NoWal, **named)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(sqlite3, "connect", opened)
+    with pytest.raises(HostError, match="keep the ledger in mode delete, WAL is needed"):
+        LedgerStore(path)
+
+
+def test_words_of_sqlite_that_are_no_text_are_told_as_broken(
+    store: LedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*_: object) -> object:
+        b"\xff".decode()
+        return None
+
+    monkeypatch.setattr("powertcp.store.reads.Reads.accounts", torn)
+    with pytest.raises(LedgerBroken, match="can't decode byte 0xff"):
+        store.accounts()
+
+
+def test_a_backup_has_heads_but_no_log_of_them(store: LedgerStore, tmp_path: Path) -> None:
+    fill(store, 2)
+    copy = tmp_path / "copy.db"
+    store.backup(copy)
+    store.close()
+    with LedgerStore(copy) as writer:
+        writer.append([(transfer(5),)], NOON)
+        head = writer.sign_head(METER, NOON)
+        assert writer.verify() == []
+    assert f"{head.number} {head.seq} " not in (tmp_path / "heads.log").read_text()

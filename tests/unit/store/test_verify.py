@@ -1,13 +1,17 @@
 """The full verification names the record, whatever was done to it, and goes on."""
 
 import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from powertcp.errors import HostError
 from powertcp.ledger import LedgerBroken
 from powertcp.store import LedgerStore, facts_text, verify
+from powertcp.store.reads import Reads
 from powertcp.store.rows import Event, event_chain
 from tests.ledgers import METER, NOON, TRANSCRIPT, Rough, fill, found, transfer
 
@@ -187,3 +191,50 @@ def test_the_tail_is_judged_from_where_it_begins(
         hand.run("DELETE FROM journal WHERE seq = 12")
     with pytest.raises(LedgerBroken, match="journal 13"):
         LedgerStore(written)
+
+
+WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "journal 2": ("entries", lambda row: row._replace(memo=7)),
+    "event 2": ("events", lambda row: replace(row, facts=b"octets")),
+    "head 2": ("heads", lambda row: replace(row, chain="text")),
+    f"{RECEIPT}:1:0": ("pages", lambda row: replace(row, body="text")),
+    "receipt text:1:0": ("pages", lambda row: replace(row, transcript="text")),
+}
+
+
+@pytest.mark.requirement("LEDG-7-08")
+@pytest.mark.parametrize("record", WRONG)
+def test_a_field_that_is_of_another_type_in_the_file_is_named(
+    written: Path, record: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, change = WRONG[record]
+    read: Callable[..., Iterator[Any]] = getattr(Reads, rows)
+
+    def changed(self: Reads, *given: object, **named: object) -> Iterator[Any]:
+        for number, row in enumerate(read(self, *given, **named)):
+            yield change(row) if number == 1 else row
+
+    with LedgerStore(written, read_only=True) as store:
+        monkeypatch.setattr(Reads, rows, changed)
+        assert record in [finding.record for finding in store.verify()]
+        if rows in ("entries", "events"):
+            assert record in [finding.record for finding in store.verify(full=False)]
+
+
+def test_a_structure_that_sqlite_cannot_judge_is_a_finding(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Reads.all
+
+    def torn(self: Reads, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        if statement == "PRAGMA integrity_check":
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        if statement == "PRAGMA quick_check":
+            yield ("row 1 missing from index",)
+        else:
+            yield from read(self, statement, *values)
+
+    with LedgerStore(written, read_only=True) as store:
+        monkeypatch.setattr(Reads, "all", torn)
+        assert [finding.record for finding in store.verify()] == ["file"]
+        assert [str(one) for one in store.verify(full=False)] == ["file: row 1 missing from index"]
