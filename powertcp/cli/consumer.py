@@ -135,7 +135,6 @@ def consume(options: "Options") -> int:
     from powertcp.drivers.price import parse_price
     from powertcp.drivers.spool import spool_streams
     from powertcp.drivers.tracer import open_tracer
-    from powertcp.ledger import LedgerBroken
 
     host, port = parse_address(options.connect) if options.connect else ("", 0)
     asks = read_asks(options)
@@ -173,9 +172,6 @@ def consume(options: "Options") -> int:
 
     try:
         return trio.run(serve)
-    except LedgerBroken as broken:
-        print(f"powertcp consumer: {broken}", file=sys.stderr)
-        return 1
     finally:
         report.end()
         if tracer is not None:

@@ -8,8 +8,12 @@ import msgspec
 
 from powertcp.cli.config import load
 from powertcp.errors import ConfigError
+from powertcp.units import NS_PER_S, parse_duration_ns, parse_energy_uj
 
 ResultT = TypeVar("ResultT")
+# a page bounds what is unsigned: not less often than each day, and each GWh
+MAX_RECEIPT_S = 24 * 3600
+MAX_RECEIPT_UJ = 3_600_000_000_000_000_000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,3 +93,20 @@ def read(path: str, text: str, parse: Callable[[str], ResultT]) -> ResultT | Non
         return parse(text)
     except ValueError as error:
         raise ConfigError("command line", path, str(error)) from error
+
+
+def parse_receipts(text: str) -> tuple[int, int]:
+    """Parse "60s/360kJ", "60s" or "360kJ" to s and uJ; 0: not by this measure.
+
+    Raises ValueError with a sentence.
+    """
+    time, bar, energy = text.partition("/")
+    if not bar and time.strip().endswith(("J", "Wh")):
+        time, energy = "", time
+    receipt_s = parse_duration_ns(time) // NS_PER_S if time else 0
+    receipt_uj = parse_energy_uj(energy) if energy else 0
+    if receipt_s > MAX_RECEIPT_S or receipt_uj > MAX_RECEIPT_UJ:
+        raise ValueError(f"a receipt is due at least each day and each GWh, got {text}")
+    if not receipt_s and not receipt_uj:
+        raise ValueError(f"a receipt is due each second at most, got {text}")
+    return receipt_s, receipt_uj

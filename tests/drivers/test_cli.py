@@ -86,6 +86,17 @@ def test_every_command_is_found(name: str) -> None:
             2,
             "--energy: 0J ends before it begins",
         ),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--max-price", "dear"),
+            2,
+            "--max-price: a price per kWh is a number like 0.30",
+        ),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--receipts", "500ms"),
+            2,
+            "--receipts: a receipt is due each second at most, got 500ms",
+        ),
+        (("--connect", "a", "--request", "12V/1A", "--state-dir", "/proc/x"), 2, "/proc/x"),
         (("--connect", "a", "--request", "12V/1A", "--trace", "/proc/x"), 2, "/proc/x"),
         (
             ("--connect", "127.0.0.1:1", "--request", "12V/1A", "--run", "nosuch"),

@@ -71,6 +71,37 @@ def test_direct_current_has_no_frequency_and_nothing_measured_shows_power_alone(
         ("load ended", {"load": "sleep", "status": 3}, "sleep ended, exit 3"),
         ("done", {"energy_uj": 0}, ""),
         ("done", {"energy_uj": 1_500_000, "simulated": True}, "banked 1.500 J   (simulated)"),
+        (
+            "done",
+            {
+                "energy_uj": 1_221_004_000,
+                "cost_micro": 85,
+                "currency": "EUR",
+                "pages": 3,
+                "signed_uj": 1_221_004_000,
+                "unsigned_uj": 0,
+                "disputed": 0,
+            },
+            "banked 1,221.004 J, cost 0.0850 mEUR, receipt 3 pages, countersigned",
+        ),
+        (
+            "done",
+            {
+                "energy_uj": 2_000_000,
+                "costs_micro": {"CHF": 7, "EUR": -85},
+                "pages": 1,
+                "unsigned_uj": 500_000,
+                "disputed": 1,
+            },
+            "banked 2.000 J, cost 0.0070 mCHF, cost -0.0850 mEUR, receipt 1 page, 1 disputed,"
+            " 0.500 J without",
+        ),
+        (
+            "done",
+            {"energy_uj": 2_000_000, "pages": 0, "unsigned_uj": 0, "disputed": 0},
+            "banked 2.000 J, no receipt",
+        ),
+        ("disputed", {"sentence": "receipt not signed: why"}, "disputed: receipt not signed: why"),
         ("stale", {}, "stale"),
     ],
 )
