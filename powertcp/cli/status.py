@@ -86,6 +86,8 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
         f" {_power(supply, 'reserved_mw'):>12} held of {_power(supply, 'rating_mw')}"
         for supply in _rows(status, "supplies")
     ]
+    if isinstance(feed := status.get("feed"), dict):
+        text += _feed(feed)
     if bugs := _whole(status, "bugs"):
         text.append(
             f"  {bugs} bugs of powertcp ended a connection each: their tracebacks are in the log"
@@ -98,6 +100,18 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
         if flow.get("refusal"):
             text.append(f"    {flow['refusal']}")
     return text
+
+
+def _feed(feed: "Fields") -> list[str]:
+    """Return the lines of a broadcast."""
+    groups = feed.get("groups")
+    where = ", ".join([*map(str, groups if isinstance(groups, list) else []), "TCP"])
+    return [
+        f"  feed {feed.get('text')!s} to {where}, epoch {feed.get('epoch')}",
+        f"  {feed.get('subscribers')} subscribers,"
+        f" {format_energy(_whole(feed, 'energy_uj'))} emitted (simulated),"
+        f" {format_energy(_whole(feed, 'signed_uj'))} signed by {feed.get('receivers')} receivers",
+    ]
 
 
 def _rows(fields: "Fields", name: str) -> "list[Fields]":

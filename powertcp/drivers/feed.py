@@ -5,22 +5,21 @@ at the same place, and sends it without waiting; who is more than 64 blocks behi
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 
 from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.feed_receipts import ReceiptShelf
 from powertcp.drivers.groups import FEED_GROUPS, TTL, Group, GroupSender
 from powertcp.drivers.ring import Joined, Ring, Subscriber
-from powertcp.drivers.session import Session
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
 from powertcp.dve import default_sampling, integrate_many
-from powertcp.potcp.events import ConnectionTerminated, Event
+from powertcp.potcp.events import Event
 from powertcp.potcp.feed import (
-    FeedAsked,
-    FeedLeft,
     FeedSource,
     feed_segment,
     payload_max,
@@ -64,7 +63,8 @@ class FeedStation:
     """Emits a feed by the wheel, to groups and to subscribers.
 
     key, sign: the meter key. epoch: the first one; `next_epoch` gives those after it. emitted:
-    told each minute, at the end of an epoch and at the end what was emitted since.
+    told each minute, at the end of an epoch and at the end what was emitted since. receipts: a page
+    file for what receivers sign and send.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class FeedStation:
         sign: Callable[[bytes], bytes],
         next_epoch: Callable[[], int],
         emitted: Callable[[Emission], None] | None = None,
+        receipts: Path | None = None,
     ) -> None:
         """Prepare the first epoch; `start` opens sockets. Raises LocalProtocolError."""
         grant = config.profile.with_type(ProfileType.GRANT).as_sent()
@@ -85,6 +86,7 @@ class FeedStation:
         self.subscribers: dict[Wire[Event], Subscriber] = {}
         self.lost = 0  # blocks that slow subscribers lost
         self.emitted_uj = 0  # of epochs before this one
+        self.shelf = ReceiptShelf(key, receipts) if receipts else None
         self._wheel = wheel
         self._generator = Generator(grant, sampling, config.source, payload_max(grant, sampling))
         self._key, self._sign, self._next_epoch = key, sign, next_epoch
@@ -154,6 +156,8 @@ class FeedStation:
         self.subscribers.clear()
         if self.sender is not None:
             self.sender.close()
+        if self.shelf is not None:
+            self.shelf.close()
 
     def _begin(self) -> FeedSource:
         """Return the source of another epoch."""
@@ -185,6 +189,11 @@ class FeedStation:
     def leave(self, wire: Wire[Event]) -> None:
         """Send nothing more to `wire`."""
         self.subscribers.pop(wire, None)
+
+    def take_receipt(self, feed: Feed, page: bytes) -> None:
+        """Take a page that a receiver signed, if it is of this epoch and anybody keeps pages."""
+        if self.shelf is not None and feed == self.source.feed:
+            self.shelf.take(feed, self.source.esn_uj, page, now_ns())
 
     def _sweep(self, one: Subscriber, end: int, joined: dict[int, Joined | None]) -> None:
         """Send one subscriber what is new to it, if it has read what was."""
@@ -281,20 +290,3 @@ class FeedStation:
         )
         self._told_uj += energy_uj
         self._told_number += 1
-
-
-def heed_subscribers(
-    station: FeedStation | None, session: Session, events: Iterable[Event]
-) -> None:
-    """Answer what a connection says of feeds; without a station there are none."""
-    for event in events:
-        match event:
-            case FeedAsked(feed=feed):
-                if station is None:
-                    session.machine.send(refuse_feed(feed))
-                else:
-                    session.machine.send(station.subscribe(session.wire, feed))
-            case FeedLeft() | ConnectionTerminated() if station is not None:
-                station.leave(session.wire)
-            case _:
-                pass

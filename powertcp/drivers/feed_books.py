@@ -33,6 +33,7 @@ from powertcp.ledger import (
 from powertcp.ledger.memo import feed_memo
 from powertcp.ledger.pairing import PageState
 from powertcp.potcp.epoch import Account
+from powertcp.potcp.feed import feed_id
 from powertcp.potcp.receiver import FeedPageDue
 from powertcp.store import read_secret, write_secret
 from powertcp.units import NS_PER_S
@@ -92,7 +93,8 @@ async def open_station(
 ) -> AsyncIterator[FeedStation]:
     """Give the station of a feed whose emissions are posted, the last one before this ends.
 
-    It signs with the meter key of `ledger`; `state` remembers its epochs. Raises HostError.
+    It signs with the meter key of `ledger`; `state` remembers its epochs, and keeps the pages that
+    receivers sent in a page file. Raises HostError.
     """
     book = EmissionBook(ledger, f"source:{config.profile.format()}")
     station = FeedStation(
@@ -102,9 +104,12 @@ async def open_station(
         sign=ledger.meter.sign,
         next_epoch=lambda: next_epoch(state, time.time_ns() // NS_PER_S),
         emitted=book.emitted,
+        receipts=state / f"feed-{feed_id(ledger.meter.public).hex()}.ptr",
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book.run)
+        if station.shelf is not None:
+            nursery.start_soon(station.shelf.run)
         try:
             yield station
         finally:
@@ -159,9 +164,9 @@ class Tops:
                 found[transcript] = top
         return found
 
-    def write(self, feed_id: bytes, transcript: bytes, top: int) -> None:
+    def write(self, feed: bytes, transcript: bytes, top: int) -> None:
         """Remember `top`, durably. Raises HostError."""
-        write_secret(self._state / f"feed-{feed_id.hex()}.top", _TOP.pack(transcript, top))
+        write_secret(self._state / f"feed-{feed.hex()}.top", _TOP.pack(transcript, top))
 
 
 async def recall(ledger: Ledger, tops: Tops) -> Mapping[bytes, Account]:

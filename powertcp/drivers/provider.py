@@ -13,7 +13,8 @@ from powertcp.drivers.admission import Admissions
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.dial import accept, format_address
-from powertcp.drivers.feed import FeedStation, heed_subscribers
+from powertcp.drivers.feed import FeedStation
+from powertcp.drivers.feed_desk import heed_subscribers
 from powertcp.drivers.poll import Poll
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.session import AddressLimit, Session, peer_of
@@ -61,7 +62,12 @@ class ProviderConfig:
 
 
 class Provider:
-    """A breaker with listeners: one poll task and one wheel for all connections."""
+    """A breaker with listeners: one poll task and one wheel for all connections.
+
+    station: what it broadcasts, None for nothing; set before `serve`.
+    """
+
+    station: FeedStation | None
 
     def __init__(
         self,
@@ -97,7 +103,7 @@ class Provider:
             wake=self._wake,
         )
         self.sessions: set[Session] = set()
-        self.station: FeedStation | None = None  # set before `serve`
+        self.station = None
         self.refused_connections = 0
         self._entropy = entropy
         self._tracer = tracer

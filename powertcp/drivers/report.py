@@ -6,6 +6,7 @@ import trio
 
 from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.feed import FeedStation
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.session import FlowRecord
 from powertcp.registry import Reason, Refusal
@@ -84,6 +85,8 @@ class ProviderReport:
         }
         if wanted:
             answer["flows"] = flows
+        if provider.station is not None:
+            answer["feed"] = _feed(provider.station)
         return answer
 
     def _flow(self, record: FlowRecord, now: Instant) -> Fields:
@@ -179,3 +182,21 @@ class ProviderReport:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _feed(station: FeedStation) -> Fields:
+    """Return what is broadcast: signed_uj is what receivers sent pages of, a lower bound."""
+    source, sender, shelf = station.source, station.sender, station.shelf
+    return {
+        "id": source.feed.feed_id.hex(),
+        "epoch": source.feed.epoch,
+        "profile": source.profile.to_wire().hex(),
+        "text": source.profile.format(),
+        "groups": sender.groups if sender else [],
+        "energy_uj": station.energy_uj,
+        "blocks": source.blocks,
+        "subscribers": len(station.subscribers),
+        "lost_blocks": station.lost,
+        "receivers": shelf.receivers if shelf else 0,
+        "signed_uj": shelf.signed_uj if shelf else 0,
+    }

@@ -1,0 +1,27 @@
+"""What subscribers of a feed say on their connections, and what they are answered."""
+
+from collections.abc import Iterable
+
+from powertcp.drivers.feed import FeedStation
+from powertcp.drivers.session import Session
+from powertcp.potcp.events import ConnectionTerminated, Event
+from powertcp.potcp.feed import FeedAsked, FeedLeft, FeedReceiptReceived, refuse_feed
+
+
+def heed_subscribers(
+    station: FeedStation | None, session: Session, events: Iterable[Event]
+) -> None:
+    """Answer what a connection says of feeds; without a station there are none."""
+    for event in events:
+        match event:
+            case FeedAsked(feed=feed):
+                if station is None:
+                    session.machine.send(refuse_feed(feed))
+                else:
+                    session.machine.send(station.subscribe(session.wire, feed))
+            case FeedLeft() | ConnectionTerminated() if station is not None:
+                station.leave(session.wire)
+            case FeedReceiptReceived(feed=feed, page=page) if station is not None:
+                station.take_receipt(feed, page)
+            case _:
+                pass
