@@ -10,6 +10,7 @@ from powertcp.wire.segments import (
     Ready,
     Receipt,
     Reneg,
+    Shed,
     Ticket,
     Trip,
 )
@@ -28,6 +29,7 @@ WHOLE_CAUSES: dict[type, Cause] = {
     CookieSegment: Cause.COOKIE,
     Alert: Cause.ALERT,
     Receipt: Cause.RECEIPT,
+    Shed: Cause.SHED,
 }
 CTL_CAUSES: dict[int, Cause] = {
     int(Flag.SYN): Cause.SYN,

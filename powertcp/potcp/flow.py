@@ -24,6 +24,7 @@ from powertcp.potcp.events import (
     FlowTripped,
     HeatCounted,
     PageFacts,
+    PageMark,
 )
 from powertcp.potcp.pages import Pages
 from powertcp.potcp.protect import Protector
@@ -129,8 +130,9 @@ class Flow:
     TABLE: ClassVar[Table]
     REST: ClassVar[State]
     is_source: ClassVar[bool] = False
-    # receipts, once power flows under a METER of both sides
+    # receipts, once power flows under a METER of both sides; kept: of the flow that is resumed
     pages: Pages | None
+    kept: Pages | PageMark | None
 
     __slots__ = (
         "acked_uj",
@@ -141,6 +143,7 @@ class Flow:
         "fallback",
         "heat_uj",
         "id",
+        "kept",
         "lapsed",
         "lease_until",
         "limit_uj",
@@ -172,7 +175,7 @@ class Flow:
         self.register: EnergyRegister | None = None
         self.protector: Protector | None = None
         self.tariff: Tariff | None = None
-        self.pages = None
+        self.pages = self.kept = None
         self.minimum_mv = 0
         # power of the terms in force
         self.most_mw = 0
@@ -346,7 +349,8 @@ class Flow:
     @property
     def signed_uj(self) -> int | None:
         """Energy that countersigned pages cover; None: no receipts."""
-        return None
+        pages = self.pages or self.kept
+        return None if pages is None else pages.signed_uj
 
     def breach(self, refusal: Refusal, now: Instant) -> None:
         """The peer broke a rule: RST with the reason, and the flow is over."""

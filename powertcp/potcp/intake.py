@@ -49,7 +49,6 @@ from powertcp.wire.segments import (
     Receipt,
     Reneg,
     Segment,
-    Shed,
     Trip,
 )
 
@@ -416,8 +415,6 @@ class Intake:
             self._take_control(flow, segment, raw, now)
         elif isinstance(segment, Data):
             self._take_odd_data(flow, segment, now)
-        elif isinstance(segment, Shed):
-            self._take_shed(flow, segment, now)
         elif isinstance(segment, Answer):
             cause = Cause.ANSWER_ACCEPT if segment.accepted else Cause.ANSWER_REJECT
             flow.fire(cause, now, segment.options)
@@ -429,14 +426,6 @@ class Intake:
         else:
             # SEALED and FEED need an agreement of their own, PTCP-9-08
             flow.breach(Refusal(Reason.STATE, raw[0], flow.state.value), now)
-
-    def _take_shed(self, flow: Flow, shed: Shed, now: Instant) -> None:
-        # PTCP-7-04
-        lawful = shed.deadline_ms == 0 if shed.urgent else 100 <= shed.deadline_ms <= 60_000
-        if not lawful:
-            flow.breach(Refusal(Reason.LIMIT, shed.deadline_ms, 60_000), now)
-            return
-        flow.fire(Cause.SHED, now, shed)
 
     def _take_control(self, flow: Flow, control: Control, raw: RawSegment, now: Instant) -> None:
         cause = CTL_CAUSES[control.flags]

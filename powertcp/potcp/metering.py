@@ -75,13 +75,14 @@ class MeteredOutflow(Outflow):
     resumed. tariff: in force.
     """
 
-    __slots__ = ("kept", "meter", "peer_key", "transcript")
+    kept: Pages | None
+
+    __slots__ = ("meter", "peer_key", "transcript")
 
     def __init__(self, link: Link, flow: int) -> None:
         super().__init__(link, flow)
         self.meter: Meter | None = None
         self.peer_key = b""
-        self.kept: Pages | None = None
         self.transcript = b""
 
     # LEDG-6-10
@@ -271,12 +272,6 @@ class MeteredOutflow(Outflow):
 
     # --- endings -----------------------------------------------------------------------------
 
-    @property
-    def signed_uj(self) -> int | None:
-        """Energy that countersigned pages cover; None: no receipts."""
-        pages = self.pages or self.kept
-        return pages.signed_uj if pages is not None else None
-
     # PTCP-13-01
     def close_pages(self, now: Instant) -> None:
         """Nothing more is delivered: the last page, when the page before has come back."""
@@ -327,23 +322,24 @@ class MeteredOutflow(Outflow):
 class MeteredInflow(Inflow):
     """The sink's half: it hands each page to its owner with its own numbers, and answers.
 
-    meter: what our SYN asked for, None: no receipts. mark: of the flow that is resumed.
+    meter: what our SYN asked for, None: no receipts. kept: of the flow that is resumed.
     """
 
-    __slots__ = ("handshake", "mark", "meter", "offered_tariff", "peer_meter")
+    kept: PageMark | None
+
+    __slots__ = ("handshake", "meter", "offered_tariff", "peer_meter")
 
     def __init__(self, link: Link, flow: int, *, wants_samples: bool = False) -> None:
         super().__init__(link, flow, wants_samples=wants_samples)
         self.meter: Meter | None = None
         self.peer_meter: Meter | None = None
-        self.mark: PageMark | None = None
         self.handshake = b""
         # the price of a proposal of the source that is not in force yet
         self.offered_tariff: Tariff | None = None
 
     def open_pages(self, now: Instant) -> None:
         """Power flows: count from here on, or continue where the lost path left off."""
-        ours, theirs, mark = self.meter, self.peer_meter, self.mark
+        ours, theirs, mark = self.meter, self.peer_meter, self.kept
         if ours is None or theirs is None or self.pages is not None:
             return
         self.keeps = True
@@ -351,7 +347,7 @@ class MeteredInflow(Inflow):
             transcript = blake2s(self.handshake).digest()
             self.pages = Pages(theirs, theirs.key, transcript, self.contract, self.tariff)
             return
-        self.pages, self.mark = Pages.of(mark, theirs), None
+        self.pages, self.kept = Pages.of(mark, theirs), None
         # LEDG-6-12
         if mark.answered:
             self._send(mark.answered)
@@ -441,8 +437,8 @@ class MeteredInflow(Inflow):
     def countersign(self, now: Instant, octets: bytes) -> None:
         """Return the page under way with our signature."""
         pages = self.pages
-        if pages is None and self.mark is not None:
-            self.mark = _answered(self.id, self.mark, octets)
+        if pages is None and self.kept is not None:
+            self.kept = _answered(self.id, self.kept, octets)
             return
         if pages is None or not _completes(octets, pages.open):
             raise LocalProtocolError(f"flow {self.id}: this is not the page to be signed")
@@ -467,12 +463,6 @@ class MeteredInflow(Inflow):
             self.fire(Cause.SETTLED, now)
 
     # --- endings -----------------------------------------------------------------------------
-
-    @property
-    def signed_uj(self) -> int | None:
-        """Energy that countersigned pages cover; None: no receipts."""
-        pages = self.pages or self.mark
-        return pages.signed_uj if pages is not None else None
 
     def send_fin(self, now: Instant, refusal: Refusal | None = None) -> None:
         """FIN: what still comes is banked, the last page too."""

@@ -135,8 +135,7 @@ class Pages:
         self.digest = link.digest()
         self.samples += samples
         self.is_fresh = False
-        if sync & SIM_BIT:
-            self.sim = True
+        self.sim = self.sim or sync & SIM_BIT != 0
 
     def has_news(self, end_uj: int) -> bool:
         """Return whether anything came since the last page."""

@@ -95,7 +95,7 @@ class SinkFlow(MeteredInflow):
         mark: PageMark | None,
     ) -> None:
         """Queue the SYN. base_uj, before, mark: energy, terms and receipts when resuming."""
-        self.meter, self.mark = syn.meter, mark
+        self.meter, self.kept = syn.meter, mark
         self.asks, self.syn, self.base_uj, self.before = asks, syn, base_uj, before
         self.resuming = syn.ticket is not None
         self._queue_syn(syn)
@@ -118,12 +118,12 @@ class SinkFlow(MeteredInflow):
         contract = self.take_contract(options, theirs=not self.resuming)
         sampling = fixed_of(self.syn.sampling, options.sampling)
         if self.resuming and esn_uj != self.base_uj:
-            self.resuming, self.base_uj, self.mark = False, 0, None
+            self.resuming, self.base_uj, self.kept = False, 0, None
         if esn_uj != self.base_uj:
             raise Breach(Refusal(Reason.METER_MISMATCH, esn_uj, self.base_uj))
         self.contract, self.sampling, self.tariff = contract, sampling, options.tariff
         self.handshake += octets
-        self.peer_meter = metered_of(self.meter, options.meter, self.mark)
+        self.peer_meter = metered_of(self.meter, options.meter, self.kept)
         wish = require_maintain(options.maintain or self.syn.maintain or Maintain())
         self.link.agree_maintain(wish.interval_ms, wish.misses, now)
         self.deadline = None
@@ -288,6 +288,10 @@ class SinkFlow(MeteredInflow):
 
     def yield_power(self, now: Instant, shed: Shed) -> None:
         """SHED: accept the ceiling; a sink cannot reject it. PTCP-7-05."""
+        # PTCP-7-04
+        lawful = shed.deadline_ms == 0 if shed.urgent else 100 <= shed.deadline_ms <= 60_000
+        if not lawful:
+            raise Breach(Refusal(Reason.LIMIT, shed.deadline_ms, 60_000))
         # PTCP-7-05
         number = self.take_contract(shed.options)
         ceiling = first_of(shed.options.profiles, ProfileType.OFFER)
@@ -388,7 +392,7 @@ class SinkFlow(MeteredInflow):
     def cut(self, now: Instant) -> None:
         """The path is lost; a ticket may resume the flow. PTCP-13-01."""
         if self.profile is not None and self.lease_until is not None:
-            mark = self.pages.mark() if self.pages else None
+            mark = self.pages.mark() if self.pages else self.kept
             self.link.emit(FlowCut(flow=self.id, esn_uj=self.esn_uj, pages=mark))
         self.end(self.ending, truncated=self.ending is None)
 

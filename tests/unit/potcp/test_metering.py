@@ -21,6 +21,7 @@ from powertcp.potcp.events import (
     PowerGranted,
     PowerReady,
     RenegotiationRequested,
+    SamplesReceived,
     SupplyWithheld,
     TicketReceived,
 )
@@ -29,8 +30,8 @@ from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import data_header, encode_segment
-from powertcp.wire.options import Meter
-from powertcp.wire.segments import Blocked, Control, Ready, Receipt
+from powertcp.wire.options import Meter, Options
+from powertcp.wire.segments import Alert, Blocked, Control, Ready, Receipt
 from tests.conversation import SINK, SOURCE, Pair, ask, profile, segments
 from tests.metered import DAY, NIGHT, SINK_KEY, SOURCE_KEY, MeteredPair, meter_of
 
@@ -1126,3 +1127,100 @@ def test_a_page_taken_back_at_a_trip_keeps_the_terms_it_had() -> None:
     (facts,) = pair.books.facts
     assert (facts.contract, facts.end_uj, facts.truncated) == (1, 0, True)
     assert pair.one(SOURCE, FlowClosed).signed_uj == 0
+
+
+@pytest.mark.requirement("LEDG-6-12")
+def test_a_path_that_is_lost_again_before_ready_loses_no_receipt() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 1))
+    pair.run(flow, 15)
+    lost = Lost(pair)
+    after = MeteredPair(books=pair.books, office=pair.office, now=pair.now)
+    flow = after.request(
+        Ask(lost.before.with_type(ProfileType.REQUEST)),
+        ticket=lost.ticket,
+        esn_uj=lost.esn_uj,
+        before=lost.before,
+        meter=meter_of(SINK),
+        pages=lost.mark,
+    )
+    assert after.sink.status(flow).signed_uj == 10_800_000
+    after.cut()
+    assert after.one(SINK, FlowCut).pages == lost.mark
+
+
+@pytest.mark.requirement("LEDG-6-03")
+@pytest.mark.parametrize("interval_s", [11, 13])
+def test_what_else_is_due_meanwhile_moves_no_deadline_of_a_page(interval_s: int) -> None:
+    """A ticket is due 60 s after READY: 5 s after page 5 of 11 s, 8 s after page 4 of 13 s."""
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, interval_s))
+    late_s = interval_s * (60 // interval_s)
+    pair.run(flow, 10 * late_s - 5)
+    pair.answers = False
+    pair.run(flow, 100 + 4)
+    assert pair.take(SOURCE, SupplyWithheld) == []
+    pair.run(flow, 2)
+    assert pair.one(SOURCE, SupplyWithheld).refusal.value == 10
+
+
+@pytest.mark.requirement("LEDG-6-03")
+def test_a_ticket_goes_while_delivery_is_withheld() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 45))
+    pair.answers = False
+    pair.run(flow, 590)
+    assert pair.one(SOURCE, SupplyWithheld).refusal.value == 10
+    tickets = len(pair.take(SINK, TicketReceived))
+    pair.advance(2)
+    assert len(pair.take(SINK, TicketReceived)) == tickets
+    assert pair.source.status(flow).state == "ENERGISED"
+
+
+@pytest.mark.requirement("LEDG-6-02")
+@pytest.mark.parametrize("refusal", [LIE, WHY, None])
+def test_an_alert_without_a_page_disputes_nothing(refusal: Refusal | None) -> None:
+    pair = MeteredPair()
+    flow = pair.energise()
+    alert = Alert(flow, 0, 2, Options(reason=refusal))
+    pair.inject(SOURCE, encode_segment(alert))
+    assert pair.one(SOURCE, Alerted).refusal == refusal
+    assert pair.take(SOURCE, PageDisputed) == []
+
+
+def test_what_was_measured_is_not_marked_as_synthesised() -> None:
+    pair = MeteredPair()
+    flow = pair.energise()
+    block = encode_block(0, np.array([[12_000, 500_000]] * 100), sync=1)
+    assert pair.source.send_samples(flow, [block], now=pair.now) == 1
+    pair.exchange()
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    (facts,) = pair.books.facts
+    assert (facts.samples, facts.sim) == (100, False)
+
+
+def test_a_flow_without_meter_keeps_nothing_of_its_blocks() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,energy=2J", want_samples=True)
+    block = encode_block(0, np.array([[12_000, 500_000]] * 100))
+    assert pair.source.send_samples(flow, [block], now=pair.now) == 1
+    pair.exchange()
+    (report,) = pair.take(SINK, SamplesReceived)
+    assert report.samples == block[8:]
+    late = encode_block(100, np.array([[12_000, 500_000]] * 10))
+    pair.source.send_samples(flow, [late], now=pair.now)
+    pair.sink.trip(flow, WHY, now=pair.now)
+    pair.exchange()
+    assert pair.one(SINK, FlowClosed).heat_uj == 60_000
+    assert pair.one(SOURCE, FlowClosed).signed_uj is None
+
+
+@pytest.mark.requirement("LEDG-6-11")
+def test_a_ticket_that_is_due_makes_no_page() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 70), theirs=meter_of(SOURCE, 70))
+    pair.run(flow, 650)
+    assert pair.books.facts == []
+    pair.run(flow, 60)
+    assert [fact.page for fact in pair.books.facts] == [0]
