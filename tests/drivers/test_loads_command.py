@@ -90,25 +90,53 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
             await trio.sleep(0.002)
 
 
-def wanted_s(pid: int) -> float:
-    """Time a process ran or waited for a core: what it would use of an idle machine, in s."""
-    ran_ns, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
-    return (int(ran_ns) + int(waited_ns)) / S
+def ran_ns(pids: list[int]) -> int:
+    """Time the processes have run, to the nanosecond."""
+    paths = [Path(f"/proc/{pid}/schedstat") for pid in pids]
+    return sum(int(path.read_text(encoding="ascii").split()[0]) for path in paths)
 
 
-async def part_on(pids: list[int], seconds: float) -> float:
-    """Part of real time in which busy processes are not stopped, however busy the machine is."""
-    before, began = sum(map(wanted_s, pids)), time.monotonic()
-    await trio.sleep(seconds)
-    return (sum(map(wanted_s, pids)) - before) / (time.monotonic() - began) / len(pids)
+def freezer_of(pid: int) -> Path | None:
+    """The file that freezes the group a load was put into, None without one."""
+    group = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").rpartition("0::/")[2].strip()
+    found = glob.glob(f"/sys/fs/cgroup/**/{group}/cgroup.freeze", recursive=True)
+    return Path(found[0]) if group and found else None
+
+
+def may_run(pid: int, freezer: Path | None) -> bool:
+    """Whether a process is neither stopped nor told to, be it that it waits for a core to obey."""
+    if freezer is not None:
+        return freezer.read_text(encoding="ascii").strip() == "0"
+    rows = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    status = dict(row.split(":\t", 1) for row in rows)
+    pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+    return status["State"][0] not in "Tt" and not pending >> (signal.SIGSTOP - 1) & 1
+
+
+async def part_on(pid: int, seconds: float) -> float:
+    """Part of real time in which a process may run, however busy the machine is."""
+    freezer = freezer_of(pid)
+    began = last = time.monotonic()
+    on = 0.0
+    while last - began < seconds:
+        is_on = may_run(pid, freezer)
+        await trio.sleep(0.002)
+        now = time.monotonic()
+        on += now - last if is_on else 0
+        last = now
+    return on / (last - began)
 
 
 async def paused(pids: list[int]) -> None:
     """Wait until the processes stand; fail if they go on after that."""
     with trio.fail_after(2):
-        while await part_on(pids, 0.1) > 0:
-            pass
-    assert await part_on(pids, 0.5) == 0
+        before = -1
+        while ran_ns(pids) != before:
+            before = ran_ns(pids)
+            await trio.sleep(0.1)
+    before = ran_ns(pids)
+    await trio.sleep(0.5)
+    assert ran_ns(pids) == before
 
 
 class Run:
@@ -201,9 +229,9 @@ async def test_a_ceiling_holds_the_share_of_a_whole_tree(root: str, part: int) -
         pid = await run.started()
         await until(lambda: children_of(pid))
         pids = [pid, *children_of(pid)]
-        assert await part_on(pids, 0.5) > 0.95
+        assert await part_on(pid, 0.5) == 1
         run.tell(Ceiling(limit_mw=part, rated_mw=100))
-        assert await part_on(pids, 5) == pytest.approx(part / 100, abs=0.05)
+        assert await part_on(pid, 5) == pytest.approx(part / 100, abs=0.05)
         run.tell(Ceiling(limit_mw=0, rated_mw=100))
         await paused(pids)
         run.tell(Ceiling(limit_mw=100, rated_mw=100))
@@ -360,7 +388,9 @@ async def test_a_stopped_consumer_does_not_stretch_its_lease(root: str) -> None:
     with process:
         os.kill(process.pid, signal.SIGSTOP)
         await trio.sleep(1.3)
-        assert await part_on(pids, 0.5) == 0
+        before = ran_ns(pids)
+        await trio.sleep(0.5)
+        assert ran_ns(pids) == before
         assert all(map(is_alive, pids))
         process.kill()
         await until(lambda: not any(map(is_alive, pids)))
