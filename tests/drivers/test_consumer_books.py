@@ -17,6 +17,7 @@ from powertcp.drivers.price import MaxPrice
 from powertcp.errors import ConfigError
 from powertcp.ledger import Clock, Code, Page, Posted, cost_micro, sign_as_source
 from powertcp.loads import make_load
+from powertcp.potcp import ConnectionConfig
 from powertcp.potcp.events import (
     Alerted,
     Ask,
@@ -34,6 +35,8 @@ from tests.drivers.test_consumer import Said
 
 DAY = Tariff(bytes([7]) * 32, "EUR", 250_000)
 NIGHT = Tariff(bytes([8]) * 32, "EUR", -40_000)
+# virtual time passes while the disk works
+PATIENT = ConnectionConfig(drain_ns=60 * NS_PER_S, receipt_ns=60 * NS_PER_S)
 
 
 @pytest.fixture
@@ -53,12 +56,14 @@ async def consuming(
         books = ConsumerBooks(
             ledger, there=address, unix_ns=virtual_unix_ns, clock=lambda: Clock.SYNCHRONISED
         )
-        yield Consumer(
-            Wishes(host=host, port=port, asks=asks, **wishes),  # type: ignore[arg-type]
+        sink = Consumer(
+            Wishes(host=host, port=port, asks=asks, connection=PATIENT, **wishes),  # type: ignore[arg-type]
             [make_load("none") for _ in requests],
             said,
             books=books,
         )
+        with trio.fail_after(600):
+            yield sink
 
 
 def read(folder: Path) -> LedgerStore:
@@ -79,7 +84,7 @@ async def test_pages_are_checked_posted_and_countersigned(
     tmp_path: Path, clock: trio.testing.MockClock
 ) -> None:
     said = Said()
-    provider = MeteredProvider(tariff=DAY, receipts=(2, 0))
+    provider = MeteredProvider(tariff=DAY, receipts=(2, 0), config=PATIENT)
     async with provider.serving() as address:
         async with consuming(address, tmp_path, said, "230V/10A@50Hz", for_ns=5 * NS_PER_S) as sink:
             assert await sink.run() == 0
@@ -114,7 +119,7 @@ async def test_a_page_that_differs_is_kept_and_disputed_not_signed(
     tmp_path: Path, clock: trio.testing.MockClock
 ) -> None:
     said = Said()
-    provider = MeteredProvider(tariff=DAY, receipts=(2, 0))
+    provider = MeteredProvider(tariff=DAY, receipts=(2, 0), config=PATIENT)
 
     def dearer(octets: bytes) -> bytes:
         """Ask for a millionth more, and sign that."""
@@ -147,7 +152,7 @@ async def test_a_page_that_differs_is_kept_and_disputed_not_signed(
 @pytest.mark.requirement("LEDG-6-02")
 async def test_what_is_no_page_is_disputed(tmp_path: Path, clock: trio.testing.MockClock) -> None:
     said = Said()
-    provider = MeteredProvider(receipts=(2, 0))
+    provider = MeteredProvider(receipts=(2, 0), config=PATIENT)
 
     def of_no_version(octets: bytes) -> bytes:
         claim = b"\x07" + octets[1:252]
@@ -168,7 +173,7 @@ async def test_a_page_whose_path_is_lost_before_the_commit_is_signed_on_the_next
     tmp_path: Path, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = Said()
-    provider = MeteredProvider(receipts=(2, 0))
+    provider = MeteredProvider(receipts=(2, 0), config=PATIENT)
     commit = Ledger.post_page
     held = trio.Event()
 
@@ -200,7 +205,7 @@ async def test_a_page_is_signed_where_the_copy_of_the_one_before_was_lost(
     tmp_path: Path, clock: trio.testing.MockClock
 ) -> None:
     said = Said()
-    provider = MeteredProvider(receipts=(1, 0))
+    provider = MeteredProvider(receipts=(1, 0), config=PATIENT)
 
     async def cut_often() -> None:
         for count in (1, 3, 5):
@@ -228,7 +233,7 @@ async def test_a_tariff_within_the_limit_is_taken_and_a_dearer_one_is_not(
     tmp_path: Path, clock: trio.testing.MockClock
 ) -> None:
     said = Said()
-    provider = MeteredProvider(tariff=DAY, receipts=(60, 0))
+    provider = MeteredProvider(tariff=DAY, receipts=(60, 0), config=PATIENT)
     dear = Tariff(bytes([9]) * 32, "EUR", 300_001)
 
     async def propose() -> None:
@@ -269,7 +274,7 @@ async def test_a_grant_that_is_too_dear_is_declined_before_power_flows(
     tmp_path: Path, clock: trio.testing.MockClock, limit: MaxPrice
 ) -> None:
     said = Said()
-    provider = MeteredProvider(tariff=DAY)
+    provider = MeteredProvider(tariff=DAY, config=PATIENT)
     async with provider.serving() as address:
         async with consuming(address, tmp_path, said, "12V/1A", max_price=limit) as sink:
             assert await sink.run() == 1
