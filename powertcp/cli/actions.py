@@ -13,8 +13,9 @@ from powertcp.cli.books import (
     is_ledger,
     ledger_at,
     open_ledger,
+    read_pages,
 )
-from powertcp.cli.invoice import invoice, read_pages
+from powertcp.cli.invoice import invoice
 from powertcp.cli.journal import backup, export, show
 from powertcp.errors import ConfigError, LedgerBroken
 from powertcp.ledger.pairing import Span

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from powertcp.cli.books import Asked, Rows, label, open_ledger
+from powertcp.cli.books import NAME, Asked, Rows, label, open_ledger, read_file
 from powertcp.errors import HostError
 from powertcp.ledger.audit import (
     CLAIMED,
@@ -20,7 +20,8 @@ from powertcp.ledger.audit import (
     chi,
     plain,
 )
-from powertcp.ledger.pairing import Held, Receiver, Span
+from powertcp.ledger.pairing import Held, PageState, Receiver, Span
+from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Side
 from powertcp.ledger.sankey import sankey
 from powertcp.ledger.statement import joules, period
 from powertcp.store import LedgerStore
@@ -29,6 +30,8 @@ from powertcp.units import format_energy
 DONE = 0
 NO = 1
 PPM = 1_000_000
+# the suffix of page files
+PAGES = ".ptr"
 
 TERMS = (
     ("generated", "generated_uj"),
@@ -54,11 +57,13 @@ def run(asked: Asked, *, diagram: str | None, is_metrics: bool, is_posted: bool)
     diagram: file for the Sankey diagram. is_metrics: as Prometheus metrics instead of a table.
     is_posted: the miracle of each feed is posted in the ledger of its source.
     """
-    if _broken(asked.ledgers):
+    ledgers = [path for path in asked.ledgers if path.suffix != PAGES]
+    if _broken(ledgers):
         return NO
-    law = _audit(asked.ledgers, asked.span)
+    files = [path for path in asked.ledgers if path.suffix == PAGES]
+    law = _audit(ledgers, asked.span, [*files, *_sent(ledgers)])
     if is_posted:
-        _post(law, asked.ledgers)
+        _post(law, ledgers)
     if diagram is not None:
         _write(Path(diagram), sankey(law))
     if is_metrics:
@@ -84,7 +89,28 @@ def _broken(ledgers: Sequence[Path]) -> bool:
     return is_broken
 
 
-def _audit(ledgers: Sequence[Path], span: Span) -> FirstLaw:
+def _sent(ledgers: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files in which sources keep what the receivers of their feeds sent them."""
+    for path in ledgers:
+        if path.name == NAME:
+            yield from sorted(path.parent.glob(f"feed-*{PAGES}"))
+
+
+def _evidence(files: Sequence[Path]) -> Iterator[Held]:
+    """Yield the pages of feeds in files, in order; a crash may have cut the last one."""
+    pages = []
+    for path in files:
+        octets = read_file(path)
+        whole = len(octets) - len(octets) % PAGE_OCTETS
+        pages += [octets[at : at + PAGE_OCTETS] for at in range(0, whole, PAGE_OCTETS)]
+    pages = [octets for octets in pages if octets[1] & Flags.FEED]
+    pages.sort(key=lambda octets: (octets[4:36], octets[40:44], octets))
+    for octets in pages:
+        number = int.from_bytes(octets[40:44], "big")
+        yield Held(octets[4:36], number, Side.SOURCE, PageState.COUNTERSIGNED, octets)
+
+
+def _audit(ledgers: Sequence[Path], span: Span, files: Sequence[Path]) -> FirstLaw:
     names = _names(ledgers)
     with ExitStack() as stack:
         stores = [stack.enter_context(open_ledger(path)) for path in ledgers]
@@ -92,7 +118,7 @@ def _audit(ledgers: Sequence[Path], span: Span) -> FirstLaw:
         for store in stores:
             stack.enter_context(store.at_one_moment())
         books = [_book(name, store) for name, store in zip(names, stores, strict=True)]
-        return audit(books, span)
+        return audit(books, span, _evidence(files))
 
 
 def _names(ledgers: Sequence[Path]) -> list[str]:

@@ -5,7 +5,7 @@ import errno
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,8 @@ from powertcp.store import LedgerStore
 from powertcp.units import NS_PER_S, parse_duration_ns
 
 NAME = "ledger.db"
+# page files are read whole: 170,000 pages, four months of one flow
+MAX_INPUT = 64 << 20
 SQLITE_MAGIC = b"SQLite format 3\0"
 _SECONDS = re.compile(r"@(\d{1,10})(?:\.(\d{1,9}))?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -140,6 +142,29 @@ def open_ledger(path: Path) -> LedgerStore:
 def label(path: Path) -> str:
     """Return what a ledger is called: by its folder, or a copy by its file."""
     return path.absolute().parent.name if path.name == NAME else path.stem
+
+
+def read_file(path: Path) -> bytes:
+    """Return the octets of a file. Raises HostError, or ConfigError when there are too many."""
+    try:
+        with path.open("rb") as file:
+            octets = file.read(MAX_INPUT + 1)
+    except OSError as error:
+        raise HostError(error.errno or 5, str(path), "read a file") from error
+    if len(octets) > MAX_INPUT:
+        raise ConfigError(str(path), "$", f"more than {MAX_INPUT:,} octets; give a shorter period")
+    return octets
+
+
+def read_pages(names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and octets of page files. Raises HostError or ConfigError."""
+    left = MAX_INPUT
+    for name in names:
+        octets = read_file(Path(name))
+        left -= len(octets)
+        if left < 0:
+            raise ConfigError(name, "$", f"more than {MAX_INPUT:,} octets in all files")
+        yield name, octets
 
 
 # ---- which time ---------------------------------------------------------------------------------

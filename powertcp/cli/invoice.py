@@ -11,10 +11,12 @@ from powertcp.cli.books import (
     is_ledger,
     only,
     open_ledger,
+    read_file,
+    read_pages,
 )
 from powertcp.cli.journal import head_text
 from powertcp.cli.words import nearest
-from powertcp.errors import ConfigError, HostError
+from powertcp.errors import ConfigError
 from powertcp.ledger.audit import plain
 from powertcp.ledger.book import Code
 from powertcp.ledger.memo import FeedMemo, FlowMemo, read_memo
@@ -35,8 +37,6 @@ from powertcp.store import LedgerStore
 
 DONE = 0
 NO = 1
-# page files are read whole: 170,000 pages, four months of one flow
-MAX_INPUT = 64 << 20
 _PARTIES = ("sink", "from", "payer", "payee", "employee", "lent", "feed")
 _KEY_DIGITS = 64
 _LEAST_DIGITS = 8
@@ -176,7 +176,7 @@ def _of_flows(store: LedgerStore, found: _Found, documents: Documents) -> Iterat
 
 def _documents(names: Iterable[str]) -> Iterator[tuple[bytes, Document]]:
     for name in names:
-        octets = _read(Path(name))
+        octets = read_file(Path(name))
         document = parse_tariff(octets, name)
         yield document.digest, Document(text=octets.decode(), currency=document.currency)
 
@@ -218,28 +218,6 @@ def _learn(documents: Documents, octets: bytes, currency: str) -> None:
 
 
 # ---- page files ---------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            octets = file.read(MAX_INPUT + 1)
-    except OSError as error:
-        raise HostError(error.errno or 5, str(path), "read a file") from error
-    if len(octets) > MAX_INPUT:
-        raise ConfigError(str(path), "$", f"more than {MAX_INPUT:,} octets; give a shorter period")
-    return octets
-
-
-def read_pages(names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and octets of page files. Raises HostError or ConfigError."""
-    left = MAX_INPUT
-    for name in names:
-        octets = _read(Path(name))
-        left -= len(octets)
-        if left < 0:
-            raise ConfigError(name, "$", f"more than {MAX_INPUT:,} octets in all files")
-        yield name, octets
 
 
 def _of_files(asked: Asked, party: str, files: list[str], documents: Documents) -> int:

@@ -31,6 +31,7 @@ WALL: Final = "uJ-wall"
 CLAIMED: Final = "uJ-claimed"
 FIRST_LAW: Final = "equity:first-law:"
 PPM: Final = 1_000_000
+EVIDENCE: Final = "page files"
 _MOVES: Final = (Kind.POST, Kind.POST_PENDING)
 # account prefix -> (term, sign of a debit)
 _TERMS: Final = {
@@ -265,9 +266,12 @@ def chi(feed: FeedLaw) -> str:
     return f"{whole:,}.{rest:02}"
 
 
-def audit(books: Sequence[NodeBook], span: Span = ALL_TIME) -> FirstLaw:
+def audit(
+    books: Sequence[NodeBook], span: Span = ALL_TIME, evidence: Iterable[Held] = ()
+) -> FirstLaw:
     """Return what `books` say together about energy; the order of books does not matter.
 
+    evidence: pages of feeds that receivers signed and sent, of no book, by transcript and page.
     An entry belongs to the instant at which it was written, a page to that at which it ended.
     Reads each book once. Each book has a name of its own. Raises LedgerBroken for an entry without
     its accounts.
@@ -276,7 +280,8 @@ def audit(books: Sequence[NodeBook], span: Span = ALL_TIME) -> FirstLaw:
     feeds = _Feeds()
     nodes = {book.name: _node(book, span, feeds) for book in sorted(books, key=_name)}
     meters = {meter: book.name for book in sorted(books, key=_name) for meter in book.meters}
-    pairing = pair([(book.name, book.pages) for book in books], span, findings, meters)
+    pages = [(EVIDENCE, evidence), *((book.name, book.pages) for book in books)]
+    pairing = pair(pages, span, findings, meters)
     for meter, name in sorted(pairing.meters.items()):
         nodes[name].meters += (meter.hex(),)
     for node in nodes.values():

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from powertcp.cli import audit as audit_command
-from powertcp.cli import invoice as invoice_command
+from powertcp.cli import books as books_of_command
 from powertcp.cli.main import main
 from powertcp.ledger.book import Code
 from powertcp.ledger.pairing import PageState
@@ -360,7 +360,7 @@ def test_a_ledger_is_no_page_file(run: Run, books: tuple[Path, Path]) -> None:
 
 
 def test_page_files_have_an_end(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invoice_command, "MAX_INPUT", PAGE_OCTETS)
+    monkeypatch.setattr(books_of_command, "MAX_INPUT", PAGE_OCTETS)
     one, two = tmp_path / "1.ptr", tmp_path / "2.ptr"
     one.write_bytes(bytes(PAGE_OCTETS))
     two.write_bytes(bytes(PAGE_OCTETS + 1))
@@ -616,6 +616,41 @@ def test_a_broadcast_violates_the_first_law(run: Run, broadcast: list[Path]) -> 
     alone = run("audit", broadcast[1])[1]
     assert "2 with nodes not audited, 1.000005 J" in "\n".join(alone)
     assert f"feed {FEED.hex()} emitted ?, 1 receiver 59.1 kJ, chi -" in alone
+
+
+def test_what_receivers_sent_to_the_source_counts(
+    run: Run, home: Path, mains: Node, tmp_path: Path
+) -> None:
+    feed = Feed(FEED, 3, mains)
+    feed.emit(100)
+    lamps = [Node(f"lamp-{number}", 10 + number) for number in range(3)]
+    pages = [feed.receive(lamp, 90).to_wire() for _ in range(2) for lamp in lamps]
+    unicast = Flow(FLOW, mains, lamps[0]).deliver(5).to_wire()
+    path = save(mains, home / "provider")
+    kept = home / "provider" / f"feed-{FEED.hex()}.ptr"
+    # a page twice, one that is no page of a feed, and one that a crash has cut
+    kept.write_bytes(b"".join([*pages[3:], *pages, unicast, pages[0][:100]]))
+    lines = run("audit")[1]
+    assert f"feed {FEED.hex()} emitted 100 uJ, 3 receivers 540 uJ, chi 5.40" in lines
+    assert lines[-1].endswith(
+        "violated by 440 uJ (chi = 5.40) on feed 7f3a.., as specified in 2007."
+    )
+    elsewhere = kept.rename(tmp_path / "sent.ptr")
+    assert "obeyed (chi = 0.00) on feed" in run("audit")[1][-1]
+    status, lines, _ = run("audit", path, elsewhere)
+    assert (status, "violated by 440 uJ" in lines[-1]) == (0, True)
+    # the books of receivers say the same again
+    save(lamps[0], home / "lamp")
+    assert "violated by 440 uJ" in run("audit", home / "lamp", path, elsewhere)[1][-1]
+    octets = bytearray(elsewhere.read_bytes())
+    octets[60] ^= 1
+    elsewhere.write_bytes(octets)
+    status, lines, _ = run("audit", path, elsewhere)
+    assert (status, any(line.startswith("forged: page files: feed ") for line in lines)) == (
+        1,
+        True,
+    )
+    assert run("audit", path, tmp_path / "no.ptr")[0] == 2
 
 
 def test_an_audit_for_programs(run: Run, broadcast: list[Path]) -> None:
