@@ -51,7 +51,11 @@ class FeedConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emission:
-    """Energy that was emitted since the emission before: number counts from 0 in each epoch."""
+    """What the books are to say of an epoch, more than before: number counts from 0.
+
+    energy_uj: told ahead of its time, so that a crash never leaves less in the books than was
+    emitted; below 0 at the end of the epoch, by what was told and not emitted.
+    """
 
     feed: Feed
     number: int
@@ -63,7 +67,7 @@ class FeedStation:
     """Emits a feed by the wheel, to groups and to subscribers.
 
     key, sign: the meter key. epoch: the first one; `next_epoch` gives those after it. emitted:
-    told each minute, at the end of an epoch and at the end what was emitted since. receipts: a page
+    told ahead each minute what may be emitted, and at the end what was not. receipts: a page
     file for what receivers sign and send.
     """
 
@@ -118,6 +122,7 @@ class FeedStation:
         now = now_ns()
         self._next, self._tell_at = now, now + EMISSION_NS
         self._running = True
+        self._tell(is_last=False)
         self._wheel.arm(self, now)
 
     async def run(self) -> None:
@@ -265,6 +270,7 @@ class FeedStation:
         self.emitted_uj += self.source.esn_uj
         self._told_uj = self._told_number = self._counter = 0
         self.source = self._begin()
+        self._tell(is_last=False)
 
     def _send_pieces(self) -> None:
         """Give new pieces to the groups and to the ring."""
@@ -276,16 +282,17 @@ class FeedStation:
             self._unswept += piece.is_block
 
     def _tell(self, *, is_last: bool) -> None:
-        """Tell the ledger what was emitted since the last time."""
-        energy_uj = self.source.esn_uj - self._told_uj
+        """Tell the ledger what may be emitted until the next time, or in the end what was not."""
+        source = self.source
+        ahead_s = 0 if is_last else EMISSION_NS // NS_PER_S + 1
+        # PTCP-12-03: the rate and 2 %, and a block
+        ahead_uj = source.profile.power_mw * 1020 * ahead_s
+        energy_uj = source.esn_uj + ahead_uj - self._told_uj
         if self._emitted is None or not energy_uj:
             return
         self._emitted(
             Emission(
-                feed=self.source.feed,
-                number=self._told_number,
-                energy_uj=energy_uj,
-                is_last=is_last,
+                feed=source.feed, number=self._told_number, energy_uj=energy_uj, is_last=is_last
             )
         )
         self._told_uj += energy_uj

@@ -32,6 +32,7 @@ from powertcp.ledger import (
 )
 from powertcp.ledger.memo import feed_memo
 from powertcp.ledger.pairing import PageState
+from powertcp.linux import is_synchronised
 from powertcp.potcp.epoch import Account
 from powertcp.potcp.feed import feed_id
 from powertcp.potcp.receiver import FeedPageDue
@@ -118,17 +119,22 @@ async def open_station(
 
 
 def emission_transfer(emission: Emission, supply: str) -> Transfer:
-    """Return what is posted for energy that a feed emitted, once whoever heard it."""
+    """Return what is posted for energy that a feed emits, once whoever hears it.
+
+    What was posted ahead and not emitted is corrected by an entry the other way round.
+    """
     feed = emission.feed
-    debit = f"feed:{feed.feed_id.hex()}"
+    name = f"feed:{feed.feed_id.hex()}"
+    is_more = emission.energy_uj > 0
+    debit, credit = (name, supply) if is_more else (supply, name)
     transcript = feed_transcript(feed.feed_id, feed.epoch)
     return Transfer(
-        key=transfer_key(transcript, emission.number, "emit", debit, supply),
+        key=transfer_key(transcript, emission.number, "emit", debit, credit),
         debit=debit,
-        credit=supply,
+        credit=credit,
         unit=VIRTUAL,
-        amount=emission.energy_uj,
-        code=Code.EMIT,
+        amount=abs(emission.energy_uj),
+        code=Code.EMIT if is_more else Code.CORRECTION,
         memo=feed_memo(feed.feed_id, feed.epoch, emission.number),
     )
 
@@ -248,7 +254,7 @@ class ReceiptBook:
         key = self._ledger.meter
         page = Page(
             flags=flags,
-            clock=Clock.UNSYNCHRONISED,
+            clock=Clock.SYNCHRONISED if is_synchronised() else Clock.UNSYNCHRONISED,
             transcript=due.transcript,
             contract=0,
             page=due.page,
