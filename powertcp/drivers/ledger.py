@@ -21,7 +21,6 @@ QUEUE = 1024  # jobs that wait; who comes when it is full waits to be let in
 GROUP = 64  # records of one transaction; a larger one makes everybody wait
 HEAD_S = 60.0  # between two signed heads
 PENDING_S = 600.0  # uptime after which a reservation is given back: five times what renews it
-_EXPIRED = "expired"
 
 T = TypeVar("T")
 
@@ -89,7 +88,7 @@ class Ledger:
         await self._given_up.wait()
 
     def account(self, name: str) -> Account | None:
-        """Return the account `name` as it was committed last."""
+        """Return the account as it was committed last."""
         return self._store.account(name)
 
     # LEDG-7-06
@@ -178,7 +177,8 @@ class Ledger:
         waiting = _Waiting(job)
         self._queue.append(waiting)
         self._waiting.add(waiting)
-        self._idle.unpark()
+        if self._idle:
+            self._idle.unpark()
         try:
             await waiting.done.wait()
         finally:
@@ -191,10 +191,13 @@ class Ledger:
         """Take what waits, at most a group: a lone job waits for nothing."""
         group = [self._queue.popleft()]
         records = group[0].job.records
-        while self._queue and records + self._queue[0].job.records <= GROUP:
+        while self._queue:
+            records += self._queue[0].job.records
+            if records > GROUP:
+                break
             group.append(self._queue.popleft())
-            records += group[-1].job.records
-        self._full.unpark(count=len(group))
+        if self._full:
+            self._full.unpark(count=len(group))
         return group
 
     async def _commit(self, group: list[_Waiting]) -> None:
@@ -220,8 +223,8 @@ class Ledger:
                 self._given_up.set()
 
     def _refused(self) -> PowerRefused:
-        rule = str(self._store.fault or "the ledger is closed")
-        return PowerRefused(Refusal(Reason.MAINTENANCE, rule=rule))
+        why = self._store.fault or "the ledger is closed"
+        return PowerRefused(Refusal(Reason.MAINTENANCE, rule=str(why)))
 
     def _now(self) -> int:
         return max(0, self._unix_ns())
@@ -240,9 +243,8 @@ class Ledger:
     # LEDG-7-05
     async def _expire(self, now: float) -> None:
         """Void what was reserved an interval of uptime ago, the oldest first."""
-        over = [held for until, held in self._held.values() if until <= now]
-        for held in over:
-            key = transfer_key(held.key, 0, _EXPIRED, held.debit, held.credit)
+        for held in [held for until, held in self._held.values() if until <= now]:
+            key = transfer_key(held.key, 0, "expired", held.debit, held.credit)
             void = Transfer(
                 key=key, debit=held.debit, credit=held.credit, unit=held.unit, amount=held.amount,
                 code=held.code, kind=Kind.VOID, pending=held.key,
