@@ -20,7 +20,7 @@ from powertcp.ledger.audit import (
     chi,
     plain,
 )
-from powertcp.ledger.pairing import Held, PageState, Receiver, Span
+from powertcp.ledger.pairing import Fault, Held, PageState, Receiver, Span
 from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Side
 from powertcp.ledger.sankey import sankey
 from powertcp.ledger.statement import joules, period
@@ -30,6 +30,7 @@ from powertcp.units import format_energy
 DONE = 0
 NO = 1
 PPM = 1_000_000
+RETRIES = 2
 # the suffix of page files
 PAGES = ".ptr"
 
@@ -61,7 +62,13 @@ def run(asked: Asked, *, diagram: str | None, is_metrics: bool, is_posted: bool)
     if _broken(ledgers):
         return NO
     files = [path for path in asked.ledgers if path.suffix == PAGES]
-    law = _audit(ledgers, asked.span, [*files, *_sent(ledgers)])
+    evidence = [*files, *_sent(ledgers)]
+    law = _audit(ledgers, asked.span, evidence)
+    for _ in range(RETRIES):
+        if not any(finding.fault is Fault.MISSING for finding in law.findings):
+            break
+        # a page may have come between the moments of two books; what is missing stays so
+        law = _audit(ledgers, asked.span, evidence)
     if is_posted:
         _post(law, ledgers)
     if diagram is not None:

@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from powertcp.cli import audit as audit_command
 from powertcp.cli import books as books_of_command
 from powertcp.cli.main import main
+from powertcp.ledger.audit import audit
 from powertcp.ledger.book import Code
 from powertcp.ledger.pairing import PageState
-from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Page, Side
+from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Page, Side, countersign
 from powertcp.store import LedgerStore
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, save, transfer
 
@@ -729,14 +729,11 @@ def test_the_miracle_waits_for_the_daemon_to_end(run: Run, broadcast: list[Path]
     assert "which process" in said
 
 
-def test_a_refused_posting_is_told(
-    run: Run, broadcast: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_posting_is_told(run: Run, broadcast: list[Path]) -> None:
     with LedgerStore(broadcast[0]) as store:
         store.set_floor(f"feed:{FEED.hex()}", "uJ", -59_100_000_000, START_NS)
     status, _, said = run("audit", "--post")
     assert (status, "205" in said) == (1, True)
-    monkeypatch.setattr(audit_command, "NO", 1)
 
 
 def test_books_of_one_name_are_told_apart(run: Run, books: tuple[Path, Path]) -> None:
@@ -746,6 +743,36 @@ def test_books_of_one_name_are_told_apart(run: Run, books: tuple[Path, Path]) ->
     lines = run("audit", books[0], other)[1]
     assert lines[1].startswith(str(other))
     assert lines[2].startswith(str(books[0]))
+
+
+def test_a_page_that_comes_between_two_looks_is_not_missing(
+    run: Run, home: Path, mains: Node, lamp: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Flow(FLOW, mains, lamp)
+    flow.deliver(10)
+    late = countersign(flow.next_page(5), lamp.meter)
+    flow.settle(late)
+    save(mains, home / "provider")
+    path = save(lamp, home / "consumer")
+    assert "missing: 0707070707070707 page 1, 5 uJ: held by provider" in "".join(run("audit")[1])
+    looks = []
+
+    def look(*given: Any) -> Any:
+        looks.append(1)
+        law = audit(*given)
+        if len(looks) == 1:
+            flow.sign(late)
+            with LedgerStore(path) as store:
+                held = lamp.pages[FLOW, 1, int(Side.SINK), lamp.meter.public]
+                row = transfer(FLOW, 1, "store:lamp", "from:mains", 5, Code.RECEIPT)
+                store.append([(row,)], START_NS)
+                store.put_page(FLOW, 1, 1, held.octets, 1, START_NS)
+        return law
+
+    monkeypatch.setattr("powertcp.cli.audit.audit", look)
+    status, lines, _ = run("audit")
+    assert (status, len(looks)) == (0, 2)
+    assert lines[-1] == "First law: obeyed to 0 uJ on 1 unicast flow."
 
 
 def test_books_that_do_not_agree_end_with_1(
