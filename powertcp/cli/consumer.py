@@ -27,8 +27,8 @@ EXAMPLE = """example:
   powertcp consumer --connect [::1]:3251 --request 230V/1A@50Hz --load lamp --for 60s
   powertcp consumer --feed multicast --load lamp
 
-exit status: 0 done (with --run: the command's own), 1 refused or tripped, 2 usage,
-  3 no answer or connection lost, 70 a bug"""
+exit status: 0 done (with --run: the command's own), 1 refused, tripped, a receipt disputed or the
+  ledger not written, 2 usage, 3 no answer or connection lost, 70 a bug"""
 
 
 class _Request(argparse.Action):
@@ -75,7 +75,7 @@ def parser() -> Parser:
         help="hear a broadcast: HOST[:PORT], GROUP[:PORT], multicast",
     )
     add("--feed-interface", metavar="IF", help="multicast is heard on it (on all)")
-    add("--state-dir", metavar="DIR", help="ledger and meter key (state folder; none with --feed)")
+    add("--state-dir", metavar="DIR", help="ledger and meter key (XDG state folder; --feed: none)")
     add("--no-ledger", action="store_true", default=None, help="keep no books, sign no receipts")
     add("--receipts", metavar="TIME/ENERGY", help="how often a receipt is wished for (60s/360kJ)")
     add("--max-price", metavar="PRICE", help="most that is paid per kWh: 0.30, 0.30EUR (no limit)")

@@ -104,7 +104,7 @@ complete -c powertcp -n '_shtab_powertcp_using consumer' -l energy -x -d 'end af
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l mux -d 'all requests on one connection'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l feed -x -d 'hear a broadcast: HOST[:PORT], GROUP[:PORT], multicast'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l feed-interface -x -d 'multicast is heard on it (on all)'
-complete -c powertcp -n '_shtab_powertcp_using consumer' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger and meter key (state folder; none with --feed)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger and meter key (XDG state folder; --feed: none)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l no-ledger -d 'keep no books, sign no receipts'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l receipts -x -d 'how often a receipt is wished for (60s/360kJ)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l max-price -x -d 'most that is paid per kWh: 0.30, 0.30EUR (no limit)'
