@@ -250,3 +250,22 @@ class Inflow(Flow):
         self.link.emit(SupplyBlocked(flow=self.id, limit_uj=blocked.limit_uj))
         if self.esn_uj + self.window_uj > self.limit_uj:
             self.grant_credit(now)
+
+    # --- time and the end --------------------------------------------------------------------
+
+    def other_times(self) -> tuple[Instant | None, ...]:
+        """Credit and congestion have their own timers."""
+        return (self.credit_at, self.rise_at)
+
+    def pass_time(self, now: Instant) -> None:
+        """Do what is due."""
+        super().pass_time(now)
+        if self.credit_at is not None and now >= self.credit_at and not self.is_over:
+            self.grant_credit(now)
+        if self.rise_at is not None and now >= self.rise_at and not self.is_over:
+            self._rise(now)
+
+    def farewell(self, refusal: Refusal) -> None:
+        """Remember why we close."""
+        super().farewell(refusal)
+        self.credit_at = self.rise_at = None

@@ -384,26 +384,9 @@ class SinkFlow(MeteredInflow):
         self.count_heat(energy_uj, refusal)
         self.send_trip(now, refusal)
 
-    def farewell(self, refusal: Refusal) -> None:
-        """Remember why we close."""
-        super().farewell(refusal)
-        self.credit_at = self.rise_at = None
-
     def cut(self, now: Instant) -> None:
         """The path is lost; a ticket may resume the flow. PTCP-13-01."""
         if self.profile is not None and self.lease_until is not None:
             mark = self.pages.mark() if self.pages else self.kept
             self.link.emit(FlowCut(flow=self.id, esn_uj=self.esn_uj, pages=mark))
         self.end(self.ending, truncated=self.ending is None)
-
-    def other_times(self) -> tuple[Instant | None, ...]:
-        """Credit and congestion have their own timers."""
-        return (self.credit_at, self.rise_at)
-
-    def pass_time(self, now: Instant) -> None:
-        """Do what is due."""
-        super().pass_time(now)
-        if self.credit_at is not None and now >= self.credit_at and not self.is_over:
-            self.grant_credit(now)
-        if self.rise_at is not None and now >= self.rise_at and not self.is_over:
-            self._rise(now)
