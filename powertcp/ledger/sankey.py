@@ -4,19 +4,22 @@ on the right. The text of the SVG depends on the audit alone: all coordinates ar
 
 from collections.abc import Iterator
 from html import escape
+from textwrap import wrap
 from typing import Final, NamedTuple
 
 from powertcp.ledger.audit import CLAIMED, WALL, FeedLaw, FirstLaw, chi, short
 from powertcp.units import format_energy
 
-WIDTH: Final = 1100
+WIDTH: Final = 1200
 BAND: Final = 400  # of all energy together
 TOP: Final = 60
 GAP: Final = 26
 BAR: Final = 18
-LEFT: Final = 270
-MIDDLE: Final = 541
-RIGHT: Final = 812
+LEFT: Final = 370
+MIDDLE: Final = 616
+RIGHT: Final = 862
+LINE: Final = 22
+COLUMNS: Final = 150  # of text below the bands
 # feeds that have a band of their own; the miracle of the rest is one band
 MAX_FEEDS: Final = 6
 # coordinates are hundredths of a pixel
@@ -44,7 +47,9 @@ def sankey(law: FirstLaw) -> str:
     """Return the diagram as SVG."""
     given, taken = _shares(law)
     total = sum(share.amount for share in given)
-    height = TOP + BAND + GAP * max(len(given), len(taken), 1) + 70
+    said = [_apart(law), *wrap(law.sentence(), COLUMNS)]
+    bottom = TOP + BAND + GAP * max(len(given), len(taken), 1) + LINE
+    height = bottom + LINE * len(said)
     rows = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"'
         f' viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="title law">',
@@ -67,8 +72,10 @@ def sankey(law: FirstLaw) -> str:
     else:
         rows.append(f'<text x="20" y="{TOP + 20}">No energy was moved.</text>')
     rows += [
-        f'<text class="value" x="20" y="{height - 36}">{escape(_apart(law))}</text>',
-        f'<text x="20" y="{height - 14}">{escape(law.sentence())}</text>',
+        *(
+            f'<text x="20" y="{bottom + LINE * number}">{escape(line)}</text>'
+            for number, line in enumerate(said)
+        ),
         "</svg>",
     ]
     return "\n".join(rows) + "\n"
@@ -145,7 +152,7 @@ def _column(shares: list[_Share], total: int, *, is_left: bool) -> Iterator[str]
         middle = outer + size // 2 + 5 * UNIT
         yield (
             f'<text x="{at}" y="{_px(middle)}" text-anchor="{anchor}">{escape(share.label)}'
-            f'<tspan class="value" dx="6">{format_energy(share.amount)}</tspan></text>'
+            f' <tspan class="value">{format_energy(share.amount)}</tspan></text>'
         )
 
 
