@@ -11,7 +11,7 @@ import trio
 
 from powertcp.crypto import KEY_OCTETS, SigningKey
 from powertcp.drivers.daemon import make_private
-from powertcp.errors import HostError, PowerError, PowerRefused, known
+from powertcp.errors import HostError, PowerRefused, known
 from powertcp.ledger import Account, Kind, LedgerBroken, Posted, Transfer, transfer_key
 from powertcp.machine import Entropy
 from powertcp.registry import Reason, Refusal
@@ -148,7 +148,7 @@ class Ledger:
     async def keep(self) -> None:
         """Sign heads and give back what was reserved too long, until the ledger is read-only."""
         next_head = trio.current_time()
-        with suppress(PowerError):
+        with suppress(PowerRefused):
             while not self.is_read_only:
                 now = trio.current_time()
                 if now >= next_head:
