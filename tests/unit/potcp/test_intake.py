@@ -37,6 +37,7 @@ from powertcp.potcp.intake import (
     SEND_MAX,
     SENT_BACK_MAX,
 )
+from powertcp.potcp.states import Sink
 from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S
@@ -1016,3 +1017,14 @@ def test_subscribing_again_and_again_is_churn() -> None:
     assert not end.is_terminated
     end.receive_data(named(Flag.SYN), START)
     assert rst_codes(end.data_to_send())[-1] == (0, Reason.CHURN)
+
+
+@pytest.mark.requirement("PTCP-9-08")
+def test_a_word_of_a_feed_on_a_flow_resets_the_flow_506() -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    word = FeedSegment(flow, Flag.PSH, 0, Options(feed=FEED), b"")
+    pair.inject(SINK, encode_segment(word))
+    closed = pair.one(SINK, FlowClosed)
+    assert closed.refusal == Refusal(Reason.STATE, SegmentType.FEED, Sink.ENERGISED.value)
+    assert pair.sink.is_terminated is False
