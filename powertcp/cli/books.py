@@ -13,7 +13,7 @@ from typing import NamedTuple
 from powertcp.errors import ConfigError, HostError
 from powertcp.ledger.pairing import Span
 from powertcp.ledger.statement import joules, money
-from powertcp.store import LedgerStore
+from powertcp.store import Event, LedgerStore
 from powertcp.units import NS_PER_S, parse_duration_ns
 
 NAME = "ledger.db"
@@ -21,6 +21,7 @@ NAME = "ledger.db"
 MAX_INPUT = 64 << 20
 SQLITE_MAGIC = b"SQLite format 3\0"
 _SECONDS = re.compile(r"@(\d{1,10})(?:\.(\d{1,9}))?")
+_FOREVER = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMS = '2026-11-21, 2026-11-21T18:04:01Z, @1795284241 or, so long ago, "7d"'
 
@@ -206,4 +207,14 @@ def parse_span(since: str | None, until: str | None, now_ns: int) -> Span:
 
 def bounds(span: Span) -> tuple[int, int]:
     """Return a span as the store takes it."""
-    return span.since_ns or 0, (1 << 63) - 1 if span.until_ns is None else span.until_ns
+    since, until = span.since_ns or 0, _FOREVER if span.until_ns is None else span.until_ns
+    return min(since, _FOREVER), min(until, _FOREVER)
+
+
+def facts_of(event: Event) -> dict[str, object]:
+    """Return the facts of an event; of a forged one that holds no object, its text."""
+    try:
+        found: object = event.data()
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"text": event.facts}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from powertcp.cli.books import (
     Asked,
     Rows,
+    facts_of,
     is_ledger,
     only,
     open_ledger,
@@ -187,7 +188,7 @@ def _of_events(store: LedgerStore) -> Documents:
     for event in store.events():
         if event.kind != "tariff":
             continue
-        said = event.data().get("document")
+        said = facts_of(event).get("document")
         if not isinstance(said, str):
             continue
         try:

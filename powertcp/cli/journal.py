@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from powertcp.cli.books import Asked, Rows, amount_text, bounds, cut, only, open_ledger
+from powertcp.cli.books import Asked, Rows, amount_text, bounds, cut, facts_of, only, open_ledger
 from powertcp.cli.words import nearest
 from powertcp.errors import ConfigError, DecodeError
 from powertcp.ledger.audit import plain
@@ -274,7 +274,7 @@ def _events(store: LedgerStore, asked: Asked) -> int:
 
 
 def _event_record(event: Event, form: str) -> Record:
-    facts = event.facts if form == "csv" else event.data()
+    facts = event.facts if form == "csv" else facts_of(event)
     return {
         "seq": event.seq,
         "at_ns": event.at_ns,

@@ -237,13 +237,19 @@ def test_a_file_that_is_not_there(run: Run, tmp_path: Path, words: tuple[str, ..
         ("@1790000100.5", 3),
         ("36500d", 4),
         ("0s", 0),
+        ("@9999999999", 0),
+        ("9999-12-31", 0),
     ],
 )
 def test_times_as_people_write_them(
     run: Run, books: tuple[Path, Path], since: str, pages: int
 ) -> None:
-    lines = run("show", "receipts", "--since", since, "--state-dir", books[0])[1]
+    here = ("--since", since, "--state-dir", books[0])
+    lines = run("show", "receipts", *here)[1]
     assert len(lines) == pages
+    for words in (("show",), ("export",), ("invoice", "lamp")):
+        assert run(*words, *here)[0] == 0
+    assert run("show", "journal", "--until", since, "--state-dir", books[0])[0] == 0
 
 
 # ---- invoice ------------------------------------------------------------------------------------
@@ -417,6 +423,22 @@ def test_files_that_are_no_ledger(run: Run, tmp_path: Path, action: str) -> None
         status, _, said = run(action, *asked)
         assert status == 1, (action, number, said)
         assert said.count("\n") <= 1
+
+
+def test_forged_events_are_shown_as_they_are(run: Run, books: tuple[Path, Path]) -> None:
+    database = sqlite3.connect(books[0])
+    for number, facts in enumerate(("toast", "[1]", '"\x1b"'), 10):
+        row = (number, START_NS, "tariff", facts, bytes(32))
+        database.execute("DROP TRIGGER IF EXISTS event_grows")
+        database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", row)
+    database.commit()
+    database.close()
+    here = ("--state-dir", books[0])
+    rows = objects(run("show", "events", "--json", *here)[1])
+    assert [row["facts"] for row in rows[-3:-1]] == [{"text": "toast"}, {"text": "[1]"}]
+    assert "\x1b" not in "".join(run("show", "events", *here)[1])
+    assert run("invoice", "lamp", *here)[0] == 0
+    assert run("audit", books[0])[0] == 1
 
 
 def test_an_altered_ledger_is_named_and_not_audited(run: Run, books: tuple[Path, Path]) -> None:
