@@ -1,10 +1,21 @@
 """What a receiver remembers of an epoch."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from powertcp.potcp.epoch import WINDOW_BLOCKS, SeenBlocks
+from powertcp.potcp.epoch import (
+    NO_ACCOUNT,
+    WINDOW_BLOCKS,
+    Account,
+    Block,
+    Epoch,
+    SeenBlocks,
+)
+from powertcp.profile import PowerProfile, ProfileType
+from powertcp.wire import Feed, Sampling
 
 
 @pytest.mark.requirement("PTCP-12-01")
@@ -46,3 +57,49 @@ def test_the_window_agrees_with_a_set(indices: list[int]) -> None:
             seen.add(index)
             known.add(index)
             top = max(top, index)
+
+
+def block(index: int, esn_uj: int, **terms: Any) -> Block:
+    """Return a block of 10 samples of 12 V and 1 A."""
+    plain = Block(
+        feed=Feed(bytes(16), 1),
+        profile=PowerProfile.parse("12V/1A", ProfileType.GRANT),
+        sampling=Sampling(1000),
+        esn_uj=esn_uj,
+        counter=10 * index,
+        n=10,
+        ece=False,
+        payload=b"",
+    )
+    return plain._replace(**terms)
+
+
+@pytest.mark.requirement("PTCP-12-07")
+def test_the_first_signed_block_settles_the_terms_of_all() -> None:
+    epoch = Epoch(Feed(bytes(16), 1), bytes(32), NO_ACCOUNT, 0)
+    first = block(4, 480_000)
+    assert not epoch.has(first)
+    terms = epoch.begin(first)
+    assert terms is epoch.terms
+    assert terms.fit(block(9, 0))
+    for wrong in (
+        {"n": 11},
+        {"counter": 41},
+        {"sampling": Sampling(500)},
+        {"profile": PowerProfile.parse("12V/2A", ProfileType.GRANT)},
+    ):
+        assert not terms.fit(block(9, 0, **wrong))
+    epoch.seen.add(4)
+    assert epoch.has(first)
+    assert not epoch.has(block(5, 0))
+
+
+def test_what_the_source_says_it_emitted_spans_first_and_last() -> None:
+    epoch = Epoch(Feed(bytes(16), 1), bytes(32), Account(3, 700, 5), 0)
+    assert (epoch.page, epoch.page_start_uj, epoch.resumed) == (3, 700, True)
+    epoch.begin(block(8, 960_000))
+    assert epoch.energy.esn_uj == 700
+    for index in (8, 7, 10):
+        epoch.locate(block(index, 120_000 * index), index, 120_000)
+    assert (epoch.first_index, epoch.signed_top, epoch.counted) == (7, 10, 3)
+    assert (epoch.first_esn_uj, epoch.end_uj, epoch.heard_uj) == (840_000, 1_320_000, 360_000)

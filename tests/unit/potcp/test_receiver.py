@@ -21,7 +21,7 @@ from powertcp.potcp.receiver import (
     FeedSilent,
 )
 from powertcp.registry import Flag, Reason
-from powertcp.wire import FeedSegment, Options, encode_segment
+from powertcp.wire import FeedSegment, Options, Splitter, encode_segment
 from powertcp.wire.frames import pack_segment
 from tests.conversation import segments
 from tests.feeds import KEY, OTHER_KEY, SECOND, Broadcast, events, hear
@@ -365,6 +365,19 @@ def test_what_is_remembered_of_signatures_is_bounded() -> None:
     assert len(epoch.starts) == STARTS_MAX
     assert len(epoch.promised) == 8128
     assert receiver.tally().lost == 25 * (STARTS_MAX + 1)
+
+
+@pytest.mark.requirement("PTCP-12-04")
+def test_a_block_that_fits_no_datagram_is_not_taken_however_it_came() -> None:
+    broadcast, receiver = Broadcast(), FeedReceiver()
+    [piece] = broadcast.emit(1)
+    [segment] = segments(piece.octets)
+    assert isinstance(segment, FeedSegment)
+    payload = segment.payload[:6] + (150).to_bytes(2, "big") + bytes(1200)
+    octets = encode_segment(FeedSegment(0, 0, 0, segment.options, payload))
+    [raw] = Splitter().receive(octets)
+    receiver.take(raw, SECOND)
+    assert receiver.tally().malformed == 1
 
 
 def spoilt_datagrams() -> dict[str, tuple[bytes, str]]:

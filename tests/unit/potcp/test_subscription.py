@@ -175,6 +175,17 @@ def test_a_block_that_fits_no_datagram_is_not_of_a_feed_over_tcp_either() -> Non
     assert not subscription.is_terminated
 
 
+def test_after_the_end_nothing_is_due_and_time_runs_forwards_still() -> None:
+    subscription = subscribed()
+    subscription.receive_eof(2 * SECOND)
+    assert ending(subscription) is None
+    subscription.handle_timer(3 * SECOND)
+    assert events(subscription) == []
+    for late in (subscription.receive_eof, subscription.handle_timer):
+        with pytest.raises(LocalProtocolError):
+            late(SECOND)
+
+
 def test_types_that_may_be_skipped_are_skipped() -> None:
     subscription = subscribed()
     subscription.receive_data(pack_segment(0x99, 0, 0, 0, b"", b"later"), SECOND)
