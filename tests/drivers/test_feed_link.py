@@ -1,8 +1,10 @@
 """A consumer that hears a feed: over UDP and TCP, with its load, its receipts, its patience."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 import trio
@@ -11,6 +13,7 @@ import trio.testing
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.feed_link import FeedLink, open_feed
 from powertcp.drivers.feed_wish import FeedWish, parse_wish
+from powertcp.drivers.groups import Group, GroupSender
 from powertcp.errors import ConfigError, HostError
 from powertcp.ledger import Flags, Page
 from powertcp.loads import make_load
@@ -19,7 +22,7 @@ from powertcp.store import LedgerStore
 from powertcp.units import NS_PER_S
 from tests.drivers.feeding import Told, broadcasting, free_port
 from tests.drivers.test_consumer import Said
-from tests.feeds import KEY
+from tests.feeds import KEY, OTHER_KEY, Broadcast
 
 
 @asynccontextmanager
@@ -197,3 +200,71 @@ def test_where_a_feed_is_heard_is_said_in_one_word() -> None:
     assert parse_wish("host").where == "host:3251"
     with pytest.raises(ConfigError, match="32 hex digits"):
         parse_wish("lamp@provider.example")
+
+
+@pytest.mark.requirement("PTCP-14-01")
+async def test_strangers_in_the_group_cost_datagrams_and_nothing_else() -> None:
+    group = ("127.0.0.1", free_port())
+    said, random = Said(), Random(3)
+    genuine = Broadcast(key=OTHER_KEY).emit(200)
+    strange = [piece.octets for piece in genuine]
+    async with broadcasting(groups=(group,)) as told:
+        wish = FeedWish(groups=(group,), wanted=told.station.source.feed.feed_id)
+        hearer = hearing(wish, said, for_ns=2 * NS_PER_S)
+        async with hearer as consumer, trio.open_nursery() as nursery:
+            nursery.start_soon(flood, group, strange, random)
+            assert await consumer.run() == 0
+            nursery.cancel_scope.cancel()
+    [done] = said.all("done")
+    assert isinstance(done["energy_uj"], int)
+    assert done["energy_uj"] >= 12_000_000
+    reading = said.all("readings")[-1]
+    assert reading["lost_blocks"] == 0
+    assert reading["heat_blocks"] == 0
+
+
+async def flood(group: Group, strange: list[bytes], random: Random) -> None:
+    """Send a thousand datagrams a second that are not of the feed."""
+    sender = GroupSender([group])
+    try:
+        while True:
+            for _ in range(20):
+                sender.send([random.choice(strange), random.randbytes(random.randrange(1, 1400))])
+                whole = bytearray(random.choice(strange))
+                whole[random.randrange(len(whole))] ^= 1
+                sender.send([bytes(whole)])
+            await trio.sleep(0.06)
+    finally:
+        sender.close()
+
+
+async def test_a_cancelled_receiver_leaves_no_socket_behind(tmp_path: Path) -> None:
+    group = ("127.0.0.1", free_port())
+    async with broadcasting(groups=(group,)) as told:
+        for wish in (FeedWish(groups=(group,)), tcp(told)):
+            before = len(os.listdir("/proc/self/fd"))
+            for steps in range(0, 60, 4):
+                said = Said()
+                state = tmp_path / f"{bool(wish.host)}{steps}"
+                with trio.CancelScope() as scope:
+                    hearer = hearing(wish, said, state)
+                    async with hearer as consumer, trio.open_nursery() as nursery:
+                        nursery.start_soon(cancel_after, scope, steps)
+                        await consumer.run()
+                assert scope.cancelled_caught
+            await trio.testing.wait_all_tasks_blocked(0.001)
+            # what the provider accepted closes when it is told
+            for _ in range(100):
+                if len(os.listdir("/proc/self/fd")) <= before:
+                    break
+                await trio.sleep(0.05)
+            assert len(os.listdir("/proc/self/fd")) <= before
+        again = Said()
+        async with hearing(tcp(told), again, for_ns=NS_PER_S) as consumer:
+            assert await consumer.run() == 0
+
+
+async def cancel_after(scope: trio.CancelScope, steps: int) -> None:
+    for _ in range(steps):
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
