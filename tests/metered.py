@@ -59,7 +59,7 @@ class Books:
 class MeteredPair(Pair):
     """Both ends with meters. `answers`: the sink's owner signs what it is given at once.
 
-    signed: the countersigned pages in the order in which the source got them.
+    `keeps`: the source's owner writes down what comes back at once. signed: the countersigned pages in the order in which the source got them.
     """
 
     def __init__(
@@ -73,16 +73,25 @@ class MeteredPair(Pair):
         super().__init__(office=office, now=now, chunk=None, **config)
         self.books = books or Books()
         self.source.sign_page = self.books.sign
-        self.answers = True
+        self.answers = self.keeps = True
         self.signed: list[bytes] = []
 
     def exchange(self) -> None:
         super().exchange()
-        while self.answers and (pages := self.take(SINK, PageReceived)):
-            for page in pages:
-                self.answer(page)
+        while self._act():
             super().exchange()
-        self.signed += [event.octets for event in self.take(SOURCE, PageSigned)]
+
+    def _act(self) -> bool:
+        """Let the owners do what they are told of; False when there is nothing."""
+        came = self.take(SINK, PageReceived) if self.answers else []
+        for page in came:
+            self.answer(page)
+        back = self.take(SOURCE, PageSigned) if self.keeps else []
+        for copy in back:
+            self.signed.append(copy.octets)
+            if copy.flow in self.source.flows:
+                self.source.keep_page(copy.flow, copy.octets, now=self.now)
+        return bool(came or back)
 
     def answer(self, event: PageReceived) -> None:
         copy = self.books.answer(event)

@@ -18,6 +18,7 @@ from powertcp.potcp.events import (
     ConnectionTerminated,
     PageFacts,
     PageReceived,
+    PageSigned,
     PowerAccepted,
     PowerReady,
     PowerRequested,
@@ -232,6 +233,8 @@ def reactions(scenario: Scenario) -> Callable[[PowerConnection, Any, int], None]
             case PageReceived(flow=flow, octets=octets) if scenario.signs:
                 copy = countersign(Page.from_wire(octets), SINK_KEY).to_wire()
                 machine.countersign(flow, copy, now=now)
+            case PageSigned(flow=flow, octets=octets) if flow in machine.flows:
+                machine.keep_page(flow, octets, now=now)
             case PowerAccepted(flow=flow):
                 machine.ready(flow, now=now)
             case PowerReady(flow=flow) if machine.client:
@@ -276,6 +279,7 @@ MISUSE: dict[str, Callable[[PowerConnection, int], object]] = {
     "grant of nothing": lambda end, now: end.grant(79, profile("12V/1A"), now=now),
     "trip of nothing": lambda end, now: end.trip(77, REFUSAL, now=now),
     "wishes of nothing": lambda end, now: end.renegotiate(77, [ask("12V/1A")], now=now),
+    "copy of nothing": lambda end, now: end.keep_page(77, bytes(380), now=now),
     "receipt of nothing": lambda end, now: end.countersign(77, bytes(380), now=now),
     "dispute of nothing": lambda end, now: end.dispute(77, REFUSAL, now=now),
     "answer of nothing": lambda end, now: end.answer(77, True, now=now),

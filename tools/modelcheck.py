@@ -56,7 +56,7 @@ FAULTS = frozenset({106, 108, 400, 401, 403, 405, 500, 501, 502, 503, 504, 505, 
 _IGNORED = frozenset(
     {"link", "protector", "register", "syn", "transcript", "request", "key", "batch", "blocks"}
     | {"pages", "handshake", "times", "meter", "peer_meter", "peer_key"}
-    | {"copy", "page_at", "sent_at", "expose_at"}
+    | {"copy", "held", "page_at", "sent_at", "expose_at"}
     | {"open_end_uj", "open_contract", "open_tariff", "open_sim", "is_open_final"}
 )
 METER = Meter(60, 0, bytes(32))
@@ -216,7 +216,9 @@ def _part(end: PowerConnection) -> tuple[object, ...]:
     pages, energy = flow.pages, 0
     if pages is not None and flow.register is not None:
         energy = flow.register.a
-    said = () if pages is None else (_SHAPES[Pages].key(pages), pages.open and _OPEN(pages))
+    said: tuple[object, ...] = ()
+    if pages is not None:
+        said = (_SHAPES[Pages].key(pages), pages.open and _OPEN(pages), bool(pages.held))
     return (end.is_terminated, _SHAPES[type(flow)].key(flow), said, energy)
 
 
@@ -285,6 +287,9 @@ def source_steps(end: PowerConnection, limit: int) -> Iterator[tuple[str, Step]]
         terms = flow.peer_proposal[1][0].desired
         yield "source agrees", lambda e: e[SOURCE].answer(FLOW, accept=True, profile=terms, now=0)
         yield "source rejects", lambda e: e[SOURCE].answer(FLOW, accept=False, now=0)
+    if flow.pages is not None and flow.pages.held:
+        held = flow.pages.held
+        yield "source keeps", lambda e: e[SOURCE].keep_page(FLOW, held, now=0)
     if isinstance(flow, SourceFlow) and flow.pages is not None and flow.delivers:
         if flow.counter < BLOCKS and not flow.is_withheld:
             yield "block", _send_block
@@ -426,7 +431,7 @@ def disagreement(state: State) -> str | None:
 def _other_receipts(ours: Flow, theirs: Flow) -> str | None:
     """Return how the receipts of two quiet ends differ: number, signed energy, span."""
     mine, other = ours.pages, theirs.pages
-    if mine is None or other is None or mine.is_disputed or other.is_disputed:
+    if mine is None or other is None or mine.is_disputed or other.is_disputed or other.held:
         return None
     if ours.tariff != theirs.tariff or (mine.open != other.open):
         return "one end knows of a page or a price that the other does not"

@@ -64,15 +64,24 @@ class Billing:
             self.books.terms(record, supply, tariff)
 
     def page(self, session: Session, event: PageSigned | PageDisputed | FlowClosing) -> None:
-        """A page came back, and whoever waited for it goes on; or the last one is awaited."""
+        """A page came back, or the last one is awaited."""
         record = session.flows.get(event.flow)
         if record is None or self.books is None:
             return
         if isinstance(event, FlowClosing):
             self._office.quiet(record, "closing")
             return
-        record.blocked = False
         self.books.take(record, event)
+
+    # LEDG-7-06
+    def kept(self, record: FlowRecord, octets: bytes) -> None:
+        """The copy of a page is on the disk: whoever waited for that goes on."""
+        machine, now = record.session.machine, now_ns()
+        if record.flow in machine.flows:
+            record.blocked = False
+            self._office.attempt(
+                record, now, partial(machine.keep_page, record.flow, octets, now=now)
+            )
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> None:
         """A ticket moved a flow."""

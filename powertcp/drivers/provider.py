@@ -119,6 +119,7 @@ class Provider:
         """Let `books` hold receipts and postings of all flows; called before `serve`."""
         self.admissions.billing.books = books
         books.on_failure = self._end_metered
+        books.on_kept = self.admissions.billing.kept
         if books.allowances is not None:
             books.allowances.on_spent = self.admissions.billing.spent
         if books.pricing is not None:

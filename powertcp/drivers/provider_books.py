@@ -19,7 +19,7 @@ from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.pricing import Pricing
 from powertcp.drivers.session import FlowRecord, Session
 from powertcp.errors import PowerRefused, known
-from powertcp.ledger import Clock, Page, PageChain, Side
+from powertcp.ledger import Clock, Page, PageChain, Side, Transfer
 from powertcp.ledger.pairing import PageState
 from powertcp.ledger.posting import page_transfers, unsigned_transfers
 from powertcp.ledger.tariff import TariffDocument
@@ -84,7 +84,8 @@ class FlowBook:
 class ProviderBooks:
     """Everything a provider writes down of its flows; `keeping` runs it.
 
-    on_failure: called once, when the ledger can be written no more.
+    on_failure: called once, when the ledger can be written no more. on_kept: told of each copy of a
+    page that is on the disk.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class ProviderBooks:
         self.ledger = ledger
         self.meter = Meter(receipt_s, receipt_uj, ledger.meter.public)
         self.on_failure: Callable[[], None] = _nothing
+        self.on_kept: Callable[[FlowRecord, bytes], None] = _nothing
         self.requires_receipts = requires_receipts or quota_uj is not None
         self.allowances = Allowances(ledger, quota_uj, receipt_uj) if quota_uj is not None else None
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
@@ -207,16 +209,27 @@ class ProviderBooks:
         transfers = page_transfers(
             page, Side.SOURCE, here=book.here, there=book.there, currency=currency
         ) if state is PageState.COUNTERSIGNED else ()  # fmt: skip
+        self._queue(book, partial(self._store, book, page, octets, state, transfers))
+
+    # LEDG-7-06
+    async def _store(
+        self,
+        book: FlowBook,
+        page: Page,
+        octets: bytes,
+        state: PageState,
+        transfers: tuple[Transfer, ...],
+    ) -> None:
+        """Commit a page; only then the flow may go on to the next one, or end."""
         allowances, allowance = self.allowances, book.allowance
         if allowances is not None and allowance is not None and transfers:
-            self._queue(book, lambda: allowances.post(allowance, book.record, page, transfers))
-            return
-        self._queue(
-            book,
-            lambda: self.ledger.post_page(
+            await allowances.post(allowance, book.record, page, transfers)
+        else:
+            await self.ledger.post_page(
                 page.transcript, page.page, Side.SOURCE, octets, state, *transfers
-            ),
-        )
+            )
+        if state is PageState.COUNTERSIGNED:
+            self.on_kept(book.record, octets)
 
     def closed(self, record: FlowRecord, event: FlowClosed) -> None:
         """The flow is over: post what no page covers and none ever will."""
@@ -308,5 +321,5 @@ class ProviderBooks:
         self.on_failure()
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Do nothing: nobody wants to know."""

@@ -340,6 +340,11 @@ class PowerConnection(Intake):
         source = self._flows.get(flow)
         return source.key if isinstance(source, SourceFlow) else 0
 
+    # LEDG-7-06
+    def keep_page(self, flow: int, octets: bytes, *, now: Instant) -> None:
+        """Answer PageSigned: the copy is on disk. One that is no longer awaited is no news."""
+        self._source(flow, now).keep_page(now, octets)
+
     # --- verbs of both -----------------------------------------------------------------------
 
     def renegotiate(

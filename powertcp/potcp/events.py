@@ -373,7 +373,10 @@ class PageReceived(FlowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSigned(FlowEvent):
-    """Source: the page that we sent came back with the sink's signature, which is valid."""
+    """Source: the page that we sent came back with the sink's signature, which is valid.
+
+    Write it down, then call `keep_page`: until then no other page is made and no FIN answered.
+    """
 
     octets: bytes
 

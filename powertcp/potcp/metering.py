@@ -198,9 +198,9 @@ class MeteredOutflow(Outflow):
         if pages is None:
             raise Breach(Refusal(Reason.STATE, _RECEIPT, self.state.value, rule="no METER"))
         # LEDG-6-10
-        if copy == pages.copy:
+        if copy in (pages.copy, pages.held):
             return
-        if not pages.open or pages.is_disputed:
+        if not pages.open or pages.held or pages.is_disputed:
             raise Breach(Refusal(Reason.STATE, _RECEIPT, self.state.value, rule="no page is open"))
         # LEDG-6-03
         message, signature = copy[:SIGNED_OCTETS], copy[SIGNED_OCTETS:]
@@ -208,8 +208,16 @@ class MeteredOutflow(Outflow):
             pages.peer_key, SINK_CONTEXT + message, signature
         ):
             raise Breach(Refusal(Reason.RECEIPT_INVALID, pages.number))
-        pages.close(copy)
+        pages.held = copy
         self.link.emit(PageSigned(flow=self.id, octets=copy))
+
+    # LEDG-7-06
+    def keep_page(self, now: Instant, copy: bytes) -> None:
+        """The copy is on our disk: it counts from here on, and the next page may go."""
+        pages = self.pages
+        if pages is None or not copy or pages.held != copy:
+            return
+        pages.close(copy)
         if pages.is_done:
             self._settled(now)
         elif (
@@ -227,7 +235,7 @@ class MeteredOutflow(Outflow):
         pages, refusal = self.pages, alert.options.reason
         if pages is None or refusal is None or refusal.code != Reason.RECEIPT_INVALID:
             return
-        if pages.open and not pages.is_disputed:
+        if pages.open and not pages.held and not pages.is_disputed:
             pages.is_disputed = True
             self.link.emit(PageDisputed(flow=self.id, octets=pages.open, refusal=refusal))
             self._settled(now)
@@ -271,6 +279,12 @@ class MeteredOutflow(Outflow):
             self.link.emit(SupplyWithheld(flow=self.id, refusal=refusal))
 
     # --- endings -----------------------------------------------------------------------------
+
+    @property
+    def signed_uj(self) -> int | None:
+        """Energy that pages cover which both have signed; None: no receipts."""
+        pages = self.pages
+        return pages.open_end_uj if pages is not None and pages.held else super().signed_uj
 
     # PTCP-13-01
     def close_pages(self, now: Instant) -> None:

@@ -59,7 +59,8 @@ class Pages:
     meter: what was agreed, with our key. peer_key: Ed25519 key of the other meter. number: of the
     page that is next or open. span: start_uj, samples, digest, sim, resumed, contract, tariff.
     open: the page that was sent or received and is not countersigned, b"" none; open_end_uj: its
-    end. copy: the last page that both signed. signed_uj: energy that countersigned pages cover.
+    end. held: at the source, the copy of the open page that is not on the disk yet. copy: the last
+    page that both signed. signed_uj: energy that countersigned pages cover.
     is_due: a page at a change of terms waits for the copy of the page before; at the sink: a page that
     crossed its TRIP will come again, under the terms it had. is_closing: the next
     page is the last one. is_done: the last one is countersigned. waiting: at the sink, pages that came
@@ -72,6 +73,7 @@ class Pages:
         "digest",
         "expose_at",
         "give_up_at",
+        "held",
         "is_closing",
         "is_disputed",
         "is_done",
@@ -113,7 +115,7 @@ class Pages:
         self.digest = NO_DIGEST
         self.sim = self.open_sim = self.resumed = False
         self.contract, self.tariff = contract, tariff
-        self.open = self.copy = b""
+        self.open = self.held = self.copy = b""
         self.open_end_uj = 0
         self.open_contract, self.open_tariff = contract, tariff
         self.is_due = self.is_closing = self.is_open_final = self.is_done = False
@@ -190,7 +192,7 @@ class Pages:
 
     def close(self, copy: bytes) -> None:
         """Both have signed the page under way."""
-        self.copy, self.open = copy, b""
+        self.copy, self.open, self.held = copy, b"", b""
         self.signed_uj = self.open_end_uj
         self.number += 1
         self.expose_at = self.give_up_at = None
@@ -208,7 +210,7 @@ class Pages:
     # LEDG-6-12
     def withdraw(self) -> None:
         """Take back the page under way, which says more than the sink verified."""
-        self.open, self.is_open_final = b"", False
+        self.open, self.held, self.is_open_final = b"", b"", False
         self.start_uj = self.signed_uj
         self.contract, self.tariff = self.open_contract, self.open_tariff
         self.sim = self.sim or self.open_sim

@@ -191,8 +191,10 @@ class MeteredProvider:
                     )
                 case PowerAccepted(flow=flow) if flow in machine.flows:
                     machine.ready(flow, now=now_ns())
-                case PageSigned(octets=octets):
+                case PageSigned(flow=flow, octets=octets):
                     self.signed.append(octets)
+                    if flow in machine.flows:
+                        machine.keep_page(flow, octets, now=now_ns())
             if not isinstance(event, CreditReceived):
                 self.events.append(event)
         self._news.set()

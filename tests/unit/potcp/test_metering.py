@@ -1224,3 +1224,66 @@ def test_a_ticket_that_is_due_makes_no_page() -> None:
     assert pair.books.facts == []
     pair.run(flow, 60)
     assert [fact.page for fact in pair.books.facts] == [0]
+
+
+@pytest.mark.requirement("LEDG-7-06", "LEDG-6-11")
+def test_the_next_page_waits_until_the_copy_of_the_one_before_is_on_the_disk() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 1))
+    pair.keeps = False
+    pair.run(flow, 35)
+    (copy,) = pair.take(SOURCE, PageSigned)
+    assert len(pair.books.facts) == 1
+    signed_uj = pair.source.status(flow).signed_uj
+    assert signed_uj == pair.books.facts[0].end_uj
+    pair.source.keep_page(flow, copy.octets, now=pair.now)
+    pair.exchange()
+    assert len(pair.books.facts) == 2
+    assert pair.books.facts[1].start_uj == signed_uj
+    # what is said again, or of another page, is no news
+    pair.source.keep_page(flow, copy.octets, now=pair.now)
+    pair.source.keep_page(flow, b"", now=pair.now)
+    pair.exchange()
+    assert len(pair.books.facts) == 2
+
+
+@pytest.mark.requirement("LEDG-7-06", "PTCP-13-01")
+def test_a_goodbye_of_the_sink_is_answered_when_the_last_copy_is_on_the_disk() -> None:
+    pair = MeteredPair()
+    flow = pair.energise()
+    pair.run(flow, 3)
+    pair.keeps = False
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    (copy,) = pair.take(SOURCE, PageSigned)
+    assert pair.take(SINK, FlowClosed) == []
+    pair.source.keep_page(flow, copy.octets, now=pair.now)
+    pair.exchange()
+    (closed,) = pair.take(SINK, FlowClosed)
+    assert closed.signed_uj == closed.esn_uj
+
+
+@pytest.mark.requirement("LEDG-6-03", "LEDG-7-06")
+def test_a_disk_that_takes_too_long_stops_delivery_as_a_missing_copy_does() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 1))
+    pair.keeps = False
+    pair.run(flow, 130)
+    assert len(pair.take(SOURCE, SupplyWithheld)) == 1
+    assert pair.source.credit_left_uj(flow) == 0
+    pair.keeps = True
+    pair.exchange()
+    assert pair.source.credit_left_uj(flow) > 0
+
+
+@pytest.mark.requirement("LEDG-6-02", "LEDG-7-06")
+def test_a_sink_cannot_dispute_what_it_has_signed() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 1))
+    pair.keeps = False
+    pair.run(flow, 15)
+    pair.source.receive_data(
+        encode_segment(Alert(flow, 0, 2, Options(reason=Refusal(Reason.RECEIPT_INVALID, 1, 0)))),
+        pair.now,
+    )
+    assert pair.take(SOURCE, PageDisputed) == []
