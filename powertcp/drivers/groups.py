@@ -101,7 +101,7 @@ def _open_sender(group: Group, index: int, ttl: int) -> socket.socket:
         if is_group(host):
             _aim(sock, family, index, ttl)
         try:
-            sock.connect(group)
+            sock.connect(_scoped(group, index))
         except OSError as error:
             # a host without routes still hears itself
             if index or error.errno not in _ABSENT or not is_group(host):
@@ -112,6 +112,11 @@ def _open_sender(group: Group, index: int, ttl: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _scoped(group: Group, index: int) -> Group | tuple[str, int, int, int]:
+    """Return an address with its interface, without which a group of a link says nothing."""
+    return (*group, 0, index) if index and ":" in group[0] else group
 
 
 def _aim(sock: socket.socket, family: int, index: int, ttl: int) -> None:
@@ -160,7 +165,7 @@ def _open_receiver(group: Group, index: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(group)
+        sock.bind(_scoped(group, index))
         if is_group(host):
             _join(sock, family, host, [index] if index else None)
     except BaseException:

@@ -1,5 +1,6 @@
 """Multicast groups on the loopback, IPv4 and IPv6."""
 
+import errno
 import socket
 
 import pytest
@@ -95,3 +96,23 @@ async def test_groups_and_interfaces_are_named_right() -> None:
     assert find_interface("lo") > 0
     with pytest.raises(ConfigError, match=r"no such interface, there are .*lo"):
         find_interface("nosuch0")
+
+
+async def test_a_group_of_ipv6_is_heard_where_a_route_leads_to_it() -> None:
+    # interface-local: it never leaves the host, whatever the interface
+    group = ("ff11::5054", free_port())
+    refused: list[OSError] = []
+    for _, name in socket.if_nameindex():
+        try:
+            sender = GroupSender([group], interface=name)
+        except OSError as error:
+            refused.append(error)
+            continue
+        [sock] = hear_groups([group], interface=name)
+        try:
+            sender.send([b"one"])
+            assert await receive(sock) == b"one"
+        finally:
+            sender.close()
+            sock.close()
+    assert {error.errno for error in refused} <= {errno.ENETUNREACH, errno.EADDRNOTAVAIL}

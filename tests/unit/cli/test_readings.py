@@ -103,6 +103,15 @@ def test_direct_current_has_no_frequency_and_nothing_measured_shows_power_alone(
         ),
         ("disputed", {"sentence": "receipt not signed: why"}, "disputed: receipt not signed: why"),
         ("stale", {}, "stale"),
+        ("listening", {"where": "239.255.80.84:3251"}, "listening to 239.255.80.84:3251"),
+        (
+            "joined",
+            {"feed": "7f3a", "profile": "12V/0.5A", "epoch": 7},
+            "joined feed 7f3a of 12V/0.5A, epoch 7",
+        ),
+        ("receipt", {"energy_uj": 2_000_000}, "page signed, 2 J"),
+        ("unsigned", {"energy_uj": 2_000_000, "sentence": "602"}, "page not signed, 2 J: 602"),
+        ("silent", {}, "silent"),
     ],
 )
 def test_sentences(event: str, facts: dict[str, object], text: str) -> None:
