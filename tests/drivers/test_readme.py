@@ -13,6 +13,8 @@ from typing import IO
 
 import pytest
 
+from tests.drivers.feeding import free_port
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN = re.compile(r"^```\n\$ powertcp (.+)\n((?s:.*?))```$", re.MULTILINE).findall(README)
@@ -135,3 +137,25 @@ def test_a_source_that_misbehaves_and_what_explain_says(environ: Environ) -> Non
             assert shapes(log) <= shapes(until(provider.stderr, "closed"))
             explain, shown = example("explain flows")
             assert shapes(shown) <= shapes(ask(explain, environ))
+
+
+def test_a_feed_and_who_hears_it(environ: Environ, tmp_path: Path) -> None:
+    group = f"239.255.80.84:{free_port()}"
+    here = ["--feed-interface", "lo"]
+    words, (listening,) = example("provider --feed")
+    words[words.index("--state-dir") + 1] = str(tmp_path / "hall")
+    hears, shown = example("consumer --feed")
+    hears[hears.index("--state-dir") + 1] = str(tmp_path / "phone")
+    hears[hears.index("multicast")] = group
+    hears[hears.index("--for") + 1] = "2s"
+
+    def plain(line: str) -> str:
+        return shape(HASH.sub("7", line))
+
+    with running([*words, *here, "--feed-to", group, "--listen", "127.0.0.1:0"], environ) as source:
+        (first,) = until(source.stdout, "listening")
+        assert plain(first) == plain(listening).replace(" [ff#]:#", "")
+        with running([*hears, *here], environ) as sink:
+            said = sink.communicate()[0].splitlines()
+        assert sink.returncode == 0
+        assert {plain(line) for line in said[1:]} == {plain(line) for line in shown[1:]}
