@@ -86,6 +86,15 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
         f" {_power(supply, 'reserved_mw'):>12} held of {_power(supply, 'rating_mw')}"
         for supply in _rows(status, "supplies")
     ]
+    if isinstance(ledger := status.get("ledger"), dict):
+        state = "cannot be written" if ledger.get("is_read_only") else "writes"
+        text.append(
+            f"  ledger {state}: {_whole(ledger, 'pages'):,} pages,"
+            f" {format_energy(_whole(ledger, 'booked_uj'))} booked,"
+            f" {format_energy(_whole(ledger, 'open_uj'))} open,"
+            f" {format_energy(_whole(ledger, 'unsigned_uj'))} never signed,"
+            f" residual {format_energy(_whole(ledger, 'residual_uj'))}"
+        )
     if isinstance(feed := status.get("feed"), dict):
         text += _feed(feed)
     if bugs := _whole(status, "bugs"):

@@ -76,7 +76,7 @@ class FlowBook:
         self.chain: PageChain | None = None
         self.allowance: Allowance | None = None
         self.tariff: Tariff | None = None
-        self.jobs: deque[_Job] = deque()
+        self.jobs: deque[tuple[_Job, int]] = deque()
         self.is_draining = False
         self.number = self.posted_uj = 0
 
@@ -113,7 +113,8 @@ class ProviderBooks:
         self.requires_receipts = requires_receipts or quota_uj is not None
         self.allowances = Allowances(ledger, quota_uj, receipt_uj) if quota_uj is not None else None
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
-        self.pages = 0
+        self.pages = self.booked_uj = 0
+        self._queued_uj = self._lost_uj = 0
         self._unix_ns = unix_ns
         self._clock = clock or clock_kind()
         self._books: set[FlowBook] = set()
@@ -209,7 +210,8 @@ class ProviderBooks:
         transfers = page_transfers(
             page, Side.SOURCE, here=book.here, there=book.there, currency=currency
         ) if state is PageState.COUNTERSIGNED else ()  # fmt: skip
-        self._queue(book, partial(self._store, book, page, octets, state, transfers))
+        energy_uj = page.energy_uj if state is PageState.COUNTERSIGNED else 0
+        self._queue(book, partial(self._store, book, page, octets, state, transfers), energy_uj)
 
     # LEDG-7-06
     async def _store(
@@ -243,6 +245,7 @@ class ProviderBooks:
         if event.signed_uj is None:
             self._post_unsigned(book, event.acked_uj)
         elif event.acked_uj > event.signed_uj:
+            self._lost_uj += event.acked_uj - event.signed_uj
             facts = {"flow": record.name, "unsigned_uj": event.acked_uj - event.signed_uj}
             self._queue(book, lambda: self.ledger.record("unsigned", facts))
 
@@ -274,21 +277,46 @@ class ProviderBooks:
             there=book.there,
         )
         if transfers:
+            energy_uj = acked_uj - book.posted_uj
             book.number, book.posted_uj = book.number + 1, acked_uj
-            self._queue(book, lambda: self.ledger.post(*transfers))
+            self._queue(book, lambda: self.ledger.post(*transfers), energy_uj)
+
+    def balance(self, energy_uj: int) -> dict[str, object]:
+        """Hold what flows took, `energy_uj` in all, against the books; the residual must be 0.
+
+        booked_uj: on the disk since the start. open_uj: will be, with the next page or posting.
+        unsigned_uj: never will, for want of a signature.
+        """
+        open_uj = self._queued_uj
+        for book in self._books:
+            machine, flow = book.record.session.machine, book.record.flow
+            if flow in machine.flows:
+                status = machine.status(flow)
+                covered_uj = book.posted_uj if status.signed_uj is None else status.signed_uj
+                open_uj += status.acked_uj - covered_uj
+        return {
+            "pages": self.pages,
+            "booked_uj": self.booked_uj,
+            "open_uj": open_uj,
+            "unsigned_uj": self._lost_uj,
+            "residual_uj": energy_uj - self.booked_uj - open_uj - self._lost_uj,
+            "waiting": self._waiting,
+            "is_read_only": self.ledger.is_read_only,
+        }
 
     # -- the queue ---------------------------------------------------------------------------
 
-    def _queue(self, book: FlowBook, job: _Job) -> None:
-        """Do `job` after those of this flow that wait."""
+    def _queue(self, book: FlowBook, job: _Job, energy_uj: int = 0) -> None:
+        """Do `job`, which books `energy_uj`, after those of this flow that wait."""
         if self._nursery is None or self.refusal() is not None:
             return
         self._waiting += 1
+        self._queued_uj += energy_uj
         if self._waiting > MAX_WAITING:
             self._is_behind = True
             _log.error("ledger: %d postings wait for the disk", self._waiting)
             self.on_failure()
-        book.jobs.append(job)
+        book.jobs.append((job, energy_uj))
         if not book.is_draining:
             book.is_draining = True
             self._nursery.start_soon(self._drain, book)
@@ -296,11 +324,15 @@ class ProviderBooks:
     async def _drain(self, book: FlowBook) -> None:
         try:
             while book.jobs:
+                job, energy_uj = book.jobs[0]
                 try:
-                    await book.jobs[0]()
+                    await job()
                 except PowerRefused as error:
                     _log.error("%s: %s", book.record.name, error)
+                else:
+                    self.booked_uj += energy_uj
                 book.jobs.popleft()
+                self._queued_uj -= energy_uj
                 self._waiting -= 1
         finally:
             book.is_draining = False

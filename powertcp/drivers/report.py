@@ -64,7 +64,6 @@ class ProviderReport:
             "energy_uj": energy_uj,
             "returned_uj": books.returned_uj,
             "heat_uj": books.heat_uj,
-            "residual_uj": 0,
             "bugs": BUGS.count,
             "counts": dict(books.chronicle.counts),
             "supplies": [
@@ -83,6 +82,8 @@ class ProviderReport:
                 for index, supply in enumerate(breaker.supplies)
             ],
         }
+        if books.billing.books is not None:
+            answer["ledger"] = books.billing.books.balance(energy_uj)
         if wanted:
             answer["flows"] = flows
         if provider.station is not None:

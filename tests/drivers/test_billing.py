@@ -17,6 +17,7 @@ from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.ledger import open_ledger
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.provider_books import ProviderBooks
+from powertcp.drivers.report import ProviderReport
 from powertcp.errors import known
 from powertcp.ledger import Account, Clock, Page, PageChain, Side
 from powertcp.ledger.tariff import TariffDocument, parse_tariff
@@ -144,6 +145,15 @@ async def billed(
                 yield provider, books, address
 
 
+async def balance_of(provider: Provider) -> dict[str, int]:
+    """What the status says of the ledger."""
+    status = await ProviderReport(provider).status({})
+    assert isinstance(status, dict)
+    ledger = status["ledger"]
+    assert isinstance(ledger, dict)
+    return {name: int(value) for name, value in ledger.items()}
+
+
 def balances(state: Path) -> dict[str, int]:
     """What each account received, less what it gave; the whole store is checked first."""
     with LedgerStore(state / "ledger.db", read_only=True) as store:
@@ -159,12 +169,17 @@ def stored(state: Path) -> list[tuple[int, int]]:
 @pytest.mark.requirement("LEDG-6-01", "LEDG-7-06")
 async def test_what_both_signed_is_posted_with_its_price(tmp_path: Path) -> None:
     tariff = prices(36_000_000_000)
-    async with billed(tmp_path, tariff=tariff) as (_, _, address), client(address) as sink:
+    async with billed(tmp_path, tariff=tariff) as (provider, _, address), client(address) as sink:
         payer = Payer(sink)
         flow = payer.ask("12V/5A")
         await payer.until(PageReceived, 2)
+        held = await balance_of(provider)
+        assert (held["residual_uj"], held["unsigned_uj"]) == (0, 0)
+        assert held["booked_uj"] > 0
         closed = await payer.close(flow)
         assert closed.esn_uj == closed.signed_uj
+        held = await balance_of(provider)
+        assert (held["booked_uj"], held["open_uj"], held["residual_uj"]) == (closed.esn_uj, 0, 0)
     uj = closed.esn_uj
     cost = sum(page.cost_micro for page in payer.pages)
     assert cost == uj // 100
@@ -215,6 +230,9 @@ async def test_who_does_not_sign_gets_no_more_power(tmp_path: Path) -> None:
         closed = await payer.until(FlowClosed)
         assert isinstance(alerted, Alerted)
         assert isinstance(closed, FlowClosed)
+        held = await balance_of(provider)
+        assert held["residual_uj"] == 0
+        assert held["booked_uj"] == 0
         for refusal in (alerted.refusal, closed.refusal):
             assert refusal is not None
             assert refusal.code == Reason.RECEIPT_MISSING
