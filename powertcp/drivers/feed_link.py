@@ -12,7 +12,7 @@ import trio
 from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect
-from powertcp.drivers.feed_books import ReceiptBook, Tops, recall
+from powertcp.drivers.feed_pages import PageDesk, ReceiptBook, Tops, recall
 from powertcp.drivers.feed_power import FeedPower
 from powertcp.drivers.feed_wish import FeedWish
 from powertcp.drivers.groups import hear_groups
@@ -21,18 +21,18 @@ from powertcp.drivers.link import OPEN_S
 from powertcp.drivers.patience import back_off_ns
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel
-from powertcp.errors import HostError, PowerRefused, WireBroken
+from powertcp.errors import WireBroken
 from powertcp.potcp.epoch import Account
 from powertcp.potcp.events import ConnectionTerminated, Event
 from powertcp.potcp.receiver import FeedPageDue, FeedReceiver
 from powertcp.potcp.subscription import FeedSubscription
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.options import Feed
 
 DATAGRAMS_PER_WAKE = 64  # D10
 DATAGRAM_OCTETS = 2048  # more than any datagram of a feed: a longer one is seen to be too long
 GOODBYE_S = 5  # an orderly end takes no longer
-PAGES = 64  # pages that wait for the ledger
 # of a connection whose word is final: another attempt would hear it again
 _HEARD = ("banked", "lost", "duplicates", "heat", "unsigned")
 _FINAL = frozenset({Reason.NOT_OFFERED, Reason.IDENTITY_MISMATCH})
@@ -80,16 +80,15 @@ class FeedLink:
         self._wish = wish
         self._each = appliance
         self._wheel = wheel
-        self._books = books
         self.receiver = FeedReceiver(wanted=wish.wanted, want_samples=True, accounts=accounts or {})
         self._stream: SegmentStream[Event] | None = None
         self._subscription: FeedSubscription | None = None
         self._power = FeedPower(appliance, wish.where)
         self._losses = 0
-        self._signed, self._gone = trio.Event(), trio.Event()
+        self._gone = trio.Event()
         self._ending = trio.Event()
         self._scope = trio.CancelScope()
-        self._pages, self._due = trio.open_memory_channel[FeedPageDue](PAGES)
+        self._pages = PageDesk(books, appliance.say, self._send_page)
 
     @property
     def wanted(self) -> list[Appliance]:
@@ -104,12 +103,11 @@ class FeedLink:
         self._power.heard_at = now_ns()
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._sign)
+                nursery.start_soon(self._pages.run)
                 nursery.start_soon(self._hear)
                 await self._ending.wait()
                 self._leave(now_ns())
-                self._pages.close()
-                await self._signed.wait()
+                await self._pages.finish()
                 if self._stream is not None:
                     self._stream.finish()
                     with trio.move_on_after(GOODBYE_S):
@@ -254,7 +252,7 @@ class FeedLink:
         for event in events:
             match event:
                 case FeedPageDue():
-                    self._put_page(event)
+                    self._pages.put(event)
                 case ConnectionTerminated(refusal=refusal):
                     self._terminated(refusal)
                 case _:
@@ -266,12 +264,6 @@ class FeedLink:
         self._each.heard |= {"lost_uj": tally.lost_uj, "forged": tally.forged}
         if self._each.quota.is_spent and not self._each.closing:
             self.close()
-
-    def _put_page(self, due: FeedPageDue) -> None:
-        try:
-            self._pages.send_nowait(due)
-        except trio.WouldBlock:
-            self._each.say("unsigned", {"energy_uj": due.end_uj - due.start_uj})
 
     def _terminated(self, refusal: Refusal | None) -> None:
         """The connection is over: for good when the source says so."""
@@ -298,20 +290,9 @@ class FeedLink:
         else:
             stream.queue(machine.leave, now)
 
-    async def _sign(self) -> None:
-        """Sign pages and have them in the ledger; the source gets a copy if it is there."""
-        async for due in self._due:
-            if self._books is None:
-                continue
-            try:
-                page = await self._books.sign(due)
-            except (PowerRefused, HostError) as error:
-                facts = {"energy_uj": due.end_uj - due.start_uj, "sentence": str(error)}
-                self._each.say("unsigned", facts)
-                continue
-            self._each.say("receipt", {"page": due.page, "energy_uj": due.end_uj - due.start_uj})
-            stream, machine = self._stream, self._subscription
-            if stream is not None and machine is not None and not machine.is_terminated:
-                with suppress(WireBroken):
-                    stream.queue(machine.send_receipt, due.feed, page)
-        self._signed.set()
+    def _send_page(self, feed: Feed, page: bytes) -> None:
+        """Give the source a copy of what was signed, if it is there."""
+        stream, machine = self._stream, self._subscription
+        if stream is not None and machine is not None and not machine.is_terminated:
+            with suppress(WireBroken):
+                stream.queue(machine.send_receipt, feed, page)

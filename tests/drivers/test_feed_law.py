@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from powertcp.drivers.feed import FeedConfig, FeedStation
-from powertcp.drivers.feed_books import ReceiptBook, Tops, next_epoch, open_station
+from powertcp.drivers.feed_books import next_epoch, open_station
+from powertcp.drivers.feed_pages import ReceiptBook, Tops
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError

@@ -1,0 +1,208 @@
+"""The receipts of a receiver: pages it signs by itself, in its ledger before anybody sees them."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from struct import Struct
+from typing import Final
+
+import trio
+
+from powertcp.drivers.ledger import Ledger
+from powertcp.errors import HostError, PowerRefused
+from powertcp.ledger import (
+    NO_HASH,
+    Clock,
+    Code,
+    Flags,
+    Page,
+    Side,
+    Transfer,
+    countersign,
+    page_hash,
+    transfer_key,
+)
+from powertcp.ledger.memo import feed_memo
+from powertcp.ledger.pairing import PageState
+from powertcp.linux import is_synchronised
+from powertcp.potcp.epoch import Account
+from powertcp.potcp.receiver import FeedPageDue
+from powertcp.store import read_secret, write_secret
+from powertcp.wire.options import Feed
+
+VIRTUAL: Final = "uJ"
+# feeds a receiver has heard; the files are read at start
+TOPS_MAX: Final = 1024
+PAGES: Final = 64  # pages that wait for the ledger
+_TOP: Final = Struct(">32sQ")
+
+
+def bank_transfer(page: Page, feed: Feed, store: str) -> Transfer:
+    """Return what is posted for energy that a receiver banked, with the page that says so."""
+    credit = f"feed:{feed.feed_id.hex()}"
+    return Transfer(
+        key=transfer_key(page.transcript, page.page, "bank", store, credit),
+        debit=store,
+        credit=credit,
+        unit=VIRTUAL,
+        amount=page.energy_uj,
+        code=Code.BANK,
+        memo=feed_memo(feed.feed_id, feed.epoch, page.page),
+    )
+
+
+class Tops:
+    """Of each feed the epoch and the newest block that a page holds: one small file each."""
+
+    def __init__(self, state: Path) -> None:
+        """Keep them in the folder `state`."""
+        self._state = state
+
+    def read(self) -> dict[bytes, int]:
+        """Return the newest block by transcript. Raises HostError."""
+        found: dict[bytes, int] = {}
+        for path in sorted(self._state.glob("feed-*.top"))[:TOPS_MAX]:
+            octets = read_secret(path, _TOP.size)
+            if octets is not None:
+                transcript, top = _TOP.unpack(octets)
+                found[transcript] = top
+        return found
+
+    def write(self, feed: bytes, transcript: bytes, top: int) -> None:
+        """Remember `top`, durably. Raises HostError."""
+        write_secret(self._state / f"feed-{feed.hex()}.top", _TOP.pack(transcript, top))
+
+
+async def recall(ledger: Ledger, tops: Tops) -> Mapping[bytes, Account]:
+    """Return where the accounts of epochs go on after an earlier run, by transcript.
+
+    Raises HostError, PowerRefused 602.
+    """
+    accounts: dict[bytes, Account] = {}
+    for transcript, top in tops.read().items():
+        row = await ledger.last_page(transcript, Side.SINK)
+        page = Page.from_wire(row.body) if row is not None else None
+        following = (0, 0) if page is None else (page.page + 1, page.end_uj)
+        accounts[transcript] = Account(*following, top)
+    return accounts
+
+
+class ReceiptBook:
+    """Signs the pages of a receiver, and has them in the ledger before anybody sees them.
+
+    store: the account that banks, `store:<load>`.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: str,
+        tops: "Tops",
+        *,
+        unix_ns: Callable[[], int] | None = None,
+    ) -> None:
+        """Sign with the meter key of `ledger`; `tops` remembers what is banked."""
+        self._ledger = ledger
+        self._store = store
+        self._tops = tops
+        self._unix_ns = unix_ns or time.time_ns
+        self._last: dict[bytes, tuple[bytes, int]] = {}  # hash and end of the page before
+        self._began_ns = self._unix_ns()
+
+    # LEDG-6-05
+    async def sign(self, due: FeedPageDue) -> bytes:
+        """Return the page that is due, 380 octets, signed and committed.
+
+        Raises PowerRefused 602 when the ledger cannot be written: the page does not exist then.
+        """
+        if due.transcript not in self._last:
+            row = await self._ledger.last_page(due.transcript, Side.SINK)
+            found = (NO_HASH, self._began_ns)
+            if row is not None:
+                found = page_hash(row.body), Page.from_wire(row.body).end_ns
+            self._last[due.transcript] = found
+        previous, start_ns = self._last[due.transcript]
+        page = self._page(due, previous, start_ns)
+        octets = page.to_wire()
+        # before the page: what it holds is never banked again, whatever happens now
+        self._tops.write(due.feed.feed_id, due.transcript, due.top)
+        banked = [bank_transfer(page, due.feed, self._store)] if page.energy_uj else []
+        await self._ledger.post_page(
+            page.transcript, page.page, Side.SINK, octets, PageState.COUNTERSIGNED, *banked
+        )
+        self._last[due.transcript] = page_hash(octets), page.end_ns
+        return octets
+
+    def _page(self, due: FeedPageDue, previous: bytes, start_ns: int) -> Page:
+        flags = Flags.FEED
+        for is_set, flag in (
+            (due.final, Flags.FINAL),
+            (due.resumed, Flags.RESUMED),
+            (due.sim, Flags.SIMULATED),
+        ):
+            flags |= flag if is_set else Flags(0)
+        key = self._ledger.meter
+        page = Page(
+            flags=flags,
+            clock=Clock.SYNCHRONISED if is_synchronised() else Clock.UNSYNCHRONISED,
+            transcript=due.transcript,
+            contract=0,
+            page=due.page,
+            samples=due.samples,
+            start_uj=due.start_uj,
+            end_uj=due.end_uj,
+            start_ns=start_ns,
+            end_ns=max(start_ns, self._unix_ns()),
+            previous=previous,
+            digest=due.digest,
+            source_key=due.key,
+            sink_key=key.public,
+        )
+        return countersign(page, key)
+
+
+class PageDesk:
+    """Signs the pages of one receiver in their order.
+
+    books: None: nothing is signed. say: told of each page. send: gives the source its copy.
+    """
+
+    def __init__(
+        self,
+        books: ReceiptBook | None,
+        say: Callable[[str, Mapping[str, object]], None],
+        send: Callable[[Feed, bytes], None],
+    ) -> None:
+        """Sign nothing yet; `run` does."""
+        self._books = books
+        self._say = say
+        self._send = send
+        self._put, self._due = trio.open_memory_channel[FeedPageDue](PAGES)
+        self._signed = trio.Event()
+
+    def put(self, due: FeedPageDue) -> None:
+        """Let a page be signed; one too many for the disk is not."""
+        try:
+            self._put.send_nowait(due)
+        except trio.WouldBlock:
+            self._say("unsigned", {"energy_uj": due.end_uj - due.start_uj})
+
+    async def finish(self) -> None:
+        """Wait until every page is signed; no more may come."""
+        self._put.close()
+        await self._signed.wait()
+
+    async def run(self) -> None:
+        """Sign pages and have them in the ledger; the source gets a copy."""
+        async for due in self._due:
+            if self._books is None:
+                continue
+            facts: dict[str, object] = {"energy_uj": due.end_uj - due.start_uj}
+            try:
+                page = await self._books.sign(due)
+            except (PowerRefused, HostError) as error:
+                self._say("unsigned", facts | {"sentence": str(error)})
+                continue
+            self._say("receipt", facts | {"page": due.page})
+            self._send(due.feed, page)
+        self._signed.set()
