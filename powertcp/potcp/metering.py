@@ -113,7 +113,7 @@ class MeteredOutflow(Outflow):
     def _continue(self, now: Instant, pages: Pages) -> None:
         """After a resume: send the open page again, or withdraw it; the sink verified `start_uj`."""
         pages.clear()
-        pages.resumed = True
+        pages.resumed = pages.is_fresh = True
         if pages.open and pages.open_end_uj > self.start_uj:
             pages.withdraw()
         if pages.open and not pages.is_disputed:
@@ -220,14 +220,13 @@ class MeteredOutflow(Outflow):
         pages.close(copy)
         if pages.is_done:
             self._settled(now)
-        elif (
-            pages.is_due
-            or pages.is_closing
-            or (pages.page_at is not None and now >= pages.page_at)
-            or self._is_full(now, pages)
-        ):
+        elif pages.is_closing or (self.delivers and self._is_due(now, pages)):
             self._turn(now, pages)
         self._weigh()
+
+    def _is_due(self, now: Instant, pages: Pages) -> bool:
+        is_late = pages.page_at is not None and now >= pages.page_at
+        return pages.is_due or is_late or self._is_full(now, pages)
 
     def note_alert(self, now: Instant, alert: Alert) -> None:
         """Report an alert; 403 is the sink's word that it does not sign."""
@@ -416,8 +415,7 @@ class MeteredInflow(Inflow):
             pages.clear()
             pages.is_due = True
             return
-        is_old = pages.is_fresh and claim.samples != 0
-        if is_old:
+        if pages.is_fresh and claim.samples:
             pages.recall(claim)
         facts = pages.facts(
             self.id,
@@ -428,7 +426,6 @@ class MeteredInflow(Inflow):
         )
         pages.waiting += ((octets, facts),)
         pages.begin(self.esn_uj, self.contract, self.tariff)
-        pages.resumed = is_old
         self._look(pages)
 
     def _look(self, pages: Pages) -> None:

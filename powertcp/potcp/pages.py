@@ -63,7 +63,8 @@ class Pages:
     page that both signed. signed_uj: energy that countersigned pages cover.
     is_due: a page at a change of terms waits for the copy of the page before; at the sink: a page that
     crossed its TRIP will come again, under the terms it had. is_closing: the next
-    page is the last one. is_done: the last one is countersigned. waiting: at the sink, pages that came
+    page is the last one. is_done: the last one is countersigned. is_fresh: no block came since the
+    flow was resumed: a span that begins there is of two paths. waiting: at the sink, pages that came
     while another was open.
     """
 
@@ -148,7 +149,7 @@ class Pages:
         self.open_contract, self.open_tariff, self.open_sim = self.contract, self.tariff, self.sim
         self.start_uj, self.contract, self.tariff = start_uj, contract, tariff
         self.clear()
-        self.sim = self.resumed = self.is_fresh = False
+        self.sim, self.resumed = False, self.is_fresh
 
     def clear(self) -> None:
         """Count samples and digest anew: what was lost with a path is in no page's digest."""

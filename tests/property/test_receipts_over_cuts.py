@@ -49,9 +49,11 @@ class Owners:
         for ticket in pair.take(SINK, TicketReceived):
             self.ticket = ticket.ticket
         self.waiting += pair.take(SINK, PageReceived)
-        self.signed += [one.octets for one in pair.take(SOURCE, PageSigned)]
+        self.note_copies(pair)
         if self.waiting and self.random.random() < 0.6:
             self.answer(pair, flow)
+        if self.random.random() < 0.6:
+            self.keep(pair, flow)
         for _ in pair.take(SINK, RenegotiationRequested):
             pair.sink.answer(flow, accept=self.random.random() < 0.7, now=pair.now)
 
@@ -60,6 +62,14 @@ class Owners:
         assert copy is not None, self.books.differences
         self.copies.append(copy)
         pair.sink.countersign(flow, copy, now=pair.now)
+
+    def note_copies(self, pair: MeteredPair) -> None:
+        self.signed += [one.octets for one in pair.take(SOURCE, PageSigned)]
+
+    def keep(self, pair: MeteredPair, flow: int) -> None:
+        """The disk of the source has what came back; on a path that may be another one."""
+        for copy in self.signed[-2:]:
+            pair.source.keep_page(flow, copy, now=pair.now)
 
     def act(self, pair: MeteredPair, flow: int) -> None:
         """Let time pass, send blocks, change the price."""
@@ -88,12 +98,15 @@ class Owners:
         for ticket in pair.take(SINK, TicketReceived):
             self.ticket = ticket.ticket
         pair.cut()
-        self.signed += [one.octets for one in pair.take(SOURCE, PageSigned)]
-        return pair.one(SINK, FlowCut)
+        self.note_copies(pair)
+        cut = pair.one(SINK, FlowCut)
+        if self.random.random() < 0.3:
+            self.keep(pair, cut.flow)
+        return cut
 
     def resume(self, pair: MeteredPair, cut: FlowCut) -> tuple[MeteredPair, int]:
         after = MeteredPair(books=self.books, office=pair.office, now=pair.now + 1)
-        after.answers = False
+        after.answers = after.keeps = False
         flow = after.sink.open_flow(
             [ASK],
             ticket=self.ticket,
@@ -119,7 +132,7 @@ def carry(pair: MeteredPair) -> None:
 def test_receipts_cover_each_joule_once_however_often_the_path_is_cut(seed: int) -> None:
     owners = Owners(seed)
     pair = MeteredPair(books=owners.books)
-    pair.answers = False
+    pair.answers = pair.keeps = False
     flow = pair.energise("12V/1.5A", tariff=DAY, ours=WISH)
     for _ in range(CUTS):
         for _ in range(owners.random.randrange(1, 6)):
@@ -129,9 +142,9 @@ def test_receipts_cover_each_joule_once_however_often_the_path_is_cut(seed: int)
         cut = owners.cut(pair)
         assert cut.esn_uj == owners.banked_uj
         pair, flow = owners.resume(pair, cut)
-        owners.signed += [one for one in pair.signed if one not in owners.signed]
-        pair.signed.clear()
-    pair.answers = True
+        owners.note_copies(pair)
+    pair.answers = pair.keeps = True
+    owners.keep(pair, flow)
     while owners.waiting:
         owners.answer(pair, flow)
     pair.exchange()

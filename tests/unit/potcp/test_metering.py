@@ -1287,3 +1287,22 @@ def test_a_sink_cannot_dispute_what_it_has_signed() -> None:
         pair.now,
     )
     assert pair.take(SOURCE, PageDisputed) == []
+
+
+@pytest.mark.requirement("LEDG-6-12")
+def test_what_began_before_the_first_block_of_a_new_path_is_marked_as_resumed() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 1))
+    pair.run(flow, 9)
+    again, flow = Lost(pair).resume()
+    assert again.books.facts == []
+    # due before any block came on this path, and lost with it
+    again.now += 100_000_000
+    again.source.handle_timer(again.now)
+    after, flow = Lost(again).resume()
+    assert len(after.books.facts) == 1
+    after.run(flow, 15)
+    finish(after, flow)
+    facts = after.books.facts
+    assert [fact.samples for fact in facts] == [0, 900, 600]
+    assert [fact.resumed for fact in facts] == [True, True, False]
