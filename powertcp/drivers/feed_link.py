@@ -158,7 +158,7 @@ class FeedLink:
             except OSError as error:
                 self._unreachable(error)
             if self._ending.is_set():
-                return
+                await trio.sleep_forever()
             base = back_off_ns(self._losses) if self._losses else NS_PER_S // 10
             wait = round(base * random.uniform(0.8, 1.2))
             await trio.sleep_until((now_ns() + wait) / NS_PER_S)

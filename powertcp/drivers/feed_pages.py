@@ -78,6 +78,7 @@ async def recall(ledger: Ledger, tops: Tops) -> Mapping[bytes, Account]:
 
     Raises HostError, PowerRefused 602.
     """
+    await trio.lowlevel.checkpoint()
     accounts: dict[bytes, Account] = {}
     for transcript, top in tops.read().items():
         row = await ledger.last_page(transcript, Side.SINK)
