@@ -6,19 +6,19 @@ concerns one flow is done in order; the ledger's writer groups what comes from a
 
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from hashlib import blake2s
 
 import trio
 
 from powertcp.drivers.allowance import Allowance, Allowances
 from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.postings import Postings
 from powertcp.drivers.pricing import Pricing
 from powertcp.drivers.session import FlowRecord, Session
-from powertcp.errors import PowerRefused, known
+from powertcp.drivers.supplied import SuppliedFlow
+from powertcp.errors import known
 from powertcp.ledger import Clock, Page, PageChain, Side, Transfer
 from powertcp.ledger.pairing import PageState
 from powertcp.ledger.posting import page_transfers, unsigned_transfers
@@ -32,53 +32,13 @@ from powertcp.wire.options import Meter, Tariff
 RECEIPT_S = 60  # a page each minute ..
 RECEIPT_UJ = 360_000_000_000  # .. and each 100 Wh, ledger section 6
 UNSIGNED_S = 60.0
-# postings of all flows that wait for the disk; a ledger so far behind is taken for a broken one
-MAX_WAITING = 65_536
 SETTLE_S = 5.0  # T_DRAIN: what the last postings may take
 _log = logging.getLogger("ledger")
-
-_Job = Callable[[], Awaitable[object]]
 
 
 def clock_kind() -> Clock:
     """Return how far the times of our pages can be trusted."""
     return Clock.SYNCHRONISED if is_synchronised() else Clock.UNSYNCHRONISED
-
-
-class FlowBook:
-    """What the books know of one flow: it outlives the paths on which the flow is resumed.
-
-    record: the flow as it is now. here: its supply. there: its peer's address. start_ns: Unix time
-    of its first READY. tariff: in force. allowance: what it has reserved, None without a quota. posted_uj: register at the last unsigned posting, the number-th.
-    """
-
-    __slots__ = (
-        "allowance",
-        "chain",
-        "here",
-        "identity",
-        "is_draining",
-        "jobs",
-        "number",
-        "posted_uj",
-        "record",
-        "start_ns",
-        "tariff",
-        "there",
-    )
-
-    def __init__(self, record: FlowRecord, here: str, start_ns: int, meter: bytes) -> None:
-        self.record = record
-        self.here = here
-        self.there = record.session.host
-        self.start_ns = start_ns
-        self.identity = blake2s(f"{record.name} {start_ns}".encode(), key=meter).digest()
-        self.chain: PageChain | None = None
-        self.allowance: Allowance | None = None
-        self.tariff: Tariff | None = None
-        self.jobs: deque[tuple[_Job, int]] = deque()
-        self.is_draining = False
-        self.number = self.posted_uj = 0
 
 
 class ProviderBooks:
@@ -113,21 +73,17 @@ class ProviderBooks:
         self.requires_receipts = requires_receipts or quota_uj is not None
         self.allowances = Allowances(ledger, quota_uj, receipt_uj) if quota_uj is not None else None
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
-        self.pages = self.booked_uj = 0
-        self._queued_uj = self._lost_uj = 0
+        self.pages = self._lost_uj = 0
+        self._postings = Postings(ledger, self._fail)
         self._unix_ns = unix_ns
         self._clock = clock or clock_kind()
-        self._books: set[FlowBook] = set()
-        self._waiting = 0
-        self._is_behind = False
-        self._nursery: trio.Nursery | None = None
-        self._settled = trio.Event()
+        self._books: set[SuppliedFlow] = set()
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
         """Post what comes; at the end, all that still waits, T_DRAIN at the longest."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._postings.nursery = nursery
             nursery.start_soon(self._watch)
             nursery.start_soon(self._post_regularly)
             if self.pricing is not None:
@@ -148,7 +104,7 @@ class ProviderBooks:
     # LEDG-7-07
     def refusal(self, host: str = "") -> Refusal | None:
         """Return why `host` gets no contract; None: the ledger can be written, and has some left."""
-        if self.ledger.is_read_only or self._is_behind:
+        if self._postings.is_stuck:
             return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
         return self.allowances.refusal(host) if self.allowances and host else None
 
@@ -156,27 +112,27 @@ class ProviderBooks:
 
     def terms(self, record: FlowRecord, supply: PowerProfile, tariff: Tariff | None) -> None:
         """Terms took effect on `record`, perhaps its first ones."""
-        book: FlowBook | None = record.book
+        book: SuppliedFlow | None = record.book
         if book is None:
             meter = self.ledger.meter.public
-            book = record.book = FlowBook(record, supply.format(), self._unix_ns(), meter)
+            book = record.book = SuppliedFlow(record, supply.format(), self._unix_ns(), meter)
             self._books.add(book)
             self._reserve(book)
         book.tariff = tariff
 
-    def _reserve(self, book: FlowBook) -> None:
+    def _reserve(self, book: SuppliedFlow) -> None:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
         allowances = self.allowances
         if allowances is not None:
             allowance = Allowance(book.identity, f"sink:{book.there}", f"source:{book.here}")
             book.allowance, book.record.allowed_uj = allowance, 0
-            self._queue(book, lambda: allowances.begin(allowance, book.record))
+            self._postings.put(book, lambda: allowances.begin(allowance, book.record))
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> None:
         """A ticket moved a flow: its pages and postings go on."""
         book, old.book = old.book, None
         if book is not None:
-            book.record, new.book = new, book
+            book.record, book.name, new.book = new, new.name, book
             new.allowed_uj = old.allowed_uj
 
     def signer(self, session: Session) -> Callable[[PageFacts], bytes]:
@@ -184,7 +140,7 @@ class ProviderBooks:
         return partial(self._sign, session)
 
     def _sign(self, session: Session, facts: PageFacts) -> bytes:
-        book: FlowBook = known(session.flows[facts.flow].book, "a flow with pages has a book")
+        book: SuppliedFlow = known(session.flows[facts.flow].book, "a flow with pages has a book")
         if book.chain is None:
             book.chain = PageChain(self.ledger.meter, Side.SOURCE, book.start_ns)
         octets = book.chain.next_page(facts, self._unix_ns(), self._clock)
@@ -193,7 +149,7 @@ class ProviderBooks:
 
     def take(self, record: FlowRecord, event: PageSigned | PageDisputed) -> None:
         """A page came back, or the sink says that it does not sign it."""
-        book: FlowBook | None = record.book
+        book: SuppliedFlow | None = record.book
         if book is None:
             return
         if isinstance(event, PageDisputed):
@@ -203,7 +159,7 @@ class ProviderBooks:
         self.pages += 1
         self._keep(book, event.octets, PageState.COUNTERSIGNED)
 
-    def _keep(self, book: FlowBook, octets: bytes, state: PageState) -> None:
+    def _keep(self, book: SuppliedFlow, octets: bytes, state: PageState) -> None:
         """Store a page; one that both have signed is posted with it."""
         page = Page.from_wire(octets)
         currency = self.pricing.document.currency if self.pricing else ""
@@ -211,12 +167,14 @@ class ProviderBooks:
             page, Side.SOURCE, here=book.here, there=book.there, currency=currency
         ) if state is PageState.COUNTERSIGNED else ()  # fmt: skip
         energy_uj = page.energy_uj if state is PageState.COUNTERSIGNED else 0
-        self._queue(book, partial(self._store, book, page, octets, state, transfers), energy_uj)
+        self._postings.put(
+            book, partial(self._store, book, page, octets, state, transfers), energy_uj
+        )
 
     # LEDG-7-06
     async def _store(
         self,
-        book: FlowBook,
+        book: SuppliedFlow,
         page: Page,
         octets: bytes,
         state: PageState,
@@ -241,13 +199,13 @@ class ProviderBooks:
         self._books.discard(book)
         allowances, allowance = self.allowances, book.allowance
         if allowances is not None and allowance is not None:
-            self._queue(book, lambda: allowances.end(allowance))
+            self._postings.put(book, lambda: allowances.end(allowance))
         if event.signed_uj is None:
             self._post_unsigned(book, event.acked_uj)
         elif event.acked_uj > event.signed_uj:
             self._lost_uj += event.acked_uj - event.signed_uj
             facts = {"flow": record.name, "unsigned_uj": event.acked_uj - event.signed_uj}
-            self._queue(book, lambda: self.ledger.record("unsigned", facts))
+            self._postings.put(book, lambda: self.ledger.record("unsigned", facts))
 
     # -- energy without pages ----------------------------------------------------------------
 
@@ -258,7 +216,7 @@ class ProviderBooks:
                 self._look(book)
                 await trio.lowlevel.checkpoint()
 
-    def _look(self, book: FlowBook) -> None:
+    def _look(self, book: SuppliedFlow) -> None:
         record = book.record
         machine = record.session.machine
         if book.chain is not None or record.flow not in machine.flows:
@@ -267,7 +225,7 @@ class ProviderBooks:
         if status.signed_uj is None:
             self._post_unsigned(book, status.acked_uj)
 
-    def _post_unsigned(self, book: FlowBook, acked_uj: int) -> None:
+    def _post_unsigned(self, book: SuppliedFlow, acked_uj: int) -> None:
         transfers = unsigned_transfers(
             book.identity,
             book.number,
@@ -279,7 +237,7 @@ class ProviderBooks:
         if transfers:
             energy_uj = acked_uj - book.posted_uj
             book.number, book.posted_uj = book.number + 1, acked_uj
-            self._queue(book, lambda: self.ledger.post(*transfers), energy_uj)
+            self._postings.put(book, lambda: self.ledger.post(*transfers), energy_uj)
 
     def balance(self, energy_uj: int) -> dict[str, object]:
         """Hold what flows took, `energy_uj` in all, against the books; the residual must be 0.
@@ -287,7 +245,7 @@ class ProviderBooks:
         booked_uj: on the disk since the start. open_uj: will be, with the next page or posting.
         unsigned_uj: never will, for want of a signature.
         """
-        open_uj = self._queued_uj
+        open_uj = self._postings.queued_uj
         for book in self._books:
             machine, flow = book.record.session.machine, book.record.flow
             if flow in machine.flows:
@@ -296,60 +254,26 @@ class ProviderBooks:
                 open_uj += status.acked_uj - covered_uj
         return {
             "pages": self.pages,
-            "booked_uj": self.booked_uj,
+            "booked_uj": self._postings.booked_uj,
             "open_uj": open_uj,
             "unsigned_uj": self._lost_uj,
-            "residual_uj": energy_uj - self.booked_uj - open_uj - self._lost_uj,
-            "waiting": self._waiting,
+            "residual_uj": energy_uj - self._postings.booked_uj - open_uj - self._lost_uj,
+            "waiting": self._postings.waiting,
             "is_read_only": self.ledger.is_read_only,
         }
-
-    # -- the queue ---------------------------------------------------------------------------
-
-    def _queue(self, book: FlowBook, job: _Job, energy_uj: int = 0) -> None:
-        """Do `job`, which books `energy_uj`, after those of this flow that wait."""
-        if self._nursery is None or self.refusal() is not None:
-            return
-        self._waiting += 1
-        self._queued_uj += energy_uj
-        if self._waiting > MAX_WAITING:
-            self._is_behind = True
-            _log.error("ledger: %d postings wait for the disk", self._waiting)
-            self.on_failure()
-        book.jobs.append((job, energy_uj))
-        if not book.is_draining:
-            book.is_draining = True
-            self._nursery.start_soon(self._drain, book)
-
-    async def _drain(self, book: FlowBook) -> None:
-        try:
-            while book.jobs:
-                job, energy_uj = book.jobs[0]
-                try:
-                    await job()
-                except PowerRefused as error:
-                    _log.error("%s: %s", book.record.name, error)
-                else:
-                    self.booked_uj += energy_uj
-                book.jobs.popleft()
-                self._queued_uj -= energy_uj
-                self._waiting -= 1
-        finally:
-            book.is_draining = False
-            if not self._waiting:
-                self._settled.set()
 
     async def _settle(self) -> None:
         """Post the rest of every flow, and wait until all is on the disk."""
         for book in tuple(self._books):
             self._look(book)
-        while self._waiting and self.refusal() is None:
-            self._settled = trio.Event()
-            await self._settled.wait()
+        await self._postings.settle()
 
     async def _watch(self) -> None:
         await self.ledger.wait_read_only()
         _log.error("ledger: it cannot be written any more; no new contracts")
+        self._fail()
+
+    def _fail(self) -> None:
         self.on_failure()
 
 

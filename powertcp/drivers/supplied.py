@@ -1,0 +1,46 @@
+"""What the books of a provider know of one flow."""
+
+from hashlib import blake2s
+from typing import TYPE_CHECKING
+
+from powertcp.drivers.postings import Line
+from powertcp.drivers.session import FlowRecord
+
+if TYPE_CHECKING:
+    from powertcp.drivers.allowance import Allowance
+    from powertcp.ledger import PageChain
+    from powertcp.wire.options import Tariff
+
+
+class SuppliedFlow(Line):
+    """What the books know of one flow: it outlives the paths on which the flow is resumed.
+
+    record: the flow as it is now. here: its supply. there: its peer's address. start_ns: Unix time
+    of its first READY. tariff: in force. allowance: what it has reserved, None without a quota.
+    posted_uj: register at the last unsigned posting, the number-th.
+    """
+
+    __slots__ = (
+        "allowance",
+        "chain",
+        "here",
+        "identity",
+        "number",
+        "posted_uj",
+        "record",
+        "start_ns",
+        "tariff",
+        "there",
+    )
+
+    def __init__(self, record: FlowRecord, here: str, start_ns: int, meter: bytes) -> None:
+        super().__init__(record.name)
+        self.record = record
+        self.here = here
+        self.there = record.session.host
+        self.start_ns = start_ns
+        self.identity = blake2s(f"{record.name} {start_ns}".encode(), key=meter).digest()
+        self.chain: PageChain | None = None
+        self.allowance: Allowance | None = None
+        self.tariff: Tariff | None = None
+        self.number = self.posted_uj = 0
