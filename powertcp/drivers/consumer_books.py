@@ -14,6 +14,7 @@ from powertcp.drivers.flow_book import Contract, FlowBook, Job
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.errors import ConfigError, HostError, PowerRefused
 from powertcp.ledger import Clock
+from powertcp.ledger.posting import SELF
 from powertcp.linux import is_synchronised
 from powertcp.machine import Entropy
 from powertcp.registry import Reason, Refusal
@@ -86,6 +87,12 @@ class ConsumerBooks:
         if not self.ledger.is_read_only:
             return None
         return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
+
+    def currencies(self) -> set[str]:
+        """Return the currencies in which we or the provider were paid."""
+        names = [f"{way}:{who}" for way in ("payer", "payee") for who in (SELF, self.there)]
+        found = [account for name in names if (account := self.ledger.account(name))]
+        return {account.unit.removeprefix("micro-") for account in found}
 
     async def _post_regularly(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.ledger import Ledger
-from powertcp.errors import DecodeError, PowerRefused, known
+from powertcp.errors import DecodeError, LocalProtocolError, PowerRefused, known
 from powertcp.ledger import Clock, Page, PageChain, Side, cost_micro
 from powertcp.ledger.posting import page_transfers, unsigned_transfers
 from powertcp.loads import Load
@@ -60,6 +60,9 @@ class Books(Protocol):
 
     def refusal(self) -> Refusal | None:
         """Return why no contract can be made; None: the ledger can be written."""
+
+    def currencies(self) -> set[str]:
+        """Return the currencies in which we or the provider were paid."""
 
     def start(self, job: Job) -> None:
         """Run what posts for one contract."""
@@ -129,6 +132,19 @@ class FlowBook:
     def refusal(self) -> Refusal | None:
         """Return why no contract can be made; None: the ledger can be written."""
         return self._books.refusal()
+
+    # LEDG-7-03
+    def foreign(self, tariff: Tariff | None) -> Refusal | None:
+        """Return why `tariff` cannot be booked: an account has one unit."""
+        if tariff is None:
+            return None
+        kept = self._books.currencies()
+        if self._run is not None and self._run.tariff is not None:
+            kept.add(self._run.tariff.currency)
+        if kept <= {tariff.currency}:
+            return None
+        rule = f"the ledger is in {'/'.join(sorted(kept))}, not in {tariff.currency}"
+        return Refusal(Reason.TARIFF, tariff.price, tariff.price, rule=rule)
 
     def facts(self) -> dict[str, object]:
         """Return what readings say: pages, and the cost so far with what is open."""
@@ -236,7 +252,7 @@ class FlowBook:
             await self._books.ledger.post_page(
                 page.transcript, page.page, Side.SINK, signed, PageState.COUNTERSIGNED, *transfers
             )
-        except PowerRefused as refused:
+        except (PowerRefused, LocalProtocolError) as refused:
             if self._books.refusal() is None:
                 no = Refusal(Reason.RECEIPT_INVALID, page.page, page.page, text=str(refused))
                 self._say_no(run, event, no, [no.text])

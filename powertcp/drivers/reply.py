@@ -18,6 +18,7 @@ from powertcp.potcp.events import (
 from powertcp.potcp.terms import is_within
 from powertcp.registry import Reason, Refusal
 from powertcp.units import Instant
+from powertcp.wire.options import Tariff
 
 
 def lease_until(machine: PowerConnection, flow: int) -> Instant:
@@ -35,7 +36,7 @@ def reply(
     """Say to the provider what an event of a live flow asks for. price: the most that is paid."""
     match event:
         case PowerGranted(flow=flow, tariff=tariff):
-            refusal = price.refusal(tariff) if price else None
+            refusal = tariff_refusal(each, tariff, price)
             if refusal is not None:
                 machine.close_flow(flow, refusal=refusal, now=now)
         case PowerOffered(flow=flow, offers=offers):
@@ -44,7 +45,7 @@ def reply(
             refusal = Refusal(Reason.NOT_OFFERED, least.power_mw, best_mw)
             machine.decline(flow, refusal, now=now)
         case RenegotiationRequested(flow=flow, asks=asks, tariff=tariff):
-            no = price.refusal(tariff) if price else None
+            no = tariff_refusal(each, tariff, price)
             if not all(is_within(proposal, each.ask) for proposal in asks):
                 no = Refusal(Reason.POLICY, rule="not what was asked for")
             # LEDG-6-04
@@ -53,6 +54,14 @@ def reply(
             if isinstance(event, PowerReady):
                 answer_page(machine, each, now)
             ration(machine, each, now, blocked=isinstance(event, SupplyBlocked))
+
+
+def tariff_refusal(
+    each: Appliance, tariff: Tariff | None, price: MaxPrice | None
+) -> Refusal | None:
+    """Return why `tariff` is not taken: it is too dear, or cannot be booked."""
+    refusal = price.refusal(tariff) if price else None
+    return refusal or (each.book.foreign(tariff) if each.book else None)
 
 
 def answer_page(machine: PowerConnection, each: Appliance, now: Instant) -> None:

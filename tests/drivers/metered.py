@@ -115,12 +115,12 @@ class MeteredProvider:
         """Serve on a free port of the loopback; yields the address."""
         async with trio.open_nursery() as nursery:
             (listener,) = listen([("127.0.0.1", 0)])
-            nursery.start_soon(self._wheel.run)
-            nursery.start_soon(self._accept, listener, nursery)
-            nursery.start_soon(self._deliver)
-            yield format_address(*listener.getsockname()[:2])
-            nursery.cancel_scope.cancel()
-            listener.close()
+            with listener:
+                nursery.start_soon(self._wheel.run)
+                nursery.start_soon(self._accept, listener, nursery)
+                nursery.start_soon(self._deliver)
+                yield format_address(*listener.getsockname()[:2])
+                nursery.cancel_scope.cancel()
 
     async def until(self, kind: type[Event], count: int = 1) -> Event:
         """Wait for the `count`th event of this kind."""

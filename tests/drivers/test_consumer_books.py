@@ -168,6 +168,24 @@ async def test_what_is_no_page_is_disputed(tmp_path: Path, clock: trio.testing.M
         assert "version" in next(event.facts for event in store.events() if event.kind == "dispute")
 
 
+async def test_a_page_that_the_book_refuses_is_disputed(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    said = Said()
+    provider = MeteredProvider(tariff=DAY, receipts=(2, 0), config=PATIENT)
+    async with open_consumer_ledger(tmp_path, is_given=True) as ledger:
+        await ledger.set_floor("load:none", "uJ", -1_000)
+    async with provider.serving() as address:
+        async with consuming(address, tmp_path, said, "230V/10A@50Hz", for_ns=3 * NS_PER_S) as sink:
+            assert await sink.run() == 1
+        await provider.until(PageDisputed)
+    assert provider.signed == []
+    assert "205 ENERGY_QUOTA" in str(said.all("disputed")[0]["sentence"])
+    with read(tmp_path) as store:
+        assert list(store.pages()) == []
+        assert list(store.entries()) == []
+
+
 @pytest.mark.requirement("LEDG-7-06")
 async def test_a_page_whose_path_is_lost_before_the_commit_is_signed_on_the_next(
     tmp_path: Path, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
@@ -316,6 +334,61 @@ async def test_without_meter_energy_is_posted_each_minute_and_at_the_end(
     assert (done["pages"], done["unsigned_uj"]) == (0, 0)
     # nobody posts money that nobody signed; it is shown all the same
     assert done["cost_micro"] == cost_micro(DAY.price, 0, 0, energy_uj)
+
+
+@pytest.mark.requirement("LEDG-7-03")
+async def test_a_tariff_of_another_currency_than_the_ledger_is_not_taken(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    said = Said()
+    francs = Tariff(bytes([3]) * 32, "CHF", 500_000)
+    provider = MeteredProvider(tariff=DAY, receipts=(60, 0), config=PATIENT)
+
+    async def propose() -> None:
+        await said.until("readings", 2)
+        provider.propose(francs)
+
+    async with provider.serving() as address:
+        async with (
+            consuming(address, tmp_path, said, "230V/10A@50Hz", for_ns=4 * NS_PER_S) as sink,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(propose)
+            assert await sink.run() == 0
+        answer = await provider.until(RenegotiationAnswered)
+        assert isinstance(answer, RenegotiationAnswered)
+        assert not answer.accepted
+        # what was booked in euros is not continued in francs, whoever asks for them
+        provider.tariff = francs
+        async with consuming(address, tmp_path, said, "230V/10A@50Hz") as sink:
+            assert await sink.run() == 1
+    assert "the ledger is in EUR, not in CHF" in str(said.all("refused")[0]["sentence"])
+    with read(tmp_path) as store:
+        assert {one.unit for one in store.accounts()} == {"uJ", "micro-EUR"}
+
+
+async def test_two_flows_that_are_billed_in_two_currencies_are_not_both_signed(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    said = Said()
+    provider = MeteredProvider(tariff=DAY, receipts=(2, 0), config=PATIENT)
+
+    async def change() -> None:
+        await said.until("granted")
+        provider.tariff = Tariff(bytes([3]) * 32, "CHF", 500_000)
+
+    async with (
+        provider.serving() as address,
+        consuming(
+            address, tmp_path, said, "230V/10A@50Hz", "12V/9A", mux=True, for_ns=3 * NS_PER_S
+        ) as sink,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(change)
+        assert await sink.run() == 1
+    assert "micro-CHF" in str(said.all("disputed")[0]["sentence"])
+    with read(tmp_path) as store:
+        assert {one.unit for one in store.accounts()} == {"uJ", "micro-EUR"}
 
 
 async def test_the_first_free_folder_is_taken_and_a_given_one_is_not_shared(
