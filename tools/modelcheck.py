@@ -63,7 +63,7 @@ METER = Meter(60, 0, bytes(32))
 PRICE = Tariff(bytes(32), "EUR", 300_000)
 LIE = Refusal(Reason.RECEIPT_INVALID, 1, 0)
 # bounds of the exploration with receipts, and blocks of one sample that a flow may carry there
-METERED_LIMIT, METERED_QUEUE, BLOCKS = 1, 2, 1
+METERED_LIMIT, METERED_QUEUE, BLOCKS = 2, 1, 1
 SAMPLE = np.array([[12_000, 100_000]])
 
 
@@ -580,7 +580,7 @@ def main(argv: list[str] | None = None) -> int:
     progress = sys.stderr.isatty() and not args.json
     report = explore(limit=args.limit, queue=args.queue, most=args.most, progress=progress)
     # receipts multiply the states: proposals are few and channels short beside them
-    limit, queue = min(args.limit, METERED_LIMIT), min(args.queue - 1, METERED_QUEUE)
+    limit, queue = min(args.limit - 1, METERED_LIMIT), min(args.queue, METERED_QUEUE)
     paged = explore(limit=limit, queue=queue, most=args.most, progress=progress, metered=True)
     report = report.plus(paged)
     facts: dict[str, object] = report._asdict()
