@@ -108,6 +108,11 @@ class ProviderBooks:
             return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
         return self.allowances.refusal(host) if self.allowances and host else None
 
+    @property
+    def supplied(self) -> frozenset[SuppliedFlow]:
+        """The flows that there are."""
+        return frozenset(self._books)
+
     # -- one flow ----------------------------------------------------------------------------
 
     def terms(self, record: FlowRecord, supply: PowerProfile, tariff: Tariff | None) -> None:

@@ -383,3 +383,37 @@ async def test_an_address_gets_no_more_than_its_quota_over_all_its_flows(tmp_pat
         assert quota_uj - 2 * 2_400_000 <= account.debit <= quota_uj
         assert provider.breaker.held_mw == 0
     assert balances(tmp_path)["source:12V/50A"] == -account.debit
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_a_quota_outlives_the_provider(tmp_path: Path) -> None:
+    for had in (False, True):
+        async with billed(tmp_path, quota_uj=4_800_000) as (_, _, address):
+            async with client(address) as sink:
+                payer = Payer(sink)
+                payer.ask("12V/2A")
+                if had:
+                    refused = await payer.until(FlowRefused)
+                    assert isinstance(refused, FlowRefused)
+                    assert refused.refusal.code == Reason.ENERGY_QUOTA
+                else:
+                    await payer.until(FlowClosed)
+        assert balances(tmp_path)["sink:127.0.0.1"] == 4_800_000
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_what_is_signed_is_posted_though_its_reservation_was_given_back(
+    tmp_path: Path,
+) -> None:
+    async with billed(tmp_path, quota_uj=90_000_000) as (_, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flow = payer.ask("12V/2A", NEVER)
+            await payer.until(SamplesReceived, 3)
+            [book] = books.supplied
+            allowance = known(book.allowance, "there is a quota")
+            held = allowance.held
+            await known(books.allowances, "there is a quota").end(allowance)
+            allowance.held = held
+            closed = await payer.close(flow)
+    assert balances(tmp_path)["sink:127.0.0.1"] == closed.esn_uj > 0
