@@ -106,7 +106,7 @@ def _is_allowed(record: FlowRecord, tick: Tick, allowed_uj: int) -> bool:
     if sampling is None:
         return False
     scale = sampling.nv_per_lsb * sampling.na_per_lsb
-    block_uj = tick.sums.a * scale // (sampling.rate_hz * 10**12) + 1
+    block_uj = -(-tick.sums.a * scale // (sampling.rate_hz * 10**12))
     status = record.session.machine.status(record.flow)
     return status.esn_uj + block_uj <= allowed_uj
 
