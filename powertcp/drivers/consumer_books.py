@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from powertcp.drivers.flow_book import Contract, FlowBook, Job
+from powertcp.drivers.flow_book import Contract, FlowBook, Job, party
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.errors import ConfigError, HostError, PowerRefused
 from powertcp.ledger import Clock
@@ -25,7 +25,6 @@ RECEIPT_S: Final = 60  # a page each minute ..
 RECEIPT_UJ: Final = 360_000_000_000  # .. and each 100 Wh, ledger section 6
 UNSIGNED_S: Final = 60.0
 MOST_FOLDERS: Final = 64  # consumers of one user at a time, each with a ledger
-MAX_PARTY: Final = 200  # characters of the provider's name in an account
 
 
 class ConsumerBooks:
@@ -48,7 +47,7 @@ class ConsumerBooks:
     ) -> None:
         """Write to `ledger`, and wish for a page each `receipt_s` or `receipt_uj`, 0: not by it."""
         self.ledger = ledger
-        self.there = there[:MAX_PARTY]
+        self.there = party(there)
         self.meter = Meter(receipt_s, receipt_uj, ledger.meter.public)
         self.unix_ns = unix_ns
         self.clock = clock or clock_kind

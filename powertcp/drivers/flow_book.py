@@ -31,6 +31,7 @@ from powertcp.units import Instant
 from powertcp.wire.options import Meter, Tariff
 
 IDENTITY_OCTETS: Final = 32
+MAX_PARTY_OCTETS: Final = 200  # of a load or a provider in the name of an account
 
 Job = Callable[[], Awaitable[None]]
 
@@ -357,7 +358,7 @@ class FlowBook:
     @property
     def _here(self) -> str:
         """The load in names of accounts: without the number of its process."""
-        return self._contract.load.name.partition("[")[0]
+        return party(self._contract.load.name.partition("[")[0])
 
     # --- the queue ---------------------------------------------------------------------------
 
@@ -371,6 +372,12 @@ class FlowBook:
         while self._jobs:
             await self._jobs[0]()
             self._jobs.popleft()
+
+
+def party(name: str) -> str:
+    """Return a name of the command line as accounts bear it."""
+    printable = "".join(one if one.isprintable() else "?" for one in name)
+    return printable.encode()[:MAX_PARTY_OCTETS].decode(errors="ignore") or "?"
 
 
 def cost_facts(costs: Mapping[str, int]) -> dict[str, object]:

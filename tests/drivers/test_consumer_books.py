@@ -12,6 +12,7 @@ import trio.testing
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.consumer_books import ConsumerBooks, open_consumer_ledger
 from powertcp.drivers.dial import parse_address
+from powertcp.drivers.flow_book import party
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.price import MaxPrice
 from powertcp.errors import ConfigError
@@ -389,6 +390,14 @@ async def test_two_flows_that_are_billed_in_two_currencies_are_not_both_signed(
     assert "micro-CHF" in str(said.all("disputed")[0]["sentence"])
     with read(tmp_path) as store:
         assert {one.unit for one in store.accounts()} == {"uJ", "micro-EUR"}
+
+
+@pytest.mark.parametrize(
+    ("name", "account"),
+    [("lamp", "lamp"), ("a\tb", "a?b"), ("", "?"), ("\u00e4" * 150, "\u00e4" * 100)],
+)
+async def test_a_name_of_the_command_line_is_a_name_of_an_account(name: str, account: str) -> None:
+    assert party(name) == account
 
 
 async def test_the_first_free_folder_is_taken_and_a_given_one_is_not_shared(
