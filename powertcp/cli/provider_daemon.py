@@ -1,5 +1,6 @@
 """What `powertcp provider` does once its words are read: configuration, and the daemon."""
 
+import errno
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.spool import spool_streams
 from powertcp.drivers.tracer import open_tracer
-from powertcp.errors import ConfigError, PowerError
+from powertcp.errors import ConfigError, HostError, PowerError
 from powertcp.ledger.tariff import MAX_DOCUMENT_OCTETS, TariffDocument, parse_tariff
 from powertcp.potcp import ConnectionConfig
 from powertcp.potcp.config import BOUNDS
@@ -268,7 +269,13 @@ class _Daemon:
         """Open the ledger, and let the provider write down what it delivers."""
         if not self._options.ledger:
             return
-        self._ledger = await stack.enter_async_context(open_ledger(state, os.urandom))
+        try:
+            self._ledger = await stack.enter_async_context(open_ledger(state, os.urandom))
+        except HostError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+            said = f"{error}; give this one another --state-dir, or --no-ledger"
+            raise ConfigError("configuration", "state_dir", said) from error
         books = ProviderBooks(
             self._ledger,
             tariff=read_tariff(self._options.tariff),

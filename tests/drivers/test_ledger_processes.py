@@ -58,6 +58,7 @@ async def test_a_ledger_that_another_process_has_is_one_line(tmp_path: Path) -> 
             await other.until_closed()
             assert other.log.count("\n") == 1
             assert "which process" in other.log
+            assert "another --state-dir" in other.log
 
 
 async def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
