@@ -161,8 +161,6 @@ class FeedStation:
         self.subscribers.clear()
         if self.sender is not None:
             self.sender.close()
-        if self.shelf is not None:
-            self.shelf.close()
 
     def _begin(self) -> FeedSource:
         """Return the source of another epoch."""
@@ -176,9 +174,11 @@ class FeedStation:
         )
 
     def close(self) -> None:
-        """Stop without a word to subscribers."""
+        """Stop without a word to subscribers; no page of a receiver is taken any more."""
         self.subscribers.clear()
         self.stop()
+        if self.shelf is not None:
+            self.shelf.close()
 
     # --- subscribers ---------------------------------------------------------------------------
 

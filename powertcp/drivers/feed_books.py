@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -39,10 +39,14 @@ def next_epoch(state: Path, unix_s: int) -> int:
 
 
 class EmissionBook:
-    """Posts what a feed emitted, in the order in which it was told."""
+    """Posts what a feed emits, in the order in which it was told.
+
+    on_failure: called when the ledger takes no more: what cannot be written is not to be emitted.
+    """
 
     def __init__(self, ledger: Ledger, supply: str) -> None:
         """Take the energy from `supply`, an account `source:<name>`."""
+        self.on_failure: Callable[[], None] | None = None
         self._ledger = ledger
         self._supply = supply
         self._send, self._told = trio.open_memory_channel[Emission](math.inf)
@@ -56,13 +60,16 @@ class EmissionBook:
         self._send.close()
 
     async def run(self) -> None:
-        """Post until `close`, cancelled or not; what the ledger refuses is said and dropped."""
+        """Post until `close`, cancelled or not; what the ledger refuses ends the feed."""
         with trio.CancelScope(shield=True):
             async for emission in self._told:
                 try:
                     await self._ledger.post(emission_transfer(emission, self._supply))
                 except PowerRefused as refused:
-                    _log.warning("an emission is not in the ledger: %s", refused)
+                    _log.warning("an emission is not in the ledger, the feed ends: %s", refused)
+                    # LEDG-7-07
+                    if self.on_failure is not None:
+                        self.on_failure()
 
 
 @asynccontextmanager
@@ -84,6 +91,7 @@ async def open_station(
         emitted=book.emitted,
         receipts=state / f"feed-{feed_id(ledger.meter.public).hex()}.ptr",
     )
+    book.on_failure = station.stop
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book.run)
         if station.shelf is not None:

@@ -186,7 +186,8 @@ class FeedLink:
             for _ in range(DATAGRAMS_PER_WAKE):
                 try:
                     count, peer = sock.recvfrom_into(buffer)
-                except (BlockingIOError, InterruptedError):
+                except OSError:
+                    # nothing there, or what the kernel says of an interface that goes
                     break
                 self.receiver.receive_datagram(buffer[:count], peer[:2], now)
             self.handle_timer(now)
@@ -293,6 +294,6 @@ class FeedLink:
     def _send_page(self, feed: Feed, page: bytes) -> None:
         """Give the source a copy of what was signed, if it is there."""
         stream, machine = self._stream, self._subscription
-        if stream is not None and machine is not None and not machine.is_terminated:
+        if stream is not None and machine is not None and machine.may_send_receipt:
             with suppress(WireBroken):
                 stream.queue(machine.send_receipt, feed, page)

@@ -43,6 +43,7 @@ class ReceiptShelf:
         self._path = path
         self._feed: Feed | None = None
         self._last: dict[bytes, _Last] = {}
+        self._closed = False
         self._second: Instant = -NS_PER_S
         self._looks = 0
         self._send, self._taken = trio.open_memory_channel[bytes](math.inf)
@@ -64,7 +65,7 @@ class ReceiptShelf:
         self._looks += 1
         # PTCP-14-01
         page = self._read(octets) if self._looks <= RECEIPTS_PER_S else None
-        if page is None or not self._fits(page, feed, emitted_uj):
+        if self._closed or page is None or not self._fits(page, feed, emitted_uj):
             self.refused += 1
             return False
         self._last[page.sink_key] = _Last(page.page, page.end_uj)
@@ -96,7 +97,8 @@ class ReceiptShelf:
         )
 
     def close(self) -> None:
-        """Nothing more comes: `run` ends with what was taken."""
+        """Take nothing more: `run` ends with what was taken."""
+        self._closed = True
         self._send.close()
 
     async def run(self) -> None:

@@ -39,7 +39,7 @@ class FeedSubscription:
         self._events: list[Event] = []
         self._open_by: Instant | None = None
         self._refusal: Refusal | None = None
-        self._terminated = False
+        self._terminated = self._is_gone = False
         self._confirmed: Feed | None = None
         self._clock: Instant = -(1 << 63)
         self.queued = 0
@@ -73,9 +73,14 @@ class FeedSubscription:
         self._send(feed_segment(self._confirmed or self._asked, Flag.FIN))
         self._open_by = None
 
+    @property
+    def may_send_receipt(self) -> bool:
+        """Whether the source may still hear of pages: also after it ended its feed by FIN."""
+        return not self._is_gone
+
     def send_receipt(self, feed: Feed, page: bytes) -> None:
         """Give the source a page that we signed, 380 octets. PTCP-12-03."""
-        if self._terminated:
+        if self._is_gone:
             raise LocalProtocolError("the subscription is over")
         self._send(encode_segment(Receipt(0, 0, page, Options(feed=feed))))
 
@@ -100,6 +105,7 @@ class FeedSubscription:
         self._tick(now)
         if not self._terminated:
             self._end(self._refusal)
+        self._is_gone = True
 
     def data_to_send(self) -> bytes:
         """Drain whole segments."""
@@ -160,6 +166,7 @@ class FeedSubscription:
                 self._refusal = options.reason
                 self._events.append(Alerted(flow=0, severity=severity, refusal=options.reason))
             case Control(flow=0, flags=Flag.RST, options=options):
+                self._is_gone = True
                 self._end(options.reason or Refusal(Reason.OPERATOR))
             case _:
                 # PTCP-9-08: no credit, shed or lease belongs to a feed, PTCP-12-03
@@ -184,6 +191,7 @@ class FeedSubscription:
     def _fail(self, refusal: Refusal) -> None:
         """End for `refusal`, and say so."""
         self._send(encode_segment(Control(0, Flag.RST, 0, Options(reason=refusal))))
+        self._is_gone = True
         self._end(refusal)
 
     def _end(self, refusal: Refusal | None) -> None:

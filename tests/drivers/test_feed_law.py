@@ -168,14 +168,16 @@ async def test_a_restarted_source_begins_another_epoch_of_the_same_feed(
     assert account.debit - account.credit == total
 
 
-async def test_emissions_that_the_ledger_refuses_are_said(
+@pytest.mark.requirement("LEDG-7-07")
+async def test_a_feed_ends_with_the_ledger_that_takes_no_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with on_air(tmp_path, "12V/0.5A") as (station, ledger):
         ledger.close()
-        await trio.sleep(1)
-        assert station.energy_uj > 0
-    assert "an emission is not in the ledger" in caplog.text
+        await trio.sleep(61)
+        assert 0 < station.energy_uj <= 61 * 6_120_000
+        assert station.get_timer() is None
+    assert "an emission is not in the ledger, the feed ends" in caplog.text
 
 
 async def test_what_a_receiver_knows_of_an_epoch_outlives_it(tmp_path: Path) -> None:

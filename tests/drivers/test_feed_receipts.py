@@ -60,6 +60,7 @@ async def test_a_page_is_taken_once_in_its_turn(tmp_path: Path) -> None:
     assert not shelf.take(FEED, EMITTED_UJ, signed(page(4, 800_000, 950_000)), 0)
     assert (shelf.receivers, shelf.signed_uj, shelf.refused) == (1, 800_000, 3)
     shelf.close()
+    assert not shelf.take(FEED, EMITTED_UJ, signed(page(5, 900_000, 950_000)), 0)
     await shelf.run()
     assert (tmp_path / "feed.ptr").read_bytes() == first + second
 
@@ -123,7 +124,8 @@ async def test_the_file_is_mended_bounded_and_its_loss_is_said(
 
 
 @pytest.mark.requirement("LEDG-6-05")
-async def test_a_subscriber_sends_its_pages_to_the_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize("who_ends", ["receiver", "source"])
+async def test_a_subscriber_sends_its_pages_to_the_source(tmp_path: Path, who_ends: str) -> None:
     from powertcp.drivers.dial import listen, parse_address
     from powertcp.drivers.feed import FeedStation
     from powertcp.drivers.provider import Provider, ProviderConfig
@@ -146,8 +148,14 @@ async def test_a_subscriber_sends_its_pages_to_the_source(tmp_path: Path) -> Non
         addresses = await nursery.start(provider.serve, listen([("127.0.0.1", 0)]))
         host, port = parse_address(addresses[0])
         wish = FeedWish(host=host, port=port)
-        async with hearing(wish, said, tmp_path / "sink", for_ns=NS_PER_S) as consumer:
-            assert await consumer.run() == 0
+        for_ns = NS_PER_S if who_ends == "receiver" else None
+        async with hearing(wish, said, tmp_path / "sink", for_ns=for_ns) as consumer:
+            nursery.start_soon(consumer.run)
+            await said.until("ready")
+            if who_ends == "source":
+                # its last page comes after the feed has ended
+                station.stop()
+            await said.until("done")
         while not shelf.receivers:
             await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.cancel_scope.cancel()

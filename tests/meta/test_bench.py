@@ -20,7 +20,7 @@ from tools.bench.harness import (
     loop,
 )
 
-FLOOR = 11
+FLOOR = 14
 Rows = dict[str, Bench]
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]

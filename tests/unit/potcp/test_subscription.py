@@ -104,22 +104,29 @@ def test_a_source_without_the_feed_says_so() -> None:
     assert end.refusal.code == Reason.NOT_OFFERED
 
 
-def test_a_source_that_ends_its_feed_ends_the_subscription() -> None:
+def test_a_source_that_ends_its_feed_ends_the_subscription_and_hears_the_last_page() -> None:
     broadcast, subscription = Broadcast(), subscribed()
+    feed = broadcast.source.feed
+    subscription.data_to_send()
     subscription.receive_data(broadcast.source.confirm(), SECOND)
-    subscription.receive_data(feed_segment(broadcast.source.feed, Flag.FIN), SECOND)
+    subscription.receive_data(feed_segment(feed, Flag.FIN), SECOND)
     refusal = ending(subscription)
     assert refusal is not None
     assert refusal.code == Reason.NORMAL
     with pytest.raises(LocalProtocolError):
         subscription.leave(SECOND)
     with pytest.raises(LocalProtocolError):
-        subscription.send_receipt(broadcast.source.feed, bytes(380))
-    with pytest.raises(LocalProtocolError):
         subscription.start(SECOND)
+    assert subscription.may_send_receipt
+    subscription.send_receipt(feed, bytes(380))
+    [receipt] = segments(subscription.data_to_send())
+    assert receipt == Receipt(0, 0, bytes(380), Options(feed=feed))
     subscription.receive_data(b"anything", SECOND)
     subscription.receive_eof(SECOND)
     assert events(subscription) == []
+    assert not subscription.may_send_receipt
+    with pytest.raises(LocalProtocolError):
+        subscription.send_receipt(feed, bytes(380))
 
 
 def test_no_answer_within_5_s_ends_the_subscription() -> None:
@@ -161,6 +168,7 @@ def test_what_no_feed_sends_ends_the_subscription(octets: bytes, code: int) -> N
     refusal = ending(subscription)
     assert refusal is not None
     assert refusal.code == code
+    assert not subscription.may_send_receipt
 
 
 @pytest.mark.requirement("PTCP-12-04")
