@@ -16,6 +16,8 @@ from powertcp.potcp.events import (
     FlowResumed,
     FlowTripped,
     HeatCounted,
+    PageReceived,
+    PageSigned,
     PowerGranted,
     PowerOffered,
     PowerReady,
@@ -23,6 +25,7 @@ from powertcp.potcp.events import (
     SamplesReceived,
     TicketReceived,
 )
+from powertcp.potcp.pages import Pages
 from powertcp.profile import ProfileType
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
@@ -30,6 +33,7 @@ from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import Maintain, Options
 from powertcp.wire.segments import Answer, Control, Ready
 from tests.conversation import SINK, SOURCE, START, Pair, ask, counting_entropy, profile, segments
+from tests.metered import NIGHT, MeteredPair, meter_of
 
 WHY = Refusal(Reason.BUDGET, 60_000, 14_200)
 DC, AC = "5V/3A", "230V/10A@50Hz"
@@ -491,3 +495,33 @@ def test_our_own_wishes_fit_the_sampling_or_are_misuse() -> None:
     with pytest.raises(LocalProtocolError, match="109 SAMPLING"):
         pair.sink.renegotiate(flow, [wye], now=pair.now)
     assert pair.sink.may_propose(flow)
+
+
+@pytest.mark.requirement("LEDG-6-02", "LEDG-6-03", "LEDG-7-06")
+def test_the_verbs_of_receipts() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 1))
+    pair.answers = pair.keeps = False
+    pair.run(flow, 10)
+    page = pair.one(SINK, PageReceived)
+    copy = pair.books.answer(page)
+    assert copy is not None
+    with pytest.raises(LocalProtocolError, match="not ours to consume"):
+        pair.source.countersign(flow, copy, now=pair.now)
+    pair.sink.countersign(flow, copy, now=pair.now)
+    pair.exchange()
+    assert pair.one(SOURCE, PageSigned).octets == copy
+    with pytest.raises(LocalProtocolError, match="not ours to supply"):
+        pair.sink.keep_page(flow, copy, now=pair.now)
+    pair.source.keep_page(flow, copy, now=pair.now)
+    pair.run(flow, 110)
+    assert pair.source.credit_left_uj(flow) == 0
+    assert pair.sink.credit_left_uj(flow) > 0
+    pair.sink.dispute(flow, Refusal(Reason.RECEIPT_INVALID, 1, 2), now=pair.now)
+    pair.exchange()
+    assert pair.source.status(flow).signed_uj == pair.sink.status(flow).signed_uj
+    with pytest.raises(LocalProtocolError, match="the price is the source's"):
+        pair.sink.renegotiate(flow, [ask("12V/1A")], tariff=NIGHT, now=pair.now)
+    mark = Pages(meter_of(SINK), bytes(32), bytes(32), 1, None).mark()
+    with pytest.raises(LocalProtocolError, match="the meter and the ticket of before"):
+        pair.sink.open_flow([ask("12V/1A")], pages=mark, now=pair.now)

@@ -19,6 +19,7 @@ from powertcp.wire.segments import (
     Data,
 )
 from tests.conversation import SINK, SOURCE, Pair, ask, profile
+from tests.metered import MeteredPair, meter_of
 
 
 def powered(text: str = "12V/1A", **options: str) -> tuple[Pair, int]:
@@ -188,3 +189,16 @@ def test_blocks_behind_the_last_of_the_granted_energy_are_not_taken(*, given: bo
     assert pair.source.send_samples(flow, blocks, sums, now=pair.now) == 3
     pair.exchange()
     assert reason_of(pair) == Reason.NORMAL
+
+
+@pytest.mark.requirement("LEDG-6-03")
+def test_no_block_is_taken_while_a_receipt_is_overdue() -> None:
+    pair = MeteredPair()
+    flow = pair.energise(ours=meter_of(SINK, 1))
+    pair.answers = False
+    assert pair.run(flow, 110) == 109
+    assert pair.run(flow, 3) == 0
+    assert pair.said(SOURCE, Blocked) == []
+    pair.answers = True
+    pair.exchange()
+    assert pair.run(flow, 3) == 3

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from powertcp.potcp.events import PageMark
 from powertcp.potcp.flow import Breach
 from powertcp.potcp.terms import (
     fixed_of,
@@ -11,6 +12,7 @@ from powertcp.potcp.terms import (
     is_within,
     least_lease_s,
     longest_lease,
+    metered_of,
     require_ceiling,
     require_granted,
     require_lease,
@@ -22,7 +24,7 @@ from powertcp.potcp.terms import (
 )
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
-from powertcp.wire.options import Maintain, Sampling
+from powertcp.wire.options import Maintain, Meter, Sampling
 from tests.conversation import ask, profile
 
 GRANT = profile("12V/1A,lease=60s", ProfileType.GRANT)
@@ -193,3 +195,19 @@ def test_probes_keep_their_bounds(
         return
     refusal = fault(require_maintain, wish)
     assert (refusal.code, refusal.value, refusal.limit) == (Reason.LIMIT, value, limit)
+
+
+@pytest.mark.requirement("LEDG-6-10")
+def test_receipts_need_both_sides_and_after_a_resume_the_same_meter() -> None:
+    ours, theirs = Meter(60, 0, bytes(32)), Meter(10, 5, bytes([1]) * 32)
+    assert metered_of(ours, theirs, None) == theirs
+    assert metered_of(None, theirs, None) is None
+    assert metered_of(ours, None, None) is None
+    mark = PageMark(
+        transcript=bytes(32), peer_key=theirs.key, page=7, start_uj=0, signed_uj=0, contract=1,
+        tariff=None, unanswered=b"", answered=b"",
+    )  # fmt: skip
+    assert metered_of(ours, theirs, mark) == theirs
+    for other in (None, ours):
+        refusal = fault(metered_of, ours, other, mark)
+        assert refusal == Refusal(Reason.RECEIPT_INVALID, 7, rule="another meter")
