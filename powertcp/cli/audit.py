@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from powertcp.cli.books import NAME, Asked, Rows, label, open_ledger, read_file
@@ -20,8 +21,8 @@ from powertcp.ledger.audit import (
     chi,
     plain,
 )
-from powertcp.ledger.pairing import Fault, Held, PageState, Receiver, Span
-from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Side
+from powertcp.ledger.pairing import EVIDENCE, Fault, Finding, Held, PageState, Receiver, Span
+from powertcp.ledger.receipt import PAGE_OCTETS, Side
 from powertcp.ledger.sankey import sankey
 from powertcp.ledger.statement import joules, period
 from powertcp.store import LedgerStore
@@ -103,35 +104,43 @@ def _sent(ledgers: Sequence[Path]) -> Iterator[Path]:
             yield from sorted(path.parent.glob(f"feed-*{PAGES}"))
 
 
-def _evidence(files: Sequence[Path]) -> Iterator[Held]:
-    """Yield the pages of feeds in files, in order; a crash may have cut the last one."""
-    pages = []
+def _evidence(files: Sequence[Path]) -> tuple[list[Held], list[Finding]]:
+    """Return the pages in files, in order, and which files a crash cut within their last one."""
+    pages: list[bytes] = []
+    cut: list[Finding] = []
     for path in files:
         octets = read_file(path)
         whole = len(octets) - len(octets) % PAGE_OCTETS
         pages += [octets[at : at + PAGE_OCTETS] for at in range(0, whole, PAGE_OCTETS)]
-    pages = [octets for octets in pages if octets[1] & Flags.FEED]
+        if rest := len(octets) - whole:
+            said = f"{plain(str(path))}: {rest} of {PAGE_OCTETS} octets of its last page"
+            cut.append(Finding(Fault.CUT, said))
     pages.sort(key=lambda octets: (octets[4:36], octets[40:44], octets))
-    for octets in pages:
-        number = int.from_bytes(octets[40:44], "big")
-        yield Held(octets[4:36], number, Side.SOURCE, PageState.COUNTERSIGNED, octets)
+    return [
+        Held(it[4:36], int.from_bytes(it[40:44], "big"), Side.SOURCE, PageState.COUNTERSIGNED, it)
+        for it in pages
+    ], cut
 
 
 def _audit(ledgers: Sequence[Path], span: Span, files: Sequence[Path]) -> FirstLaw:
     names = _names(ledgers)
+    # before the books: a receiver holds what it sent
+    evidence, cut = _evidence(files)
     with ExitStack() as stack:
         stores = [stack.enter_context(open_ledger(path)) for path in ledgers]
         # one moment for all, as near as processes allow: pages travel between books
         for store in stores:
             stack.enter_context(store.at_one_moment())
         books = [_book(name, store) for name, store in zip(names, stores, strict=True)]
-        return audit(books, span, _evidence(files))
+        law = audit(books, span, evidence)
+    return replace(law, findings=(*law.findings, *cut))
 
 
 def _names(ledgers: Sequence[Path]) -> list[str]:
     """Return a name for each ledger: short ones if they differ."""
     short = [plain(label(path)) for path in ledgers]
-    return short if len(set(short)) == len(short) else [plain(str(path)) for path in ledgers]
+    is_own = len({EVIDENCE, *short}) == len(short) + 1
+    return short if is_own else [plain(str(path)) for path in ledgers]
 
 
 def _book(name: str, store: LedgerStore) -> NodeBook:

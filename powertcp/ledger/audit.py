@@ -14,6 +14,7 @@ from powertcp.ledger.book import Account, Code, Entry, Kind, Transfer, transfer_
 from powertcp.ledger.memo import FeedMemo, read_memo
 from powertcp.ledger.pairing import (
     ALL_TIME,
+    EVIDENCE,
     Fault,
     Finding,
     Findings,
@@ -31,7 +32,6 @@ WALL: Final = "uJ-wall"
 CLAIMED: Final = "uJ-claimed"
 FIRST_LAW: Final = "equity:first-law:"
 PPM: Final = 1_000_000
-EVIDENCE: Final = "page files"
 _MOVES: Final = (Kind.POST, Kind.POST_PENDING)
 # account prefix -> (term, sign of a debit)
 _TERMS: Final = {
@@ -287,6 +287,12 @@ def audit(
     for node in nodes.values():
         _judge(node, pairing, span, findings)
     laws = feeds.laws(pairing, findings)
+    if span.is_open:
+        feeds.judge(pairing, findings)
+    else:
+        # an epoch may have been emitted before the span and signed for in it
+        for law in laws:
+            _above(law, findings)
     return FirstLaw(
         span=span,
         nodes=tuple(nodes.values()),
@@ -377,7 +383,7 @@ def _count(node: NodeLaw, entry: Entry, debit: str, credit: str, feeds: "_Feeds"
     if other.startswith(("source:", "equity:")):
         sign = 1 if is_emitted else -1
         node.delivered_uj += sign * amount
-        feeds.emit(node.name, feed, other, sign * amount)
+        feeds.emit(node.name, entry, feed, other, sign * amount)
     else:
         sign = -1 if is_emitted else 1
         node.taken_uj += sign * amount
@@ -393,6 +399,7 @@ class _Feeds:
         self._sources: dict[str, str] = {}
         self._transcripts: dict[bytes, str] = {}
         self._epochs: set[tuple[bytes, int]] = set()
+        self._of_epoch: dict[bytes, int] = {}
 
     def note(self, entry: Entry, debit: str, credit: str) -> None:
         """Learn the transcript of a feed's epoch from the memo of an entry."""
@@ -403,12 +410,16 @@ class _Feeds:
             self._epochs.add(memo[:2])
             self._transcripts[feed_transcript(memo.feed, memo.epoch)] = memo.feed.hex()
 
-    def emit(self, node: str, feed: str, other: str, amount: int) -> None:
+    def emit(self, node: str, entry: Entry, feed: str, other: str, amount: int) -> None:
         """Count an emission, or a miracle that is in the books."""
         sums = self._posted if other.startswith(FIRST_LAW) else self._emitted
         name = feed.removeprefix("feed:")
         self._sources.setdefault(name, node)
         sums[name] = sums.get(name, 0) + amount
+        memo = read_memo(entry.memo)
+        if sums is self._emitted and isinstance(memo, FeedMemo):
+            transcript = feed_transcript(memo.feed, memo.epoch)
+            self._of_epoch[transcript] = self._of_epoch.get(transcript, 0) + amount
 
     def laws(self, pairing: Pairing, findings: Findings) -> tuple[FeedLaw, ...]:
         """Return the statement of each feed, in the order of their ids."""
@@ -423,7 +434,7 @@ class _Feeds:
             known = receivers.setdefault(feed, {})
             for meter, receiver in of_epoch.items():
                 _merge(known.setdefault(meter.hex(), Receiver()), receiver)
-        laws = tuple(
+        return tuple(
             FeedLaw(
                 feed=feed,
                 source=self._sources.get(feed, ""),
@@ -433,9 +444,20 @@ class _Feeds:
             )
             for feed, of_feed in sorted(receivers.items())
         )
-        for law in laws:
-            _above(law, findings)
-        return laws
+
+    # LEDG-8-02
+    def judge(self, pairing: Pairing, findings: Findings) -> None:
+        """Find who signed more of an epoch than was emitted in it: so much nobody can have had."""
+        for transcript, of_epoch in sorted(pairing.feeds.items()):
+            feed = self._transcripts.get(transcript)
+            if feed is None or feed not in self._emitted:
+                continue
+            emitted = self._of_epoch.get(transcript, 0)
+            for meter, receiver in sorted(of_epoch.items()):
+                if receiver.energy_uj > emitted:
+                    said = f"feed {feed[:4]}..: receiver {meter.hex()[:16]} signed"
+                    said += f" {receiver.energy_uj:,} uJ of an epoch"
+                    findings.add(Fault.ABOVE_EMISSION, f"{said}, {emitted:,} uJ were emitted")
 
 
 def _merge(into: Receiver, other: Receiver) -> None:

@@ -16,6 +16,8 @@ from powertcp.ledger.receipt import SINK_SIGNS, Flags, Page, Side, page_hash
 
 # findings of one kind that are listed; the rest is counted
 MAX_LISTED: Final = 20
+# the name of pages that are in no book: what receivers of feeds signed and sent
+EVIDENCE: Final = "page files"
 
 
 class PageState(IntEnum):
@@ -75,11 +77,12 @@ class Fault(StrEnum):
     UNCLASSED = "unclassed"
     RESIDUAL = "residual"
     ABOVE_EMISSION = "above emission"
+    CUT = "cut"
 
 
 # what may be so in books that are in order
 OPEN_FAULTS: Final = frozenset(
-    {Fault.IN_FLIGHT, Fault.DISPUTED, Fault.UNKNOWN_FEED, Fault.ABOVE_EMISSION}
+    {Fault.IN_FLIGHT, Fault.DISPUTED, Fault.UNKNOWN_FEED, Fault.ABOVE_EMISSION, Fault.CUT}
 )
 
 
@@ -179,7 +182,8 @@ def pair(
 ) -> Pairing:
     """Return what the pages of `books` say together; faults are added to `findings`.
 
-    Each book gives its pages in ascending order of transcript and page, its name is its own.
+    Each book gives its pages in ascending order of transcript and page, its name is its own. Of
+    EVIDENCE only pages of feeds count.
     meters: whose book that of a meter is, as far as it is known before.
     A page belongs to the instant at which it ended, so both its ends agree on its span.
     """
@@ -195,6 +199,8 @@ class _Pairer:
         self._result = Pairing(meters=dict(meters))
         # (own meter, other meter, own side) -> pages
         self._alone: dict[tuple[bytes, bytes, Side], Alone] = {}
+        # by receiver: its pages of feeds that it was not seen to hold
+        self._unheld: dict[bytes, Alone] = {}
         # of the last page of each transcript; and what resumed flows follow
         self._ends: list[bytes] = []
         self._resumed: list[bytes] = []
@@ -216,7 +222,7 @@ class _Pairer:
         return self._result
 
     def _read(self, book: str, held: Held, before: list[_Row]) -> _Row | None:
-        if before and before[-1].held.octets == held.octets:
+        if before and book != EVIDENCE and before[-1].held.octets == held.octets:
             # the same page in another book: most are
             return _Row(book, held, before[-1].page)
         try:
@@ -230,7 +236,19 @@ class _Pairer:
             said = _place(page.transcript, page.page)
             self._findings.add(Fault.MISFILED, f"{book}: {where} holds {said}")
             return None
-        return _Row(book, held, page)
+        row = _Row(book, held, page)
+        return row if book != EVIDENCE or self._is_evidence(row) else None
+
+    def _is_evidence(self, row: _Row) -> bool:
+        """Return whether a page of no book is of a feed; one of a flow must be whole all the same."""
+        page = row.page
+        if page.is_feed:
+            return True
+        if not (page.is_signed_by_source() and page.is_signed_by_sink()):
+            where = _place(row.held.transcript, row.held.page)
+            said = f"{row.book}: {where}: of no feed, and not signed by both ends"
+            self._findings.add(Fault.FORGED, said)
+        return False
 
     def _group(self, rows: list[_Row]) -> None:
         feeds = [row for row in rows if row.page.is_feed]
@@ -347,6 +365,14 @@ class _Pairer:
             more = alone.pages - len(alone.examples)
             if more:
                 self._findings.add(fault, f"{more} more pages of {result.meters[own]} and {book}")
+        for meter, unheld in sorted(self._unheld.items()):
+            if book := result.meters.get(meter):
+                for example in unheld.examples:
+                    self._findings.add(
+                        Fault.MISSING, f"{example}: signed by {book}, not held by it"
+                    )
+                if more := unheld.pages - len(unheld.examples):
+                    self._findings.add(Fault.MISSING, f"{more} more pages of feeds of {book}")
 
     # ---- broadcast ----
 
@@ -383,6 +409,12 @@ class _Pairer:
             if row.held.side == Side.SINK and self._span.holds(page.end_ns):
                 self._result.signed[row.book].feeds_uj += page.energy_uj
                 break
+        # LEDG-8-01
+        if self._span.holds(page.end_ns) and not any(it.held.side == Side.SINK for it in copies):
+            unheld = self._unheld.setdefault(meter, Alone())
+            unheld.pages += 1
+            if len(unheld.examples) < MAX_LISTED:
+                unheld.examples.append(f"{where}, {page.energy_uj:,} uJ")
         self._tally(meter, page, where)
 
     def _tally(self, meter: bytes, page: Page, where: str) -> None:

@@ -652,8 +652,9 @@ def test_what_receivers_sent_to_the_source_counts(
     kept = home / "provider" / f"feed-{FEED.hex()}.ptr"
     # a page twice, one that is no page of a feed, and one that a crash has cut
     kept.write_bytes(b"".join([*pages[3:], *pages, unicast, pages[0][:100]]))
-    lines = run("audit")[1]
+    status, lines, _ = run("audit")
     assert f"feed {FEED.hex()} emitted 100 uJ, 3 receivers 540 uJ, chi 5.40" in lines
+    assert (status, f"cut: {kept}: 100 of 380 octets of its last page" in lines) == (0, True)
     assert lines[-1].endswith(
         "violated by 440 uJ (chi = 5.40) on feed 7f3a.., as specified in 2007."
     )

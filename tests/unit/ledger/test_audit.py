@@ -7,7 +7,7 @@ import pytest
 from powertcp.errors import LedgerBroken
 from powertcp.ledger.audit import FirstLaw, audit
 from powertcp.ledger.book import Code, Entry, Kind
-from powertcp.ledger.pairing import Fault, PageState, Span
+from powertcp.ledger.pairing import Fault, Held, PageState, Span
 from powertcp.ledger.receipt import Flags, Side, countersign
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, transfer
 
@@ -303,7 +303,65 @@ def test_a_receiver_that_signs_more_than_was_emitted_is_named(mains: Node, feed:
     feed.receive(lamp, 11)
     law = audit([mains.shown(), lamp.shown()])
     assert (faults(law), law.broken) == ([Fault.ABOVE_EMISSION], 0)
-    assert law.findings[0].sentence.endswith("signed 11 uJ, 10 uJ were emitted")
+    assert law.findings[0].sentence.endswith("signed 11 uJ of an epoch, 10 uJ were emitted")
+
+
+def test_each_epoch_bounds_what_a_receiver_can_have(mains: Node) -> None:
+    (lamp,) = receivers(1)
+    first, second = (Feed(FEED, epoch, mains) for epoch in (1, 2))
+    first.emit(100)
+    second.emit(50)
+    second.receive(lamp, 140)
+    law = audit([mains.shown(), lamp.shown()])
+    assert (faults(law), law.broken) == ([Fault.ABOVE_EMISSION], 0)
+    assert law.findings[0].sentence.endswith("signed 140 uJ of an epoch, 50 uJ were emitted")
+    # an epoch that its source never began
+    Feed(FEED, 3, mains).receive(lamp, 7)
+    law = audit([mains.shown(), lamp.shown()])
+    assert any("signed 7 uJ of an epoch, 0 uJ were" in it.sentence for it in law.findings)
+
+
+@pytest.mark.requirement("LEDG-8-01")
+def test_a_receiver_holds_what_it_sent_to_the_source(mains: Node, feed: Feed) -> None:
+    (lamp,) = receivers(1)
+    feed.emit(1000)
+    pages = [feed.receive(lamp, 5), *(feed.page_of(lamp, 7) for _ in range(25))]
+    sent = [
+        Held(it.transcript, it.page, Side.SOURCE, PageState.COUNTERSIGNED, it.to_wire())
+        for it in pages
+    ]
+    law = audit([mains.shown(), lamp.shown()], evidence=sent)
+    # 20 are named, the rest is counted
+    assert faults(law) == [Fault.MISSING] * 20
+    assert law.findings[0].sentence.endswith("page 1, 7 uJ: signed by lamp-0, not held by it")
+    assert law.broken == 21
+    until = Span(None, pages[1].end_ns)
+    assert faults(audit([mains.shown(), lamp.shown()], until, sent)) == []
+    # whose book is not here: that it signed is enough
+    assert faults(audit([mains.shown()], evidence=sent)) == []
+
+
+def test_evidence_that_is_of_no_feed_is_whole_all_the_same(
+    mains: Node, lamp: Node, feed: Feed
+) -> None:
+    feed.emit(10)
+    page = Flow(FLOW, mains, lamp).deliver(5)
+    whole, sunk = page.to_wire(), feed.page_of(lamp, 9).to_wire()
+    for octets, wanted in (
+        (whole, []),
+        (whole[:100] + b"x" + whole[101:], [Fault.FORGED]),
+        (sunk, []),
+        # the flag that says it is of a feed
+        (sunk[:1] + b"\0" + sunk[2:], [Fault.FORGED]),
+    ):
+        held = Held(
+            octets[4:36],
+            int.from_bytes(octets[40:44], "big"),
+            Side.SOURCE,
+            PageState.COUNTERSIGNED,
+            octets,
+        )
+        assert faults(audit([mains.shown()], evidence=[held])) == wanted
 
 
 def test_without_the_emitters_book_nothing_is_said_to_be_violated(feed: Feed) -> None:
