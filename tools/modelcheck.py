@@ -15,6 +15,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from operator import attrgetter
 from pathlib import Path
 from struct import Struct
@@ -563,6 +565,21 @@ _SHED_DEADLINE = SourceFlow.shed_deadline
 PLANTS: dict[str, Callable[[SourceFlow, int], None]] = {"clear-outstanding": _clear_outstanding}
 
 
+def _planted(
+    plant: str | None,
+    limit: int,
+    queue: int,
+    most: int,
+    *,
+    progress: bool = False,
+    metered: bool = False,
+) -> Report:
+    """Explore with a fault planted, or none; each exploration has a process of its own."""
+    if plant:
+        SourceFlow.shed_deadline = PLANTS[plant]  # type: ignore[method-assign, assignment]
+    return explore(limit=limit, queue=queue, most=most, progress=progress, metered=metered)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Explore and report; exit 1 when anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tools.modelcheck", description=__doc__)
@@ -574,14 +591,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=1_000_000, help="states at most (1,000,000)")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="plant a fault that must be found")
     args = parser.parse_args(argv)
-    if args.plant:
-        SourceFlow.shed_deadline = PLANTS[args.plant]  # type: ignore[method-assign, assignment]
     began = time.perf_counter()
     progress = sys.stderr.isatty() and not args.json
-    report = explore(limit=args.limit, queue=args.queue, most=args.most, progress=progress)
     # receipts multiply the states: proposals are few and channels short beside them
     limit, queue = min(args.limit - 1, METERED_LIMIT), min(args.queue, METERED_QUEUE)
-    paged = explore(limit=limit, queue=queue, most=args.most, progress=progress, metered=True)
+    with ProcessPoolExecutor(1, get_context("spawn")) as beside:
+        pages = beside.submit(_planted, args.plant, limit, queue, args.most, metered=True)
+        report = _planted(args.plant, args.limit, args.queue, args.most, progress=progress)
+        paged = pages.result()
     report = report.plus(paged)
     facts: dict[str, object] = report._asdict()
     facts["metered_states"] = paged.states
