@@ -40,7 +40,7 @@ from powertcp.potcp.pages import (
 from powertcp.potcp.states import Cause, Sink, Source
 from powertcp.registry import Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
-from powertcp.wire.frames import encode_segment
+from powertcp.wire.frames import COOKIE_OCTETS, encode_segment
 from powertcp.wire.options import Meter, Options, Tariff
 from powertcp.wire.segments import Alert, Receipt
 
@@ -94,6 +94,11 @@ class MeteredOutflow(Outflow):
             raise LocalProtocolError(f"flow {self.id}: METER needs somebody who signs pages")
         self.meter, self.peer_key = stricter(ours, theirs), theirs.key
         return self.meter
+
+    # LEDG-6-13
+    def draw_cookie(self) -> bytes | None:
+        """Return what makes the transcript of a metered flow its own, whatever SYN came again."""
+        return self.link.entropy(COOKIE_OCTETS) if self.meter is not None else None
 
     def open_pages(self, now: Instant) -> None:
         """Power flows: count from here on, or continue what the ticket brought."""

@@ -185,6 +185,7 @@ class SourceFlow(MeteredOutflow):
             maintain=Maintain(self.link.interval_ms, self.link.misses),
             tariff=tariff,
             meter=agreed,
+            cookie=self.draw_cookie(),
             reason=refusal,
         )
         grant = first_of(profiles, ProfileType.GRANT)

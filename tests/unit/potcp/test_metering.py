@@ -1,6 +1,7 @@
 """Receipts between two ends: made at their time, countersigned, overdue, disputed, resumed."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from powertcp.wire.frames import data_header, encode_segment
 from powertcp.wire.options import Meter, Options
 from powertcp.wire.segments import Alert, Blocked, Control, Ready, Receipt
 from tests.conversation import SINK, SOURCE, Pair, ask, profile, segments
-from tests.metered import DAY, NIGHT, SINK_KEY, SOURCE_KEY, MeteredPair, meter_of
+from tests.metered import DAY, NIGHT, SINK_KEY, SOURCE_KEY, Books, MeteredPair, meter_of
 
 WHY = Refusal(Reason.BUDGET, 1, 1)
 LIE = Refusal(Reason.RECEIPT_INVALID, 5, 4)
@@ -103,6 +104,27 @@ def test_a_page_is_due_by_energy_once_a_second_at_most() -> None:
     flow = pair.energise(ours=meter_of(SINK, 0, 3_000_000), theirs=meter_of(SOURCE, 0, 0))
     assert pair.run(flow, 30) == 30
     assert [one.end_uj for one in pair.books.facts] == [12_000_000, 24_000_000, 36_000_000]
+
+
+def _repeated(serial: int, count: int) -> bytes:
+    return bytes([serial]) * count
+
+
+@pytest.mark.requirement("LEDG-6-13")
+def test_the_same_syn_again_gives_pages_of_another_flow() -> None:
+    books = Books()
+    for serial in range(2):
+        pair = MeteredPair(books=books)
+        # the sink repeats its handshake to the octet; only the source is another moment's
+        pair.source.entropy = partial(_repeated, serial)
+        flow = pair.energise()
+        pair.run(flow, 10)
+        pair.sink.close_flow(flow, now=pair.now)
+        pair.exchange()
+        said = [one for one in pair.said(SOURCE, Control) if isinstance(one, Control)]
+        assert said[0].options.cookie == bytes([serial]) * 32
+    assert [one.page for one in books.facts] == [0, 0]
+    assert len({one.transcript for one in books.facts}) == 2
 
 
 @pytest.mark.requirement("LEDG-6-10")
