@@ -1,5 +1,6 @@
 """The ledger under kill -9, on a full disk, in a folder that cannot be written, beside another."""
 
+import itertools
 import os
 import random
 import signal
@@ -24,6 +25,7 @@ LOAD = Path(__file__).with_name("ledger_load.py")
 # POWERTCP_LONG=1: 200 kills, any other number: as many
 LONG = int(os.environ.get("POWERTCP_LONG", "0"))
 KILLS = {0: 8, 1: 200}.get(LONG, LONG)
+FAST_KILLS = 1000 if LONG else 20
 TASKS = 40
 NOBODY = 65534
 
@@ -103,6 +105,55 @@ def test_a_ledger_that_is_killed_has_all_that_was_acknowledged_once(
     record_property("kills", KILLS)
     record_property("acknowledged", len(acknowledged))
     record_property("entries", len(entries))
+
+
+def append_on(path: Path, first: int, writing: int) -> None:
+    """Append groups from page `first` on and say the last page of each that is committed."""
+    with LedgerStore(path) as store:
+        os.write(writing, b"open\n")
+        for page in itertools.count(first, 64):
+            batches = [(transfer(number),) for number in range(page, page + 64)]
+            store.append(batches, NOON)
+            os.write(writing, f"{page + 63}\n".encode())
+
+
+@pytest.mark.requirement("LEDG-7-06")
+def test_a_store_that_is_killed_has_every_group_whole(
+    tmp_path: Path, seed: int, record_property: Callable[[str, object], None]
+) -> None:
+    dice = random.Random(seed)
+    path = tmp_path / "ledger.db"
+    first = 0
+    for kill in range(FAST_KILLS):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                append_on(path, first, writing)
+            finally:
+                os._exit(1)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as said:
+            assert said.readline() == b"open\n"
+            time.sleep(dice.uniform(0, 0.02))
+            os.kill(child, signal.SIGKILL)
+            told = [
+                int(line) for line in said.read().splitlines(keepends=True) if line[-1:] == b"\n"
+            ]
+        os.waitpid(child, 0)
+        with LedgerStore(path) as store:
+            last = max([first - 1, *told])
+            entries = 0 if (entry := store.entry(transfer(last).key)) is None else entry.seq
+            count = store.accounts()[0].debit // 1000 if store.accounts() else 0
+            assert entries == last + 1, "what was acknowledged is there"
+            assert count in (last + 1, last + 65), "a group is there whole or not at all"
+            assert set(store.trial_balance().values()) <= {0}
+            if kill % 100 == 99 or kill == FAST_KILLS - 1:
+                assert [finding for finding in store.verify() if not finding.is_warning] == []
+        first = count
+    record_property("kills", FAST_KILLS)
+    record_property("entries", first)
+    assert first > FAST_KILLS
 
 
 @pytest.mark.requirement("LEDG-7-07")
