@@ -1,5 +1,6 @@
 """What the source of a feed leaves in its ledger: emissions, never less than there were."""
 
+import errno
 import logging
 import math
 import time
@@ -13,7 +14,7 @@ import trio
 from powertcp.drivers.feed import Emission, FeedConfig, FeedStation
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.wheel import Wheel
-from powertcp.errors import PowerRefused
+from powertcp.errors import HostError, PowerRefused
 from powertcp.ledger import Code, Transfer, feed_transcript, transfer_key
 from powertcp.ledger.memo import feed_memo
 from powertcp.potcp.feed import feed_id
@@ -34,6 +35,8 @@ def next_epoch(state: Path, unix_s: int) -> int:
     # PTCP-12-04
     last = int.from_bytes(read_secret(path, _EPOCH_OCTETS) or bytes(_EPOCH_OCTETS), "big")
     epoch = max(unix_s, last + 1)
+    if epoch >> 8 * _EPOCH_OCTETS:
+        raise HostError(errno.EOVERFLOW, str(path), "begin another epoch")
     write_secret(path, epoch.to_bytes(_EPOCH_OCTETS, "big"))
     return epoch
 

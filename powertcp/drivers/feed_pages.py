@@ -1,7 +1,9 @@
 """The receipts of a receiver: pages it signs by itself, in its ledger before anybody sees them."""
 
+import errno
 import time
 from collections.abc import Callable, Mapping
+from hashlib import blake2s
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -35,6 +37,7 @@ VIRTUAL: Final = "uJ"
 TOPS_MAX: Final = 1024
 PAGES: Final = 64  # pages that wait for the ledger
 _TOP: Final = Struct(">32sQ")
+_CHECK_OCTETS: Final = 8  # an altered top would bank twice, or never again
 
 
 def bank_transfer(page: Page, feed: Feed, store: str) -> Transfer:
@@ -59,18 +62,27 @@ class Tops:
         self._state = state
 
     def read(self) -> dict[bytes, int]:
-        """Return the newest block by transcript. Raises HostError."""
+        """Return the newest block by transcript. Raises HostError, also for an altered file."""
         found: dict[bytes, int] = {}
         for path in sorted(self._state.glob("feed-*.top"))[:TOPS_MAX]:
-            octets = read_secret(path, _TOP.size)
-            if octets is not None:
-                transcript, top = _TOP.unpack(octets)
-                found[transcript] = top
+            octets = read_secret(path, _TOP.size + _CHECK_OCTETS)
+            if octets is None:
+                continue
+            said, check = octets[: _TOP.size], octets[_TOP.size :]
+            if check != _check(said):
+                raise HostError(errno.EIO, str(path), "go on with what was banked, altered since")
+            transcript, top = _TOP.unpack(said)
+            found[transcript] = top
         return found
 
     def write(self, feed: bytes, transcript: bytes, top: int) -> None:
         """Remember `top`, durably. Raises HostError."""
-        write_secret(self._state / f"feed-{feed.hex()}.top", _TOP.pack(transcript, top))
+        said = _TOP.pack(transcript, top)
+        write_secret(self._state / f"feed-{feed.hex()}.top", said + _check(said))
+
+
+def _check(said: bytes) -> bytes:
+    return blake2s(said, digest_size=_CHECK_OCTETS).digest()
 
 
 async def recall(ledger: Ledger, tops: Tops) -> Mapping[bytes, Account]:

@@ -20,7 +20,7 @@ from powertcp.ledger.pairing import Held
 from powertcp.machine import Entropy
 from powertcp.potcp.receiver import FeedPageDue, FeedReceiver
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.store import LedgerStore
+from powertcp.store import LedgerStore, write_secret
 from tests.drivers.test_feed import Pipe, join_station
 from tests.feeds import events
 
@@ -187,3 +187,26 @@ async def test_what_a_receiver_knows_of_an_epoch_outlives_it(tmp_path: Path) -> 
     tops.write(b"\1" * 16, b"b" * 32, 9)
     tops.write(bytes(16), b"c" * 32, 1)
     assert tops.read() == {b"b" * 32: 9, b"c" * 32: 1}
+
+
+async def test_no_bit_of_what_a_receiver_knows_changes_unseen(tmp_path: Path) -> None:
+    tops = Tops(tmp_path)
+    tops.write(bytes(16), b"a" * 32, 7)
+    path = tmp_path / f"feed-{bytes(16).hex()}.top"
+    octets = path.read_bytes()
+    for bit in range(8 * len(octets)):
+        altered = bytearray(octets)
+        altered[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(altered)
+        with pytest.raises(HostError, match=r"what was banked, altered since: .*\.top"):
+            tops.read()
+    path.write_bytes(octets[:-1])
+    with pytest.raises(HostError, match="has not 48 octets"):
+        tops.read()
+
+
+async def test_epochs_end_where_their_field_does(tmp_path: Path) -> None:
+    write_secret(tmp_path / "feed.epoch", b"\xff\xff\xff\xfe")
+    assert next_epoch(tmp_path, 7) == 0xFFFF_FFFF
+    with pytest.raises(HostError, match="begin another epoch"):
+        next_epoch(tmp_path, 7)
