@@ -135,11 +135,12 @@ def test_a_store_that_is_killed_has_every_group_whole(
         os.close(writing)
         with os.fdopen(reading, "rb") as said:
             assert said.readline() == b"open\n"
+            # every other one is killed after a group, however slow the machine is
+            told = [int(said.readline())] if kill % 2 else []
             time.sleep(dice.uniform(0, 0.02))
             os.kill(child, signal.SIGKILL)
-            told = [
-                int(line) for line in said.read().splitlines(keepends=True) if line[-1:] == b"\n"
-            ]
+            rest = said.read().splitlines(keepends=True)
+            told += [int(line) for line in rest if line[-1:] == b"\n"]
         os.waitpid(child, 0)
         with LedgerStore(path) as store:
             last = max([first - 1, *told])
@@ -154,7 +155,7 @@ def test_a_store_that_is_killed_has_every_group_whole(
         first = count
     record_property("kills", FAST_KILLS)
     record_property("entries", first)
-    assert first > FAST_KILLS
+    assert first >= FAST_KILLS // 2 * 64
 
 
 @pytest.mark.requirement("LEDG-7-07")
