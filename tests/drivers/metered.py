@@ -34,6 +34,7 @@ from powertcp.wire.options import Meter, Tariff
 
 ParamsT = ParamSpec("ParamsT")
 KEY = SigningKey(bytes(range(32)))
+NEVER_S = 120
 POWERED = frozenset({"ENERGISED", "SHED_SENT", "RENEG_SENT"})
 
 
@@ -124,14 +125,16 @@ class MeteredProvider:
 
     async def until(self, kind: type[Event], count: int = 1) -> Event:
         """Wait for the `count`th event of this kind."""
-        while len(found := [one for one in self.events if isinstance(one, kind)]) < count:
-            await self._news.wait()
+        with trio.fail_after(NEVER_S):
+            while len(found := [one for one in self.events if isinstance(one, kind)]) < count:
+                await self._news.wait()
         return found[count - 1]
 
     async def until_signed(self, count: int) -> None:
         """Wait for so many countersigned pages."""
-        while len(self.signed) < count:
-            await self._news.wait()
+        with trio.fail_after(NEVER_S):
+            while len(self.signed) < count:
+                await self._news.wait()
 
     def cut(self) -> None:
         """Lose every path; flows are held."""
