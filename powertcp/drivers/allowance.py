@@ -112,20 +112,24 @@ class Allowances:
             return
         energy, *money = transfers
         taken = replace(energy, kind=Kind.POST_PENDING, pending=held.key)
-        free_uj = self._free_uj(allowance.name) + held.amount - page.energy_uj
-        amount_uj = 0 if is_final else min(free_uj, self._most_uj)
-        if amount_uj > 0:
+        rest_uj = held.amount - page.energy_uj
+        wanted_uj = min(self._free_uj(allowance.name) + rest_uj, self._most_uj)
+        # another flow may take what is free meanwhile; what this one holds stays its own: it has
+        # delivered some of that since the page
+        for amount_uj in () if is_final else dict.fromkeys((wanted_uj, rest_uj)):
+            if amount_uj <= 0:
+                continue
             again = allowance.reservation(amount_uj)
             with suppress(PowerRefused):
                 await self._store(page, (taken, *money, again))
                 self._hold(allowance, record, again, page.end_uj)
                 return
-        allowance.held = None
         try:
             await self._store(page, (taken, *money))
         except PowerRefused:
             # the reservation of a flow that stood still was given back: what is signed is posted
             await self._store(page, transfers)
+        allowance.held = None
         if not is_final:
             await self._reserve(allowance, record, page.end_uj)
 
@@ -135,13 +139,25 @@ class Allowances:
             page.transcript, page.page, Side.SOURCE, body, state, *transfers
         )
 
-    async def end(self, allowance: Allowance) -> None:
-        """The flow is over: what it still has reserved is free again."""
+    async def end(
+        self, allowance: Allowance, unsigned_uj: int = 0, unacknowledged_uj: int = 0
+    ) -> None:
+        """The flow is over: what it still has reserved is free again, but for what it had of it.
+
+        unsigned_uj: what it verified and signed no page for is posted: who signs nothing has no more
+        than others. unacknowledged_uj: what it was sent beyond that stays reserved until it expires.
+        """
         held, allowance.held = allowance.held, None
         if held is None:
             return
-        key = transfer_key(allowance.seed, allowance.number, "void", held.debit, held.credit)
-        await self._ledger.post(replace(held, key=key, kind=Kind.VOID, pending=held.key))
+        key = transfer_key(allowance.seed, allowance.number, "end", held.debit, held.credit)
+        freed = replace(held, key=key, kind=Kind.VOID, pending=held.key)
+        unsigned_uj = min(unsigned_uj, held.amount)
+        if unsigned_uj:
+            freed = replace(freed, kind=Kind.POST_PENDING, amount=unsigned_uj, code=Code.UNSIGNED)
+        rest_uj = min(unacknowledged_uj, held.amount - unsigned_uj)
+        again = (allowance.reservation(rest_uj),) if rest_uj else ()
+        await self._ledger.post(freed, *again)
 
     def _hold(
         self, allowance: Allowance, record: FlowRecord, transfer: Transfer, start_uj: int
@@ -153,11 +169,14 @@ class Allowances:
         record.blocked = False
 
     async def keep(self, books: Iterable[Holder]) -> None:
-        """Look each second who has had all there is; runs until it is cancelled."""
+        """Look each second who has had all there is, and keep what the others hold; never returns."""
         while True:
             await trio.sleep_until(trio.current_time() + LOOK_S)
             for book in tuple(books):
                 allowance = book.allowance
+                if allowance is not None and allowance.held is not None:
+                    # a flow that lives may still deliver it
+                    self._ledger.renew(allowance.held)
                 if allowance is not None and allowance.is_last and book.record.blocked:
                     self._spent(allowance, book.record)
 

@@ -158,6 +158,12 @@ class Ledger:
                 first = next(iter(self._held.values()), None)
                 await trio.sleep_until(min(next_head, first[0] if first else now + self._pending_s))
 
+    # LEDG-7-05
+    def renew(self, transfer: Transfer) -> None:
+        """Let what is reserved begin its interval again: whoever it is for still lives."""
+        if self._held.pop(transfer.key, None) is not None:
+            self._hold(transfer)
+
     async def sign_head(self) -> None:
         """Sign where the ledger stands. Raises PowerRefused 602 when it is read-only."""
         await self._in_thread(lambda: self._store.sign_head(self.meter, self._now()))

@@ -202,14 +202,19 @@ class ProviderBooks:
         if book is None:
             return
         self._books.discard(book)
-        allowances, allowance = self.allowances, book.allowance
-        if allowances is not None and allowance is not None:
-            self._postings.put(book, lambda: allowances.end(allowance))
         if event.signed_uj is None:
             self._post_unsigned(book, event.acked_uj)
-        elif event.acked_uj > event.signed_uj:
-            self._lost_uj += event.acked_uj - event.signed_uj
-            facts = {"flow": record.name, "unsigned_uj": event.acked_uj - event.signed_uj}
+            return
+        unsigned_uj = max(0, event.acked_uj - event.signed_uj)
+        allowances, allowance = self.allowances, book.allowance
+        if allowances is not None and allowance is not None:
+            given_uj = event.esn_uj - max(event.acked_uj, event.signed_uj)
+            end = partial(allowances.end, allowance, unsigned_uj, given_uj)
+            self._postings.put(book, end, unsigned_uj)
+        else:
+            self._lost_uj += unsigned_uj
+        if unsigned_uj:
+            facts = {"flow": record.name, "unsigned_uj": unsigned_uj}
             self._postings.put(book, lambda: self.ledger.record("unsigned", facts))
 
     # -- energy without pages ----------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -417,3 +418,47 @@ async def test_what_is_signed_is_posted_though_its_reservation_was_given_back(
             allowance.held = held
             closed = await payer.close(flow)
     assert balances(tmp_path)["sink:127.0.0.1"] == closed.esn_uj > 0
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_who_signs_nothing_has_no_more_than_its_quota(tmp_path: Path) -> None:
+    quota_uj = 12_000_000
+    async with billed(tmp_path, quota_uj=quota_uj) as (provider, books, address):
+
+        def booked_uj() -> int:
+            account = books.ledger.account("sink:127.0.0.1")
+            return account.debit if account else 0
+
+        taken_uj = 0
+        while taken_uj < quota_uj:
+            async with client(address) as sink:
+                payer = Payer(sink)
+                payer.signs = False
+                flow = payer.ask("12V/2A")
+                batch = await payer.until(SamplesReceived)
+                assert isinstance(batch, SamplesReceived)
+                payer.queue(sink.machine.reset_flow, flow, Refusal(Reason.NORMAL))
+                taken_uj += batch.esn_uj
+                await eventually(partial(lambda least_uj: booked_uj() >= least_uj, taken_uj))
+        async with client(address) as sink:
+            payer = Payer(sink)
+            payer.ask("12V/2A")
+            refused = await payer.until(FlowRefused)
+        assert isinstance(refused, FlowRefused)
+        assert refused.refusal.code == Reason.ENERGY_QUOTA
+        held = await balance_of(provider)
+        assert (held["booked_uj"], held["residual_uj"], held["unsigned_uj"]) == (quota_uj, 0, 0)
+    assert balances(tmp_path)["sink:127.0.0.1"] == quota_uj
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_what_was_sent_and_never_acknowledged_stays_reserved(tmp_path: Path) -> None:
+    async with billed(tmp_path, quota_uj=90_000_000) as (_, books, address):
+        async with client(address) as sink:
+            Payer(sink).ask("12V/2A", NEVER)
+            await sink.until(SamplesReceived, 3)
+            [book] = books.supplied
+            allowance = known(book.allowance, "there is a quota")
+            await known(books.allowances, "there is a quota").end(allowance, 5, 7)
+            account = known(books.ledger.account("sink:127.0.0.1"), "it has had power")
+            assert (account.debit, account.reserved) == (5, 7)

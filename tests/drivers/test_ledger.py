@@ -280,6 +280,23 @@ async def test_a_reservation_that_was_posted_does_not_expire(
         await _until(lambda: _reserved(ledger) == 0)
 
 
+@pytest.mark.requirement("LEDG-7-05")
+async def test_what_a_flow_that_lives_has_reserved_does_not_expire(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    hold = transfer(0, 500, kind=Kind.PENDING, role="hold")
+    async with open_ledger(tmp_path, entropy, pending_s=10) as ledger:
+        ledger.renew(hold)
+        await ledger.post(hold)
+        for _ in range(3):
+            mock_clock.jump(9)
+            ledger.renew(hold)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert _reserved(ledger) == 500
+        mock_clock.jump(11)
+        await _until(lambda: _reserved(ledger) == 0)
+
+
 @pytest.mark.requirement("LEDG-7-07")
 async def test_an_error_of_the_disk_makes_it_read_only_for_everybody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
