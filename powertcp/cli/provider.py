@@ -38,7 +38,7 @@ def build_parser() -> Parser:
         "--require-receipts", action="store_true", default=None,
         help="power only who countersigns receipts",
     )  # fmt: skip
-    add("--quota", metavar="ENERGY", help="most that one address may have in all (no limit)")
+    add("--quota", metavar="ENERGY", help="most for one address or IPv6 /64 in all (no limit)")
     add(
         "--no-ledger", dest="ledger", action="store_false", default=None,
         help="write nothing down, sign no receipts",

@@ -200,7 +200,7 @@ class Admissions:
         if self.draining:
             return Refusal(Reason.DRAINING)
         # LEDG-7-07
-        if (refusal := self.billing.refusal(session.host, event.meter)) is not None:
+        if (refusal := self.billing.refusal(session.party, event.meter)) is not None:
             return refusal
         sampling, desired = event.sampling, event.asks[0].desired
         # PTCP-3.2-01

@@ -1,5 +1,6 @@
 """What a provider keeps for each connection and each flow."""
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from powertcp.registry import Refusal
 from powertcp.units import Duration, Instant
 from powertcp.wire.options import Sampling, Tariff
 
-__all__ = ["AddressLimit", "FlowRecord", "Keeper", "Session", "peer_of"]
+__all__ = ["AddressLimit", "FlowRecord", "Keeper", "Session", "party_of", "peer_of"]
 
 
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address within IPv6
@@ -29,6 +30,19 @@ def peer_of(host: str) -> bytes:
     except OSError:
         return host.encode()
     return packed[12:] if packed.startswith(_MAPPED) else packed[:8]
+
+
+def party_of(host: str) -> str:
+    """Return the name of `peer_of` in accounts: "10.0.0.9", "2001:db8::/64", "::1"."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address) if address.is_loopback else f"{IPv6Address(int(address) >> 64 << 64)}/64"
 
 
 class AddressLimit:
@@ -102,6 +116,11 @@ class Session:
     def leave(self) -> None:
         """Report that the wire is being closed."""
         self._keeper.leave(self)
+
+    @property
+    def party(self) -> str:
+        """Who it is for the books: as limits count peers, an IPv4 address or an IPv6 /64."""
+        return party_of(self.host)
 
     @property
     def flows(self) -> "dict[int, FlowRecord]":

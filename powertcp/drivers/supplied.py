@@ -37,7 +37,7 @@ class SuppliedFlow(Line):
         super().__init__(record.name)
         self.record = record
         self.here = here
-        self.there = record.session.host
+        self.there = record.session.party
         self.start_ns = start_ns
         self.identity = blake2s(f"{record.name} {start_ns}".encode(), key=meter).digest()
         self.chain: PageChain | None = None

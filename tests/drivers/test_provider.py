@@ -15,7 +15,7 @@ import trio
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, listen, parse_address
 from powertcp.drivers.provider import Provider, ProviderConfig
-from powertcp.drivers.session import AddressLimit, Session, peer_of
+from powertcp.drivers.session import AddressLimit, Session, party_of, peer_of
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
@@ -355,6 +355,15 @@ def test_peers_are_counted_by_address_or_by_64() -> None:
     assert peer_of("2001:db8::1") == peer_of("2001:db8::ffff") != peer_of("2001:db8:0:1::1")
     assert peer_of("fe80::1%eth0") == peer_of("fe80::2")
     assert peer_of("somewhere") == b"somewhere"
+    names = {
+        "10.0.0.9": "10.0.0.9",
+        "::ffff:10.0.0.9": "10.0.0.9",
+        "2001:db8::ffff": "2001:db8::/64",
+        "fe80::2%eth0": "fe80::/64",
+        "::1": "::1",
+        "somewhere": "somewhere",
+    }
+    assert {host: party_of(host) for host in names} == names
 
 
 @pytest.mark.requirement("PTCP-14-01")

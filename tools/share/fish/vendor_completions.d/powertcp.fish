@@ -78,7 +78,7 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l feed-interface -x -d
 complete -c powertcp -n '_shtab_powertcp_using provider' -l ttl -x -d 'routers that multicast may pass, 1..255 (1: none)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l tariff -xka "(__fish_complete_path (commandline -ct))" -d 'prices that receipts are billed at (none)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l require-receipts -d 'power only who countersigns receipts'
-complete -c powertcp -n '_shtab_powertcp_using provider' -l quota -x -d 'most that one address may have in all (no limit)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l quota -x -d 'most for one address or IPv6 /64 in all (no limit)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l no-ledger -d 'write nothing down, sign no receipts'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (provider-PID.sock)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger, meter key, control socket'
