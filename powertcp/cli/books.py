@@ -178,7 +178,7 @@ def parse_time(text: str, now_ns: int) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return now_ns - _ago(text)
+        return max(0, now_ns - _ago(text))
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     passed = moment - _EPOCH
     seconds = passed.days * 86_400 + passed.seconds
