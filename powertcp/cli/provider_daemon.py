@@ -161,6 +161,17 @@ def read_tariff(path: str) -> TariffDocument | None:
     return parse_tariff(octets, path)
 
 
+def check_currency(ledger: Ledger | None, document: TariffDocument | None) -> None:
+    """Raise ConfigError for prices in another currency than that of the accounts."""
+    found = ledger.currencies() if ledger is not None else frozenset()
+    if document is not None and found - {document.currency}:
+        said = (
+            f"prices in {document.currency}, the accounts are in {', '.join(sorted(found))}:"
+            " another --state-dir has accounts of its own"
+        )
+        raise ConfigError("configuration", "tariff", said)
+
+
 def rating_for_flows_mw(
     options: ProviderOptions, supplies: list[Supply], feed: FeedConfig | None
 ) -> int:
@@ -276,9 +287,11 @@ class _Daemon:
                 raise
             said = f"{error}; give this one another --state-dir, or --no-ledger"
             raise ConfigError("configuration", "state_dir", said) from error
+        document = read_tariff(self._options.tariff)
+        check_currency(self._ledger, document)
         books = ProviderBooks(
             self._ledger,
-            tariff=read_tariff(self._options.tariff),
+            tariff=document,
             requires_receipts=self._options.require_receipts,
             quota_uj=self._options.quota,
         )
@@ -376,15 +389,17 @@ class _Daemon:
         """Go by another price list; whether there are prices at all is settled at the start."""
         books = self._provider.admissions.billing.books
         if document is not None and books is not None and books.pricing is not None:
-            books.pricing.document = document
+            books.pricing.replace(document)
 
     def _reload(self) -> bool:
         """Read the configuration again: the whole of it valid, or the old one stays."""
         self._notifier.reloading()
         try:
             options = self._read().options
-            self._provider.reload(provider_config(options))
+            check_currency(self._ledger, read_tariff(options.tariff))
+            config = provider_config(options)
             self._reprice(read_tariff(options.tariff))
+            self._provider.reload(config)
         except PowerError as error:
             _log.warning("configuration kept: %s", error)
             return False

@@ -6,10 +6,12 @@ from typing import Protocol
 import trio
 
 from powertcp.drivers.session import FlowRecord
+from powertcp.errors import ConfigError
 from powertcp.ledger.tariff import TariffDocument
 from powertcp.wire.options import Tariff
 
 LOOK_S = 1.0  # how late a change of price may be proposed
+OFFERED_S = 60.0  # what was offered at the price of before takes effect within this time
 Propose = Callable[[FlowRecord, Tariff], None]
 
 
@@ -29,6 +31,15 @@ class Pricing:
         self.propose: Propose | None = None
         self._unix_ns = unix_ns
 
+    # LEDG-7-03
+    def replace(self, document: TariffDocument) -> None:
+        """Go by another document of the same currency; it is proposed to every flow.
+
+        Raises ConfigError for another currency: an account has one unit.
+        """
+        check_currency(document, self.document.currency)
+        self.document = document
+
     def terms(self) -> Tariff:
         """Return what a contract that is made now pins."""
         return self.document.terms(self._unix_ns())
@@ -37,14 +48,21 @@ class Pricing:
     async def keep(self, priced: Iterable[Priced]) -> None:
         """Look each second who has a price of before; runs until it is cancelled."""
         before = self.terms()
-        is_changing = False
-        while not self.document.is_fixed:
+        until = trio.current_time()
+        while True:
             await trio.sleep_until(trio.current_time() + LOOK_S)
-            terms = self.terms()
-            is_changing = is_changing or terms != before
-            before = terms
-            if is_changing and self.propose is not None:
+            terms, now = self.terms(), trio.current_time()
+            if terms != before:
+                before, until = terms, now + OFFERED_S
+            if now <= until and self.propose is not None:
                 late = [each for each in tuple(priced) if each.tariff != terms]
                 for each in late:
                     self.propose(each.record, terms)
-                is_changing = bool(late)
+                until = now + OFFERED_S if late else until
+
+
+def check_currency(document: TariffDocument, currency: str) -> None:
+    """Raise ConfigError when prices are not in the currency of a ledger."""
+    if document.currency != currency:
+        said = f"the ledger is in {currency}, not in {document.currency}: begin another one"
+        raise ConfigError("configuration", "tariff", said)

@@ -15,13 +15,13 @@ import trio
 from powertcp.drivers.allowance import Allowance, Allowances
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.postings import Postings
-from powertcp.drivers.pricing import Pricing
+from powertcp.drivers.pricing import Pricing, check_currency
 from powertcp.drivers.session import FlowRecord, Session
 from powertcp.drivers.supplied import SuppliedFlow
 from powertcp.errors import known
 from powertcp.ledger import Clock, Page, PageChain, Side, Transfer
 from powertcp.ledger.pairing import PageState
-from powertcp.ledger.posting import page_transfers, unsigned_transfers
+from powertcp.ledger.posting import SELF, page_transfers, unsigned_transfers
 from powertcp.ledger.tariff import TariffDocument
 from powertcp.linux import is_synchronised
 from powertcp.potcp.events import FlowClosed, PageDisputed, PageFacts, PageSigned
@@ -62,6 +62,7 @@ class ProviderBooks:
     ) -> None:
         """Write to `ledger`, at the prices of `tariff`.
 
+        Raises ConfigError when the ledger is in another currency.
         requires_receipts: power only who asks for METER. quota_uj: what each address may have in
         all, which takes receipts.
         clock: what pages say of their times; by default what the kernel says.
@@ -73,6 +74,11 @@ class ProviderBooks:
         self.requires_receipts = requires_receipts or quota_uj is not None
         self.allowances = Allowances(ledger, quota_uj, receipt_uj) if quota_uj is not None else None
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
+        # LEDG-7-03
+        for name in (f"payer:{SELF}", f"payee:{SELF}"):
+            account = ledger.account(name)
+            if tariff is not None and account is not None:
+                check_currency(tariff, account.unit.removeprefix("micro-"))
         self.pages = self._lost_uj = 0
         self._postings = Postings(ledger, self._fail)
         self._unix_ns = unix_ns

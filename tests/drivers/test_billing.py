@@ -19,7 +19,7 @@ from powertcp.drivers.ledger import open_ledger
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
-from powertcp.errors import known
+from powertcp.errors import ConfigError, known
 from powertcp.ledger import Account, Clock, Page, PageChain, Side
 from powertcp.ledger.tariff import TariffDocument, parse_tariff
 from powertcp.potcp import ConnectionConfig
@@ -110,9 +110,11 @@ class Clockwork:
         return time.time_ns() + self.offset_ns
 
 
-def prices(price_micro: int, for_six_hours: int | None = None) -> TariffDocument:
+def prices(
+    price_micro: int, for_six_hours: int | None = None, currency: str = "EUR"
+) -> TariffDocument:
     """One price; or another one from this hour on, for six hours."""
-    document: dict[str, object] = {"currency": "EUR", "price_micro_per_kwh": price_micro}
+    document: dict[str, object] = {"currency": currency, "price_micro_per_kwh": price_micro}
     if for_six_hours is not None:
         hour = time.gmtime().tm_hour
         slot = {"from": f"{hour:02}:00", "to": f"{(hour + 6) % 24:02}:00"}
@@ -462,3 +464,36 @@ async def test_what_was_sent_and_never_acknowledged_stays_reserved(tmp_path: Pat
             await known(books.allowances, "there is a quota").end(allowance, 5, 7)
             account = known(books.ledger.account("sink:127.0.0.1"), "it has had power")
             assert (account.debit, account.reserved) == (5, 7)
+
+
+@pytest.mark.requirement("LEDG-6-04")
+async def test_one_price_instead_of_another_is_proposed_to_every_flow(tmp_path: Path) -> None:
+    async with billed(tmp_path, tariff=prices(36_000_000_000)) as (_, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flow = payer.ask("12V/5A", NEVER)
+            await payer.until(SamplesReceived, 3)
+            pricing = known(books.pricing, "there is a tariff")
+            pricing.replace(prices(72_000_000_000))
+            await payer.until(PowerReady, 2)
+            await payer.until(SamplesReceived, 3 + payer.count(SamplesReceived))
+            await payer.close(flow)
+    assert [page.cost_micro * 50 // page.energy_uj for page in payer.pages] == [0, 1]
+
+
+@pytest.mark.requirement("LEDG-7-03")
+async def test_a_ledger_has_one_currency(tmp_path: Path) -> None:
+    async with billed(tmp_path, tariff=prices(36_000_000_000)) as (_, books, address):
+        pricing = known(books.pricing, "there is a tariff")
+        with pytest.raises(ConfigError, match="the ledger is in EUR, not in USD"):
+            pricing.replace(prices(1, currency="USD"))
+        assert pricing.document.currency == "EUR"
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flow = payer.ask("12V/5A")
+            await payer.until(SamplesReceived, 3)
+            await payer.close(flow)
+    async with open_ledger(tmp_path, os.urandom) as ledger:
+        with pytest.raises(ConfigError, match="the ledger is in EUR, not in USD"):
+            ProviderBooks(ledger, tariff=prices(1, currency="USD"))
+        ProviderBooks(ledger, tariff=prices(2))

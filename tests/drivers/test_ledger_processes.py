@@ -90,3 +90,24 @@ async def test_a_ledger_that_was_altered_is_not_opened(tmp_path: Path) -> None:
         assert again.log.count("\n") == 1
         assert "ledger.db: " in again.log
         assert "chain" in again.log
+
+
+async def test_prices_in_another_currency_than_the_accounts_are_one_line(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"currency": "EUR", "price_micro_per_kwh": 36000000000}')
+    words = ("--supply", "12V/5A", "--state-dir", str(tmp_path / "books"), "--tariff", str(prices))
+    async with provider(tmp_path, *words) as (source, address):
+        async with running(
+            tmp_path, "consumer", "--connect", address, "--request", "12V/1A", "--for", "1s"
+        ) as sink:
+            assert await sink.end() == 0
+        prices.write_text('{"currency": "CHF", "price_micro_per_kwh": 36000000000}')
+        source.signal(signal.SIGHUP)
+        await source.until_logged("configuration kept: configuration: tariff: prices in CHF")
+        source.signal(signal.SIGTERM)
+        assert await source.end() == 0
+    async with running(tmp_path, "provider", "--listen", "127.0.0.1:0", *words) as again:
+        assert await again.end() == 2
+        await again.until_closed()
+        assert again.log.count("\n") == 1
+        assert "prices in CHF, the accounts are in EUR" in again.log
