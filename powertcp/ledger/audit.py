@@ -279,7 +279,7 @@ def audit(
     findings = Findings()
     feeds = _Feeds()
     nodes = {book.name: _node(book, span, feeds) for book in sorted(books, key=_name)}
-    meters = {meter: book.name for book in sorted(books, key=_name) for meter in book.meters}
+    meters = _meters(books, findings)
     pages = [(EVIDENCE, evidence), *((book.name, book.pages) for book in books)]
     pairing = pair(pages, span, findings, meters)
     for meter, name in sorted(pairing.meters.items()):
@@ -301,6 +301,18 @@ def audit(
         findings=tuple(findings.listed),
         broken=findings.broken,
     )
+
+
+def _meters(books: Sequence[NodeBook], findings: Findings) -> dict[bytes, str]:
+    """Return whose book that of each meter is: a ledger and its copy would count everything twice."""
+    meters: dict[bytes, str] = {}
+    for book in sorted(books, key=_name):
+        for meter in book.meters:
+            first = meters.setdefault(meter, book.name)
+            if first != book.name:
+                said = f"{first} and {book.name} are books of one meter {meter.hex()[:16]}"
+                findings.add(Fault.TWICE, said)
+    return meters
 
 
 def _name(book: NodeBook) -> str:

@@ -341,6 +341,13 @@ def test_a_receiver_holds_what_it_sent_to_the_source(mains: Node, feed: Feed) ->
     assert faults(audit([mains.shown()], evidence=sent)) == []
 
 
+def test_a_ledger_beside_its_copy_is_no_second_emission(mains: Node, feed: Feed) -> None:
+    feed.emit(10)
+    law = audit([mains.shown(), replace(mains.shown(), name="copy")])
+    assert (faults(law), law.broken) == ([Fault.TWICE], 1)
+    assert law.findings[0].sentence.startswith("copy and mains are books of one meter ")
+
+
 def test_evidence_that_is_of_no_feed_is_whole_all_the_same(
     mains: Node, lamp: Node, feed: Feed
 ) -> None:
