@@ -35,7 +35,7 @@ def load(folder: Path, first: int, *, limit: int = 0) -> Iterator[subprocess.Pop
     """A process that posts from page `first` on; killed by its own pid at the end."""
     process = subprocess.Popen(
         [sys.executable, str(LOAD), str(folder), str(first), str(limit), str(TASKS)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
         stdout=subprocess.PIPE,
     )
     try:

@@ -230,7 +230,7 @@ ACTS = [
     "open('/etc/hostname').close()",
     "import pathlib; pathlib.Path('/etc/hostname').read_text()",
     "import socket; socket.socket().close()",
-    "import sqlite3; sqlite3.connect(':memory:').close()",
+    "import sqlite3; sqlite3.connect('/dev/null/books.db').close()",
     "import subprocess; subprocess.run(['true'])",
     "import os; os.system('true')",
     "import contextlib\n    with contextlib.suppress(RuntimeError):\n        open('/etc/hostname')",
