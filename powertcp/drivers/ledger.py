@@ -276,6 +276,20 @@ def meter_key(state: Path, entropy: Entropy) -> SigningKey:
     return SigningKey(seed)
 
 
+def _open(state: Path, entropy: Entropy) -> tuple[SigningKey, LedgerStore]:
+    """Open key and store; a key that is new to both may follow another, an altered one may not."""
+    path = state / "meter.key"
+    is_new = not path.exists()
+    meter, store = meter_key(state, entropy), LedgerStore(state / "ledger.db")
+    last = store.last_head()
+    # LEDG-7-08
+    if last is not None and last.key != meter.public and not is_new:
+        store.close()
+        said = "another key signed it; without the file a new key is made"
+        raise LedgerBroken(str(path), f"head {last.number}", said)
+    return meter, store
+
+
 @asynccontextmanager
 async def open_ledger(
     state: Path,
@@ -291,8 +305,7 @@ async def open_ledger(
     when it is not as it was written.
     """
     make_private(state)
-    meter = await trio.to_thread.run_sync(meter_key, state, entropy)
-    store = await trio.to_thread.run_sync(LedgerStore, state / "ledger.db")
+    meter, store = await trio.to_thread.run_sync(_open, state, entropy)
     ledger = Ledger(store, meter, unix_ns=unix_ns, head_s=head_s, pending_s=pending_s)
     try:
         async with trio.open_nursery() as nursery:

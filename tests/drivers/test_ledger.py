@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from powertcp.drivers.ledger import GROUP, Ledger, meter_key, open_ledger
-from powertcp.errors import HostError, LocalProtocolError, PowerRefused
+from powertcp.errors import HostError, LedgerBroken, LocalProtocolError, PowerRefused
 from powertcp.ledger import Code, Kind, Posted, Transfer, transfer_key
 from powertcp.registry import Reason, Refusal
 from powertcp.store import Answer, Job, LedgerStore, PageState
@@ -225,6 +225,26 @@ async def test_the_meter_key_is_made_once_and_is_for_its_owner_alone(tmp_path: P
     key.write_bytes(b"short")
     with pytest.raises(HostError, match="has not 32 octets"):
         meter_key(state, entropy)
+
+
+@pytest.mark.requirement("LEDG-7-08")
+async def test_an_altered_meter_key_is_nobody_elses(tmp_path: Path) -> None:
+    async with open_ledger(tmp_path, entropy) as ledger:
+        public = ledger.meter.public
+    key = tmp_path / "meter.key"
+    octets = key.read_bytes()
+    key.write_bytes(bytes([octets[0] ^ 1]) + octets[1:])
+    with pytest.raises(LedgerBroken, match=r"meter\.key: head \d+: another key signed it"):
+        async with open_ledger(tmp_path, entropy):
+            pass
+    key.write_bytes(octets)
+    async with open_ledger(tmp_path, entropy) as ledger:
+        assert ledger.meter.public == public
+    # who takes the key away wants another one
+    key.unlink()
+    for _ in range(2):
+        async with open_ledger(tmp_path, lambda count: b"2" * count) as ledger:
+            assert ledger.meter.public != public
 
 
 @pytest.mark.requirement("LEDG-7-05")
