@@ -31,13 +31,14 @@ class Line:
 class Postings:
     """The jobs of all lines. on_behind: called when too many wait.
 
-    waiting: how many. queued_uj, booked_uj: energy that waits, and that is in the ledger.
+    waiting: how many. queued_uj, booked_uj, lost_uj: energy that waits, that is in the ledger, and
+    that the ledger did not take.
     """
 
     def __init__(self, ledger: Ledger, on_behind: Callable[[], None]) -> None:
         """Take nothing before there is a nursery."""
         self.nursery: trio.Nursery | None = None
-        self.waiting = self.queued_uj = self.booked_uj = 0
+        self.waiting = self.queued_uj = self.booked_uj = self.lost_uj = 0
         self._ledger = ledger
         self._on_behind = on_behind
         self._is_behind = False
@@ -52,6 +53,7 @@ class Postings:
     def put(self, line: Line, job: Job, energy_uj: int = 0) -> None:
         """Do `job`, which books `energy_uj`, after those of this line that wait."""
         if self.nursery is None or self.is_stuck:
+            self.lost_uj += energy_uj
             return
         self.waiting += 1
         self.queued_uj += energy_uj
@@ -71,6 +73,7 @@ class Postings:
                 try:
                     await job()
                 except PowerRefused as error:
+                    self.lost_uj += energy_uj
                     _log.error("%s: %s", line.name, error)
                 else:
                     self.booked_uj += energy_uj

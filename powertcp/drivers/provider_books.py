@@ -133,11 +133,16 @@ class ProviderBooks:
 
     def _reserve(self, book: SuppliedFlow) -> None:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
-        allowances = self.allowances
+        allowances, name = self.allowances, f"sink:{book.there}"
         if allowances is not None:
-            allowance = Allowance(book.identity, f"sink:{book.there}", f"source:{book.here}")
+            allowance = Allowance(book.identity, name, f"source:{book.here}")
             book.allowance, book.record.allowed_uj = allowance, 0
             self._postings.put(book, lambda: allowances.begin(allowance, book.record))
+            return
+        account = self.ledger.account(name)
+        if account is not None and account.floor is not None:
+            # a quota of an earlier run, which nobody sets any more
+            self._postings.put(book, lambda: self.ledger.set_floor(name, account.unit, None))
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> None:
         """A ticket moved a flow: its pages and postings go on."""
@@ -259,9 +264,9 @@ class ProviderBooks:
         """Hold what flows took, `energy_uj` in all, against the books; the residual must be 0.
 
         booked_uj: on the disk since the start. open_uj: will be, with the next page or posting.
-        unsigned_uj: never will, for want of a signature.
+        unsigned_uj: never will, for want of a signature or of a disk.
         """
-        open_uj = self._postings.queued_uj
+        open_uj, lost_uj = self._postings.queued_uj, self._lost_uj + self._postings.lost_uj
         for book in self._books:
             machine, flow = book.record.session.machine, book.record.flow
             if flow in machine.flows:
@@ -272,8 +277,8 @@ class ProviderBooks:
             "pages": self.pages,
             "booked_uj": self._postings.booked_uj,
             "open_uj": open_uj,
-            "unsigned_uj": self._lost_uj,
-            "residual_uj": energy_uj - self._postings.booked_uj - open_uj - self._lost_uj,
+            "unsigned_uj": lost_uj,
+            "residual_uj": energy_uj - self._postings.booked_uj - open_uj - lost_uj,
             "waiting": self._postings.waiting,
             "is_read_only": self.ledger.is_read_only,
         }

@@ -405,6 +405,23 @@ async def test_a_quota_outlives_the_provider(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("LEDG-7-05")
+async def test_a_quota_ends_with_the_provider_that_set_it(tmp_path: Path) -> None:
+    for quota_uj in (4_800_000, None):
+        async with billed(tmp_path, quota_uj=quota_uj) as (provider, _, address):
+            async with client(address) as sink:
+                payer = Payer(sink)
+                flow = payer.ask("12V/2A")
+                if quota_uj is not None:
+                    await payer.until(FlowClosed)
+                    continue
+                await payer.until(SamplesReceived, 3)
+                closed = await payer.close(flow)
+            held = await balance_of(provider)
+            assert (held["booked_uj"], held["unsigned_uj"]) == (closed.esn_uj, 0)
+    assert balances(tmp_path)["sink:127.0.0.1"] == 4_800_000 + closed.esn_uj
+
+
+@pytest.mark.requirement("LEDG-7-05")
 async def test_what_is_signed_is_posted_though_its_reservation_was_given_back(
     tmp_path: Path,
 ) -> None:
