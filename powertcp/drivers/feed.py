@@ -12,19 +12,14 @@ from pathlib import Path
 import trio
 
 from powertcp.drivers.daemon import now_ns
-from powertcp.drivers.feed_receipts import ReceiptShelf
+from powertcp.drivers.feed_receipts import SINK_KEY, ReceiptShelf
 from powertcp.drivers.groups import FEED_GROUPS, TTL, Group, GroupSender
 from powertcp.drivers.ring import Joined, Ring, Subscriber
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
 from powertcp.dve import default_sampling, integrate_many
 from powertcp.potcp.events import Event
-from powertcp.potcp.feed import (
-    FeedSource,
-    feed_segment,
-    payload_max,
-    refuse_feed,
-)
+from powertcp.potcp.feed import FeedSource, feed_segment, payload_max, refuse_feed
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag
 from powertcp.sources import Generator, Source
@@ -195,10 +190,12 @@ class FeedStation:
         """Send nothing more to `wire`."""
         self.subscribers.pop(wire, None)
 
-    def take_receipt(self, feed: Feed, page: bytes) -> None:
-        """Take a page that a receiver signed, if it is of this epoch and anybody keeps pages."""
-        if self.shelf is not None and feed == self.source.feed:
-            self.shelf.take(feed, self.source.esn_uj, page, now_ns())
+    def take_receipt(self, feed: Feed, page: bytes, meter: bytes = b"") -> bytes:
+        """Take a page of the receiver `meter`, if it is of this epoch; return whose pages follow."""
+        shelf, esn_uj = self.shelf, self.source.esn_uj
+        if shelf is None or feed != self.source.feed:
+            return meter
+        return page[SINK_KEY] if shelf.take(feed, esn_uj, page, now_ns(), meter) else meter
 
     def _sweep(self, one: Subscriber, end: int, joined: dict[int, Joined | None]) -> None:
         """Send one subscriber what is new to it, if it has read what was."""

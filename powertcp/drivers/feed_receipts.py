@@ -5,6 +5,7 @@ They prove nothing about what other receivers got: what they add up to is a lowe
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ RECEIPTS_PER_S = 100
 RECEIVERS_MAX = 65_536
 # of the file: 176,000 pages, a day of 120 receivers; then it is to be taken away
 FILE_OCTETS = 64 << 20
+# where a page names its receiver
+SINK_KEY = slice(220, 252)
 _log = logging.getLogger("feed")
 
 
@@ -54,12 +57,21 @@ class ReceiptShelf:
         return len(self._last)
 
     # LEDG-6-05
-    def take(self, feed: Feed, emitted_uj: int, octets: bytes, now: Instant) -> bool:
+    def take(
+        self, feed: Feed, emitted_uj: int, octets: bytes, now: Instant, meter: bytes = b""
+    ) -> bool:
         """Take a page of `feed`, of which `emitted_uj` was emitted in this epoch; whether it fits.
+
+        meter: of the receiver whose pages came before on this connection, which is one receiver:
+        else one peer could be as many as it has keys.
 
         A page fits if its receiver signed it, it follows the one before, and says no more than was
         emitted. What is not of this epoch is in the receiver's own ledger only.
         """
+        # LEDG-8-02
+        if meter and octets[SINK_KEY] != meter:
+            self.refused += 1
+            return False
         if now - self._second >= NS_PER_S:
             self._second, self._looks = now, 0
         self._looks += 1
@@ -119,7 +131,7 @@ class ReceiptShelf:
 
 def append_pages(path: Path, pages: list[bytes]) -> None:
     """Append whole pages to a page file. Raises OSError, also at 64 MiB."""
-    with path.open("ab") as file:
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         size = file.tell()
         if size + PAGE_OCTETS * len(pages) > FILE_OCTETS:
             raise OSError(None, f"{path} holds {size:,} octets, {FILE_OCTETS:,} at most")

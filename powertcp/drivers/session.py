@@ -84,7 +84,9 @@ class Keeper(Protocol):
 class Session:
     """One accepted connection: its machine, its wire, its flows."""
 
-    __slots__ = ("_flows", "_keeper", "host", "lapsed", "machine", "peer", "port", "stale", "wire")
+    __slots__ = (
+        "_flows", "_keeper", "host", "lapsed", "machine", "meter", "peer", "port", "stale", "wire",
+    )  # fmt: skip
 
     wire: Wire[Event]
 
@@ -98,6 +100,7 @@ class Session:
         self.port = port
         self.peer = peer
         self.stale = False
+        self.meter = b""  # of the receiver of a feed whose pages came
         self.lapsed = False  # a lease ran out and no probe was answered since
         self._flows: dict[int, FlowRecord] | None = None
 

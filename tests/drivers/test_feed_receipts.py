@@ -84,6 +84,20 @@ async def test_a_page_that_proves_nothing_is_not_taken(tmp_path: Path, octets: b
     assert (shelf.receivers, shelf.signed_uj, shelf.refused) == (0, 0, 1)
 
 
+@pytest.mark.requirement("LEDG-8-02")
+async def test_a_connection_is_one_receiver(tmp_path: Path) -> None:
+    shelf = ReceiptShelf(KEY.public, tmp_path / "feed.ptr")
+    other = countersign(page(sink_key=KEY.public), KEY).to_wire()
+    assert shelf.take(FEED, EMITTED_UJ, signed(page()), 0)
+    assert not shelf.take(FEED, EMITTED_UJ, other, 0, OTHER_KEY.public)
+    assert (shelf.receivers, shelf.refused) == (1, 1)
+    second = signed(page(1, 600_000, 700_000))
+    assert shelf.take(FEED, EMITTED_UJ, second, 0, OTHER_KEY.public)
+    # a meter of its own has a connection of its own
+    assert shelf.take(FEED, EMITTED_UJ, other, 0)
+    assert (shelf.receivers, shelf.refused) == (2, 1)
+
+
 @pytest.mark.requirement("PTCP-14-01")
 async def test_no_more_than_a_hundred_pages_a_second_are_looked_at(tmp_path: Path) -> None:
     shelf = ReceiptShelf(KEY.public, tmp_path / "feed.ptr")
@@ -112,6 +126,8 @@ async def test_the_file_is_mended_bounded_and_its_loss_is_said(
     path.write_bytes(octets + octets[:100])
     append_pages(path, [octets])
     assert path.read_bytes() == octets + octets
+    append_pages(tmp_path / "new.ptr", [octets])
+    assert (tmp_path / "new.ptr").stat().st_mode & 0o777 == 0o600
     os.truncate(path, FILE_OCTETS - 380)
     append_pages(path, [octets])
     with pytest.raises(OSError, match="at most"):
