@@ -36,6 +36,8 @@ from powertcp.wire.options import Feed, Options, Sampling, decode_options
 PENDING_MAX: Final = 1024
 # signatures that do not hold, in a second, before the rest of that second is not looked at: 13 ms
 FORGED_MAX: Final = 100
+# the same once they come from where one came that held: who floods does not silence the source
+FORGED_KNOWN_MAX: Final = 1000
 # signatures of an epoch that are known again: more than cover the window
 STARTS_MAX: Final = 512
 # option areas of blocks that were decoded; a source has one
@@ -146,6 +148,7 @@ class FeedReceiver:
         self._clock: Instant = _BEFORE
         self._forged_since: Instant = _BEFORE
         self._forged_count = 0
+        self._peer: Address | None = None  # who sent the last signature that held
         self._silent_at: Instant | None = None
 
     @property
@@ -181,9 +184,9 @@ class FeedReceiver:
         if len(found) != 1 or splitter.error is not None or splitter.pending:
             self._counts["malformed"] += 1
             return
-        self.take(found[0], now)
+        self.take(found[0], now, peer)
 
-    def take(self, raw: RawSegment, now: Instant) -> None:
+    def take(self, raw: RawSegment, now: Instant, peer: Address | None = None) -> None:
         """Take one segment that may be of the feed; never raises on its content."""
         self._tick(now)
         kind = raw[1] & _KIND_FLAGS
@@ -192,7 +195,7 @@ class FeedReceiver:
             return
         try:
             if kind:
-                self._take_signature(raw, now)
+                self._take_signature(raw, now, peer)
             else:
                 self._take_block(raw)
         except DecodeError:
@@ -301,7 +304,7 @@ class FeedReceiver:
         ece = flags & Flag.ECE != 0
         return Block(feed, profile, sampling, esn_uj, counter, n, ece, bytes(payload))
 
-    def _take_signature(self, raw: RawSegment, now: Instant) -> None:
+    def _take_signature(self, raw: RawSegment, now: Instant, peer: Address | None) -> None:
         """Bank the blocks that a signature covers, if it holds."""
         options = decode_options(raw[4])
         feed = options.feed
@@ -315,7 +318,7 @@ class FeedReceiver:
             self._counts["duplicates"] += 1
             return
         key = self._key_of(feed, options)
-        if not self._holds(key, said, now):
+        if not self._holds(key, said, now, peer):
             self._counts["forged"] += 1
             return
         if epoch is None or feed != epoch.feed:
@@ -348,14 +351,16 @@ class FeedReceiver:
         meter = options.meter
         return meter.key if meter is not None and feed_id(meter.key) == feed.feed_id else b""
 
-    def _holds(self, key: bytes, said: Signature, now: Instant) -> bool:
+    def _holds(self, key: bytes, said: Signature, now: Instant, peer: Address | None) -> bool:
         """Verify a signature; after too many that do not hold, none is looked at for a while."""
         if now - self._forged_since >= NS_PER_S:
             self._forged_since, self._forged_count = now, 0
         # PTCP-14-01
-        if not key or self._forged_count >= FORGED_MAX:
+        is_known = peer is not None and peer == self._peer
+        if not key or self._forged_count >= (FORGED_KNOWN_MAX if is_known else FORGED_MAX):
             return False
         if is_signed_by(key, said.message, said.signature):
+            self._peer = peer
             return True
         self._forged_count += 1
         return False

@@ -11,6 +11,7 @@ from powertcp.potcp.epoch import Account
 from powertcp.potcp.events import HeatCounted, SamplesReceived
 from powertcp.potcp.feed import Piece, feed_transcript
 from powertcp.potcp.receiver import (
+    FORGED_KNOWN_MAX,
     FORGED_MAX,
     PENDING_MAX,
     SILENCE_NS,
@@ -350,6 +351,28 @@ def test_forged_signatures_cost_no_more_than_a_hundred_looks_a_second() -> None:
     hear(receiver, pieces[5:])
     assert receiver.tally().forged == FORGED_MAX + 1, "one above: not looked at, though it holds"
     hear(receiver, pieces[5:], 2 * SECOND)
+    assert banked(receiver) == 3_000_000
+
+
+@pytest.mark.requirement("PTCP-14-01")
+def test_who_floods_with_signatures_does_not_silence_the_source() -> None:
+    broadcast, receiver = Broadcast(), FeedReceiver()
+    hear(receiver, broadcast.emit(5))
+    pieces = broadcast.emit(5)
+    forged = bytearray(pieces[-1].octets)
+    forged[-1] ^= 1
+    for _ in range(FORGED_MAX + 1):
+        receiver.receive_datagram(bytes(forged), ("192.0.2.1", 9), SECOND)
+    hear(receiver, pieces)
+    assert banked(receiver) == 6_000_000
+    # not even that address is looked at without end
+    pieces = broadcast.emit(5)
+    forged = bytearray(pieces[-1].octets)
+    forged[-1] ^= 1
+    hear(receiver, [bytes(forged)] * FORGED_KNOWN_MAX)
+    hear(receiver, pieces)
+    assert banked(receiver) == 0
+    hear(receiver, pieces, 2 * SECOND)
     assert banked(receiver) == 3_000_000
 
 
