@@ -46,7 +46,7 @@ PERIOD_NS = 100_000_000
 # a slice shorter than this drowns in the latency of stopping a process
 SLICE_NS = 5_000_000
 MAX_PERIOD_NS = 1_000_000_000
-# periods: a guard that comes late on a busy machine takes back what it gave, up to so much
+# periods: a guard that comes late on a busy machine makes up for it, up to so much
 MAX_DEBT = 4
 # a suspended machine stops poll's clock: look at the lease at least this often
 MAX_WAIT_NS = 500_000_000
@@ -91,8 +91,8 @@ class Duty:
         """Note that the tree ran, or stood, for `elapsed_ns` while `share` was due."""
         due = share * elapsed_ns // PPM
         debt = self.debt_ns + (elapsed_ns if is_running else 0) - due
-        period = period_ns(share)
-        self.debt_ns = max(-period, min(MAX_DEBT * period, debt))
+        bound = MAX_DEBT * period_ns(share)
+        self.debt_ns = max(-bound, min(bound, debt))
 
     def next_slice(self, share: int, is_running: bool) -> int:
         """Return how long the slice that begins now shall last."""
