@@ -103,7 +103,7 @@ class FeedLaw:
     """The statement of one feed.
 
     source: name of the book of its emitter, "" if that is not here. emitted_uj: debited once, at
-    the emitter; None if its book is not here. receivers: what each meter signed, by its key.
+    the emitter; None if its book is not here, or not for this time. receivers: what each meter signed, by its key.
     posted_uj: the miracle that the books have already.
     """
 
@@ -450,12 +450,20 @@ class _Feeds:
             FeedLaw(
                 feed=feed,
                 source=self._sources.get(feed, ""),
-                emitted_uj=self._emitted.get(feed),
+                emitted_uj=self._emission(feed),
                 posted_uj=self._posted.get(feed, 0),
                 receivers={meter: r for meter, r in sorted(of_feed.items()) if r.pages},
             )
             for feed, of_feed in sorted(receivers.items())
         )
+
+    def _emission(self, feed: str) -> int | None:
+        """Return what was emitted, None if it is not known.
+
+        A source posts ahead and corrects at the end: a span with the end alone holds less than 0.
+        """
+        emitted = self._emitted.get(feed)
+        return None if emitted is not None and emitted < 0 else emitted
 
     # LEDG-8-02
     def judge(self, pairing: Pairing, findings: Findings) -> None:

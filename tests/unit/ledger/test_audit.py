@@ -7,6 +7,7 @@ import pytest
 from powertcp.errors import LedgerBroken
 from powertcp.ledger.audit import FirstLaw, audit
 from powertcp.ledger.book import Code, Entry, Kind
+from powertcp.ledger.memo import feed_memo
 from powertcp.ledger.pairing import Fault, Held, PageState, Span
 from powertcp.ledger.receipt import Flags, Side, countersign
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, transfer
@@ -346,6 +347,22 @@ def test_a_ledger_beside_its_copy_is_no_second_emission(mains: Node, feed: Feed)
     law = audit([mains.shown(), replace(mains.shown(), name="copy")])
     assert (faults(law), law.broken) == ([Fault.TWICE], 1)
     assert law.findings[0].sentence.startswith("copy and mains are books of one meter ")
+
+
+def test_the_end_of_an_epoch_alone_is_no_miracle(mains: Node, feed: Feed) -> None:
+    feed.emit(100)
+    mains.clock_ns += 10 * SECOND
+    memo = feed_memo(FEED, feed.epoch, 1)
+    mains.post(
+        transfer(feed.transcript, 1, feed.supply, feed.account, 60, Code.CORRECTION, memo=memo)
+    )
+    (whole,) = audit([mains.shown()]).feeds
+    assert whole.emitted_uj == 40
+    law = audit([mains.shown()], Span(START_NS + 5 * SECOND, None))
+    (of_feed,) = law.feeds
+    assert (of_feed.emitted_uj, of_feed.miracle_uj, of_feed.chi_ppm) == (None, 0, None)
+    assert (law.residual_uj, law.outside_out_uj, law.given_uj) == (0, -60, -60)
+    assert "not known on feed" in law.sentence()
 
 
 def test_evidence_that_is_of_no_feed_is_whole_all_the_same(
