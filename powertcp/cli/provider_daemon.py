@@ -41,12 +41,13 @@ from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.spool import spool_streams
 from powertcp.drivers.tracer import open_tracer
 from powertcp.errors import ConfigError, HostError, PowerError
+from powertcp.ledger import MAX_AMOUNT
 from powertcp.ledger.tariff import MAX_DOCUMENT_OCTETS, TariffDocument, parse_tariff
 from powertcp.potcp import ConnectionConfig
 from powertcp.potcp.config import BOUNDS
 from powertcp.registry import Refusal
 from powertcp.sources import Supply, make_source, parse_supply
-from powertcp.units import NS_PER_S, format_duration, format_power
+from powertcp.units import NS_PER_S, format_duration, format_energy, format_power
 
 _log = logging.getLogger("provider")
 
@@ -130,6 +131,10 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         said = f"a priority is 1..15, got {options.best_priority}"
         raise ConfigError("configuration", "best_priority", said)
     read_tariff(options.tariff)
+    # LEDG-7-03
+    if options.quota is not None and not 1 <= options.quota <= MAX_AMOUNT:
+        said = f"an account holds 1 uJ..{format_energy(MAX_AMOUNT)}"
+        raise ConfigError("configuration", "quota", said)
     if not options.ledger and (
         options.tariff or options.require_receipts or options.quota or options.feed
     ):

@@ -129,6 +129,8 @@ def test_what_cannot_be_done_is_one_line(
         (("--supply", "12V/5A", "--listen", "203.0.113.9:1"), "not an address of this host"),
         (("--supply", "12V/5A", "--listen", "127.0.0.1:0", "--control", "/proc/x"), "/proc/x"),
         (("--config", "/etc"), "Is a directory"),
+        (("--supply", "12V/5A", "--quota", "0J"), "quota: an account holds 1 uJ.."),
+        (("--supply", "12V/5A", "--quota", "9223372036855MJ"), "quota: an account holds 1 uJ.."),
     ],
 )
 def test_what_cannot_be_offered_is_one_line(
