@@ -130,15 +130,7 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
     if not 1 <= options.best_priority <= 15:
         said = f"a priority is 1..15, got {options.best_priority}"
         raise ConfigError("configuration", "best_priority", said)
-    read_tariff(options.tariff)
-    # LEDG-7-03
-    if options.quota is not None and not 1 <= options.quota <= MAX_AMOUNT:
-        said = f"an account holds 1 uJ..{format_energy(MAX_AMOUNT)}"
-        raise ConfigError("configuration", "quota", said)
-    if not options.ledger and (
-        options.tariff or options.require_receipts or options.quota or options.feed
-    ):
-        raise ConfigError("configuration", "ledger", "receipts, prices, quotas and feeds need one")
+    check_books(options)
     connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
     return ProviderConfig(
         supplies=supplies,
@@ -152,6 +144,19 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         connection=connection,
         source=make_source(options.source),
     )
+
+
+def check_books(options: ProviderOptions) -> None:
+    """Raise ConfigError for prices and limits that no ledger could keep."""
+    read_tariff(options.tariff)
+    # LEDG-7-03
+    if options.quota is not None and not 1 <= options.quota <= MAX_AMOUNT:
+        said = f"an account holds 1 uJ..{format_energy(MAX_AMOUNT)}"
+        raise ConfigError("configuration", "quota", said)
+    if not options.ledger and (
+        options.tariff or options.require_receipts or options.quota or options.feed
+    ):
+        raise ConfigError("configuration", "ledger", "receipts, prices, quotas and feeds need one")
 
 
 def read_tariff(path: str) -> TariffDocument | None:
