@@ -194,7 +194,9 @@ def _first_fault(page: Page) -> _Fault | None:
 
 def _link_fault(before: Page, page: Page) -> _Fault | None:
     """Return why a page does not follow the one before it."""
-    if Flags.FINAL in before.flags:
+    # a receiver that left a feed may hear the same epoch again
+    is_back = page.is_feed and Flags.RESUMED in page.flags
+    if Flags.FINAL in before.flags and not is_back:
         return _Fault(1, f"it follows page {before.page:,}, which is final")
     if page.page != before.page + 1:
         return _Fault(40, f"page {before.page + 1:,} is missing")

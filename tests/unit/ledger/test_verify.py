@@ -319,6 +319,34 @@ def test_each_receiver_of_a_feed_has_a_flow_of_its_own() -> None:
     ]
 
 
+@pytest.mark.requirement("LEDG-6-06")
+def test_who_left_a_feed_may_hear_its_epoch_again() -> None:
+    left = countersign(
+        replace(
+            THREE[0],
+            flags=Flags.FEED | Flags.FINAL,
+            transcript=feed_transcript(bytes(16), 9),
+            source_signature=NO_SIGNATURE,
+        ),
+        SINK,
+    )
+    for flags, said in (
+        (Flags.RESUMED, "VALID 2"),
+        (Flags(0), "INVALID 1 f0:381 page 1: it follows page 0, which is final"),
+    ):
+        again = replace(
+            left,
+            flags=Flags.FEED | Flags.FINAL | flags,
+            page=1,
+            start_uj=left.end_uj,
+            end_uj=left.end_uj + 5,
+            start_ns=left.end_ns,
+            end_ns=left.end_ns + MINUTE_NS,
+            previous=page_hash(left.to_wire()),
+        )
+        assert verdicts(octets_of([left, countersign(again, SINK)])) == [said]
+
+
 def test_a_verdict_reads_as_one_line() -> None:
     (found,) = verify_pages([("a.ptr", octets_of([THREE[0], THREE[2]]))])
     assert str(found) == (
