@@ -171,17 +171,6 @@ def read_tariff(path: str) -> TariffDocument | None:
     return parse_tariff(octets, path)
 
 
-def check_currency(ledger: Ledger | None, document: TariffDocument | None) -> None:
-    """Raise ConfigError for prices in another currency than that of the accounts."""
-    found = ledger.currencies() if ledger is not None else frozenset()
-    if document is not None and found - {document.currency}:
-        said = (
-            f"prices in {document.currency}, the accounts are in {', '.join(sorted(found))}:"
-            " another --state-dir has accounts of its own"
-        )
-        raise ConfigError("configuration", "tariff", said)
-
-
 def rating_for_flows_mw(
     options: ProviderOptions, supplies: list[Supply], feed: FeedConfig | None
 ) -> int:
@@ -297,11 +286,9 @@ class _Daemon:
                 raise
             said = f"{error}; give this one another --state-dir, or --no-ledger"
             raise ConfigError("configuration", "state_dir", said) from error
-        document = read_tariff(self._options.tariff)
-        check_currency(self._ledger, document)
         books = ProviderBooks(
             self._ledger,
-            tariff=document,
+            tariff=read_tariff(self._options.tariff),
             requires_receipts=self._options.require_receipts,
             quota_uj=self._options.quota,
         )
@@ -406,7 +393,6 @@ class _Daemon:
         self._notifier.reloading()
         try:
             options = self._read().options
-            check_currency(self._ledger, read_tariff(options.tariff))
             config = provider_config(options)
             self._reprice(read_tariff(options.tariff))
             self._provider.reload(config)

@@ -21,7 +21,6 @@ QUEUE = 1024  # jobs that wait; who comes when it is full waits to be let in
 GROUP = 64  # records of one transaction; a larger one makes everybody wait
 HEAD_S = 60.0  # between two signed heads
 PENDING_S = 600.0  # uptime after which a reservation is given back: five times what renews it
-MONEY = "micro-"  # and the currency: the unit of an account of money
 
 T = TypeVar("T")
 
@@ -91,11 +90,6 @@ class Ledger:
     def account(self, name: str) -> Account | None:
         """Return the account as it was committed last."""
         return self._store.account(name)
-
-    def currencies(self) -> frozenset[str]:
-        """Return the currencies, ISO 4217, in which there are accounts."""
-        units = self._store.trial_balance()
-        return frozenset(unit.removeprefix(MONEY) for unit in units if unit.startswith(MONEY))
 
     # LEDG-7-06
     async def post(self, *transfers: Transfer) -> Posted:

@@ -64,5 +64,8 @@ class Pricing:
 def check_currency(document: TariffDocument, currency: str) -> None:
     """Raise ConfigError when prices are not in the currency of a ledger."""
     if document.currency != currency:
-        said = f"the ledger is in {currency}, not in {document.currency}: begin another one"
+        said = (
+            f"prices in {document.currency}, the accounts are in {currency}:"
+            " another --state-dir has accounts of its own"
+        )
         raise ConfigError("configuration", "tariff", said)

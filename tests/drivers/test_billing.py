@@ -502,7 +502,7 @@ async def test_one_price_instead_of_another_is_proposed_to_every_flow(tmp_path: 
 async def test_a_ledger_has_one_currency(tmp_path: Path) -> None:
     async with billed(tmp_path, tariff=prices(36_000_000_000)) as (_, books, address):
         pricing = known(books.pricing, "there is a tariff")
-        with pytest.raises(ConfigError, match="the ledger is in EUR, not in USD"):
+        with pytest.raises(ConfigError, match="prices in USD, the accounts are in EUR"):
             pricing.replace(prices(1, currency="USD"))
         assert pricing.document.currency == "EUR"
         async with client(address) as sink:
@@ -511,6 +511,6 @@ async def test_a_ledger_has_one_currency(tmp_path: Path) -> None:
             await payer.until(SamplesReceived, 3)
             await payer.close(flow)
     async with open_ledger(tmp_path, os.urandom) as ledger:
-        with pytest.raises(ConfigError, match="the ledger is in EUR, not in USD"):
+        with pytest.raises(ConfigError, match="prices in USD, the accounts are in EUR"):
             ProviderBooks(ledger, tariff=prices(1, currency="USD"))
         ProviderBooks(ledger, tariff=prices(2))
