@@ -831,6 +831,19 @@ class Lost:
         self.mark = cut.pages
         self.pair = pair
 
+    def show(self) -> tuple[MeteredPair, int]:
+        """Show the ticket on another path, and no more."""
+        after = MeteredPair(books=self.pair.books, office=self.pair.office, now=self.pair.now)
+        flow = after.request(
+            Ask(self.before.with_type(ProfileType.REQUEST)),
+            ticket=self.ticket,
+            esn_uj=self.esn_uj,
+            before=self.before,
+            meter=meter_of(SINK),
+            pages=self.mark,
+        )
+        return after, flow
+
     def resume(self, meter: Meter | None = None) -> tuple[MeteredPair, int]:
         return self.pair.resume(self.ticket, self.esn_uj, self.mark, self.before, meter=meter)
 
@@ -1087,15 +1100,7 @@ def test_a_resume_that_comes_to_nothing_still_says_what_was_signed() -> None:
     flow = pair.energise(ours=meter_of(SINK, 1))
     pair.run(flow, 15)
     lost = Lost(pair)
-    after = MeteredPair(books=pair.books, office=pair.office, now=pair.now)
-    flow = after.request(
-        Ask(lost.before.with_type(ProfileType.REQUEST)),
-        ticket=lost.ticket,
-        esn_uj=lost.esn_uj,
-        before=lost.before,
-        meter=meter_of(SINK),
-        pages=lost.mark,
-    )
+    after, flow = lost.show()
     after.cut()
     signed_uj = 10_800_000
     assert after.one(SOURCE, FlowClosed).signed_uj == signed_uj
@@ -1157,15 +1162,7 @@ def test_a_path_that_is_lost_again_before_ready_loses_no_receipt() -> None:
     flow = pair.energise(ours=meter_of(SINK, 1))
     pair.run(flow, 15)
     lost = Lost(pair)
-    after = MeteredPair(books=pair.books, office=pair.office, now=pair.now)
-    flow = after.request(
-        Ask(lost.before.with_type(ProfileType.REQUEST)),
-        ticket=lost.ticket,
-        esn_uj=lost.esn_uj,
-        before=lost.before,
-        meter=meter_of(SINK),
-        pages=lost.mark,
-    )
+    after, flow = lost.show()
     assert after.sink.status(flow).signed_uj == 10_800_000
     after.cut()
     assert after.one(SINK, FlowCut).pages == lost.mark
