@@ -7,13 +7,12 @@ from pathlib import Path
 
 from powertcp.cli.consumer_options import Options, parse_receipts, read
 from powertcp.drivers.consumer_books import (
-    RECEIPT_S,
-    RECEIPT_UJ,
     ConsumerBooks,
     open_consumer_ledger,
 )
 from powertcp.drivers.daemon import state_folder
 from powertcp.drivers.dial import format_address, parse_address
+from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
 
 
 @asynccontextmanager

@@ -10,19 +10,18 @@ from typing import Final
 
 import trio
 
+from powertcp.drivers.clock import clock_kind
 from powertcp.drivers.flow_book import Contract, FlowBook, Job, party
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.errors import ConfigError, HostError, PowerRefused
 from powertcp.ledger import Clock
 from powertcp.ledger.posting import SELF
-from powertcp.linux import is_synchronised
 from powertcp.machine import Entropy
+from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
 from powertcp.registry import Reason, Refusal
 from powertcp.store.files import while_unlocked
 from powertcp.wire.options import Meter
 
-RECEIPT_S: Final = 60  # a page each minute ..
-RECEIPT_UJ: Final = 360_000_000_000  # .. and each 100 Wh, ledger section 6
 UNSIGNED_S: Final = 60.0
 MOST_FOLDERS: Final = 64  # consumers of one user at a time, each with a ledger
 
@@ -106,11 +105,6 @@ class ConsumerBooks:
         except PowerRefused as refused:
             # which says what the disk said
             self.on_failure(str(refused))
-
-
-def clock_kind() -> Clock:
-    """Return how far the times of our pages can be trusted: what the kernel says."""
-    return Clock.SYNCHRONISED if is_synchronised() else Clock.UNSYNCHRONISED
 
 
 @asynccontextmanager

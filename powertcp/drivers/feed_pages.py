@@ -10,23 +10,12 @@ from typing import Final
 
 import trio
 
+from powertcp.drivers.clock import clock_kind
 from powertcp.drivers.ledger import Ledger
 from powertcp.errors import HostError, PowerRefused
-from powertcp.ledger import (
-    NO_HASH,
-    Clock,
-    Code,
-    Flags,
-    Page,
-    Side,
-    Transfer,
-    countersign,
-    page_hash,
-    transfer_key,
-)
+from powertcp.ledger import Code, Page, Side, Transfer, feed_page, transfer_key
 from powertcp.ledger.memo import feed_memo
 from powertcp.ledger.pairing import PageState
-from powertcp.linux import is_synchronised
 from powertcp.potcp.epoch import Account
 from powertcp.potcp.receiver import FeedPageDue
 from powertcp.store import read_secret, write_secret
@@ -119,7 +108,7 @@ class ReceiptBook:
         self._store = store
         self._tops = tops
         self._unix_ns = unix_ns or time.time_ns
-        self._last: dict[bytes, tuple[bytes, int]] = {}  # hash and end of the page before
+        self._last: dict[bytes, bytes] = {}  # the page before, b"": none
         self._began_ns = self._unix_ns()
 
     # LEDG-6-05
@@ -130,48 +119,18 @@ class ReceiptBook:
         """
         if due.transcript not in self._last:
             row = await self._ledger.last_page(due.transcript, Side.SINK)
-            found = (NO_HASH, self._began_ns)
-            if row is not None:
-                found = page_hash(row.body), Page.from_wire(row.body).end_ns
-            self._last[due.transcript] = found
-        previous, start_ns = self._last[due.transcript]
-        page = self._page(due, previous, start_ns)
-        octets = page.to_wire()
+            self._last[due.transcript] = row.body if row is not None else b""
+        last, now_ns = self._last[due.transcript], self._unix_ns()
+        octets = feed_page(due, last, self._began_ns, now_ns, clock_kind(), self._ledger.meter)
+        page = Page.from_wire(octets)
         # before the page: what it holds is never banked again, whatever happens now
         self._tops.write(due.feed.feed_id, due.transcript, due.top)
         banked = [bank_transfer(page, due.feed, self._store)] if page.energy_uj else []
         await self._ledger.post_page(
             page.transcript, page.page, Side.SINK, octets, PageState.COUNTERSIGNED, *banked
         )
-        self._last[due.transcript] = page_hash(octets), page.end_ns
+        self._last[due.transcript] = octets
         return octets
-
-    def _page(self, due: FeedPageDue, previous: bytes, start_ns: int) -> Page:
-        flags = Flags.FEED
-        for is_set, flag in (
-            (due.final, Flags.FINAL),
-            (due.resumed, Flags.RESUMED),
-            (due.sim, Flags.SIMULATED),
-        ):
-            flags |= flag if is_set else Flags(0)
-        key = self._ledger.meter
-        page = Page(
-            flags=flags,
-            clock=Clock.SYNCHRONISED if is_synchronised() else Clock.UNSYNCHRONISED,
-            transcript=due.transcript,
-            contract=0,
-            page=due.page,
-            samples=due.samples,
-            start_uj=due.start_uj,
-            end_uj=due.end_uj,
-            start_ns=start_ns,
-            end_ns=max(start_ns, self._unix_ns()),
-            previous=previous,
-            digest=due.digest,
-            source_key=due.key,
-            sink_key=key.public,
-        )
-        return countersign(page, key)
 
 
 class PageDesk:

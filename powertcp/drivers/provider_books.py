@@ -13,6 +13,7 @@ from functools import partial
 import trio
 
 from powertcp.drivers.allowance import Allowance, Allowances
+from powertcp.drivers.clock import clock_kind
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.postings import Postings
 from powertcp.drivers.pricing import Pricing, check_currency
@@ -23,22 +24,15 @@ from powertcp.ledger import Clock, Page, PageChain, Side, Transfer
 from powertcp.ledger.pairing import PageState
 from powertcp.ledger.posting import SELF, page_transfers, unsigned_transfers
 from powertcp.ledger.tariff import TariffDocument
-from powertcp.linux import is_synchronised
+from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
 from powertcp.potcp.events import FlowClosed, PageDisputed, PageFacts, PageSigned
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.wire.options import Meter, Tariff
 
-RECEIPT_S = 60  # a page each minute ..
-RECEIPT_UJ = 360_000_000_000  # .. and each 100 Wh, ledger section 6
 UNSIGNED_S = 60.0
 SETTLE_S = 5.0  # T_DRAIN: what the last postings may take
 _log = logging.getLogger("ledger")
-
-
-def clock_kind() -> Clock:
-    """Return how far the times of our pages can be trusted."""
-    return Clock.SYNCHRONISED if is_synchronised() else Clock.UNSYNCHRONISED
 
 
 class ProviderBooks:

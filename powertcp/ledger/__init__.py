@@ -15,7 +15,14 @@ from powertcp.ledger.book import (
     entry_chain,
     transfer_key,
 )
-from powertcp.ledger.chain import Difference, FeedFacts, PageChain, PageFacts, compare
+from powertcp.ledger.chain import (
+    Difference,
+    FeedFacts,
+    PageChain,
+    PageFacts,
+    compare,
+    feed_page,
+)
 from powertcp.ledger.receipt import (
     NO_HASH,
     NO_SIGNATURE,
@@ -64,6 +71,7 @@ __all__ = [
     "cost_micro",
     "countersign",
     "entry_chain",
+    "feed_page",
     "feed_transcript",
     "next_digest",
     "page_hash",

@@ -221,20 +221,16 @@ class PageChain:
     """The pages of one flow at one end: each begins where the one before ended.
 
     A source calls `next_page` at each boundary. A sink calls `check` for each page, and
-    `countersign` if nothing differs. The receiver of a feed writes its pages itself: `feed_page`.
+    `countersign` if nothing differs.
     """
 
-    __slots__ = ("_checked", "_key", "_last", "_offered", "_price", "_side", "_start_ns")
+    __slots__ = ("_checked", "_key", "_offered", "_price", "_side", "_start_ns")
 
-    def __init__(self, key: SigningKey, side: Side, start_ns: int, *, last: bytes = b"") -> None:
-        """Begin at `start_ns`, Unix time; `last`: the last page of a feed that is in the book.
-
-        key: our meter.
-        """
+    def __init__(self, key: SigningKey, side: Side, start_ns: int) -> None:
+        """Begin at `start_ns`, Unix time. key: our meter."""
         self._key = key
         self._side = side
         self._start_ns = start_ns
-        self._last = last
         # tariff, and the ESN since which it is in force: of the last page that both have signed
         self._price: tuple[Tariff | None, int] = (None, 0)
         # the same for a page that was made or checked since: it counts once both have signed
@@ -288,40 +284,6 @@ class PageChain:
         self._checked = None
         return countersign(page, self._key).to_wire()
 
-    # LEDG-6-05
-    def feed_page(self, facts: FeedFacts, end_ns: int, clock: Clock) -> bytes:
-        """Return the next page of a feed, signed by us as its receiver: 380 octets.
-
-        Raises as `next_page` does, at a source.
-        """
-        if self._side is not Side.SINK:
-            raise LocalProtocolError("a page of a feed is written by its receiver")
-        previous, start_ns = self._before(self._last)
-        page = Page(
-            flags=_flags(feed=True, final=facts.final, resumed=facts.resumed, sim=facts.sim),
-            clock=clock,
-            transcript=facts.transcript,
-            contract=0,
-            page=facts.page,
-            samples=facts.samples,
-            start_uj=facts.start_uj,
-            end_uj=facts.end_uj,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            previous=previous,
-            digest=facts.digest,
-            source_key=facts.key,
-            sink_key=self._key.public,
-        )
-        self._last = countersign(page, self._key).to_wire()
-        return self._last
-
-    def _before(self, octets: bytes) -> tuple[bytes, int]:
-        """Return what a page holds of the one before it: digest and time of the end."""
-        if not octets:
-            return NO_HASH, self._start_ns
-        return page_hash(octets), Page.from_wire(octets).end_ns
-
     # LEDG-6-04
     def _base_of(self, facts: PageFacts) -> int:
         """Return the ESN since which the price is in force."""
@@ -336,7 +298,7 @@ class PageChain:
         """Return the page we would write, without signatures, and the base of its price."""
         tariff, base_uj = facts.tariff, self._base_of(facts)
         price = tariff.price if tariff else 0
-        previous, start_ns = self._before(facts.previous)
+        previous, start_ns = _before(facts.previous, self._start_ns)
         is_source = self._side is Side.SOURCE
         return Page(
             flags=_flags(
@@ -361,6 +323,43 @@ class PageChain:
             source_key=self._key.public if is_source else facts.peer_key,
             sink_key=facts.peer_key if is_source else self._key.public,
         ), base_uj
+
+
+# LEDG-6-05
+def feed_page(
+    facts: FeedFacts, last: bytes, began_ns: int, end_ns: int, clock: Clock, key: SigningKey
+) -> bytes:
+    """Return the next page of a feed, signed by its receiver with `key`: 380 octets.
+
+    last: the page before; b"": none, and this one starts at `began_ns`. Times are Unix time; no
+    page ends before it starts. Raises DecodeError when `last` is no page, LocalProtocolError when a
+    number does not fit its field.
+    """
+    previous, start_ns = _before(last, began_ns)
+    page = Page(
+        flags=_flags(feed=True, final=facts.final, resumed=facts.resumed, sim=facts.sim),
+        clock=clock,
+        transcript=facts.transcript,
+        contract=0,
+        page=facts.page,
+        samples=facts.samples,
+        start_uj=facts.start_uj,
+        end_uj=facts.end_uj,
+        start_ns=start_ns,
+        end_ns=max(start_ns, end_ns),
+        previous=previous,
+        digest=facts.digest,
+        source_key=facts.key,
+        sink_key=key.public,
+    )
+    return countersign(page, key).to_wire()
+
+
+def _before(octets: bytes, began_ns: int) -> tuple[bytes, int]:
+    """Return what a page holds of the one before it: digest and time of the end."""
+    if not octets:
+        return NO_HASH, began_ns
+    return page_hash(octets), Page.from_wire(octets).end_ns
 
 
 def _flags(

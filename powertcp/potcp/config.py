@@ -1,12 +1,16 @@
 """Limits and timers of a connection (protocol section 14), each with its default and bounds."""
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from powertcp.errors import LocalProtocolError
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration
 
 MS = NS_PER_MS
 S = NS_PER_S
+# when receipts are due, as METER says it: each minute and each 100 Wh
+RECEIPT_S: Final = 60
+RECEIPT_UJ: Final = 360_000_000_000
 
 # field: (least, most), protocol section 14
 BOUNDS: dict[str, tuple[int, int]] = {

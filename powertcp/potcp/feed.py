@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from powertcp.dve import BLOCK_HEADER_OCTETS, BlockSums, EnergyRegister
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer
+from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
 from powertcp.potcp.events import Event
 from powertcp.potcp.protect import Protector
 from powertcp.profile import PowerProfile, ProfileType
@@ -43,9 +44,6 @@ DIGEST_OCTETS: Final = 16
 SIGNATURE_OCTETS: Final = 64
 # in a SYN: whatever feed the source has
 ANY_FEED: Final = bytes(16)
-# when receivers sign receipts, as METER says it: 60 s or 100 Wh
-RECEIPT_S: Final = 60
-RECEIPT_UJ: Final = 360_000_000_000
 
 _CONTEXT: Final = b"powertcp feed 1"
 _ID_CONTEXT: Final = b"powertcp feed id 1"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from powertcp.errors import HostError
 
-LOCK_TRIES = 10  # a reader holds the lock while it looks at the log
+# a reader holds the lock for a moment while it looks at the log; whoever opens waits in a thread
+LOCK_TRIES = 10
 LOCK_PAUSE_S = 0.1
 _OTHERS = 0o077
 

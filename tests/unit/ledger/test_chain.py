@@ -16,6 +16,7 @@ from powertcp.ledger import (
     Side,
     compare,
     cost_micro,
+    feed_page,
     feed_transcript,
     next_digest,
     page_hash,
@@ -289,25 +290,24 @@ def test_a_resumed_page_goes_on_also_at_an_end_that_was_restarted() -> None:
 
 @pytest.mark.requirement("LEDG-6-05")
 def test_the_receiver_of_a_feed_writes_and_signs_its_own_pages() -> None:
-    chain = PageChain(SINK, Side.SINK, START_NS)
-    first = chain.feed_page(Banked(), START_NS + 1, Clock.INFORMATIVE)
+    first = feed_page(Banked(), b"", START_NS, START_NS + 1, Clock.INFORMATIVE, SINK)
     page = Page.from_wire(first)
     assert (page.flags, page.source_signature) == (Flags.FEED | Flags.SIMULATED, NO_SIGNATURE)
     assert (page.source_key, page.sink_key) == (SOURCE.public, SINK.public)
     assert (page.start_ns, page.end_ns) == (START_NS, START_NS + 1)
     assert page.is_signed_by_sink()
     more = Banked(page=1, start_uj=1_000, end_uj=2_000, final=True)
-    for again in (chain, PageChain(SINK, Side.SINK, 0, last=first)):
-        page = Page.from_wire(again.feed_page(more, START_NS + 2, Clock.INFORMATIVE))
+    # a clock that went back ends no page before its start
+    for now_ns, end_ns in ((START_NS + 2, START_NS + 2), (START_NS, START_NS + 1)):
+        page = Page.from_wire(feed_page(more, first, 0, now_ns, Clock.INFORMATIVE, SINK))
         assert (page.previous, page.start_ns) == (page_hash(first), START_NS + 1)
+        assert page.end_ns == end_ns
 
 
 def test_misuse_changes_nothing() -> None:
     pair, facts = Pair(), Facts()
     with pytest.raises(LocalProtocolError, match="the sink countersigns"):
         pair.sink.next_page(facts, START_NS, Clock.INFORMATIVE)
-    with pytest.raises(LocalProtocolError, match="its receiver"):
-        pair.source.feed_page(Banked(), START_NS, Clock.INFORMATIVE)
     with pytest.raises(LocalProtocolError):
         pair.source.next_page(replace(facts, samples=-1), START_NS, Clock.INFORMATIVE)
     with pytest.raises(LocalProtocolError, match="checked"):
