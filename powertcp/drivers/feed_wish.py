@@ -52,6 +52,8 @@ def parse_wish(text: str, *, interface: str = "", give_up_ns: Duration | None = 
     if where == ANYWHERE:
         return FeedWish(wanted=wanted, interface=interface, give_up_ns=patience)
     host, port = parse_address(where)
+    if not port:
+        raise ConfigError("command line", text, "a feed is heard at a port of 1..65535, got 0")
     if is_group(host):
         groups = ((host, port),)
         return FeedWish(wanted=wanted, groups=groups, interface=interface, give_up_ns=patience)

@@ -33,6 +33,8 @@ def is_group(host: str) -> bool:
 def parse_group(text: str) -> Group:
     """Parse GROUP[:PORT]. Raises ConfigError with a sentence."""
     host, port = parse_address(text)
+    if not port:
+        raise ConfigError("command line", text, "a feed is sent to a port of 1..65535, got 0")
     try:
         ipaddress.ip_address(host)
     except ValueError as error:
