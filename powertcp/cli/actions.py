@@ -48,7 +48,7 @@ def _ledgers(arguments: Namespace) -> tuple[Path, ...]:
     if arguments.action == "audit" and arguments.what:
         if arguments.state_dir:
             raise ConfigError("command line", "--state-dir", "audit has its ledgers as words")
-        found = [ledger_at(name) for name in arguments.what]
+        found = [ledger_at(name, has_pages=True) for name in arguments.what]
         return tuple(dict.fromkeys(path.resolve() for path in found))
     has_files = arguments.action == "verify" and arguments.what
     if has_files or (arguments.action == "invoice" and len(arguments.what) > 1):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from powertcp.cli.books import NAME, Asked, Rows, label, open_ledger, read_file
+from powertcp.cli.books import NAME, PAGES, Asked, Rows, label, open_ledger, read_file
 from powertcp.errors import HostError
 from powertcp.ledger.audit import (
     CLAIMED,
@@ -32,8 +32,6 @@ DONE = 0
 NO = 1
 PPM = 1_000_000
 RETRIES = 2
-# the suffix of page files
-PAGES = ".ptr"
 
 TERMS = (
     ("generated", "generated_uj"),

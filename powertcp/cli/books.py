@@ -3,7 +3,9 @@
 import csv
 import errno
 import json
+import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +22,10 @@ NAME = "ledger.db"
 # page files are read whole: 170,000 pages, four months of one flow
 MAX_INPUT = 64 << 20
 SQLITE_MAGIC = b"SQLite format 3\0"
+# the suffix of page files
+PAGES = ".ptr"
+_PLACE = "name the folder in which a daemon keeps its ledger.db, or a copy of that file"
+_OWNER = "its owner may read it, or copy it with powertcp ledger backup"
 _SECONDS = re.compile(r"@(\d{1,10})(?:\.(\d{1,9}))?")
 _FOREVER = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -93,13 +99,34 @@ def amount_text(amount: int, unit: str) -> str:
 # ---- which ledger -------------------------------------------------------------------------------
 
 
-def ledger_at(name: str) -> Path:
-    """Return the ledger file that a folder or a file names. Raises HostError when there is none."""
+def ledger_at(name: str, *, has_pages: bool = False) -> Path:
+    """Return the ledger file that a folder or a file names.
+
+    has_pages: a page file may be named as well. Raises NoLedger for a folder without a ledger,
+    ConfigError for what can be none.
+    """
     path = Path(name)
-    file = path / NAME if path.is_dir() else path
-    if not file.is_file():
-        raise HostError(errno.ENOENT, str(file), "read a ledger")
+    try:
+        is_folder = path.is_dir()
+        file = path / NAME if is_folder else path
+        if is_folder and not file.exists():
+            raise NoLedger(f"no ledger in {path}; {_PLACE}")
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise ConfigError("command line", str(file), f"it is no file; {_PLACE}")
+        is_database = is_ledger(file)
+    except HostError as error:
+        raise _unusable(file, error.errno) from error
+    except OSError as error:
+        raise _unusable(path, error.errno or errno.EIO) from error
+    # what a daemon keeps is a ledger, or a broken one
+    if not is_database and file.name != NAME and not (has_pages and file.suffix == PAGES):
+        raise ConfigError("command line", str(file), f"it is no ledger; {_PLACE}")
     return file
+
+
+def _unusable(path: Path, number: int) -> ConfigError:
+    what = _OWNER if number in (errno.EACCES, errno.EPERM) else _PLACE
+    return ConfigError("command line", str(path), f"{os.strerror(number)}; {what}")
 
 
 def find_ledgers(environ: Mapping[str, str]) -> list[Path]:
