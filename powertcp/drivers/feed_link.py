@@ -142,7 +142,8 @@ class FeedLink:
         if self._each.done or self._ending.is_set():
             return
         silent = now_ns() - self._power.heard_at
-        if silent >= self._wish.give_up_ns:
+        patience = self._wish.patience_ns(self._each.quota.for_ns, is_heard=self._each.was_ready)
+        if silent >= patience:
             self._unheard(f"no feed heard for {silent // NS_PER_S} s")
 
     # --- paths -----------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from powertcp.drivers.dial import format_address, parse_address
 from powertcp.drivers.groups import FEED_GROUPS, Group, is_group
 from powertcp.errors import ConfigError
+from powertcp.potcp.receiver import SILENCE_NS
 from powertcp.units import NS_PER_S, Duration
 
 ANYWHERE = "multicast"
+JOIN_NS = 2 * NS_PER_S  # the first signature of a feed comes within it
 _ID = re.compile(r"[0-9a-fA-F]{32}")
 
 
@@ -33,6 +35,15 @@ class FeedWish:
         if self.host:
             return format_address(self.host, self.port)
         return ", ".join(format_address(*group) for group in self.groups)
+
+    def patience_ns(self, for_ns: Duration | None, *, is_heard: bool) -> Duration:
+        """Return how long nothing may be heard: who wants little waits no longer for it.
+
+        for_ns: what is wanted in all, None: no end. is_heard: whether the feed was heard before.
+        """
+        if for_ns is None:
+            return self.give_up_ns
+        return min(self.give_up_ns, max(for_ns, SILENCE_NS if is_heard else JOIN_NS))
 
 
 def parse_wish(text: str, *, interface: str = "", give_up_ns: Duration | None = None) -> FeedWish:

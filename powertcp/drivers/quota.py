@@ -26,6 +26,11 @@ class Quota:
         self._last = (0, 0)  # samples and energy of the last wake-up
 
     @property
+    def for_ns(self) -> Duration | None:
+        """Time of samples that is wanted in all, None: no end."""
+        return self._for_ns
+
+    @property
     def powered_ns(self) -> Duration:
         """Time of the samples that were banked."""
         own = self._count * NS_PER_S // self._rate_hz if self._rate_hz else 0

@@ -164,6 +164,38 @@ async def test_a_group_that_stays_silent_is_exit_3(autojump_clock: trio.testing.
     assert "no feed heard for 30 s" in str(unheard["sentence"])
 
 
+@pytest.mark.parametrize(("for_s", "waited_s"), [(3, 3), (0.1, 2), (60, 30)])
+async def test_a_silent_group_is_not_waited_for_longer_than_it_is_wanted(
+    for_s: float, waited_s: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    said = Said()
+    wish = FeedWish(groups=(("127.0.0.1", free_port()),), give_up_ns=30 * NS_PER_S)
+    async with hearing(wish, said, for_ns=round(for_s * NS_PER_S)) as consumer:
+        assert await consumer.run() == 3
+    assert waited_s <= trio.current_time() <= waited_s + 1
+    [unheard] = said.all("unreachable")
+    assert f"no feed heard for {waited_s} s" in str(unheard["sentence"])
+
+
+async def test_a_feed_that_falls_silent_is_not_waited_for_longer_than_it_is_wanted() -> None:
+    group = ("127.0.0.1", free_port())
+    said = Said()
+    wish = FeedWish(groups=(group,))
+    status: list[int] = []
+
+    async def run() -> None:
+        async with hearing(wish, said, for_ns=3 * NS_PER_S) as consumer:
+            status.append(await consumer.run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        async with broadcasting(groups=(group,)):
+            await said.until("ready")
+    assert status == [3]
+    assert said.names()[-2:] == ["unreachable", "done"]
+    assert "no feed heard for 5 s" in str(said.all("unreachable")[0]["sentence"])
+
+
 async def test_a_cut_path_is_taken_up_again() -> None:
     said = Said()
     async with (
