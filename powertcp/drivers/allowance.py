@@ -1,7 +1,8 @@
 """Energy that each address may have in all: reserved in the ledger before it is delivered.
 
-A flow has at most two pages reserved at a time. What both sign is posted out of the reservation and
-the next one is made in the same commit; the end of the flow gives the rest back. Ledger 7-05.
+A flow has reserved what two pages of it can state, so that flows of one address share what is left.
+What both sign is posted out of the reservation and the next one is made in the same commit; the end
+of the flow gives the rest back. LEDG-7-05.
 """
 
 import logging
@@ -18,8 +19,11 @@ from powertcp.errors import PowerRefused
 from powertcp.ledger import Code, Flags, Kind, Page, Side, Transfer, transfer_key
 from powertcp.registry import Reason, Refusal
 from powertcp.store import PageState
+from powertcp.wire.options import Meter
 
 PAGES = 2  # that a flow has reserved at a time
+LEAST_S = 4  # of its power, whatever a page holds: pages are a second apart and take a way back
+QUOTA_PAGES = 16  # at least, in a quota: eight flows have two each
 LOOK_S = 1.0  # how late a flow without a rest is closed
 ENERGY = "uJ"
 _log = logging.getLogger("ledger")
@@ -66,12 +70,21 @@ class Allowances:
     on_spent: told of a flow that has delivered all it may.
     """
 
-    def __init__(self, ledger: Ledger, quota_uj: int, page_uj: int) -> None:
-        """Allow each address `quota_uj` in all; a page has about `page_uj`."""
+    def __init__(self, ledger: Ledger, quota_uj: int, meter: Meter) -> None:
+        """Allow each address `quota_uj` in all; pages are due as `meter` says, or more often."""
         self.on_spent: Callable[[FlowRecord, Refusal], None] = _ignore
         self._ledger = ledger
         self._quota_uj = quota_uj
-        self._most_uj = PAGES * page_uj
+        self._meter = meter
+
+    # LEDG-7-05
+    def _most_uj(self, record: FlowRecord) -> int:
+        """Return what two pages of a flow can state: their energy, or its power in their time."""
+        most_uj = PAGES * self._meter.receipt_uj
+        if record.profile is None:
+            return most_uj
+        second_uj = record.profile.power_mw * 1000
+        return max(LEAST_S * second_uj, min(most_uj, PAGES * self._meter.receipt_s * second_uj))
 
     def refusal(self, host: str) -> Refusal | None:
         """Return why an address gets nothing more, None: something is left."""
@@ -93,7 +106,7 @@ class Allowances:
         await self._reserve(allowance, record, 0)
 
     async def _reserve(self, allowance: Allowance, record: FlowRecord, start_uj: int) -> None:
-        amount_uj = min(self._free_uj(allowance.name), self._most_uj)
+        amount_uj = min(self._free_uj(allowance.name), self._most_uj(record))
         if amount_uj > 0:
             transfer = allowance.reservation(amount_uj)
             with suppress(PowerRefused):
@@ -101,6 +114,25 @@ class Allowances:
                 self._hold(allowance, record, transfer, start_uj)
                 return
         self._spent(allowance, record)
+
+    # LEDG-7-05
+    async def widen(self, allowance: Allowance, record: FlowRecord) -> None:
+        """Reserve more for a flow whose terms changed, if they take more than it has reserved."""
+        held = allowance.held
+        if held is None:
+            return
+        free_uj = self._free_uj(allowance.name)
+        amount_uj = min(held.amount + free_uj, self._most_uj(record))
+        if amount_uj <= held.amount:
+            return
+        key = transfer_key(allowance.seed, allowance.number, "widen", held.debit, held.credit)
+        freed = replace(held, key=key, kind=Kind.VOID, pending=held.key)
+        again = allowance.reservation(amount_uj)
+        # another flow may take what is free meanwhile: then this one keeps what it has
+        with suppress(PowerRefused):
+            await self._ledger.post(freed, again)
+            start_uj = (record.allowed_uj or 0) - held.amount
+            self._hold(allowance, record, again, start_uj)
 
     async def post(
         self, allowance: Allowance, record: FlowRecord, page: Page, transfers: tuple[Transfer, ...]
@@ -113,7 +145,7 @@ class Allowances:
         energy, *money = transfers
         taken = replace(energy, kind=Kind.POST_PENDING, pending=held.key)
         rest_uj = held.amount - page.energy_uj
-        wanted_uj = min(self._free_uj(allowance.name) + rest_uj, self._most_uj)
+        wanted_uj = min(self._free_uj(allowance.name) + rest_uj, self._most_uj(record))
         # another flow may take what is free meanwhile; what this one holds stays its own: it has
         # delivered some of that since the page
         for amount_uj in () if is_final else dict.fromkeys((wanted_uj, rest_uj)):
@@ -164,7 +196,7 @@ class Allowances:
     ) -> None:
         allowance.held = transfer
         allowance.number += 1
-        allowance.is_last = transfer.amount < self._most_uj
+        allowance.is_last = transfer.amount < self._most_uj(record)
         record.allowed_uj = start_uj + transfer.amount
         record.blocked = False
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import trio
 
-from powertcp.drivers.allowance import Allowance, Allowances
+from powertcp.drivers.allowance import QUOTA_PAGES, Allowance, Allowances
 from powertcp.drivers.clock import clock_kind
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.postings import Postings
@@ -62,11 +62,12 @@ class ProviderBooks:
         clock: what pages say of their times; by default what the kernel says.
         """
         self.ledger = ledger
-        self.meter = Meter(receipt_s, receipt_uj, ledger.meter.public)
+        page_uj = receipt_uj if quota_uj is None else quota_uj // QUOTA_PAGES
+        self.meter = Meter(receipt_s, max(1, min(receipt_uj, page_uj)), ledger.meter.public)
         self.on_failure: Callable[[], None] = _nothing
         self.on_kept: Callable[[FlowRecord, bytes], None] = _nothing
         self.requires_receipts = requires_receipts or quota_uj is not None
-        self.allowances = Allowances(ledger, quota_uj, receipt_uj) if quota_uj is not None else None
+        self.allowances = Allowances(ledger, quota_uj, self.meter) if quota_uj is not None else None
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
         # LEDG-7-03
         for name in (f"payer:{SELF}", f"payee:{SELF}"):
@@ -123,6 +124,8 @@ class ProviderBooks:
             book = record.book = SuppliedFlow(record, supply.format(), self._unix_ns(), meter)
             self._books.add(book)
             self._reserve(book)
+        elif self.allowances is not None and book.allowance is not None:
+            self._postings.put(book, partial(self.allowances.widen, book.allowance, record))
         book.tariff = tariff
 
     def _reserve(self, book: SuppliedFlow) -> None:

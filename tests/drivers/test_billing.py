@@ -19,12 +19,15 @@ from powertcp.drivers.ledger import open_ledger
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
+from powertcp.drivers.supplied import SuppliedFlow
 from powertcp.errors import ConfigError, known
 from powertcp.ledger import Account, Clock, Page, PageChain, Side
 from powertcp.ledger.tariff import TariffDocument, parse_tariff
 from powertcp.potcp import ConnectionConfig
+from powertcp.potcp.config import RECEIPT_UJ
 from powertcp.potcp.events import (
     Alerted,
+    Ask,
     Event,
     FlowClosed,
     FlowCut,
@@ -35,6 +38,7 @@ from powertcp.potcp.events import (
     SamplesReceived,
     TicketReceived,
 )
+from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.store import LedgerStore, PageState
 from powertcp.units import NS_PER_S
@@ -468,6 +472,76 @@ async def test_who_signs_nothing_has_no_more_than_its_quota(tmp_path: Path) -> N
         held = await balance_of(provider)
         assert (held["booked_uj"], held["residual_uj"], held["unsigned_uj"]) == (quota_uj, 0, 0)
     assert balances(tmp_path)["sink:127.0.0.1"] == quota_uj
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_a_flow_reserves_no_more_of_a_quota_than_its_power_takes(tmp_path: Path) -> None:
+    # of two pages of 100 Wh the first flow would have the whole quota
+    async with billed(tmp_path, quota_uj=2 * RECEIPT_UJ) as (_, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flows = [payer.ask(request, NEVER) for request in ("12V/2A", "12V/1A")]
+            await payer.until(PowerReady, 2)
+            await eventually(lambda: all(delivered_uj(book) for book in books.supplied))
+            held = {book.record.flow: known(book.allowance, "a quota") for book in books.supplied}
+            amounts = [known(held[flow].held, "it is powered").amount for flow in flows]
+            # two minutes of 24 W and of 12 W
+            assert amounts == [2_880_000_000, 1_440_000_000]
+            account = known(books.ledger.account("sink:127.0.0.1"), "it has power")
+            assert account.reserved == sum(amounts)
+            assert not payer.count(FlowClosed)
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_flows_of_an_address_share_a_small_quota(tmp_path: Path) -> None:
+    quota_uj = 800_000_000
+    async with billed(tmp_path, quota_uj=quota_uj) as (_, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            for _ in range(8):
+                payer.ask("12V/1A", NEVER)
+            await payer.until(PowerReady, 8)
+            await eventually(lambda: all(delivered_uj(book) for book in books.supplied))
+            account = known(books.ledger.account("sink:127.0.0.1"), "it has power")
+            # two of the 16 pages of the quota each, though two minutes of 12 W are more
+            assert account.reserved == quota_uj
+            assert not payer.count(FlowClosed)
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_more_power_reserves_more(tmp_path: Path) -> None:
+    async with billed(tmp_path, quota_uj=2 * RECEIPT_UJ) as (_, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flow = payer.ask("12V/1A", NEVER)
+            await payer.until(PowerReady)
+            [book] = books.supplied
+            allowance = known(book.allowance, "there is a quota")
+
+            def held_uj() -> int:
+                return allowance.held.amount if allowance.held else 0
+
+            await eventually(lambda: held_uj() == 1_440_000_000)
+            more = Ask(PowerProfile.parse("12V/2A", ProfileType.REQUEST))
+            payer.queue(sink.machine.renegotiate, flow, [more])
+            await payer.until(PowerReady, 2)
+            await eventually(lambda: held_uj() == 2_880_000_000)
+            # without a page between
+            allowances, record = known(books.allowances, "there is a quota"), book.record
+            allowed_uj = known(record.allowed_uj, "it is limited")
+            record.profile = PowerProfile.parse("12V/3A", ProfileType.GRANT)
+            await allowances.widen(allowance, record)
+            assert held_uj() == 4_320_000_000
+            assert record.allowed_uj == allowed_uj + 1_440_000_000
+            account = known(books.ledger.account("sink:127.0.0.1"), "it has power")
+            assert account.reserved == held_uj()
+            await allowances.widen(allowance, record)
+            assert account.reserved == held_uj()
+
+
+def delivered_uj(book: SuppliedFlow) -> int:
+    """Return what a flow got."""
+    return book.record.session.machine.status(book.record.flow).esn_uj
 
 
 @pytest.mark.requirement("LEDG-7-05")
