@@ -15,6 +15,7 @@ from powertcp.ledger.receipt import (
     Page,
     Side,
     countersign,
+    feed_id,
     feed_transcript,
     page_hash,
     sign_as_source,
@@ -155,15 +156,25 @@ class Flow:
 
 @dataclass
 class Feed:
-    """A broadcast: one emission, any number of receivers."""
+    """A broadcast: one emission, any number of receivers. meter: another than its source's."""
 
-    feed: bytes
     epoch: int
     source: Node
     supply: str = "source:mains"
+    meter: SigningKey | None = None
     emissions: int = 0
     pages: dict[str, tuple[int, int]] = field(default_factory=dict)
     previous: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def key(self) -> bytes:
+        """The meter key that its pages name."""
+        return (self.meter or self.source.meter).public
+
+    @property
+    def feed(self) -> bytes:
+        """Its id."""
+        return feed_id(self.key)
 
     @property
     def transcript(self) -> bytes:
@@ -199,7 +210,7 @@ class Feed:
             end_uj=end_uj + energy_uj,
             start_ns=START_NS + number * SECOND,
             end_ns=START_NS + (number + 1) * SECOND,
-            source_key=self.source.meter.public,
+            source_key=self.key,
             previous=self.previous.get(node.name, NO_HASH) if number else NO_HASH,
             sink_key=node.meter.public,
         )

@@ -281,7 +281,7 @@ def audit(
     nodes = {book.name: _node(book, span, feeds) for book in sorted(books, key=_name)}
     meters = _meters(books, findings)
     pages = [(EVIDENCE, evidence), *((book.name, book.pages) for book in books)]
-    pairing = pair(pages, span, findings, meters)
+    pairing = pair(pages, span, findings, meters, feeds.ids)
     for meter, name in sorted(pairing.meters.items()):
         nodes[name].meters += (meter.hex(),)
     for node in nodes.values():
@@ -409,7 +409,8 @@ class _Feeds:
         self._emitted: dict[str, int] = {}
         self._posted: dict[str, int] = {}
         self._sources: dict[str, str] = {}
-        self._transcripts: dict[bytes, str] = {}
+        self.ids: dict[bytes, bytes] = {}
+        """By transcript."""
         self._epochs: set[tuple[bytes, int]] = set()
         self._of_epoch: dict[bytes, int] = {}
 
@@ -420,7 +421,7 @@ class _Feeds:
         memo = read_memo(entry.memo)
         if isinstance(memo, FeedMemo) and memo[:2] not in self._epochs:
             self._epochs.add(memo[:2])
-            self._transcripts[feed_transcript(memo.feed, memo.epoch)] = memo.feed.hex()
+            self.ids[feed_transcript(memo.feed, memo.epoch)] = memo.feed
 
     def emit(self, node: str, entry: Entry, feed: str, other: str, amount: int) -> None:
         """Count an emission, or a miracle that is in the books."""
@@ -437,13 +438,13 @@ class _Feeds:
         """Return the statement of each feed, in the order of their ids."""
         receivers: dict[str, dict[str, Receiver]] = {name: {} for name in self._emitted}
         for transcript, of_epoch in sorted(pairing.feeds.items()):
-            feed = self._transcripts.get(transcript)
-            if feed is None:
+            feed_id = self.ids.get(transcript)
+            if feed_id is None:
                 amount = sum(receiver.energy_uj for receiver in of_epoch.values())
                 said = f"pages of transcript {transcript.hex()[:16]} name no feed of these books"
                 findings.add(Fault.UNKNOWN_FEED, f"{said}, {amount:,} uJ")
                 continue
-            known = receivers.setdefault(feed, {})
+            known = receivers.setdefault(feed_id.hex(), {})
             for meter, receiver in of_epoch.items():
                 _merge(known.setdefault(meter.hex(), Receiver()), receiver)
         return tuple(
@@ -469,8 +470,8 @@ class _Feeds:
     def judge(self, pairing: Pairing, findings: Findings) -> None:
         """Find who signed more of an epoch than was emitted in it: so much nobody can have had."""
         for transcript, of_epoch in sorted(pairing.feeds.items()):
-            feed = self._transcripts.get(transcript)
-            if feed is None or feed not in self._emitted:
+            feed = self.ids.get(transcript, b"").hex()
+            if feed not in self._emitted:
                 continue
             emitted = self._of_epoch.get(transcript, 0)
             for meter, receiver in sorted(of_epoch.items()):

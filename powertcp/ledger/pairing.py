@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from powertcp.errors import DecodeError
-from powertcp.ledger.receipt import SINK_SIGNS, Flags, Page, Side, page_hash
+from powertcp.ledger.receipt import SINK_SIGNS, Flags, Page, Side, feed_id, page_hash
 
 # findings of one kind that are listed; the rest is counted
 MAX_LISTED: Final = 20
@@ -68,6 +68,7 @@ class Fault(StrEnum):
     DIFFERENT = "different"
     TWICE = "held twice"
     EQUIVOCAL = "signed twice"
+    STRANGE_SOURCE = "another source"
     OVERLAP = "overlap"
     MISSING = "missing"
     UNPOSTED = "unposted"
@@ -179,23 +180,32 @@ def pair(
     span: Span,
     findings: Findings,
     meters: Mapping[bytes, str] | None = None,
+    feeds: Mapping[bytes, bytes] | None = None,
 ) -> Pairing:
     """Return what the pages of `books` say together; faults are added to `findings`.
 
     Each book gives its pages in ascending order of transcript and page, its name is its own. Of
     EVIDENCE only pages of feeds count.
-    meters: whose book that of a meter is, as far as it is known before.
+    meters: whose book that of a meter is, as far as it is known before. feeds: ids by transcript; a
+    page that names another source than the one of its feed does not count.
     A page belongs to the instant at which it ended, so both its ends agree on its span.
     """
-    return _Pairer(span, findings, meters or {}).run(books)
+    return _Pairer(span, findings, meters or {}, feeds or {}).run(books)
 
 
 class _Pairer:
     """One walk over all pages."""
 
-    def __init__(self, span: Span, findings: Findings, meters: Mapping[bytes, str]) -> None:
+    def __init__(
+        self,
+        span: Span,
+        findings: Findings,
+        meters: Mapping[bytes, str],
+        feeds: Mapping[bytes, bytes],
+    ) -> None:
         self._span = span
         self._findings = findings
+        self._feeds = feeds
         self._result = Pairing(meters=dict(meters))
         # (own meter, other meter, own side) -> pages
         self._alone: dict[tuple[bytes, bytes, Side], Alone] = {}
@@ -391,7 +401,7 @@ class _Pairer:
         pages: dict[bytes, Page] = {}
         where = f"feed {_place(copies[0].held.transcript, copies[0].held.page)}"
         for row in copies:
-            if row.held.octets in pages:
+            if row.held.octets in pages or not self._is_of_its_feed(row, where):
                 continue
             if not row.page.is_signed_by_sink():
                 said = f"{row.book}: {where} of receiver {meter.hex()[:16]}: its signature is wrong"
@@ -416,6 +426,19 @@ class _Pairer:
             if len(unheld.examples) < MAX_LISTED:
                 unheld.examples.append(f"{where}, {page.energy_uj:,} uJ")
         self._tally(meter, page, where)
+
+    # PTCP-12-06
+    def _is_of_its_feed(self, row: _Row, where: str) -> bool:
+        """Return whether a page names the source to which the id of its feed is bound."""
+        source, feed = row.page.source_key, self._feeds.get(row.page.transcript)
+        if feed is None or feed_id(source) == feed:
+            return True
+        said = (
+            f"{row.book}: {where} of receiver {row.page.sink_key.hex()[:16]}: {source.hex()[:16]}"
+        )
+        said += f" is not the source of feed {feed.hex()[:16]}, not counted"
+        self._findings.add(Fault.STRANGE_SOURCE, f"{said}, {row.page.energy_uj:,} uJ")
+        return False
 
     def _tally(self, meter: bytes, page: Page, where: str) -> None:
         of_feed = self._result.feeds.setdefault(page.transcript, {})

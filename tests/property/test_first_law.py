@@ -6,6 +6,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from powertcp.crypto import SigningKey
 from powertcp.ledger.audit import FirstLaw, audit
 from powertcp.ledger.book import Code
 from powertcp.ledger.pairing import ALL_TIME, Fault, PageState
@@ -96,7 +97,7 @@ class Network:
         """One emission, some receivers, each with its losses; copies come back to the emitter."""
         random = self.random
         source, *receivers = random.sample(self.nodes, random.randrange(2, 12))
-        feed = Feed(self.number()[-16:], random.randrange(2**32), source)
+        feed = Feed(random.randrange(2**32), source, meter=SigningKey(self.number()))
         self.feeds.append(feed)
         name = feed.feed.hex()
         self.emitted[name] = self.received[name] = 0

@@ -20,12 +20,13 @@ from powertcp.cli.main import main
 from powertcp.ledger.audit import audit
 from powertcp.ledger.book import Code
 from powertcp.ledger.pairing import PageState
-from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Page, Side, countersign
+from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Page, Side, countersign, feed_id
 from powertcp.store import LedgerStore
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, save, transfer
 
 FLOW = bytes([7]) * 32
-FEED = bytes.fromhex("7f3a") + bytes(14)
+FEED = feed_id(Node("mains", 1).meter.public)
+SHORT = f"feed {FEED.hex()[:4]}.."
 TARIFF = '{"currency": "EUR", "price_micro_per_kwh": 312000}'
 DIGEST = blake2s(TARIFF.encode()).digest()
 KWH = 3_600_000_000_000
@@ -373,7 +374,7 @@ def test_a_consumer_sees_the_bill_of_its_provider(run: Run, books: tuple[Path, P
 
 
 def test_a_feed_has_its_pages_by_its_account(run: Run, home: Path, mains: Node, lamp: Node) -> None:
-    feed = Feed(FEED, 1, mains)
+    feed = Feed(1, mains)
     feed.receive(lamp, 9)
     path = save(lamp, home / "consumer")
     lines = run("invoice", FEED.hex(), "--state-dir", path)[1]
@@ -645,7 +646,7 @@ def test_the_sentence_stands_at_the_end(run: Run, books: tuple[Path, Path]) -> N
 @pytest.fixture
 def broadcast(home: Path, mains: Node) -> list[Path]:
     """A feed of 59.1 kJ that three lamps received, one of them less; and a flow that was cut."""
-    feed = Feed(FEED, 3, mains)
+    feed = Feed(3, mains)
     feed.emit(59_100_000_000)
     lamps = [Node(f"lamp-{number}", 10 + number) for number in range(3)]
     for lamp, energy in zip(lamps, (59_100_000_000, 59_100_000_000, 59_000_000_000), strict=True):
@@ -667,7 +668,7 @@ def test_a_broadcast_violates_the_first_law(run: Run, broadcast: list[Path]) -> 
     assert status == 0
     assert lines[-1] == (
         "First law: obeyed to 0 uJ on 1 unicast flow;"
-        " violated by 118.1 kJ (chi = 2.99) on feed 7f3a.., as specified in 2007."
+        f" violated by 118.1 kJ (chi = 2.99) on {SHORT}, as specified in 2007."
     )
     for said in (
         "pages        1 in both books, 1.000000 J (simulated)",
@@ -690,7 +691,7 @@ def test_a_broadcast_violates_the_first_law(run: Run, broadcast: list[Path]) -> 
 def test_what_receivers_sent_to_the_source_counts(
     run: Run, home: Path, mains: Node, tmp_path: Path
 ) -> None:
-    feed = Feed(FEED, 3, mains)
+    feed = Feed(3, mains)
     feed.emit(100)
     lamps = [Node(f"lamp-{number}", 10 + number) for number in range(3)]
     pages = [feed.receive(lamp, 90).to_wire() for _ in range(2) for lamp in lamps]
@@ -702,9 +703,7 @@ def test_what_receivers_sent_to_the_source_counts(
     status, lines, _ = run("audit")
     assert f"feed {FEED.hex()} emitted 100 uJ, 3 receivers 540 uJ, chi 5.40" in lines
     assert (status, f"cut: {kept}: 100 of 380 octets of its last page" in lines) == (0, True)
-    assert lines[-1].endswith(
-        "violated by 440 uJ (chi = 5.40) on feed 7f3a.., as specified in 2007."
-    )
+    assert lines[-1].endswith(f"violated by 440 uJ (chi = 5.40) on {SHORT}, as specified in 2007.")
     elsewhere = kept.rename(tmp_path / "sent.ptr")
     assert "obeyed (chi = 0.00) on feed" in run("audit")[1][-1]
     status, lines, _ = run("audit", path, elsewhere)
@@ -740,7 +739,7 @@ def test_an_audit_for_programs(run: Run, broadcast: list[Path]) -> None:
 
 
 def test_losses_are_stated(run: Run, home: Path, mains: Node) -> None:
-    feed = Feed(FEED, 3, mains)
+    feed = Feed(3, mains)
     feed.emit(100)
     feed.receive(mains, 40)
     save(mains, home / "provider")

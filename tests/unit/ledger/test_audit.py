@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from powertcp.crypto import SigningKey
 from powertcp.errors import LedgerBroken
 from powertcp.ledger.audit import FirstLaw, audit
 from powertcp.ledger.book import Code, Entry, Kind
 from powertcp.ledger.memo import feed_memo
 from powertcp.ledger.pairing import Fault, Held, PageState, Span
-from powertcp.ledger.receipt import Flags, Side, countersign
+from powertcp.ledger.receipt import Flags, Side, countersign, feed_id
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, transfer
 
 KJ = 1_000_000_000
-FEED = bytes.fromhex("7f3a") + bytes(14)
+FEED = feed_id(Node("mains", 1).meter.public)
+SHORT = f"feed {FEED.hex()[:4]}.."
 FLOW = bytes([7]) * 32
 
 
@@ -207,7 +209,7 @@ def test_an_entry_without_its_account_is_a_broken_book(mains: Node) -> None:
 
 @pytest.fixture
 def feed(mains: Node) -> Feed:
-    return Feed(FEED, 3, mains)
+    return Feed(3, mains)
 
 
 def receivers(count: int) -> list[Node]:
@@ -227,7 +229,7 @@ def test_a_feed_gives_more_than_it_took(mains: Node, feed: Feed) -> None:
     assert law.residual_uj == 0
     assert law.sentence() == (
         "First law: obeyed to 0 uJ on 0 unicast flows;"
-        " violated by 118.2 kJ (chi = 3.00) on feed 7f3a.., as specified in 2007."
+        f" violated by 118.2 kJ (chi = 3.00) on {SHORT}, as specified in 2007."
     )
     assert (law.outside_in_uj, law.outside_out_uj) == (0, 0)
     assert law.given_uj == law.total("stored_uj") == 177_300_000_000
@@ -242,7 +244,7 @@ def test_losses_lower_what_is_received(mains: Node, feed: Feed) -> None:
     (of_feed,) = law.feeds
     assert (of_feed.miracle_uj, of_feed.lost_uj, of_feed.chi_ppm) == (0, 100, 900_000)
     assert of_feed.closing() is None
-    assert law.sentence().endswith("; obeyed (chi = 0.90) on feed 7f3a...")
+    assert law.sentence().endswith(f"; obeyed (chi = 0.90) on {SHORT}.")
 
 
 @pytest.mark.requirement("LEDG-8-02")
@@ -271,6 +273,37 @@ def test_a_page_without_a_right_signature_does_not_count(mains: Node, feed: Feed
     law = audit([mains.shown(), lamp.shown()])
     assert (law.feeds[0].received_uj, faults(law)) == (10, [Fault.FORGED])
     assert faults(audit([mains.shown()])) == [Fault.FORGED]
+
+
+@pytest.mark.requirement("PTCP-12-06", "LEDG-8-02")
+def test_a_page_that_names_another_source_than_that_of_its_feed_does_not_count(
+    mains: Node, lamp: Node, feed: Feed
+) -> None:
+    (honest,) = receivers(1)
+    feed.emit(10)
+    feed.receive(honest, 10)
+    page = feed.page_of(lamp, 9)
+    strange = countersign(altered(page, source_key=lamp.meter.public), lamp.meter)
+    sent = Held(page.transcript, page.page, Side.SOURCE, PageState.COUNTERSIGNED, strange.to_wire())
+    law = audit([mains.shown(), honest.shown()], evidence=[sent])
+    assert (law.feeds[0].received_uj, len(law.feeds[0].receivers)) == (10, 1)
+    assert (faults(law), law.broken) == ([Fault.STRANGE_SOURCE], 1)
+    assert law.findings[0].sentence == (
+        f"page files: feed {page.transcript.hex()[:16]} page 0 of receiver"
+        f" {lamp.meter.public.hex()[:16]}: {lamp.meter.public.hex()[:16]} is not the source of feed"
+        f" {FEED.hex()[:16]}, not counted, 9 uJ"
+    )
+    # in the book of a receiver: what it posted has no page
+    feed.receive(lamp, 7)
+    lamp.pages.clear()
+    lamp.hold(
+        countersign(altered(feed.page_of(lamp, 7), source_key=lamp.meter.public), lamp.meter),
+        Side.SINK,
+        PageState.COUNTERSIGNED,
+    )
+    law = audit([mains.shown(), honest.shown(), lamp.shown()])
+    assert law.feeds[0].received_uj == 10
+    assert faults(law) == [Fault.STRANGE_SOURCE, Fault.UNPOSTED]
 
 
 def test_of_two_unlike_pages_the_lesser_counts(mains: Node, feed: Feed) -> None:
@@ -309,7 +342,7 @@ def test_a_receiver_that_signs_more_than_was_emitted_is_named(mains: Node, feed:
 
 def test_each_epoch_bounds_what_a_receiver_can_have(mains: Node) -> None:
     (lamp,) = receivers(1)
-    first, second = (Feed(FEED, epoch, mains) for epoch in (1, 2))
+    first, second = (Feed(epoch, mains) for epoch in (1, 2))
     first.emit(100)
     second.emit(50)
     second.receive(lamp, 140)
@@ -317,7 +350,7 @@ def test_each_epoch_bounds_what_a_receiver_can_have(mains: Node) -> None:
     assert (faults(law), law.broken) == ([Fault.ABOVE_EMISSION], 0)
     assert law.findings[0].sentence.endswith("signed 140 uJ of an epoch, 50 uJ were emitted")
     # an epoch that its source never began
-    Feed(FEED, 3, mains).receive(lamp, 7)
+    Feed(3, mains).receive(lamp, 7)
     law = audit([mains.shown(), lamp.shown()])
     assert any("signed 7 uJ of an epoch, 0 uJ were" in it.sentence for it in law.findings)
 
@@ -396,7 +429,7 @@ def test_without_the_emitters_book_nothing_is_said_to_be_violated(feed: Feed) ->
     assert (of_feed.emitted_uj, of_feed.miracle_uj, of_feed.lost_uj) == (None, 0, 0)
     assert of_feed.chi_ppm is None
     assert law.outside_in_uj == 11
-    assert "not known on feed 7f3a.., whose emission is in none of these books" in law.sentence()
+    assert f"not known on {SHORT}, whose emission is in none of these books" in law.sentence()
 
 
 def test_pages_of_a_feed_that_no_account_names(mains: Node, feed: Feed) -> None:
@@ -409,7 +442,7 @@ def test_pages_of_a_feed_that_no_account_names(mains: Node, feed: Feed) -> None:
 def test_epochs_of_one_feed_are_one_feed(mains: Node) -> None:
     (lamp,) = receivers(1)
     for epoch in (1, 2):
-        feed = Feed(FEED, epoch, mains)
+        feed = Feed(epoch, mains)
         feed.emit(10)
         feed.receive(lamp, 10)
     (of_feed,) = audit([mains.shown(), lamp.shown()]).feeds
@@ -452,7 +485,7 @@ def test_a_feed_whose_emission_was_taken_back_has_no_ratio(mains: Node, feed: Fe
     mains.post(transfer(FLOW, 0, "source:mains", feed.account, 10, code, memo="wrong"))
     law = audit([mains.shown()])
     assert (law.feeds[0].emitted_uj, law.feeds[0].chi_ppm) == (0, None)
-    assert law.sentence().endswith("; obeyed (chi = -) on feed 7f3a...")
+    assert law.sentence().endswith(f"; obeyed (chi = -) on {SHORT}.")
 
 
 def test_names_of_a_forged_ledger_do_nothing_to_a_terminal(mains: Node) -> None:
@@ -460,7 +493,7 @@ def test_names_of_a_forged_ledger_do_nothing_to_a_terminal(mains: Node) -> None:
     mains.post(transfer(FLOW, 1, "toaster:1", "source:mains", 6, Code.LOAD))
     book = mains.shown()
     accounts = {
-        number: replace(account, name=account.name.replace("k", "\x1b").replace("toa", "\n"))
+        number: account._replace(name=account.name.replace("k", "\x1b").replace("toa", "\n"))
         for number, account in book.accounts.items()
     }
     law = audit([replace(book, accounts=accounts)])
@@ -536,5 +569,5 @@ def test_the_order_of_books_does_not_matter(mains: Node, lamp: Node, feed: Feed)
 
 def test_what_is_lost_of_all_feeds_is_summed(mains: Node, feed: Feed) -> None:
     feed.emit(10)
-    Feed(bytes(16), 1, mains).emit(5)
+    Feed(1, mains, meter=SigningKey(bytes(32))).emit(5)
     assert audit([mains.shown()]).lost_uj == 15

@@ -20,7 +20,7 @@ from powertcp.ledger import (
     page_hash,
     sign_as_source,
 )
-from powertcp.ledger.receipt import INVALID
+from powertcp.ledger.receipt import INVALID, feed_id
 from powertcp.registry import Reason
 
 SOURCE = SigningKey(bytes(range(32)))
@@ -85,6 +85,12 @@ def test_a_feed_page_is_signed_by_its_receiver_only() -> None:
     with pytest.raises(DecodeError) as caught:
         Page.from_wire(wrong.to_wire())
     assert (caught.value.field, caught.value.offset) == ("source_signature", 252)
+
+
+@pytest.mark.requirement("PTCP-12-06")
+def test_the_id_of_a_feed_is_that_of_its_meter() -> None:
+    expected = blake2s(b"powertcp feed id 1" + SOURCE.public).digest()[:16]
+    assert feed_id(SOURCE.public) == expected
 
 
 @pytest.mark.requirement("LEDG-6-05")

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from powertcp.crypto import SigningKey
 from powertcp.ledger.audit import FirstLaw, audit
 from powertcp.ledger.book import Code
 from powertcp.ledger.sankey import BAND, MAX_FEEDS, sankey
@@ -33,7 +34,7 @@ def drawn(law: FirstLaw) -> dict[str, int]:
 
 
 def test_generated_used_stored_heat_and_the_miracle(mains: Node, lamp: Node) -> None:
-    feed = Feed(bytes.fromhex("7f3a") + bytes(14), 1, mains)
+    feed = Feed(1, mains)
     feed.emit(1000)
     feed.receive(lamp, 1000)
     feed.receive(mains, 900)
@@ -44,7 +45,7 @@ def test_generated_used_stored_heat_and_the_miracle(mains: Node, lamp: Node) -> 
     bands = drawn(law)
     assert bands == {
         "generated": 1500,
-        "the miracle, feed 7f3a.. (chi = 1.90)": 900,
+        f"the miracle, feed {feed.feed.hex()[:4]}.. (chi = 1.90)": 900,
         "used": 300,
         "stored": 1900,
         "heat": 200,
@@ -62,7 +63,7 @@ def test_what_comes_from_and_goes_to_others(mains: Node, lamp: Node) -> None:
         "from stores": 200,
         "delivered outside": 700,
     }
-    feed = Feed(bytes(16), 1, mains)
+    feed = Feed(1, mains)
     feed.emit(40)
     assert drawn(audit([mains.shown()])) == {
         "generated": 540,
@@ -78,7 +79,7 @@ def test_books_that_are_wrong_show_what_is_over(mains: Node) -> None:
 
 def test_many_feeds_share_a_band(mains: Node, lamp: Node) -> None:
     for number in range(MAX_FEEDS + 3):
-        feed = Feed(bytes([number]) * 16, 1, mains)
+        feed = Feed(1, mains, meter=SigningKey(bytes([number]) * 32))
         feed.emit(10)
         feed.receive(lamp, 10)
         feed.receive(mains, 10 - number)

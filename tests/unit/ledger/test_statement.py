@@ -255,7 +255,7 @@ def test_only_so_many_notes_are_listed(flow: Flow) -> None:
 
 
 def test_a_page_of_a_feed_needs_its_receiver_only(mains: Node, lamp: Node) -> None:
-    feed = Feed(bytes(16), 1, mains)
+    feed = Feed(1, mains)
     pages = [feed.receive(lamp, 5), feed.receive(lamp, 6)]
     statement, _ = stated(in_order(given(*pages)))
     assert (statement.totals()[0].energy_uj, statement.notes) == (11, [])
