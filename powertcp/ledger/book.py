@@ -27,6 +27,7 @@ MAX_BATCH = 64  # a batch is in one group of the writer
 
 _FIXED = struct.Struct(">QQHH16sIIQQQH")
 _ENERGY = "uJ"
+_MEMO = 10  # the fields of an entry before its memo
 
 
 class Kind(IntEnum):
@@ -36,6 +37,11 @@ class Kind(IntEnum):
     PENDING = 1
     POST_PENDING = 2
     VOID = 3
+
+
+# plain numbers: asked for several times in each posting
+_PENDING, _VOID = int(Kind.PENDING), int(Kind.VOID)
+_ENDS = (int(Kind.POST_PENDING), _VOID)
 
 
 class Code(IntEnum):
@@ -80,9 +86,8 @@ class Transfer:
     """At most 512 octets of UTF-8."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One account and its sums, in its unit."""
+class Account(NamedTuple):
+    """One account and its sums, in its unit; a tuple, as each posting makes two."""
 
     id: int
     """1..2^32-1 in the order of opening."""
@@ -129,8 +134,7 @@ class Entry(NamedTuple):
     chain: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """A batch that is in the journal."""
 
     seqs: tuple[int, ...]
@@ -139,8 +143,7 @@ class Posted:
     """Whether it was there before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What `Book.post` decided: to be written before anybody is told."""
 
     posted: Posted
@@ -170,12 +173,12 @@ def transfer_key(transcript: bytes, page: int, role: str, debit: str, credit: st
 # LEDG-7-02
 def entry_chain(previous: bytes, entry: Entry) -> bytes:
     """Return the chain value of `entry` after an entry whose chain value is `previous`."""
-    memo = entry.memo.encode()
-    fixed = _FIXED.pack(
-        entry.seq, entry.at_ns, entry.kind, entry.code, entry.key, entry.debit, entry.credit,
-        entry.amount, entry.pending, entry.link, len(memo),
-    )  # fmt: skip
-    return hashlib.blake2s(previous + fixed + memo).digest()
+    return _chained(previous, entry[:_MEMO], entry.memo)
+
+
+def _chained(previous: bytes, fixed: tuple[int | bytes | str, ...], memo: str) -> bytes:
+    octets = memo.encode()
+    return hashlib.blake2s(previous + _FIXED.pack(*fixed, len(octets)) + octets).digest()
 
 
 class _Row:
@@ -195,37 +198,27 @@ class _Row:
     def seen(self) -> Account:
         """Return the account as it is."""
         return Account(
-            id=self.id, name=self.name, unit=self.unit, debit=self.debit, credit=self.credit,
-            reserved=self.reserved, floor=self.floor,
-        )  # fmt: skip
+            self.id, self.name, self.unit, self.debit, self.credit, self.reserved, self.floor
+        )
 
-    def bear(self, amount: int) -> None:
-        """Raise PowerRefused when the floor does not allow to debit `amount`."""
-        if self.floor is None:
-            return
-        free = self.credit - self.debit - self.reserved - self.floor
+    def bear(self, amount: int, floor: int) -> None:
+        """Raise PowerRefused when `floor`, which is its own, does not allow to debit `amount`."""
+        free = self.credit - self.debit - self.reserved - floor
         if amount <= free:
             return
         if self.unit.startswith(_ENERGY):
             used = self.debit + self.reserved + amount
-            raise _refused(Reason.ENERGY_QUOTA, used, self.credit - self.floor, self.name)
+            raise _refused(Reason.ENERGY_QUOTA, used, self.credit - floor, self.name)
         raise _refused(Reason.PAYMENT_REQUIRED, amount, max(free, 0), self.name)
 
 
-class _Undo:
-    """What a batch has changed so far: a refusal later in the batch takes it back."""
+class _Step(NamedTuple):
+    """An entry that a batch has added, with the reservation that it ended."""
 
-    __slots__ = ("entries", "opened", "sums")
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[Entry, Entry | None]] = []
-        """Each with the reservation that it ended."""
-        self.opened: list[_Row] = []
-        self.sums: list[tuple[_Row, int, int, int]] = []
-
-    def keep(self, row: _Row) -> None:
-        """Remember the sums of `row`."""
-        self.sums.append((row, row.debit, row.credit, row.reserved))
+    entry: Entry
+    held: Entry | None
+    debit: _Row
+    credit: _Row
 
 
 class Book:
@@ -285,7 +278,9 @@ class Book:
     def find(self, key: bytes) -> Entry | None:
         """Return the entry with that key."""
         recent = self._recent.get(key)
-        return recent or (self._written(key) if self._written is not None else None)
+        if recent is not None or self._written is None:
+            return recent
+        return self._written(key)
 
     def set_floor(self, name: str, unit: str, floor: int | None) -> tuple[Account, bool]:
         """Limit what `name` may be debited; return the account and whether it is new.
@@ -294,10 +289,10 @@ class Book:
         """
         if floor is not None and not -MAX_AMOUNT <= floor <= MAX_AMOUNT:
             raise LocalProtocolError(f"a floor of {floor}, the limit is {MAX_AMOUNT}")
-        undo = _Undo()
-        row = self._row(name, unit, undo)
+        opened: list[_Row] = []
+        row = self._row(name, unit, opened)
         row.floor = floor
-        return row.seen(), bool(undo.opened)
+        return row.seen(), bool(opened)
 
     # LEDG-7-03
     def post(self, transfers: Sequence[Transfer], at_ns: int) -> Batch:
@@ -312,22 +307,27 @@ class Book:
         before = [self.find(transfer.key) for transfer in transfers]
         if any(before):
             return self._repeated(transfers, before)
-        undo = _Undo()
+        steps: list[_Step] = []
+        opened: list[_Row] = []
         link = self.seq + 1 if len(transfers) > 1 else 0
         position = self.seq, self.chain
         try:
             for transfer in transfers:
-                self._post(transfer, at_ns, link, undo)
+                self._post(transfer, at_ns, link, opened, steps)
         except PowerError:
-            self._take_back(undo)
+            self._take_back(steps, opened)
             self.seq, self.chain = position
             raise
-        entries = [entry for entry, _ in undo.entries]
+        seqs: list[int] = []
+        touched: list[str] = []
+        for entry, _, debit, credit in steps:
+            seqs.append(entry.seq)
+            touched += (debit.name, credit.name)
         return Batch(
-            posted=Posted(tuple([entry.seq for entry in entries])),
-            entries=tuple(entries),
-            opened=tuple([row.seen() for row in undo.opened]),
-            touched=tuple([row.name for row, *_ in undo.sums]),
+            Posted(tuple(seqs)),
+            tuple([step.entry for step in steps]),
+            tuple([row.seen() for row in opened]),
+            tuple(touched),
         )
 
     def replay(self, entry: Entry) -> None:
@@ -351,15 +351,15 @@ class Book:
         except PowerError as error:
             raise _broken(seq, str(error)) from error
         _move(entry, debit, credit, held)
-        if entry.kind == Kind.PENDING:
+        if entry.kind == _PENDING:
             self._pending[seq] = entry
         elif entry.pending:
             del self._pending[entry.pending]
         if not is_chained:
             raise _broken(seq, "its chain value is not that of its fields after the entry before")
 
-    def _row(self, name: str, unit: str, undo: _Undo) -> _Row:
-        """Return the account `name`, which is opened if there is none."""
+    def _row(self, name: str, unit: str, opened: list[_Row]) -> _Row:
+        """Return the account `name`; if there is none, open it and add it to `opened`."""
         row = self._rows.get(name)
         if row is not None:
             if row.unit != unit:
@@ -371,48 +371,46 @@ class Book:
             raise _refused(Reason.LIMIT, count + 1, MAX_ACCOUNTS, "accounts")
         row = _Row(Account(id=count + 1, name=name, unit=unit))
         self._rows[name] = self._by_id[row.id] = row
-        undo.opened.append(row)
+        opened.append(row)
         return row
 
-    def _post(self, transfer: Transfer, at_ns: int, link: int, undo: _Undo) -> None:
-        """Add the entry of `transfer` to the book."""
-        debit = self._row(transfer.debit, transfer.unit, undo)
-        credit = self._row(transfer.credit, transfer.unit, undo)
-        kind, held = transfer.kind, None
+    def _post(
+        self, transfer: Transfer, at_ns: int, link: int, opened: list[_Row], steps: list[_Step]
+    ) -> None:
+        """Add the entry of `transfer`; refused, it has opened accounts at most."""
+        debit = self._row(transfer.debit, transfer.unit, opened)
+        credit = self._row(transfer.credit, transfer.unit, opened)
+        kind, held = int(transfer.kind), None
         if transfer.pending:
             held = self._held(transfer)
-        else:
-            debit.bear(transfer.amount)
+        elif debit.floor is not None:
+            debit.bear(transfer.amount, debit.floor)
         seq = self.seq + 1
-        entry = Entry(
-            seq, at_ns, int(kind), transfer.code, transfer.key, debit.id, credit.id,
-            transfer.amount, held.seq if held else 0, link, transfer.memo,
+        fixed = (
+            seq, at_ns, kind, transfer.code, transfer.key, debit.id, credit.id,
+            transfer.amount, held.seq if held else 0, link,
         )  # fmt: skip
+        entry = Entry(*fixed, transfer.memo, _chained(self.chain, fixed, transfer.memo))
         _judge(entry, debit, credit, held)
-        if kind is Kind.PENDING and len(self._pending) >= MAX_PENDING:
+        if kind == _PENDING and len(self._pending) >= MAX_PENDING:
             raise _refused(Reason.LIMIT, MAX_PENDING + 1, MAX_PENDING, "pending transfers")
-        undo.keep(debit)
-        undo.keep(credit)
         _move(entry, debit, credit, held)
-        chain = entry_chain(self.chain, entry)
-        entry = Entry._make((*entry[:-1], chain))
-        self.seq, self.chain = seq, chain
+        self.seq, self.chain = seq, entry.chain
         self._recent[entry.key] = entry
-        undo.entries.append((entry, held))
-        if kind is Kind.PENDING:
+        if kind == _PENDING:
             self._pending[seq] = entry
         if held is not None:
             del self._pending[held.seq]
+        steps.append(_Step(entry, held, debit, credit))
 
-    def _take_back(self, undo: _Undo) -> None:
-        for row, debit, credit, reserved in reversed(undo.sums):
-            row.debit, row.credit, row.reserved = debit, credit, reserved
-        for entry, held in reversed(undo.entries):
+    def _take_back(self, steps: Sequence[_Step], opened: Sequence[_Row]) -> None:
+        for entry, held, debit, credit in reversed(steps):
+            _move(entry, debit, credit, held, -1)
             del self._recent[entry.key]
             self._pending.pop(entry.seq, None)
             if held is not None:
                 self._pending[held.seq] = held
-        for row in undo.opened:
+        for row in opened:
             del self._rows[row.name], self._by_id[row.id]
 
     def _held(self, transfer: Transfer) -> Entry:
@@ -471,7 +469,7 @@ def _check_name(name: str, unit: str) -> None:
 
 
 def _check_transfer(transfer: Transfer) -> None:
-    due = KEY_OCTETS if transfer.kind in (Kind.POST_PENDING, Kind.VOID) else 0
+    due = KEY_OCTETS if transfer.kind in _ENDS else 0
     if len(transfer.key) != KEY_OCTETS or len(transfer.pending) != due:
         octets = f"{len(transfer.key)} and {len(transfer.pending)}"
         raise LocalProtocolError(f"keys of {octets} octets, {KEY_OCTETS} and {due} are due")
@@ -485,9 +483,9 @@ def _check_transfer(transfer: Transfer) -> None:
 
 def _judge(entry: Entry, debit: _Row, credit: _Row, held: Entry | None) -> None:
     """Raise PowerError when `entry` does not fit its accounts, or `held`, which it ends."""
-    ends = entry.kind in (Kind.POST_PENDING, Kind.VOID)
+    ends = entry.kind in _ENDS
     is_odd = ends != (held is not None) or ends != (entry.pending > 0)
-    if is_odd or entry.kind > Kind.VOID or entry.amount < 1:
+    if is_odd or entry.kind > _VOID or entry.amount < 1:
         raise LocalProtocolError(f"kind {entry.kind}, amount {entry.amount}: no such transfer")
     if held is not None:
         if (held.debit, held.credit) != (entry.debit, entry.credit):
@@ -497,7 +495,7 @@ def _judge(entry: Entry, debit: _Row, credit: _Row, held: Entry | None) -> None:
                 Reason.ENERGY_QUOTA if debit.unit.startswith(_ENERGY) else Reason.PAYMENT_REQUIRED
             )
             raise _refused(code, entry.amount, held.amount, f"entry {held.seq} reserves less")
-        if entry.kind == Kind.VOID and entry.amount != held.amount:
+        if entry.kind == _VOID and entry.amount != held.amount:
             raise LocalProtocolError(f"{entry.amount} voided of {held.amount} reserved")
     full = max(debit.debit, credit.credit, debit.reserved)
     if entry.amount > MAX_AMOUNT - full:
@@ -506,12 +504,13 @@ def _judge(entry: Entry, debit: _Row, credit: _Row, held: Entry | None) -> None:
         )
 
 
-def _move(entry: Entry, debit: _Row, credit: _Row, held: Entry | None) -> None:
-    """Do what `_judge` found right."""
+def _move(entry: Entry, debit: _Row, credit: _Row, held: Entry | None, times: int = 1) -> None:
+    """Do what `_judge` found right, or with `times` -1 take it back."""
+    amount = entry.amount * times
     if held is not None:
-        debit.reserved -= held.amount
-    if entry.kind == Kind.PENDING:
-        debit.reserved += entry.amount
-    elif entry.kind != Kind.VOID:
-        debit.debit += entry.amount
-        credit.credit += entry.amount
+        debit.reserved -= held.amount * times
+    if entry.kind == _PENDING:
+        debit.reserved += amount
+    elif entry.kind != _VOID:
+        debit.debit += amount
+        credit.credit += amount
