@@ -388,6 +388,15 @@ class _Daemon:
         if document is not None and books is not None and books.pricing is not None:
             books.pricing.replace(document)
 
+    def _limit(self, options: ProviderOptions) -> None:
+        """Go by another quota, and require receipts or not. Raises ConfigError without a ledger."""
+        books = self._provider.admissions.billing.books
+        if books is not None:
+            books.limit(requires_receipts=options.require_receipts, quota_uj=options.quota)
+        elif options.require_receipts or options.quota is not None:
+            said = "receipts and quotas need one, and it is opened at the start only"
+            raise ConfigError("configuration", "ledger", said)
+
     def _reload(self) -> bool:
         """Read the configuration again: the whole of it valid, or the old one stays."""
         self._notifier.reloading()
@@ -395,6 +404,7 @@ class _Daemon:
             options = self._read().options
             config = provider_config(options)
             self._reprice(read_tariff(options.tariff))
+            self._limit(options)
             self._provider.reload(config)
         except PowerError as error:
             _log.warning("configuration kept: %s", error)

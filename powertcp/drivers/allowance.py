@@ -16,7 +16,7 @@ import trio
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.session import FlowRecord
 from powertcp.errors import PowerRefused
-from powertcp.ledger import Code, Flags, Kind, Page, Side, Transfer, transfer_key
+from powertcp.ledger import MAX_AMOUNT, Code, Flags, Kind, Page, Side, Transfer, transfer_key
 from powertcp.registry import Reason, Refusal
 from powertcp.store import PageState
 from powertcp.wire.options import Meter
@@ -32,13 +32,17 @@ _log = logging.getLogger("ledger")
 class Allowance:
     """What one flow has reserved. is_last: nothing more can be reserved."""
 
-    __slots__ = ("held", "is_last", "name", "number", "seed", "source")
+    __slots__ = ("held", "is_last", "meter", "name", "number", "seed", "source")
 
-    def __init__(self, seed: bytes, name: str, source: str) -> None:
-        """Reserve on account `name` what `source` gives; seed: 32 octets that name the flow."""
+    def __init__(self, seed: bytes, name: str, source: str, meter: Meter) -> None:
+        """Reserve on account `name` what `source` gives; seed: 32 octets that name the flow.
+
+        Its pages are due as `meter` says, or more often.
+        """
         self.seed = seed
         self.name = name
         self.source = source
+        self.meter = meter
         self.held: Transfer | None = None
         self.number = 0
         self.is_last = False
@@ -67,46 +71,74 @@ class Holder(Protocol):
 class Allowances:
     """The limit of every address, and the reservations of its flows.
 
-    on_spent: told of a flow that has delivered all it may.
+    on_spent: told of a flow that has delivered all it may. quota_uj: what each address may have in
+    all, None: no limit. exempt: accounts that some flow without a reservation is posted on: the
+    ledger takes all of that.
     """
 
-    def __init__(self, ledger: Ledger, quota_uj: int, meter: Meter) -> None:
-        """Allow each address `quota_uj` in all; pages are due as `meter` says, or more often."""
+    def __init__(self, ledger: Ledger) -> None:
+        """Limit nobody."""
         self.on_spent: Callable[[FlowRecord, Refusal], None] = _ignore
+        self.quota_uj: int | None = None
+        self.exempt: frozenset[str] = frozenset()
         self._ledger = ledger
-        self._quota_uj = quota_uj
-        self._meter = meter
 
     # LEDG-7-05
-    def _most_uj(self, record: FlowRecord) -> int:
+    def _most_uj(self, allowance: Allowance, record: FlowRecord) -> int:
         """Return what two pages of a flow can state: their energy, or its power in their time."""
-        most_uj = PAGES * self._meter.receipt_uj
+        meter = allowance.meter
+        most_uj = PAGES * meter.receipt_uj
         if record.profile is None:
             return most_uj
         second_uj = record.profile.power_mw * 1000
-        return max(LEAST_S * second_uj, min(most_uj, PAGES * self._meter.receipt_s * second_uj))
+        return max(LEAST_S * second_uj, min(most_uj, PAGES * meter.receipt_s * second_uj))
 
     def refusal(self, host: str) -> Refusal | None:
         """Return why an address gets nothing more, None: something is left."""
-        account = self._ledger.account(f"sink:{host}")
-        used_uj = account.debit - account.credit + account.reserved if account else 0
-        if used_uj < self._quota_uj:
+        used_uj = self._used_uj(f"sink:{host}")
+        if self.quota_uj is None or used_uj < self.quota_uj:
             return None
-        return Refusal(Reason.ENERGY_QUOTA, used_uj, self._quota_uj)
+        return Refusal(Reason.ENERGY_QUOTA, used_uj, self.quota_uj)
+
+    def _used_uj(self, name: str) -> int:
+        account = self._ledger.account(name)
+        return account.debit - account.credit + account.reserved if account else 0
 
     def _free_uj(self, name: str) -> int:
+        """Return what may be reserved by the quota, and by the floor that the account has."""
         account = self._ledger.account(name)
-        free_uj = account.free if account else None
-        return self._quota_uj if free_uj is None else free_uj
+        by_floor = account.free if account else None
+        free_uj = MAX_AMOUNT if by_floor is None else by_floor
+        if self.quota_uj is not None:
+            free_uj = min(free_uj, self.quota_uj - self._used_uj(name))
+        return max(0, free_uj)
+
+    def _floor(self, name: str) -> int | None:
+        """Return the floor of an account: not above what was reserved under a larger quota."""
+        if self.quota_uj is None or name in self.exempt:
+            return None
+        return -max(self.quota_uj, self._used_uj(name))
 
     # LEDG-7-05
     async def begin(self, allowance: Allowance, record: FlowRecord) -> None:
         """Power flows: reserve for it; until that is on the disk nothing is delivered."""
-        await self._ledger.set_floor(allowance.name, ENERGY, -self._quota_uj)
+        await self._ledger.set_floor(allowance.name, ENERGY, self._floor(allowance.name))
         await self._reserve(allowance, record, 0)
 
+    # LEDG-7-05
+    async def revise(self, book: Holder) -> None:
+        """The quota is another one: a flow keeps what it has reserved, and has more of a larger."""
+        allowance = book.allowance
+        if allowance is None:
+            return
+        account, floor = self._ledger.account(allowance.name), self._floor(allowance.name)
+        lowest = account.floor if account else None
+        if lowest is not None and (floor is None or floor < lowest):
+            await self._ledger.set_floor(allowance.name, ENERGY, floor)
+        await self.widen(allowance, book.record)
+
     async def _reserve(self, allowance: Allowance, record: FlowRecord, start_uj: int) -> None:
-        amount_uj = min(self._free_uj(allowance.name), self._most_uj(record))
+        amount_uj = min(self._free_uj(allowance.name), self._most_uj(allowance, record))
         if amount_uj > 0:
             transfer = allowance.reservation(amount_uj)
             with suppress(PowerRefused):
@@ -122,7 +154,7 @@ class Allowances:
         if held is None:
             return
         free_uj = self._free_uj(allowance.name)
-        amount_uj = min(held.amount + free_uj, self._most_uj(record))
+        amount_uj = min(held.amount + free_uj, self._most_uj(allowance, record))
         if amount_uj <= held.amount:
             return
         key = transfer_key(allowance.seed, allowance.number, "widen", held.debit, held.credit)
@@ -145,7 +177,7 @@ class Allowances:
         energy, *money = transfers
         taken = replace(energy, kind=Kind.POST_PENDING, pending=held.key)
         rest_uj = held.amount - page.energy_uj
-        wanted_uj = min(self._free_uj(allowance.name) + rest_uj, self._most_uj(record))
+        wanted_uj = min(self._free_uj(allowance.name) + rest_uj, self._most_uj(allowance, record))
         # another flow may take what is free meanwhile; what this one holds stays its own: it has
         # delivered some of that since the page
         for amount_uj in () if is_final else dict.fromkeys((wanted_uj, rest_uj)):
@@ -196,7 +228,7 @@ class Allowances:
     ) -> None:
         allowance.held = transfer
         allowance.number += 1
-        allowance.is_last = transfer.amount < self._most_uj(record)
+        allowance.is_last = transfer.amount < self._most_uj(allowance, record)
         record.allowed_uj = start_uj + transfer.amount
         record.blocked = False
 
@@ -215,7 +247,7 @@ class Allowances:
     def _spent(self, allowance: Allowance, record: FlowRecord) -> None:
         allowance.is_last = True
         refusal = self.refusal(allowance.name.partition(":")[2])
-        self.on_spent(record, refusal or Refusal(Reason.ENERGY_QUOTA, 0, self._quota_uj))
+        self.on_spent(record, refusal or Refusal(Reason.ENERGY_QUOTA, 0, self.quota_uj or 0))
 
 
 def _ignore(record: FlowRecord, refusal: Refusal) -> None:

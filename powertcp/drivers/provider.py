@@ -120,8 +120,7 @@ class Provider:
         self.admissions.billing.books = books
         books.on_failure = self._end_metered
         books.on_kept = self.admissions.billing.kept
-        if books.allowances is not None:
-            books.allowances.on_spent = self.admissions.billing.spent
+        books.allowances.on_spent = self.admissions.billing.spent
         if books.pricing is not None:
             books.pricing.propose = self.admissions.billing.reprice
 

@@ -62,12 +62,9 @@ class ProviderBooks:
         clock: what pages say of their times; by default what the kernel says.
         """
         self.ledger = ledger
-        page_uj = receipt_uj if quota_uj is None else quota_uj // QUOTA_PAGES
-        self.meter = Meter(receipt_s, max(1, min(receipt_uj, page_uj)), ledger.meter.public)
         self.on_failure: Callable[[], None] = _nothing
         self.on_kept: Callable[[FlowRecord, bytes], None] = _nothing
-        self.requires_receipts = requires_receipts or quota_uj is not None
-        self.allowances = Allowances(ledger, quota_uj, self.meter) if quota_uj is not None else None
+        self.allowances = Allowances(ledger)
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
         # LEDG-7-03
         for name in (f"payer:{SELF}", f"payee:{SELF}"):
@@ -79,6 +76,28 @@ class ProviderBooks:
         self._unix_ns = unix_ns
         self._clock = clock or clock_kind()
         self._books: set[SuppliedFlow] = set()
+        self._due = receipt_s, receipt_uj
+        self.limit(requires_receipts=requires_receipts, quota_uj=quota_uj)
+
+    # LEDG-7-05
+    def limit(self, *, requires_receipts: bool, quota_uj: int | None) -> None:
+        """Require receipts, and limit what each address may have in all, None: do not.
+
+        Flows that there are keep their terms and what they have reserved; those without a
+        reservation go on without one, and what they take counts.
+        """
+        receipt_s, receipt_uj = self._due
+        page_uj = receipt_uj if quota_uj is None else min(receipt_uj, quota_uj // QUOTA_PAGES)
+        self.meter = Meter(receipt_s, max(1, page_uj), self.ledger.meter.public)
+        self.requires_receipts = requires_receipts or quota_uj is not None
+        if quota_uj == self.allowances.quota_uj:
+            return
+        self.allowances.quota_uj = quota_uj
+        self.allowances.exempt = frozenset(
+            f"sink:{book.there}" for book in self._books if book.allowance is None
+        )
+        for book in self._books:
+            self._postings.put(book, partial(self.allowances.revise, book))
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -89,8 +108,7 @@ class ProviderBooks:
             nursery.start_soon(self._post_regularly)
             if self.pricing is not None:
                 nursery.start_soon(self.pricing.keep, self._books)
-            if self.allowances is not None:
-                nursery.start_soon(self.allowances.keep, self._books)
+            nursery.start_soon(self.allowances.keep, self._books)
             try:
                 yield
             finally:
@@ -107,7 +125,7 @@ class ProviderBooks:
         """Return why `host` gets no contract; None: the ledger can be written, and has some left."""
         if self._postings.is_stuck:
             return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
-        return self.allowances.refusal(host) if self.allowances and host else None
+        return self.allowances.refusal(host) if host else None
 
     @property
     def supplied(self) -> frozenset[SuppliedFlow]:
@@ -124,21 +142,21 @@ class ProviderBooks:
             book = record.book = SuppliedFlow(record, supply.format(), self._unix_ns(), meter)
             self._books.add(book)
             self._reserve(book)
-        elif self.allowances is not None and book.allowance is not None:
+        elif book.allowance is not None:
             self._postings.put(book, partial(self.allowances.widen, book.allowance, record))
         book.tariff = tariff
 
     def _reserve(self, book: SuppliedFlow) -> None:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
         allowances, name = self.allowances, f"sink:{book.there}"
-        if allowances is not None:
-            allowance = Allowance(book.identity, name, f"source:{book.here}")
+        if allowances.quota_uj is not None:
+            allowance = Allowance(book.identity, name, f"source:{book.here}", self.meter)
             book.allowance, book.record.allowed_uj = allowance, 0
             self._postings.put(book, lambda: allowances.begin(allowance, book.record))
             return
         account = self.ledger.account(name)
         if account is not None and account.floor is not None:
-            # a quota of an earlier run, which nobody sets any more
+            # a quota of before, which nobody sets any more
             self._postings.put(book, lambda: self.ledger.set_floor(name, account.unit, None))
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> None:
@@ -194,9 +212,9 @@ class ProviderBooks:
         transfers: tuple[Transfer, ...],
     ) -> None:
         """Commit a page; only then the flow may go on to the next one, or end."""
-        allowances, allowance = self.allowances, book.allowance
-        if allowances is not None and allowance is not None and transfers:
-            await allowances.post(allowance, book.record, page, transfers)
+        allowance = book.allowance
+        if allowance is not None and transfers:
+            await self.allowances.post(allowance, book.record, page, transfers)
         else:
             await self.ledger.post_page(
                 page.transcript, page.page, Side.SOURCE, octets, state, *transfers
@@ -214,10 +232,10 @@ class ProviderBooks:
             self._post_unsigned(book, event.acked_uj)
             return
         unsigned_uj = max(0, event.acked_uj - event.signed_uj)
-        allowances, allowance = self.allowances, book.allowance
-        if allowances is not None and allowance is not None:
+        allowance = book.allowance
+        if allowance is not None:
             given_uj = event.esn_uj - max(event.acked_uj, event.signed_uj)
-            end = partial(allowances.end, allowance, unsigned_uj, given_uj)
+            end = partial(self.allowances.end, allowance, unsigned_uj, given_uj)
             self._postings.put(book, end, unsigned_uj)
         else:
             self._lost_uj += unsigned_uj

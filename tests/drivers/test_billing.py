@@ -309,6 +309,25 @@ async def test_receipts_that_are_required_are_required(tmp_path: Path) -> None:
             await sink.until(PowerReady)
 
 
+async def test_receipts_are_required_from_a_moment_on(tmp_path: Path) -> None:
+    async with billed(tmp_path) as (_, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            sink.ask("12V/1A")
+            await payer.until(PowerReady)
+            books.limit(requires_receipts=True, quota_uj=None)
+            sink.ask("12V/1A")
+            refused = await payer.until(FlowRefused)
+            assert isinstance(refused, FlowRefused)
+            assert refused.refusal.code == Reason.PAYMENT_REQUIRED
+            await payer.until(SamplesReceived, 3)
+            books.limit(requires_receipts=False, quota_uj=None)
+            sink.ask("12V/1A")
+            await payer.until(PowerReady, 2)
+            # the one that was refused
+            assert payer.count(FlowClosed) == 1
+
+
 @pytest.mark.requirement("PTCP-10-03", "LEDG-6-01")
 async def test_a_flow_that_is_resumed_goes_on_with_its_pages(tmp_path: Path) -> None:
     async with billed(tmp_path) as (_, _, address):
@@ -425,6 +444,103 @@ async def test_a_quota_ends_with_the_provider_that_set_it(tmp_path: Path) -> Non
     assert balances(tmp_path)["sink:127.0.0.1"] == 4_800_000 + closed.esn_uj
 
 
+async def until_had(payer: Payer, energy_uj: int) -> int:
+    """Go on until the flows of a client had so much; return what they had."""
+    count = had_uj = 0
+    while had_uj < energy_uj:
+        count += 1
+        samples = await payer.until(SamplesReceived, count)
+        assert isinstance(samples, SamplesReceived)
+        had_uj += samples.energy_uj
+    return had_uj
+
+
+@pytest.mark.requirement("LEDG-7-05")
+@pytest.mark.parametrize("larger_uj", [72_000_000, None])
+async def test_a_larger_quota_is_for_flows_that_there_are(
+    tmp_path: Path, larger_uj: int | None
+) -> None:
+    async with billed(tmp_path, quota_uj=24_000_000) as (provider, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flow = payer.ask("12V/2A")
+            await payer.until(PowerReady)
+            books.limit(requires_receipts=False, quota_uj=larger_uj)
+            await until_had(payer, 48_000_000)
+            if larger_uj is None:
+                assert payer.count(FlowClosed) == 0
+                await payer.close(flow)
+                # and receipts are not required any more
+                sink.ask("12V/1A")
+                await payer.until(PowerReady, 2)
+            else:
+                closed = await payer.until(FlowClosed)
+                assert isinstance(closed, FlowClosed)
+                assert closed.refusal is not None
+                assert closed.refusal.code == Reason.ENERGY_QUOTA
+                assert 48_000_000 <= closed.esn_uj <= larger_uj
+        held = await balance_of(provider)
+        assert (held["residual_uj"], held["unsigned_uj"]) == (0, 0)
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_under_a_smaller_quota_flows_keep_what_they_have_reserved(tmp_path: Path) -> None:
+    async with billed(tmp_path, quota_uj=96_000_000) as (provider, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            payer.ask("12V/2A")
+            await payer.until(SamplesReceived)
+            assert known(books.ledger.account("sink:127.0.0.1"), "ready").reserved == 96_000_000
+            books.limit(requires_receipts=False, quota_uj=12_000_000)
+            # over the page of the first second
+            await until_had(payer, 36_000_000)
+            assert payer.count(FlowClosed) == 0
+            payer.ask("12V/1A")
+            refused = await payer.until(FlowRefused)
+            assert isinstance(refused, FlowRefused)
+            assert refused.refusal.code == Reason.ENERGY_QUOTA
+            assert refused.refusal.limit == 12_000_000
+            # after the one that was refused
+            closed = await payer.until(FlowClosed, 2)
+            assert isinstance(closed, FlowClosed)
+            assert 90_000_000 < closed.esn_uj <= 96_000_000
+        held = await balance_of(provider)
+        assert (held["residual_uj"], held["unsigned_uj"]) == (0, 0)
+        assert held["booked_uj"] == closed.esn_uj
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_flows_from_before_a_quota_go_on_without_one(tmp_path: Path) -> None:
+    async with billed(tmp_path) as (provider, books, address):
+        async with client(address) as sink:
+            payer = Payer(sink)
+            flows = [payer.ask("12V/2A"), sink.ask("12V/2A")]
+            await payer.until(PowerReady, 2)
+            books.limit(requires_receipts=False, quota_uj=60_000_000)
+            sink.ask("12V/1A")
+            without = await payer.until(FlowRefused)
+            assert isinstance(without, FlowRefused)
+            assert without.refusal.code == Reason.PAYMENT_REQUIRED
+            # a flow that has a reservation beside them
+            payer.ask("12V/0.5A")
+            await payer.until(PowerReady, 3)
+            limited = await payer.until(FlowClosed, 2)
+            assert isinstance(limited, FlowClosed)
+            assert limited.flow not in flows
+            assert limited.refusal is not None
+            assert limited.refusal.code == Reason.ENERGY_QUOTA
+            assert limited.esn_uj < 60_000_000
+            payer.ask("12V/1A")
+            spent = await payer.until(FlowRefused, 2)
+            assert isinstance(spent, FlowRefused)
+            assert spent.refusal.code == Reason.ENERGY_QUOTA
+            for flow in flows:
+                payer.queue(sink.machine.close_flow, flow)
+            await payer.until(FlowClosed, 5)
+        held = await balance_of(provider)
+        assert (held["residual_uj"], held["unsigned_uj"]) == (0, 0)
+
+
 @pytest.mark.requirement("LEDG-7-05")
 async def test_what_is_signed_is_posted_though_its_reservation_was_given_back(
     tmp_path: Path,
@@ -437,7 +553,7 @@ async def test_what_is_signed_is_posted_though_its_reservation_was_given_back(
             [book] = books.supplied
             allowance = known(book.allowance, "there is a quota")
             held = allowance.held
-            await known(books.allowances, "there is a quota").end(allowance)
+            await books.allowances.end(allowance)
             allowance.held = held
             closed = await payer.close(flow)
     assert balances(tmp_path)["sink:127.0.0.1"] == closed.esn_uj > 0
@@ -527,7 +643,7 @@ async def test_more_power_reserves_more(tmp_path: Path) -> None:
             await payer.until(PowerReady, 2)
             await eventually(lambda: held_uj() == 2_880_000_000)
             # without a page between
-            allowances, record = known(books.allowances, "there is a quota"), book.record
+            allowances, record = books.allowances, book.record
             allowed_uj = known(record.allowed_uj, "it is limited")
             record.profile = PowerProfile.parse("12V/3A", ProfileType.GRANT)
             await allowances.widen(allowance, record)
@@ -552,7 +668,7 @@ async def test_what_was_sent_and_never_acknowledged_stays_reserved(tmp_path: Pat
             await sink.until(SamplesReceived, 3)
             [book] = books.supplied
             allowance = known(book.allowance, "there is a quota")
-            await known(books.allowances, "there is a quota").end(allowance, 5, 7)
+            await books.allowances.end(allowance, 5, 7)
             account = known(books.ledger.account("sink:127.0.0.1"), "it has had power")
             assert (account.debit, account.reserved) == (5, 7)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.processes import provider, running
+from powertcp.registry import Reason
+from tests.drivers.processes import Running, provider, running
 
 
 def ledger(*words: str) -> subprocess.CompletedProcess[bytes]:
@@ -111,3 +112,59 @@ async def test_prices_in_another_currency_than_the_accounts_are_one_line(tmp_pat
         await again.until_closed()
         assert again.log.count("\n") == 1
         assert "prices in CHF, the accounts are in EUR" in again.log
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_quota_and_receipts_are_read_again_and_power_stays_on(tmp_path: Path) -> None:
+    file = tmp_path / "provider.toml"
+
+    def offer(text: str) -> None:
+        said = f'listen = ["127.0.0.1:0"]\nsupply = ["12V/5A"]\nstate_dir = "{tmp_path}/books"\n'
+        file.write_text(f"{said}{text}\n", encoding="utf-8")
+
+    async def asking(address: str, status: int, *words: str) -> Running:
+        ask = ("consumer", "--connect", address, "--request", "12V/0.1A", "--for", "200ms")
+        async with running(tmp_path, *ask, *words) as sink:
+            assert await sink.end() == status
+            await sink.until_closed()
+        return sink
+
+    offer('rating = "50W"')
+    async with running(tmp_path, "provider", "--config", str(file)) as source:
+        address = (await source.until("listening"))["addresses"][0]
+        lamp = ("consumer", "--connect", address, "--request", "12V/1A", "--receipts", "1s")
+        async with running(tmp_path, *lamp, "--state-dir", str(tmp_path / "lamp")) as sink:
+            await sink.until("ready")
+            await asking(address, 0, "--no-ledger")
+            offer('rating = "51W"\nrequire_receipts = true')
+            source.signal(signal.SIGHUP)
+            await source.until_logged("rating 51 W")
+            refused = await asking(address, 1, "--no-ledger")
+            assert refused.all("refused")[0]["code"] == Reason.PAYMENT_REQUIRED
+            offer('rating = "52W"\nquota = "1J"')
+            source.signal(signal.SIGHUP)
+            await source.until_logged("rating 52 W")
+            await sink.until("receipt")
+            spent = await asking(address, 1, "--state-dir", str(tmp_path / "other"))
+            assert spent.all("refused")[0]["code"] == Reason.ENERGY_QUOTA
+            offer('rating = "53W"')
+            source.signal(signal.SIGHUP)
+            await source.until_logged("rating 53 W")
+            await asking(address, 0, "--no-ledger")
+            await sink.until("receipt", 2)
+            assert sink.names() == ["granted", "ready"]
+            sink.signal(signal.SIGTERM)
+            assert await sink.end() == 0
+
+
+async def test_a_quota_needs_the_ledger_from_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "provider.toml"
+    said = 'listen = ["127.0.0.1:0"]\nsupply = ["12V/5A"]\n'
+    file.write_text(f"{said}ledger = false\n", encoding="utf-8")
+    async with running(tmp_path, "provider", "--config", str(file)) as source:
+        await source.until("listening")
+        file.write_text(f'{said}quota = "1J"\n', encoding="utf-8")
+        source.signal(signal.SIGHUP)
+        await source.until_logged(
+            "configuration kept: configuration: ledger: receipts and quotas need one, and it is"
+        )
