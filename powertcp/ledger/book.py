@@ -387,7 +387,7 @@ class Book:
             debit.bear(transfer.amount, debit.floor)
         seq = self.seq + 1
         fixed = (
-            seq, at_ns, kind, transfer.code, transfer.key, debit.id, credit.id,
+            seq, at_ns, kind, int(transfer.code), transfer.key, debit.id, credit.id,
             transfer.amount, held.seq if held else 0, link,
         )  # fmt: skip
         entry = Entry(*fixed, transfer.memo, _chained(self.chain, fixed, transfer.memo))

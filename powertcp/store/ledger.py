@@ -40,7 +40,8 @@ _INSERT_ENTRY = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?)"
 _INSERT_HEAD = "INSERT INTO head VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_ACCOUNT = "INSERT INTO account (id, name, unit) VALUES (?, ?, ?)"
-_UPDATE_ACCOUNT = "UPDATE account SET debit = ?, credit = ?, reserved = ?, floor = ? WHERE id = ?"
+_UPDATE_ACCOUNT = "UPDATE account SET debit = ?, credit = ?, reserved = ? WHERE id = ?"
+_UPDATE_FLOOR = "UPDATE account SET floor = ? WHERE id = ?"
 _BEGIN_RESERVATION = "INSERT INTO reservation VALUES (?)"
 _END_RESERVATION = "DELETE FROM reservation WHERE seq = ?"
 _PUT_PAGE = """
@@ -74,6 +75,7 @@ class _Writes:
         self.last_event = last_event
         self.opened: list[Account] = []
         self.touched: set[str] = set()
+        self.floors: list[Account] = []
         self.entries: list[Entry] = []
         self.events: list[Event] = []
         self.pages: dict[tuple[bytes, int, int], PageRow] = {}
@@ -108,9 +110,10 @@ class LedgerStore:
         self.fault: HostError | None = None
         self._read_only = read_only
         self._heads = path.with_name(verify.HEADS) if path.name == NAME else None
-        self._book = Book(self._find)
-        self._committed: dict[str, Account] = {}
         self._known: dict[bytes, Entry | None] = {}
+        """What is written under the keys of a group: whatever it asks for is there, or None."""
+        self._book = Book(self._known.__getitem__)
+        self._committed: dict[str, Account] = {}
         self._rows: Reads | None = None
         self._torn: list[Finding] = []
         self._lock = -1
@@ -170,7 +173,7 @@ class LedgerStore:
         self._may_write()
         with self._written() as rows:
             writes = _Writes(rows.position("event"))
-            self._known = rows.known([key for job in jobs for key in job.entry_keys()])
+            self._known.update(rows.known(_keys(jobs)))
             answers = [self._answer(job, at_ns, writes) for job in jobs]
             touched = [known(self._book.account(name), name) for name in writes.touched]
             self._write(rows.connection, writes, touched)
@@ -269,29 +272,37 @@ class LedgerStore:
         if is_new:
             writes.open(at_ns, account)
         writes.touched.add(account.name)
+        writes.floors.append(account)
         facts = {"account": account.name, "floor": account.floor}
         writes.note(at_ns, OwnEvent.FLOOR, facts_text(facts))
 
     def _write(
         self, connection: sqlite3.Connection, writes: _Writes, touched: Sequence[Account]
     ) -> None:
-        many = connection.executemany
-        many(_INSERT_ACCOUNT, [(new.id, new.name, new.unit) for new in writes.opened])
-        many(_INSERT_ENTRY, writes.entries)
-        many(_UPDATE_ACCOUNT, [
-            (now.debit, now.credit, now.reserved, now.floor, now.id)
-            for now in touched
-        ])  # fmt: skip
-        many(_BEGIN_RESERVATION, [(one.seq,) for one in writes.entries if one.kind == Kind.PENDING])
-        many(_END_RESERVATION, [(one.pending,) for one in writes.entries if one.pending])
-        many(_INSERT_EVENT, [
-            (event.seq, event.at_ns, event.kind, event.facts, event.chain)
-            for event in writes.events
-        ])  # fmt: skip
-        many(_PUT_PAGE, [
-            (page.transcript, page.page, page.side, page.body, int(page.state))
-            for page in writes.pages.values()
-        ])  # fmt: skip
+        entries = writes.entries
+        inserts: tuple[tuple[str, Sequence[Sequence[object]]], ...] = (
+            (_INSERT_ACCOUNT, [account[:3] for account in writes.opened]),
+            (_INSERT_ENTRY, [
+                # sqlite3 takes a plain tuple and a bytearray faster than what is derived and bytes
+                (*entry[:4], bytearray(entry.key), *entry[5:11], bytearray(entry.chain))
+                for entry in entries
+            ]),
+            (_UPDATE_ACCOUNT, [(now.debit, now.credit, now.reserved, now.id) for now in touched]),
+            (_UPDATE_FLOOR, [(account.floor, account.id) for account in writes.floors]),
+            (_BEGIN_RESERVATION, [(one.seq,) for one in entries if one.kind == Kind.PENDING]),
+            (_END_RESERVATION, [(one.pending,) for one in entries if one.pending]),
+            (_INSERT_EVENT, [
+                (event.seq, event.at_ns, event.kind, event.facts, event.chain)
+                for event in writes.events
+            ]),
+            (_PUT_PAGE, [
+                (page.transcript, page.page, page.side, page.body, int(page.state))
+                for page in writes.pages.values()
+            ]),
+        )  # fmt: skip
+        for statement, rows in inserts:
+            if rows:
+                connection.executemany(statement, rows)
 
     @contextmanager
     def _written(self) -> Iterator[Reads]:
@@ -517,9 +528,6 @@ class LedgerStore:
         if rest:
             files.append_line(self._heads, rest)
 
-    def _find(self, key: bytes) -> Entry | None:
-        return self._known[key]
-
     def _reads(self) -> Reads:
         if self._rows is None:
             raise LocalProtocolError(f"the ledger {self.path} is closed")
@@ -545,3 +553,14 @@ class LedgerStore:
             (number for start, number in _ERRORS.items() if name.startswith(start)), errno.EIO
         )
         return HostError(number, str(self.path), f"keep the ledger ({error}, {name})")
+
+
+def _keys(jobs: Sequence[Job]) -> list[bytes]:
+    """Return the keys of the entries that `jobs` may be about."""
+    keys = []
+    for job in jobs:
+        for transfer in job.transfers:
+            keys.append(transfer.key)
+            if transfer.pending:
+                keys.append(transfer.pending)
+    return keys

@@ -38,11 +38,11 @@ class Reads:
     def account(self, name: str) -> Account | None:
         """Return the account `name`."""
         row = self.one(f"{_ACCOUNT} WHERE name = ?", name)
-        return _account(row) if row else None
+        return Account._make(row) if row else None
 
     def accounts(self) -> Iterator[Account]:
         """Yield every account, in the order of opening."""
-        return map(_account, self.all(f"{_ACCOUNT} ORDER BY id"))
+        return map(Account._make, self.all(f"{_ACCOUNT} ORDER BY id"))
 
     def pending(self) -> Iterator[Entry]:
         """Yield the pending transfers that are neither posted nor voided."""
@@ -60,7 +60,8 @@ class Reads:
         for first in range(0, len(keys), _AT_ONCE):
             some = keys[first : first + _AT_ONCE]
             where = f"WHERE key IN ({', '.join('?' * len(some))})"
-            for row in self.all(f"{_ENTRY} {where}", *some):
+            # sqlite3 takes a bytearray faster than bytes
+            for row in self.all(f"{_ENTRY} {where}", *map(bytearray, some)):
                 entry = Entry._make(row)
                 found[entry.key] = entry
         return found
@@ -119,10 +120,3 @@ class Reads:
             return START
         row = self.one(f"SELECT chain FROM {table} WHERE seq = ?", seq)  # noqa: S608
         return row[0] if row else None
-
-
-def _account(row: tuple[Any, ...]) -> Account:
-    return Account(
-        id=row[0], name=row[1], unit=row[2], debit=row[3], credit=row[4], reserved=row[5],
-        floor=row[6],
-    )  # fmt: skip

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from powertcp.crypto import SigningKey, is_signed_by
 from powertcp.errors import LocalProtocolError
@@ -103,8 +104,7 @@ class Head:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """What is committed together or not at all."""
 
     transfers: tuple[Transfer, ...] = ()
@@ -118,11 +118,6 @@ class Job:
     def records(self) -> int:
         """Rows that it adds, about."""
         return len(self.transfers) + (self.page is not None) + (self.event is not None)
-
-    def entry_keys(self) -> list[bytes]:
-        """Return the keys of entries that it may be about."""
-        ended = [transfer.pending for transfer in self.transfers if transfer.pending]
-        return [transfer.key for transfer in self.transfers] + ended
 
 
 @dataclass(frozen=True, slots=True)
