@@ -26,19 +26,26 @@ T = TypeVar("T")
 
 
 class _Waiting:
-    """A job and who waits for it."""
+    """A job and the task that waits for it."""
 
-    __slots__ = ("answer", "done", "job")
+    __slots__ = ("answer", "job", "task")
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.done = trio.Event()
         self.answer: Answer | None = None
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    def leave(self, _: object) -> trio.lowlevel.Abort:
+        """Wait no more; the job is done all the same."""
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def tell(self, answer: Answer) -> None:
-        """Let who waits go on."""
-        self.answer = answer
-        self.done.set()
+        """Let who waits go on; told again, nobody hears it."""
+        task, self.task = self.task, None
+        if task is not None:
+            self.answer = answer
+            trio.lowlevel.reschedule(task)
 
 
 class Ledger:
@@ -68,7 +75,8 @@ class Ledger:
         self._is_closed = False
         self._thread = trio.CapacityLimiter(1)
         self._given_up = trio.Event()
-        self._waiting: set[_Waiting] = set()
+        self._group: list[_Waiting] = []
+        self._done: list[tuple[_Waiting, Answer]] = []
         self._held: dict[bytes, tuple[float, Transfer]] = {}
         names = {account.id: account for account in store.accounts()}
         for entry in store.pending():
@@ -137,12 +145,14 @@ class Ledger:
             try:
                 while self._queue or not self._is_closed:
                     if self._queue:
-                        await self._commit(self._group())
+                        await self._commit()
                     else:
+                        self._tell()
                         await self._idle.park()
             finally:
                 self.close()
-                for waiting in list(self._waiting):
+                self._tell()
+                for waiting in (*self._group, *self._queue):
                     waiting.tell(self._refused())
 
     async def keep(self) -> None:
@@ -182,18 +192,14 @@ class Ledger:
             raise self._refused()
         waiting = _Waiting(job)
         self._queue.append(waiting)
-        self._waiting.add(waiting)
         if self._idle:
             self._idle.unpark()
-        try:
-            await waiting.done.wait()
-        finally:
-            self._waiting.discard(waiting)
+        await trio.lowlevel.wait_task_rescheduled(waiting.leave)
         if isinstance(waiting.answer, Posted):
             return waiting.answer
         raise known(waiting.answer, "a job that is done has an answer")
 
-    def _group(self) -> list[_Waiting]:
+    def _take(self) -> list[_Waiting]:
         """Take what waits, at most a group: a lone job waits for nothing."""
         group = [self._queue.popleft()]
         records = group[0].job.records
@@ -206,13 +212,23 @@ class Ledger:
             self._full.unpark(count=len(group))
         return group
 
-    async def _commit(self, group: list[_Waiting]) -> None:
-        jobs = [waiting.job for waiting in group]
+    async def _commit(self) -> None:
+        """Commit a group; who waited for the one before goes on meanwhile."""
+        self._group = self._take()
+        jobs = [waiting.job for waiting in self._group]
         try:
             answers = await self._in_thread(lambda: self._store.commit(jobs, self._now()))
         except PowerRefused as refused:
             answers = [refused] * len(jobs)
-        for waiting, answer in zip(group, answers, strict=True):
+        self._done += zip(self._group, answers, strict=True)
+        self._group = []
+        trio.lowlevel.current_trio_token().run_sync_soon(self._tell)
+
+    # LEDG-7-06
+    def _tell(self) -> None:
+        """Tell what came of the jobs that are on the disk."""
+        done, self._done = self._done, []
+        for waiting, answer in done:
             if isinstance(answer, Posted) and not answer.is_repeat:
                 self._note(waiting.job)
             waiting.tell(answer)
