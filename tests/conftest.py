@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 INTEROP = os.environ.get("POWERTCP_INTEROP") == "1"
 TRACE_EVENTS = 50
 REVIEW_TESTS = 5
+PROPERTY = "requirements"
 
 # machines under load are slow, not wrong: no per-example deadline; no health check is suppressed
 # in CI the same examples each time: a landing does not depend on luck, the search goes on elsewhere
@@ -50,14 +51,21 @@ class Requirements:
         self.review: list[str] = []
 
     def collect(self, items: list[pytest.Item]) -> None:
-        """Note the ids of every collected test; an unknown id is a usage error."""
+        """Have every test bear its ids to the report; an unknown id is a usage error."""
         for item in items:
             ids = [name for mark in item.iter_markers("requirement") for name in mark.args]
             unknown = sorted(set(ids) - set(self.rows))
             if unknown:
                 raise pytest.UsageError(f"{item.nodeid}: no such requirement: {', '.join(unknown)}")
             if ids:
-                self.of_test[item.nodeid] = ids
+                item.user_properties.append((PROPERTY, ids))
+
+    def take(self, report: pytest.TestReport) -> None:
+        """Note how a test ended, which may have run in another process."""
+        self.outcomes[report.nodeid] = report.outcome
+        for key, ids in report.user_properties:
+            if key == PROPERTY and isinstance(ids, list):
+                self.of_test[report.nodeid] = ids
 
     def finish(self, path: Path) -> dict[str, Any]:
         """Merge this run into the file and return the whole table."""
@@ -129,7 +137,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" or report.outcome != "passed":
-        REQUIREMENTS.outcomes[report.nodeid] = report.outcome
+        REQUIREMENTS.take(report)
 
 
 def pytest_terminal_summary(
@@ -148,6 +156,8 @@ def pytest_terminal_summary(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        return  # with -n: who started the workers has all the reports
     if session.config.option.requirements_strict and not session.config.option.collectonly:
         table = REQUIREMENTS.finish(ROOT / "build" / "requirements.json")
         if REQUIREMENTS.uncovered(table)[1] and session.exitstatus == 0:

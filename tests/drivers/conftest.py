@@ -3,9 +3,16 @@
 import logging
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pytest_trio.enable_trio_mode import *  # noqa: F403
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of this test with a short name: the path of a socket has 107 octets."""
+    return tmp_path_factory.mktemp("d")
 
 
 @pytest.fixture(autouse=True)
