@@ -1,13 +1,13 @@
 """`powertcp ledger audit`: the first law over one or many ledgers, as a table, records or a diagram."""
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from powertcp.cli.books import NAME, PAGES, Asked, Rows, label, open_ledger, read_file
+from powertcp.drivers.clock import unix_ns
 from powertcp.errors import HostError
 from powertcp.ledger.audit import (
     CLAIMED,
@@ -162,7 +162,7 @@ def _post(law: FirstLaw, ledgers: Sequence[Path]) -> None:
         closing = feed.closing()
         if closing is not None:
             with LedgerStore(paths[feed.source]) as store:
-                (answer,) = store.append([(closing,)], time.time_ns())
+                (answer,) = store.append([(closing,)], unix_ns())
             if isinstance(answer, Exception):
                 raise answer
 

@@ -18,6 +18,7 @@ import powertcp
 from powertcp.cli.config import Effective, ProviderOptions, check_lines, load
 from powertcp.cli.output import Output, finish
 from powertcp.cli.status import lines
+from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Control, Fields, Verb, ask, find_sockets
 from powertcp.drivers.daemon import (
     Notifier,
@@ -280,7 +281,9 @@ class _Daemon:
         if not self._options.ledger:
             return
         try:
-            self._ledger = await stack.enter_async_context(open_ledger(state, os.urandom))
+            self._ledger = await stack.enter_async_context(
+                open_ledger(state, os.urandom, unix_ns=unix_ns)
+            )
         except HostError as error:
             if error.errno != errno.EAGAIN:
                 raise

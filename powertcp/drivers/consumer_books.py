@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from powertcp.drivers.clock import clock_kind
+from powertcp.drivers.clock import clock_kind, unix_ns
 from powertcp.drivers.flow_book import Contract, FlowBook, Job, party
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.errors import ConfigError, HostError, PowerRefused
@@ -122,7 +122,9 @@ async def open_consumer_ledger(
             if others and not await trio.to_thread.run_sync(_is_free, path):
                 continue
             try:
-                ledger = await stack.enter_async_context(open_ledger(path, entropy))
+                ledger = await stack.enter_async_context(
+                    open_ledger(path, entropy, unix_ns=unix_ns)
+                )
             except HostError as error:
                 if error.errno != errno.EAGAIN:
                     raise

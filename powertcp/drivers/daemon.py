@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from powertcp.drivers.clock import unix_ns
 from powertcp.errors import ConfigError, HostError
 from powertcp.units import NS_PER_S, Duration, Instant
 
@@ -33,7 +34,7 @@ def now_ns() -> Instant:
 
 def unix_offset_ns() -> Duration:
     """Return what is to be added to `now_ns` for Unix time, ns."""
-    return time.time_ns() - now_ns()
+    return unix_ns() - now_ns()
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import trio
 
 from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
+from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect
 from powertcp.drivers.feed_pages import PageDesk, ReceiptBook, Tops, recall
@@ -51,7 +52,7 @@ async def open_feed(
     elif state is None:
         yield lambda appliance, wheel: FeedLink(wish, appliance, wheel)
     else:
-        async with open_ledger(state, os.urandom) as ledger:
+        async with open_ledger(state, os.urandom, unix_ns=unix_ns) as ledger:
             tops = Tops(state)
             accounts = await recall(ledger, tops)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from powertcp.drivers.clock import clock_kind
+from powertcp.drivers.clock import clock_kind, stamp
 from powertcp.drivers.ledger import Ledger
 from powertcp.errors import HostError, PowerRefused
 from powertcp.ledger import Code, Page, Side, Transfer, feed_page, transfer_key
@@ -109,7 +109,7 @@ class ReceiptBook:
         self._tops = tops
         self._unix_ns = unix_ns or time.time_ns
         self._last: dict[bytes, bytes] = {}  # the page before, b"": none
-        self._began_ns = self._unix_ns()
+        self._began_ns, _ = stamp(self._unix_ns(), clock_kind())
 
     # LEDG-6-05
     async def sign(self, due: FeedPageDue) -> bytes:
@@ -120,8 +120,8 @@ class ReceiptBook:
         if due.transcript not in self._last:
             row = await self._ledger.last_page(due.transcript, Side.SINK)
             self._last[due.transcript] = row.body if row is not None else b""
-        last, now_ns = self._last[due.transcript], self._unix_ns()
-        octets = feed_page(due, last, self._began_ns, now_ns, clock_kind(), self._ledger.meter)
+        last, now = self._last[due.transcript], stamp(self._unix_ns(), clock_kind())
+        octets = feed_page(due, last, self._began_ns, *now, self._ledger.meter)
         page = Page.from_wire(octets)
         # before the page: what it holds is never banked again, whatever happens now
         self._tops.write(due.feed.feed_id, due.transcript, due.top)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
+from powertcp.drivers.clock import stamp
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.ledger import Ledger
 from powertcp.errors import DecodeError, LocalProtocolError, PowerRefused, known
@@ -188,7 +189,9 @@ class FlowBook:
             self.end()
             books = self._books
             # page 0 begins with the first READY
-            chain = PageChain(books.ledger.meter, Side.SINK, books.unix_ns())
+            chain = PageChain(
+                books.ledger.meter, Side.SINK, stamp(books.unix_ns(), books.clock())[0]
+            )
             identity = books.entropy(IDENTITY_OCTETS)
             self._run = _Run(chain, identity, is_metered=granted.meter is not None)
         run = self._run
@@ -225,9 +228,10 @@ class FlowBook:
         run = known(self._run, "pages come after READY")
         books, facts = self._books, event.facts
         # it may have waited for the answer to the one before
-        end_ns = books.unix_ns() - (now_ns() - facts.at_ns)
+        unix_ns, clock = stamp(books.unix_ns(), books.clock())
+        end_ns = unix_ns - (now_ns() - facts.at_ns)
         try:
-            found = run.chain.check(event.octets, facts, end_ns, books.clock())
+            found = run.chain.check(event.octets, facts, end_ns, clock)
         except DecodeError as error:
             no = Refusal(Reason.RECEIPT_INVALID, facts.page, facts.page, text=str(error))
             self._queue(lambda: self._contest(run, event, no, [no.text], is_page=False))

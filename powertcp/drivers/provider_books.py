@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from powertcp.drivers.allowance import QUOTA_PAGES, Allowance, Allowances
-from powertcp.drivers.clock import clock_kind
+from powertcp.drivers.clock import clock_kind, stamp
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.postings import Postings
 from powertcp.drivers.pricing import Pricing, check_currency
@@ -139,7 +139,7 @@ class ProviderBooks:
         book: SuppliedFlow | None = record.book
         if book is None:
             meter = self.ledger.meter.public
-            book = record.book = SuppliedFlow(record, supply.format(), self._unix_ns(), meter)
+            book = record.book = SuppliedFlow(record, supply.format(), self._now()[0], meter)
             self._books.add(book)
             self._reserve(book)
         elif book.allowance is not None:
@@ -174,9 +174,12 @@ class ProviderBooks:
         book: SuppliedFlow = known(session.flows[facts.flow].book, "a flow with pages has a book")
         if book.chain is None:
             book.chain = PageChain(self.ledger.meter, Side.SOURCE, book.start_ns)
-        octets = book.chain.next_page(facts, self._unix_ns(), self._clock)
+        octets = book.chain.next_page(facts, *self._now())
         self._keep(book, octets, PageState.SENT)
         return octets
+
+    def _now(self) -> tuple[int, Clock]:
+        return stamp(self._unix_ns(), self._clock)
 
     def take(self, record: FlowRecord, event: PageSigned | PageDisputed) -> None:
         """A page came back, or the sink says that it does not sign it."""

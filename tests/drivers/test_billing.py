@@ -328,6 +328,26 @@ async def test_receipts_are_required_from_a_moment_on(tmp_path: Path) -> None:
             assert payer.count(FlowClosed) == 1
 
 
+@pytest.mark.requirement("LEDG-6-01", "LEDG-6-06")
+@pytest.mark.parametrize(("year", "held_ns"), [(1960, 0), (2300, (1 << 63) - 1)])
+async def test_a_clock_of_another_century_is_not_trusted_and_stops_nothing(
+    tmp_path: Path, year: int, held_ns: int
+) -> None:
+    clock = Clockwork()
+    clock.offset_ns = (year - 2026) * 31_556_952 * NS_PER_S
+    async with billed(tmp_path, tariff=prices(36_000_000_000), clock=clock) as (provider, _, to):
+        async with client(to) as sink:
+            payer = Payer(sink)
+            flow = payer.ask("12V/2A")
+            await payer.until(PageReceived, 2)
+            closed = await payer.close(flow)
+        held = await balance_of(provider)
+    assert (held["booked_uj"], held["residual_uj"], held["unsigned_uj"]) == (closed.esn_uj, 0, 0)
+    assert len(payer.pages) >= 2
+    for page in payer.pages:
+        assert (page.clock, page.start_ns, page.end_ns) == ("U", held_ns, held_ns)
+
+
 @pytest.mark.requirement("PTCP-10-03", "LEDG-6-01")
 async def test_a_flow_that_is_resumed_goes_on_with_its_pages(tmp_path: Path) -> None:
     async with billed(tmp_path) as (_, _, address):
