@@ -212,13 +212,8 @@ class _Row:
         raise _refused(Reason.PAYMENT_REQUIRED, amount, max(free, 0), self.name)
 
 
-class _Step(NamedTuple):
-    """An entry that a batch has added, with the reservation that it ended."""
-
-    entry: Entry
-    held: Entry | None
-    debit: _Row
-    credit: _Row
+# an entry that a batch has added, the reservation that it ended, and its two accounts
+_Step = tuple[Entry, Entry | None, _Row, _Row]
 
 
 class Book:
@@ -319,16 +314,14 @@ class Book:
             self.seq, self.chain = position
             raise
         seqs: list[int] = []
+        entries: list[Entry] = []
         touched: list[str] = []
         for entry, _, debit, credit in steps:
             seqs.append(entry.seq)
+            entries.append(entry)
             touched += (debit.name, credit.name)
-        return Batch(
-            Posted(tuple(seqs)),
-            tuple([step.entry for step in steps]),
-            tuple([row.seen() for row in opened]),
-            tuple(touched),
-        )
+        new = tuple([row.seen() for row in opened]) if opened else ()
+        return Batch(Posted(tuple(seqs)), tuple(entries), new, tuple(touched))
 
     def replay(self, entry: Entry) -> None:
         """Apply an entry of a journal whose accounts were restored, with sums of 0.
@@ -378,19 +371,20 @@ class Book:
         self, transfer: Transfer, at_ns: int, link: int, opened: list[_Row], steps: list[_Step]
     ) -> None:
         """Add the entry of `transfer`; refused, it has opened accounts at most."""
-        debit = self._row(transfer.debit, transfer.unit, opened)
-        credit = self._row(transfer.credit, transfer.unit, opened)
+        unit, amount, memo = transfer.unit, transfer.amount, transfer.memo
+        debit = self._row(transfer.debit, unit, opened)
+        credit = self._row(transfer.credit, unit, opened)
         kind, held = int(transfer.kind), None
         if transfer.pending:
             held = self._held(transfer)
         elif debit.floor is not None:
-            debit.bear(transfer.amount, debit.floor)
-        seq = self.seq + 1
+            debit.bear(amount, debit.floor)
+        seq, pending = self.seq + 1, held.seq if held else 0
         fixed = (
-            seq, at_ns, kind, int(transfer.code), transfer.key, debit.id, credit.id,
-            transfer.amount, held.seq if held else 0, link,
+            seq, at_ns, kind, int(transfer.code), transfer.key, debit.id, credit.id, amount,
+            pending, link,
         )  # fmt: skip
-        entry = Entry(*fixed, transfer.memo, _chained(self.chain, fixed, transfer.memo))
+        entry = Entry(*fixed, memo, _chained(self.chain, fixed, memo))
         _judge(entry, debit, credit, held)
         if kind == _PENDING and len(self._pending) >= MAX_PENDING:
             raise _refused(Reason.LIMIT, MAX_PENDING + 1, MAX_PENDING, "pending transfers")
@@ -401,7 +395,7 @@ class Book:
             self._pending[seq] = entry
         if held is not None:
             del self._pending[held.seq]
-        steps.append(_Step(entry, held, debit, credit))
+        steps.append((entry, held, debit, credit))
 
     def _take_back(self, steps: Sequence[_Step], opened: Sequence[_Row]) -> None:
         for entry, held, debit, credit in reversed(steps):
