@@ -29,7 +29,8 @@ from powertcp.wire.options import Feed
 SWEEP_BLOCKS = 16
 SWEEP_NS: Duration = 100 * NS_PER_MS
 SWEEP_STEP = 64  # subscribers between two checkpoints: about 1 ms, P19
-EMISSION_NS: Duration = 60 * NS_PER_S
+EMISSION_NS: Duration = 5 * NS_PER_S
+AHEAD_S = EMISSION_NS // NS_PER_S + 1  # booked and not emitted after a crash, at most
 _log = logging.getLogger("feed")
 
 
@@ -49,7 +50,7 @@ class Emission:
     """What the books are to say of an epoch, more than before: number counts from 0.
 
     energy_uj: told ahead of its time, so that a crash never leaves less in the books than was
-    emitted; below 0 at the end of the epoch, by what was told and not emitted.
+    emitted, nor more than 6 s above; below 0 at the end of the epoch, by what was not emitted.
     """
 
     feed: Feed
@@ -62,8 +63,11 @@ class FeedStation:
     """Emits a feed by the wheel, to groups and to subscribers.
 
     key, sign: the meter key. epoch: the first one; `next_epoch` gives those after it. emitted:
-    told ahead each minute what may be emitted, and at the end what was not. receipts: a page
+    told ahead each 5 s what may be emitted, and at the end what was not. receipts: a page
     file for what receivers sign and send.
+
+    booked_uj: of this epoch in the books, which `book` counts: nothing is emitted beyond it. None:
+    nobody keeps books.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class FeedStation:
         self.subscribers: dict[Wire[Event], Subscriber] = {}
         self.lost = 0  # blocks that slow subscribers lost
         self.emitted_uj = 0  # of epochs before this one
+        self.booked_uj: int | None = None
         self.shelf = ReceiptShelf(key, receipts) if receipts else None
         self._wheel = wheel
         self._generator = Generator(grant, sampling, config.source, payload_max(grant, sampling))
@@ -175,6 +180,11 @@ class FeedStation:
         if self.shelf is not None:
             self.shelf.close()
 
+    def book(self, emission: Emission) -> None:
+        """Take note that what was told is on the disk."""
+        if self.booked_uj is not None and emission.feed == self.source.feed:
+            self.booked_uj += emission.energy_uj
+
     # --- subscribers ---------------------------------------------------------------------------
 
     def subscribe(self, wire: Wire[Event], asked: Feed) -> bytes:
@@ -249,13 +259,16 @@ class FeedStation:
             self._due.set()
 
     def _emit(self, now: Instant) -> None:
-        """Emit one block; a new epoch begins when the counter would wrap."""
+        """Emit one block, if it is in the books; a new epoch begins when the counter would wrap."""
         if self.source.is_full:
             # PTCP-12-07
             self._send_end()
         source = self.source
         payload, _, n, is_low = self._generator.block(self._counter, source.profile.power_mw)
         [sums] = integrate_many([payload], source.window_samples)
+        # LEDG-8-02
+        if self.booked_uj is not None and source.peek(sums) > self.booked_uj:
+            return
         source.emit(payload, sums, ece=is_low, now=now)
         self._counter += n
 
@@ -266,6 +279,7 @@ class FeedStation:
         self._tell(is_last=True)
         self.emitted_uj += self.source.esn_uj
         self._told_uj = self._told_number = self._counter = 0
+        self.booked_uj = None if self.booked_uj is None else 0
         self.source = self._begin()
         self._tell(is_last=False)
 
@@ -281,7 +295,7 @@ class FeedStation:
     def _tell(self, *, is_last: bool) -> None:
         """Tell the ledger what may be emitted until the next time, or in the end what was not."""
         source = self.source
-        ahead_s = 0 if is_last else EMISSION_NS // NS_PER_S + 1
+        ahead_s = 0 if is_last else AHEAD_S
         # PTCP-12-03: the rate and 2 %, and a block
         ahead_uj = source.profile.power_mw * 1020 * ahead_s
         energy_uj = source.esn_uj + ahead_uj - self._told_uj

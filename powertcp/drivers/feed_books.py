@@ -1,4 +1,8 @@
-"""What the source of a feed leaves in its ledger: emissions, never less than there were."""
+"""What the source of a feed leaves in its ledger: emissions, never less than there were.
+
+Nothing is emitted before it is on the disk. A source that is killed leaves at most what it may emit
+in 6 s in its books that nobody was sent.
+"""
 
 import errno
 import logging
@@ -44,11 +48,13 @@ def next_epoch(state: Path, unix_s: int) -> int:
 class EmissionBook:
     """Posts what a feed emits, in the order in which it was told.
 
-    on_failure: called when the ledger takes no more: what cannot be written is not to be emitted.
+    on_posted: told of each emission that is on the disk. on_failure: called when the ledger takes no
+    more: what cannot be written is not to be emitted.
     """
 
     def __init__(self, ledger: Ledger, supply: str) -> None:
         """Take the energy from `supply`, an account `source:<name>`."""
+        self.on_posted: Callable[[Emission], None] | None = None
         self.on_failure: Callable[[], None] | None = None
         self._ledger = ledger
         self._supply = supply
@@ -73,6 +79,9 @@ class EmissionBook:
                     # LEDG-7-07
                     if self.on_failure is not None:
                         self.on_failure()
+                else:
+                    if self.on_posted is not None:
+                        self.on_posted(emission)
 
 
 @asynccontextmanager
@@ -94,7 +103,8 @@ async def open_station(
         emitted=book.emitted,
         receipts=state / f"feed-{feed_id(ledger.meter.public).hex()}.ptr",
     )
-    book.on_failure = station.stop
+    station.booked_uj = 0
+    book.on_posted, book.on_failure = station.book, station.stop
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book.run)
         if station.shelf is not None:

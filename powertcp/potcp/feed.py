@@ -202,6 +202,10 @@ class FeedSource:
         """Energy emitted so far, uJ."""
         return self._energy.esn_uj
 
+    def peek(self, sums: BlockSums) -> int:
+        """Return the energy emitted once a block of these sums is, uJ."""
+        return self._energy.peek(sums.a)
+
     @property
     def window_samples(self) -> int:
         """How `integrate_many` cuts the sums that `emit` takes."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from powertcp.cli import main as command
-from powertcp.ledger import Page
+from powertcp.ledger import Code, Page
 from powertcp.store import LedgerStore
 from tests.drivers.feeding import free_port
 from tests.drivers.processes import asked, provider, running
@@ -20,8 +20,16 @@ def on_air(folder: Path, port: int) -> list[str]:
     return [*words, "--state-dir", state]
 
 
+def booked_uj(state: Path, epoch: object) -> int:
+    """Return what the ledger of a source says it emitted in an epoch."""
+    with LedgerStore(state / "ledger.db", read_only=True) as store:
+        entries = [entry for entry in store.entries() if f"/{epoch}/" in entry.memo]
+    return sum(entry.amount if entry.code == Code.EMIT else -entry.amount for entry in entries)
+
+
 @pytest.mark.requirement("PTCP-12-04")
 @pytest.mark.requirement("PTCP-12-01")
+@pytest.mark.requirement("LEDG-8-02")
 async def test_a_killed_source_comes_back_as_another_epoch_and_the_books_agree(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +64,9 @@ async def test_a_killed_source_comes_back_as_another_epoch_and_the_books_agree(
     with LedgerStore(sinks[0] / "ledger.db", read_only=True) as store:
         pages = [Page.from_wire(row.body) for row in store.pages()]
     assert len({page.transcript for page in pages}) == 2
+    cut_uj = sum(page.energy_uj for page in pages if page.transcript == pages[0].transcript)
+    # what was told ahead, and a second that was on its way
+    assert cut_uj <= booked_uj(tmp_path / "source", epochs[0]) <= cut_uj + 7 * 6_120_000
     paths = [str(folder) for folder in (tmp_path / "source", *sinks)]
     assert command.run("ledger", ["audit", *paths]) == 0
     said = capsys.readouterr().out
