@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,7 +74,7 @@ class Ledger:
         self._queue: deque[_Waiting] = deque()
         self._idle, self._full = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
         self._is_closed = False
-        self._thread = trio.CapacityLimiter(1)
+        self._thread = trio.Lock()
         self._given_up = trio.Event()
         self._group: list[_Waiting] = []
         self._done: list[tuple[_Waiting, Answer]] = []
@@ -217,12 +218,13 @@ class Ledger:
         self._group = self._take()
         jobs = [waiting.job for waiting in self._group]
         try:
-            answers = await self._in_thread(lambda: self._store.commit(jobs, self._now()))
+            answers = await self._in_thread(
+                lambda: self._store.commit(jobs, self._now()), meanwhile=self._tell
+            )
         except PowerRefused as refused:
             answers = [refused] * len(jobs)
         self._done += zip(self._group, answers, strict=True)
         self._group = []
-        trio.lowlevel.current_trio_token().run_sync_soon(self._tell)
 
     # LEDG-7-06
     def _tell(self) -> None:
@@ -234,10 +236,13 @@ class Ledger:
             waiting.tell(answer)
 
     # LEDG-7-07
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def _in_thread(
+        self, call: Callable[[], T], meanwhile: Callable[[], None] | None = None
+    ) -> T:
         """Call in the one thread of the store. Raises PowerRefused 602 when the disk refuses."""
         try:
-            return await trio.to_thread.run_sync(call, limiter=self._thread)
+            async with self._thread:
+                return await _threaded(call, meanwhile)
         except (HostError, LedgerBroken) as error:
             raise self._refused() from error
         finally:
@@ -274,6 +279,20 @@ class Ledger:
             self._held.pop(held.key, None)
             with suppress(PowerRefused):
                 await self.post(void)
+
+
+async def _threaded(call: Callable[[], T], meanwhile: Callable[[], None] | None) -> T:
+    """Return what `call` returns in a thread; `meanwhile` is called here once that has begun.
+
+    Cancelled, it waits for `call` all the same.
+    """
+    task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+    deliver = partial(token.run_sync_soon, trio.lowlevel.reschedule, task)
+    trio.lowlevel.start_thread_soon(call, deliver)
+    if meanwhile is not None:
+        meanwhile()
+    answer: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+    return answer
 
 
 def meter_key(state: Path, entropy: Entropy) -> SigningKey:
