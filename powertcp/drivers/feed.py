@@ -21,7 +21,7 @@ from powertcp.dve import default_sampling, integrate_many
 from powertcp.potcp.events import Event
 from powertcp.potcp.feed import FeedSource, feed_segment, payload_max, refuse_feed
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Flag
+from powertcp.registry import Flag, Refusal
 from powertcp.sources import Generator, Source
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 from powertcp.wire.options import Feed
@@ -104,6 +104,7 @@ class FeedStation:
         self._tell_at: Instant = 0
         self._due = trio.Event()
         self._running = False
+        self._refusal: Refusal | None = None
         self.source = self._begin()
 
     @property
@@ -142,22 +143,25 @@ class FeedStation:
             self._ring.trim(slowest)
             await trio.lowlevel.checkpoint()
 
-    def stop(self) -> None:
+    def stop(self, refusal: Refusal | None = None) -> None:
         """Sign the rest, tell what was emitted, say FIN to subscribers, close the groups.
 
+        refusal: why, and why whoever asks from now on hears nothing; None: the feed ends in order.
         Call it while the wires may still write; `close` is for afterwards.
         """
         if not self._running:
             return
-        self._running = False
+        self._running, self._refusal = False, refusal
         self._wheel.disarm(self)
         self.source.finish()
         self._send_pieces()
         self._tell(is_last=True)
         joined: dict[int, Joined | None] = {}
+        feed = self.source.feed
+        end = refuse_feed(feed, refusal) if refusal else feed_segment(feed, Flag.FIN)
         for one in list(self.subscribers.values()):
             self._sweep(one, self._ring.end, joined)
-            one.wire.push(feed_segment(self.source.feed, Flag.FIN))
+            one.wire.push(end)
         self.subscribers.clear()
         if self.sender is not None:
             self.sender.close()
@@ -191,7 +195,7 @@ class FeedStation:
         """Let `wire` hear the feed if it is the one that was asked for; return the answer."""
         # PTCP-12-02
         if not self._running or not self.source.serves(asked):
-            return refuse_feed(asked)
+            return refuse_feed(asked, self._refusal)
         if wire not in self.subscribers:
             self.subscribers[wire] = Subscriber(wire, self._ring.end)
         return self.source.confirm()

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from powertcp.errors import HostError, PowerRefused
 from powertcp.ledger import Code, Transfer, feed_transcript, transfer_key
 from powertcp.ledger.memo import feed_memo
 from powertcp.potcp.feed import feed_id
+from powertcp.registry import Reason, Refusal
 from powertcp.store import read_secret, write_secret
 from powertcp.units import NS_PER_S
 
@@ -48,7 +50,7 @@ def next_epoch(state: Path, unix_s: int) -> int:
 class EmissionBook:
     """Posts what a feed emits, in the order in which it was told.
 
-    on_posted: told of each emission that is on the disk. on_failure: called when the ledger takes no
+    on_posted: told of each emission that is on the disk. on_failure: called once, when the ledger takes no
     more: what cannot be written is not to be emitted.
     """
 
@@ -75,10 +77,12 @@ class EmissionBook:
                 try:
                     await self._ledger.post(emission_transfer(emission, self._supply))
                 except PowerRefused as refused:
-                    _log.warning("an emission is not in the ledger, the feed ends: %s", refused)
+                    failure, self.on_failure = self.on_failure, None
                     # LEDG-7-07
-                    if self.on_failure is not None:
-                        self.on_failure()
+                    if failure is not None:
+                        said = "an emission is not in the ledger, the feed ends: %s"
+                        _log.warning(said, refused)
+                        failure()
                 else:
                     if self.on_posted is not None:
                         self.on_posted(emission)
@@ -104,7 +108,8 @@ async def open_station(
         receipts=state / f"feed-{feed_id(ledger.meter.public).hex()}.ptr",
     )
     station.booked_uj = 0
-    book.on_posted, book.on_failure = station.book, station.stop
+    no = Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
+    book.on_posted, book.on_failure = station.book, partial(station.stop, no)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book.run)
         if station.shelf is not None:

@@ -283,6 +283,9 @@ class FeedLink:
         else:
             self._losses += 1
             each.say("disconnected", refusal_facts(refusal))
+            if self._stream is not None:
+                # the source may leave the connection open: the next one asks again
+                self._stream.finish()
 
     def _leave(self, now: Instant) -> None:
         """Close the last page, and say goodbye where somebody listens."""

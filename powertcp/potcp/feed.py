@@ -143,9 +143,12 @@ def feed_segment(feed: Feed, flags: int) -> bytes:
     return encode_segment(FeedSegment(0, flags, 0, Options(feed=feed), b""))
 
 
-def refuse_feed(feed: Feed) -> bytes:
-    """Return the answer to who asks for a feed that is not here: ALERT 106, FIN."""
-    alert = Alert(0, 0, 2, Options(reason=Refusal(Reason.NOT_OFFERED)))
+def refuse_feed(feed: Feed, refusal: Refusal | None = None) -> bytes:
+    """Return what ends a feed for who asks for it or hears it: ALERT, FIN.
+
+    refusal: why; None: it is not here, 106.
+    """
+    alert = Alert(0, 0, 2, Options(reason=refusal or Refusal(Reason.NOT_OFFERED)))
     return encode_segment(alert) + feed_segment(feed, Flag.FIN)
 
 
