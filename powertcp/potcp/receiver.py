@@ -25,14 +25,13 @@ from powertcp.potcp.feed import (
     feed_transcript,
     read_signature,
 )
+from powertcp.potcp.waiting import Waiting
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, SegmentType
 from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.wire.frames import HEADER_OCTETS, RawSegment, Splitter, whole_segment
 from powertcp.wire.options import Feed, Options, Sampling, decode_options
 
-# blocks that wait for their signature: 40 signatures' worth, 1.2 MB
-PENDING_MAX: Final = 1024
 # signatures that do not hold, in a second, before the rest of that second is not looked at: 13 ms
 FORGED_MAX: Final = 100
 # the same once they come from where one came that held: who floods does not silence the source
@@ -140,14 +139,13 @@ class FeedReceiver:
         self._accounts = accounts or {}
         self._epoch: Epoch | None = None
         self._left = False
-        self._pending: dict[bytes, Block] = {}
+        self._pending = Waiting()
         self._areas: dict[bytes, tuple[Feed, PowerProfile, Sampling]] = {}
         self._events: list[Event] = []
         self._counts = dict.fromkeys(FeedTally.__dataclass_fields__, 0)
         self._clock: Instant = _BEFORE
         self._forged_since: Instant = _BEFORE
         self._forged_count = 0
-        self._peer: Address | None = None  # who sent the last signature that held
         self._silent_at: Instant | None = None
 
     @property
@@ -196,7 +194,7 @@ class FeedReceiver:
             if kind:
                 self._take_signature(raw, now, peer)
             else:
-                self._take_block(raw)
+                self._take_block(raw, peer)
         except DecodeError:
             self._counts["malformed"] += 1
 
@@ -255,7 +253,7 @@ class FeedReceiver:
             return True
         return False
 
-    def _take_block(self, raw: RawSegment) -> None:
+    def _take_block(self, raw: RawSegment, peer: Address | None) -> None:
         """Keep a block until its signature comes, or bank it when that was first."""
         block = self._read_block(raw)
         if self._is_stale(block.feed):
@@ -275,10 +273,8 @@ class FeedReceiver:
         if digest in self._pending:
             counts["duplicates"] += 1
             return
-        self._pending[digest] = block
         # PTCP-14-01
-        if len(self._pending) > PENDING_MAX:
-            del self._pending[next(iter(self._pending))]
+        if self._pending.put(digest, block, peer):
             counts["unsigned"] += 1
 
     def _read_block(self, raw: RawSegment) -> Block:
@@ -328,7 +324,7 @@ class FeedReceiver:
             del epoch.starts[next(iter(epoch.starts))]
         signed = []
         for digest in said.digests:
-            block = self._pending.pop(digest, None)
+            block = self._pending.pop(digest)
             if block is None:
                 epoch.promised[digest] = None
             else:
@@ -355,11 +351,11 @@ class FeedReceiver:
         if now - self._forged_since >= NS_PER_S:
             self._forged_since, self._forged_count = now, 0
         # PTCP-14-01
-        is_known = peer is not None and peer == self._peer
+        is_known = peer is not None and peer == self._pending.known
         if not key or self._forged_count >= (FORGED_KNOWN_MAX if is_known else FORGED_MAX):
             return False
         if is_signed_by(key, said.message, said.signature):
-            self._peer = peer
+            self._pending.known = peer
             return True
         self._forged_count += 1
         return False
@@ -371,9 +367,7 @@ class FeedReceiver:
         account = self._accounts.get(feed_transcript(feed), NO_ACCOUNT)
         epoch = self._epoch = Epoch(feed, key, account, now)
         self._id = feed.feed_id
-        late = [digest for digest, block in self._pending.items() if self._is_stale(block.feed)]
-        for digest in late:
-            del self._pending[digest]
+        self._pending.keep(lambda block: not self._is_stale(block.feed))
         return epoch
 
     def _join(self, epoch: Epoch, block: Block) -> Terms:

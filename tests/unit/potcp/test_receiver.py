@@ -13,7 +13,6 @@ from powertcp.potcp.feed import Piece, feed_transcript
 from powertcp.potcp.receiver import (
     FORGED_KNOWN_MAX,
     FORGED_MAX,
-    PENDING_MAX,
     SILENCE_NS,
     STARTS_MAX,
     FeedJoined,
@@ -21,6 +20,7 @@ from powertcp.potcp.receiver import (
     FeedReceiver,
     FeedSilent,
 )
+from powertcp.potcp.waiting import PENDING_MAX, SENDER_MAX
 from powertcp.registry import Flag, Reason
 from powertcp.wire import FeedSegment, Options, Splitter, encode_segment
 from powertcp.wire.frames import pack_segment
@@ -328,14 +328,44 @@ def test_samples_are_kept_for_who_wants_them() -> None:
 @pytest.mark.requirement("PTCP-14-01")
 def test_blocks_that_wait_for_a_signature_are_bounded() -> None:
     broadcast, receiver = Broadcast("230V/1A@50Hz"), FeedReceiver()
-    blocks = [piece for piece in broadcast.emit(PENDING_MAX) if piece.is_block]
+    blocks = [piece for piece in broadcast.emit(SENDER_MAX) if piece.is_block]
     hear(receiver, blocks)
-    assert (receiver.tally().pending, receiver.tally().unsigned) == (PENDING_MAX, 0)
-    block, signature = broadcast.emit(1)
-    hear(receiver, [block])
-    assert (receiver.tally().pending, receiver.tally().unsigned) == (PENDING_MAX, 1)
+    assert (receiver.tally().pending, receiver.tally().unsigned) == (SENDER_MAX, 0)
+    *block, signature = broadcast.emit(25 - SENDER_MAX % 25)
+    hear(receiver, block)
+    assert receiver.tally().pending == SENDER_MAX
+    assert receiver.tally().unsigned == len(block)
     hear(receiver, [signature])
     assert receiver.tally().banked == 25
+
+
+@pytest.mark.requirement("PTCP-14-01")
+@pytest.mark.parametrize("addresses", [1, 10_000])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_forged_blocks_do_not_push_out_those_of_the_source(addresses: int, is_known: bool) -> None:
+    broadcast, receiver = Broadcast("230V/1A@50Hz"), FeedReceiver()
+    if is_known:
+        hear(receiver, broadcast.emit(25))
+    forger = Broadcast("230V/1A@50Hz", epoch=9)
+    forged = [piece.octets for piece in forger.emit(5000) if piece.is_block]
+
+    def flood() -> None:
+        for number, octets in enumerate(forged):
+            receiver.receive_datagram(octets, ("192.0.2.1", number % addresses), SECOND)
+
+    pieces = broadcast.emit(25)
+    before = receiver.tally().banked
+    hear(receiver, pieces[:20])
+    flood()
+    hear(receiver, pieces[20:25])
+    hear(receiver, pieces[25:])
+    assert receiver.tally().pending <= PENDING_MAX
+    banked_blocks = receiver.tally().banked - before
+    # nobody knows who the source is before its first signature: many senders look like one
+    assert banked_blocks == (25 if is_known or addresses == 1 else 5)
+    flood()
+    hear(receiver, broadcast.emit(25))
+    assert receiver.tally().banked - before - banked_blocks == 25
 
 
 @pytest.mark.requirement("PTCP-14-01")
