@@ -662,17 +662,20 @@ async def test_more_power_reserves_more(tmp_path: Path) -> None:
             payer.queue(sink.machine.renegotiate, flow, [more])
             await payer.until(PowerReady, 2)
             await eventually(lambda: held_uj() == 2_880_000_000)
-            # without a page between
-            allowances, record = books.allowances, book.record
-            allowed_uj = known(record.allowed_uj, "it is limited")
+            record, name = book.record, "sink:127.0.0.1"
             record.profile = PowerProfile.parse("12V/3A", ProfileType.GRANT)
-            await allowances.widen(allowance, record)
-            assert held_uj() == 4_320_000_000
-            assert record.allowed_uj == allowed_uj + 1_440_000_000
-            account = known(books.ledger.account("sink:127.0.0.1"), "it has power")
-            assert account.reserved == held_uj()
-            await allowances.widen(allowance, record)
-            assert account.reserved == held_uj()
+            # in its turn: the page of the old terms may be on its way
+            books.terms(record, record.profile, None)
+            await eventually(lambda: held_uj() == 4_320_000_000)
+
+            def start_uj() -> int:
+                return record.session.machine.status(record.flow).signed_uj or 0
+
+            await eventually(lambda: record.allowed_uj == start_uj() + held_uj())
+            books.terms(record, record.profile, None)
+            await eventually(lambda: not books.balance(0)["waiting"])
+            account = known(books.ledger.account(name), "it has power")
+            assert account.reserved == held_uj() == 4_320_000_000
 
 
 def delivered_uj(book: SuppliedFlow) -> int:
