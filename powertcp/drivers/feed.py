@@ -204,12 +204,12 @@ class FeedStation:
         """Send nothing more to `wire`."""
         self.subscribers.pop(wire, None)
 
-    def take_receipt(self, feed: Feed, page: bytes, meter: bytes = b"") -> bytes:
+    def take_receipt(self, feed: Feed, page: bytes, meter: bytes = b"", peer: bytes = b"") -> bytes:
         """Take a page of the receiver `meter`, if it is of this epoch; return whose pages follow."""
         shelf, esn_uj = self.shelf, self.source.esn_uj
         if shelf is None or feed != self.source.feed:
             return meter
-        return page[SINK_KEY] if shelf.take(feed, esn_uj, page, now_ns(), meter) else meter
+        return page[SINK_KEY] if shelf.take(feed, esn_uj, page, now_ns(), meter, peer) else meter
 
     def _sweep(self, one: Subscriber, end: int, joined: dict[int, Joined | None]) -> None:
         """Send one subscriber what is new to it, if it has read what was."""

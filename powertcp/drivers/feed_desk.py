@@ -22,6 +22,6 @@ def heed_subscribers(
             case FeedLeft() | ConnectionTerminated() if station is not None:
                 station.leave(session.wire)
             case FeedReceiptReceived(feed=feed, page=page) if station is not None:
-                session.meter = station.take_receipt(feed, page, session.meter)
+                session.meter = station.take_receipt(feed, page, session.meter, session.peer)
             case _:
                 pass

@@ -10,13 +10,15 @@ import trio.testing
 
 from powertcp.drivers.feed_receipts import (
     FILE_OCTETS,
+    RECEIPTS_PER_PEER,
     RECEIPTS_PER_S,
     ReceiptShelf,
     append_pages,
 )
 from powertcp.drivers.feed_wish import FeedWish
+from powertcp.drivers.session import peer_of
 from powertcp.ledger import Clock, Flags, Page, countersign, feed_transcript
-from powertcp.units import NS_PER_S
+from powertcp.units import NS_PER_S, Instant
 from powertcp.wire import Feed
 from tests.drivers.test_consumer import Said
 from tests.drivers.test_feed_link import hearing
@@ -99,9 +101,26 @@ async def test_a_connection_is_one_receiver(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("PTCP-14-01")
-async def test_no_more_than_a_hundred_pages_a_second_are_looked_at(tmp_path: Path) -> None:
+async def test_one_address_has_a_share_of_what_is_looked_at(tmp_path: Path) -> None:
     shelf = ReceiptShelf(KEY.public, tmp_path / "feed.ptr")
-    for _ in range(RECEIPTS_PER_S - 1):
+    for _ in range(1000):
+        assert not shelf.take(FEED, EMITTED_UJ, b"", 0, peer=b"flood")
+    assert not shelf.take(FEED, EMITTED_UJ, signed(page()), 0, peer=b"flood")
+    assert shelf.take(FEED, EMITTED_UJ, signed(page()), 0, peer=b"other")
+    for number in range(RECEIPTS_PER_S - RECEIPTS_PER_PEER - 1):
+        peer = number.to_bytes(4, "big")
+        assert not shelf.take(FEED, EMITTED_UJ, b"", 0, peer=peer)
+    later = signed(page(1, 600_000, 700_000))
+    assert not shelf.take(FEED, EMITTED_UJ, later, 0, peer=b"other"), "all had enough"
+    assert shelf.take(FEED, EMITTED_UJ, later, NS_PER_S, peer=b"other")
+
+
+@pytest.mark.requirement("PTCP-14-01")
+async def test_no_more_than_64_pages_a_second_of_one_address_are_looked_at(
+    tmp_path: Path,
+) -> None:
+    shelf = ReceiptShelf(KEY.public, tmp_path / "feed.ptr")
+    for _ in range(RECEIPTS_PER_PEER - 1):
         assert not shelf.take(FEED, EMITTED_UJ, b"", 0)
     assert shelf.take(FEED, EMITTED_UJ, signed(page()), 0)
     later = signed(page(1, 600_000, 700_000))
@@ -141,12 +160,21 @@ async def test_the_file_is_mended_bounded_and_its_loss_is_said(
 
 @pytest.mark.requirement("LEDG-6-05")
 @pytest.mark.parametrize("who_ends", ["receiver", "source"])
-async def test_a_subscriber_sends_its_pages_to_the_source(tmp_path: Path, who_ends: str) -> None:
+async def test_a_subscriber_sends_its_pages_to_the_source(
+    tmp_path: Path, who_ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from powertcp.drivers.dial import listen, parse_address
     from powertcp.drivers.feed import FeedStation
     from powertcp.drivers.provider import Provider, ProviderConfig
     from tests.drivers.feeding import feed_config
 
+    peers, may_look = [], ReceiptShelf._may_look  # noqa: SLF001 - whom it counts for is the point
+
+    def spy(shelf: ReceiptShelf, peer: bytes, now: Instant) -> bool:
+        peers.append(peer)
+        return may_look(shelf, peer, now)
+
+    monkeypatch.setattr(ReceiptShelf, "_may_look", spy)
     provider = Provider(ProviderConfig(supplies=[], rating_mw=0))
     path = tmp_path / "feed.ptr"
     provider.station = station = FeedStation(
@@ -176,6 +204,7 @@ async def test_a_subscriber_sends_its_pages_to_the_source(tmp_path: Path, who_en
             await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.cancel_scope.cancel()
     [receipt] = said.all("receipt")
+    assert peers == [peer_of("127.0.0.1")]
     assert shelf.signed_uj == receipt["energy_uj"]
     kept = Page.from_wire(path.read_bytes())
     assert kept.energy_uj == shelf.signed_uj
