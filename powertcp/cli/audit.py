@@ -1,13 +1,13 @@
 """`powertcp ledger audit`: the first law over one or many ledgers, as a table, records or a diagram."""
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from powertcp.cli.books import NAME, PAGES, Asked, Rows, label, open_ledger, read_file
-from powertcp.drivers.clock import unix_ns
+from powertcp.cli.books import FOREVER, NAME, PAGES, Asked, Rows, label, open_ledger, read_file
 from powertcp.errors import HostError
 from powertcp.ledger.audit import (
     CLAIMED,
@@ -158,11 +158,13 @@ def _book(name: str, store: LedgerStore) -> NodeBook:
 def _post(law: FirstLaw, ledgers: Sequence[Path]) -> None:
     """Post what nobody generated, unless that was done; the daemons of those ledgers are ended."""
     paths = dict(zip(_names(ledgers), ledgers, strict=True))
+    # what an entry holds: 1970 to 2262
+    at_ns = min(max(0, time.time_ns()), FOREVER - 1)
     for feed in law.feeds:
         closing = feed.closing()
         if closing is not None:
             with LedgerStore(paths[feed.source]) as store:
-                (answer,) = store.append([(closing,)], unix_ns())
+                (answer,) = store.append([(closing,)], at_ns)
             if isinstance(answer, Exception):
                 raise answer
 

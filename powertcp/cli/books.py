@@ -27,7 +27,7 @@ PAGES = ".ptr"
 _PLACE = "name the folder in which a daemon keeps its ledger.db, or a copy of that file"
 _OWNER = "its owner may read it, or copy it with powertcp ledger backup"
 _SECONDS = re.compile(r"@(\d{1,10})(?:\.(\d{1,9}))?")
-_FOREVER = (1 << 63) - 1
+FOREVER = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMS = '2026-11-21, 2026-11-21T18:04:01Z, @1795284241 or, so long ago, "7d"'
 
@@ -234,8 +234,8 @@ def parse_span(since: str | None, until: str | None, now_ns: int) -> Span:
 
 def bounds(span: Span) -> tuple[int, int]:
     """Return a span as the store takes it."""
-    since, until = span.since_ns or 0, _FOREVER if span.until_ns is None else span.until_ns
-    return min(since, _FOREVER), min(until, _FOREVER)
+    since, until = span.since_ns or 0, FOREVER if span.until_ns is None else span.until_ns
+    return min(since, FOREVER), min(until, FOREVER)
 
 
 def facts_of(event: Event) -> dict[str, object]:

@@ -6,8 +6,8 @@ from typing import Final
 from powertcp.ledger import Clock
 from powertcp.linux import is_synchronised
 
-# what a page and an entry hold: 1970 to 2262
-LAST_NS: Final = (1 << 63) - 1
+# what a page and an entry hold, 1970 to 2262; no span of entries holds the last instant of 63 bits
+LAST_NS: Final = (1 << 63) - 2
 
 
 def stamp(now_ns: int, clock: Clock) -> tuple[int, Clock]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from hashlib import blake2s
 from pathlib import Path
@@ -789,6 +790,16 @@ def test_the_miracle_is_posted_once(run: Run, broadcast: list[Path]) -> None:
     assert len(run("show", name, "--state-dir", broadcast[0])[1]) == 2
     assert run("audit")[1][-1] == lines[-1]
     assert run("verify", "--full")[0] == 0
+
+
+@pytest.mark.parametrize(("now_ns", "held_ns"), [(-5, 0), (1 << 63, (1 << 63) - 2)])
+def test_the_miracle_is_posted_by_any_clock(
+    run: Run, broadcast: list[Path], monkeypatch: pytest.MonkeyPatch, now_ns: int, held_ns: int
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    assert run("audit", "--post")[0] == 0
+    with LedgerStore(broadcast[0], read_only=True) as store:
+        assert [entry.at_ns for entry in store.entries()][-1] == held_ns
 
 
 def test_the_miracle_waits_for_the_daemon_to_end(run: Run, broadcast: list[Path]) -> None:
