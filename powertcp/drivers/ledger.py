@@ -20,6 +20,7 @@ from powertcp.store import Answer, Job, LedgerStore, PageRow, facts_text, read_s
 
 QUEUE = 1024  # jobs that wait; who comes when it is full waits to be let in
 GROUP = 64  # records of one transaction; a larger one makes everybody wait
+IN_A_ROW = 8  # groups, before others that want the thread of the store have their turn
 HEAD_S = 60.0  # between two signed heads
 PENDING_S = 600.0  # uptime after which a reservation is given back: five times what renews it
 
@@ -77,7 +78,7 @@ class Ledger:
         self._thread = trio.Lock()
         self._given_up = trio.Event()
         self._group: list[_Waiting] = []
-        self._done: list[tuple[_Waiting, Answer]] = []
+        self._done: deque[tuple[list[_Waiting], list[Answer]]] = deque()
         self._held: dict[bytes, tuple[float, Transfer]] = {}
         names = {account.id: account for account in store.accounts()}
         for entry in store.pending():
@@ -148,7 +149,6 @@ class Ledger:
                     if self._queue:
                         await self._commit()
                     else:
-                        self._tell()
                         await self._idle.park()
             finally:
                 self.close()
@@ -209,40 +209,48 @@ class Ledger:
             if records > GROUP:
                 break
             group.append(self._queue.popleft())
-        if self._full:
-            self._full.unpark(count=len(group))
         return group
 
     async def _commit(self) -> None:
-        """Commit a group; who waited for the one before goes on meanwhile."""
-        self._group = self._take()
-        jobs = [waiting.job for waiting in self._group]
+        """Commit groups of what waits; who waited for one goes on while the next is written."""
+        token = trio.lowlevel.current_trio_token()
+
+        def commit() -> None:
+            # of the queue, the thread of the store takes and the tasks append
+            for _ in range(IN_A_ROW):
+                if not self._queue:
+                    break
+                self._group = self._take()
+                answers = self._store.commit([one.job for one in self._group], self._now())
+                self._done.append((self._group, answers))
+                self._group = []
+                token.run_sync_soon(self._tell)
+
         try:
-            answers = await self._in_thread(
-                lambda: self._store.commit(jobs, self._now()), meanwhile=self._tell
-            )
+            await self._in_thread(commit)
         except PowerRefused as refused:
-            answers = [refused] * len(jobs)
-        self._done += zip(self._group, answers, strict=True)
-        self._group = []
+            self._done.append((self._group, [refused] * len(self._group)))
+            self._group = []
+        self._tell()
 
     # LEDG-7-06
     def _tell(self) -> None:
         """Tell what came of the jobs that are on the disk."""
-        done, self._done = self._done, []
-        for waiting, answer in done:
-            if isinstance(answer, Posted) and not answer.is_repeat:
-                self._note(waiting.job)
-            waiting.tell(answer)
+        while self._done:
+            group, answers = self._done.popleft()
+            for waiting, answer in zip(group, answers, strict=True):
+                if isinstance(answer, Posted) and not answer.is_repeat:
+                    self._note(waiting.job)
+                waiting.tell(answer)
+            if self._full:
+                self._full.unpark(count=len(group))
 
     # LEDG-7-07
-    async def _in_thread(
-        self, call: Callable[[], T], meanwhile: Callable[[], None] | None = None
-    ) -> T:
+    async def _in_thread(self, call: Callable[[], T]) -> T:
         """Call in the one thread of the store. Raises PowerRefused 602 when the disk refuses."""
         try:
             async with self._thread:
-                return await _threaded(call, meanwhile)
+                return await _threaded(call)
         except (HostError, LedgerBroken) as error:
             raise self._refused() from error
         finally:
@@ -281,16 +289,11 @@ class Ledger:
                 await self.post(void)
 
 
-async def _threaded(call: Callable[[], T], meanwhile: Callable[[], None] | None) -> T:
-    """Return what `call` returns in a thread; `meanwhile` is called here once that has begun.
-
-    Cancelled, it waits for `call` all the same.
-    """
+async def _threaded(call: Callable[[], T]) -> T:
+    """Return what `call` returns in a thread; cancelled, it waits for that all the same."""
     task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
     deliver = partial(token.run_sync_soon, trio.lowlevel.reschedule, task)
     trio.lowlevel.start_thread_soon(call, deliver)
-    if meanwhile is not None:
-        meanwhile()
     answer: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
     return answer
 

@@ -100,6 +100,31 @@ async def test_a_lone_job_is_committed_at_once_and_those_that_wait_meanwhile_in_
     assert slow.groups == [1, GROUP, 36]
 
 
+async def test_who_else_wants_the_thread_of_the_store_waits_for_a_few_groups_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("powertcp.drivers.ledger.GROUP", 1)
+    monkeypatch.setattr("powertcp.drivers.ledger.IN_A_ROW", 2)
+    slow = Slow(monkeypatch)
+    before: list[int] = []
+
+    async def look(ledger: Ledger) -> None:
+        await ledger.last_page(TRANSCRIPT, 0)
+        before.append(len(slow.groups))
+
+    async with open_ledger(tmp_path, entropy) as ledger, trio.open_nursery() as nursery:
+        await _until(lambda: (tmp_path / "heads.log").exists())
+        nursery.start_soon(ledger.post, transfer(0))
+        await slow.wait_begun()
+        for page in range(1, 5):
+            nursery.start_soon(ledger.post, transfer(page))
+        nursery.start_soon(look, ledger)
+        await trio.testing.wait_all_tasks_blocked()
+        slow.go.set()
+    assert before == [2]
+    assert slow.groups == [1] * 5
+
+
 async def test_a_batch_stays_whole_in_a_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
