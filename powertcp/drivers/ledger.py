@@ -309,16 +309,20 @@ def meter_key(state: Path, entropy: Entropy) -> SigningKey:
 
 
 def _open(state: Path, entropy: Entropy) -> tuple[SigningKey, LedgerStore]:
-    """Open key and store; a key that is new to both may follow another, an altered one may not."""
+    """Open store and key; a key that is new to both may follow another, an altered one may not."""
     path = state / "meter.key"
-    is_new = not path.exists()
-    meter, store = meter_key(state, entropy), LedgerStore(state / "ledger.db")
-    last = store.last_head()
-    # LEDG-7-08
-    if last is not None and last.key != meter.public and not is_new:
+    # who has its lock makes the key: two that start at once would each make one
+    store = LedgerStore(state / "ledger.db")
+    try:
+        is_new = not path.exists()
+        meter, last = meter_key(state, entropy), store.last_head()
+        # LEDG-7-08
+        if last is not None and last.key != meter.public and not is_new:
+            said = "another key signed it; without the file a new key is made"
+            raise LedgerBroken(str(path), f"head {last.number}", said)
+    except BaseException:
         store.close()
-        said = "another key signed it; without the file a new key is made"
-        raise LedgerBroken(str(path), f"head {last.number}", said)
+        raise
     return meter, store
 
 

@@ -272,6 +272,15 @@ async def test_an_altered_meter_key_is_nobody_elses(tmp_path: Path) -> None:
             assert ledger.meter.public != public
 
 
+async def test_who_has_not_the_lock_makes_no_meter_key(tmp_path: Path) -> None:
+    async with open_ledger(tmp_path, entropy):
+        (tmp_path / "meter.key").unlink()
+        with pytest.raises(HostError, match="which process"):
+            async with open_ledger(tmp_path, entropy):
+                pass
+        assert not (tmp_path / "meter.key").exists()
+
+
 @pytest.mark.requirement("LEDG-7-05")
 async def test_a_reservation_expires_after_its_interval_of_uptime(
     tmp_path: Path, mock_clock: trio.testing.MockClock
