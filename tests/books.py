@@ -15,12 +15,11 @@ from powertcp.ledger.receipt import (
     Page,
     Side,
     countersign,
-    feed_id,
-    feed_transcript,
     page_hash,
     sign_as_source,
 )
 from powertcp.store import LedgerStore
+from powertcp.wire.feeds import feed_id, feed_transcript
 
 SECOND = 1_000_000_000
 START_NS = 1_790_000_000 * SECOND

@@ -21,7 +21,7 @@ from powertcp.errors import ConfigError
 from powertcp.ledger.audit import plain
 from powertcp.ledger.book import Code
 from powertcp.ledger.memo import FeedMemo, FlowMemo, read_memo
-from powertcp.ledger.receipt import NO_HASH, PAGE_OCTETS, Side, feed_transcript
+from powertcp.ledger.receipt import NO_HASH, PAGE_OCTETS, Side
 from powertcp.ledger.statement import (
     COLUMNS,
     Document,
@@ -35,6 +35,7 @@ from powertcp.ledger.statement import (
 )
 from powertcp.ledger.tariff import parse_tariff
 from powertcp.store import LedgerStore
+from powertcp.wire.feeds import feed_transcript
 
 DONE = 0
 NO = 1

@@ -20,12 +20,12 @@ from powertcp.drivers.feed import Emission, FeedConfig, FeedStation
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import HostError, PowerRefused
-from powertcp.ledger import Code, Transfer, feed_transcript, transfer_key
+from powertcp.ledger import Code, Transfer, transfer_key
 from powertcp.ledger.memo import feed_memo
-from powertcp.potcp.feed import feed_id
 from powertcp.registry import Reason, Refusal
 from powertcp.store import read_secret, write_secret
 from powertcp.units import NS_PER_S
+from powertcp.wire.feeds import feed_id, feed_transcript
 
 VIRTUAL: Final = "uJ"
 _EPOCH_OCTETS: Final = 4

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import trio
 
 from powertcp.errors import DecodeError
-from powertcp.ledger import PAGE_OCTETS, Page, feed_transcript
+from powertcp.ledger import PAGE_OCTETS, Page
 from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.feeds import feed_transcript
 from powertcp.wire.options import Feed
 
 # looked at in a second, of one address: a page of each connection it may have, 8 ms of signatures

@@ -24,8 +24,8 @@ from powertcp.ledger.pairing import (
     Span,
     pair,
 )
-from powertcp.ledger.receipt import feed_transcript
 from powertcp.units import format_energy
+from powertcp.wire.feeds import feed_transcript
 
 VIRTUAL: Final = "uJ"
 WALL: Final = "uJ-wall"

@@ -12,7 +12,8 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from powertcp.errors import DecodeError
-from powertcp.ledger.receipt import SINK_SIGNS, Flags, Page, Side, feed_id, page_hash
+from powertcp.ledger.receipt import SINK_SIGNS, Flags, Page, Side, page_hash
+from powertcp.wire.feeds import feed_id
 
 # findings of one kind that are listed; the rest is counted
 MAX_LISTED: Final = 20

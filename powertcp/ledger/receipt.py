@@ -32,8 +32,6 @@ PAGE_OCTETS: Final = 380
 VERSION: Final = 1
 SOURCE_PREFIX: Final = b"powertcp receipt source "
 SINK_PREFIX: Final = b"powertcp receipt sink "
-FEED_PREFIX: Final = b"powertcp feed"
-FEED_ID_PREFIX: Final = b"powertcp feed id 1"
 NO_HASH: Final = bytes(32)
 NO_SIGNATURE: Final = bytes(64)
 # what the source signs, and what the sink does
@@ -262,15 +260,3 @@ def next_digest(digest: bytes, block: Buffer) -> bytes:
     """Return the waveform digest after one more DVE block; a page begins with 32 zero octets."""
     # LEDG-6-08
     return blake2s(digest + block).digest()
-
-
-def feed_id(source_key: bytes) -> bytes:
-    """Return the id of the feed of a meter, 16 octets: its pages name this meter as their source."""
-    # PTCP-12-06
-    return blake2s(FEED_ID_PREFIX + source_key).digest()[:16]
-
-
-def feed_transcript(feed: bytes, epoch: int) -> bytes:
-    """Return what a feed page carries as transcript: of the feed's id, 16 octets, and its epoch."""
-    # LEDG-6-05
-    return blake2s(FEED_PREFIX + feed + epoch.to_bytes(4, "big")).digest()

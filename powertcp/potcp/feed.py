@@ -31,6 +31,7 @@ from powertcp.potcp.protect import Protector
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, OptionKind, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_MS, Duration, Instant
+from powertcp.wire.feeds import feed_id
 from powertcp.wire.frames import HEADER_OCTETS, encode_segment, pack_segment
 from powertcp.wire.options import Feed, Meter, Options, Sampling, encode_options
 from powertcp.wire.segments import Alert, FeedSegment
@@ -46,8 +47,6 @@ SIGNATURE_OCTETS: Final = 64
 ANY_FEED: Final = bytes(16)
 
 _CONTEXT: Final = b"powertcp feed 1"
-_ID_CONTEXT: Final = b"powertcp feed id 1"
-_TRANSCRIPT: Final = b"powertcp feed"
 _HEAD: Final = Struct(">IB")
 _FEED_OPTION: Final = Struct(">BB16sI")
 _FEED: Final = int(SegmentType.FEED)
@@ -95,17 +94,6 @@ class Signature(NamedTuple):
     digests: tuple[bytes, ...]
     message: bytes
     signature: bytes
-
-
-def feed_id(key: bytes) -> bytes:
-    """Return the identifier of the feed of a meter key: nobody else can sign for it."""
-    # PTCP-12-06
-    return blake2s(_ID_CONTEXT + key).digest()[:16]
-
-
-def feed_transcript(feed: Feed) -> bytes:
-    """Return what receipts of a feed carry as their transcript, 32 octets."""
-    return blake2s(_TRANSCRIPT + feed.feed_id + feed.epoch.to_bytes(4, "big")).digest()
 
 
 def block_digest(datagram: Buffer) -> bytes:

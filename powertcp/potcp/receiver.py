@@ -21,14 +21,13 @@ from powertcp.potcp.feed import (
     DATAGRAM_MAX,
     Signature,
     block_digest,
-    feed_id,
-    feed_transcript,
     read_signature,
 )
 from powertcp.potcp.waiting import Waiting
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, SegmentType
 from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.wire.feeds import feed_id, feed_transcript
 from powertcp.wire.frames import HEADER_OCTETS, RawSegment, Splitter, whole_segment
 from powertcp.wire.options import Feed, Options, Sampling, decode_options
 
@@ -364,7 +363,7 @@ class FeedReceiver:
         """A newer epoch was proven: the one before is over."""
         if self._epoch is not None:
             self._close_page(self._epoch, now, final=True)
-        account = self._accounts.get(feed_transcript(feed), NO_ACCOUNT)
+        account = self._accounts.get(feed_transcript(feed.feed_id, feed.epoch), NO_ACCOUNT)
         epoch = self._epoch = Epoch(feed, key, account, now)
         self._id = feed.feed_id
         self._pending.keep(lambda block: not self._is_stale(block.feed))
@@ -450,7 +449,7 @@ class FeedReceiver:
         self._events.append(
             FeedPageDue(
                 feed=epoch.feed,
-                transcript=feed_transcript(epoch.feed),
+                transcript=feed_transcript(epoch.feed.feed_id, epoch.feed.epoch),
                 page=epoch.page,
                 samples=epoch.samples,
                 start_uj=epoch.page_start_uj,

@@ -8,10 +8,11 @@ from typing import Final
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer
 from powertcp.potcp.events import Alerted, ConnectionTerminated, Event
-from powertcp.potcp.feed import ANY_FEED, feed_id, feed_segment
+from powertcp.potcp.feed import ANY_FEED, feed_segment
 from powertcp.potcp.receiver import FeedReceiver
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
+from powertcp.wire.feeds import feed_id
 from powertcp.wire.frames import RawSegment, Splitter, decode_segment, encode_segment
 from powertcp.wire.options import Feed, Options
 from powertcp.wire.segments import Alert, Control, FeedSegment, Receipt

@@ -17,9 +17,10 @@ from powertcp.drivers.feed_receipts import (
 )
 from powertcp.drivers.feed_wish import FeedWish
 from powertcp.drivers.session import peer_of
-from powertcp.ledger import Clock, Flags, Page, countersign, feed_transcript
+from powertcp.ledger import Clock, Flags, Page, countersign
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire import Feed
+from powertcp.wire.feeds import feed_transcript
 from tests.drivers.test_consumer import Said
 from tests.drivers.test_feed_link import hearing
 from tests.feeds import KEY, OTHER_KEY

@@ -8,11 +8,12 @@ from powertcp.crypto import SigningKey
 from powertcp.dve import integrate_many
 from powertcp.ledger import Page
 from powertcp.potcp.events import SamplesReceived
-from powertcp.potcp.feed import FeedSource, feed_id, feed_transcript
+from powertcp.potcp.feed import FeedSource
 from powertcp.potcp.receiver import FeedPageDue, FeedReceiver
 from powertcp.potcp.subscription import FeedSubscription
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.wire import Receipt, Sampling
+from powertcp.wire.feeds import feed_id, feed_transcript
 from tests.conversation import segments
 from tests.feeds import SECOND, events, hear
 from tests.wire_values import vectors
@@ -84,6 +85,7 @@ def test_the_receipt_of_the_vectors_says_what_was_banked() -> None:
     page = Page.from_wire(segment.page)
     assert page.is_feed
     assert page.is_signed_by_sink()
-    assert page.transcript == due.transcript == feed_transcript(due.feed)
+    expected = feed_transcript(due.feed.feed_id, due.feed.epoch)
+    assert page.transcript == due.transcript == expected
     assert (page.samples, page.start_uj, page.end_uj) == (due.samples, due.start_uj, due.end_uj)
     assert (page.digest, page.source_key) == (due.digest, due.key)

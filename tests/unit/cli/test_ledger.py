@@ -21,8 +21,9 @@ from powertcp.cli.main import main
 from powertcp.ledger.audit import audit
 from powertcp.ledger.book import Code
 from powertcp.ledger.pairing import PageState
-from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Page, Side, countersign, feed_id
+from powertcp.ledger.receipt import PAGE_OCTETS, Flags, Page, Side, countersign
 from powertcp.store import LedgerStore
+from powertcp.wire.feeds import feed_id
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, save, transfer
 
 FLOW = bytes([7]) * 32

@@ -10,7 +10,8 @@ from powertcp.ledger.audit import FirstLaw, audit
 from powertcp.ledger.book import Code, Entry, Kind
 from powertcp.ledger.memo import feed_memo
 from powertcp.ledger.pairing import Fault, Held, PageState, Span
-from powertcp.ledger.receipt import Flags, Side, countersign, feed_id
+from powertcp.ledger.receipt import Flags, Side, countersign
+from powertcp.wire.feeds import feed_id
 from tests.books import SECOND, START_NS, Feed, Flow, Node, altered, transfer
 
 KJ = 1_000_000_000

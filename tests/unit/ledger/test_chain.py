@@ -17,13 +17,13 @@ from powertcp.ledger import (
     compare,
     cost_micro,
     feed_page,
-    feed_transcript,
     next_digest,
     page_hash,
     sign_as_source,
 )
 from powertcp.registry import Reason
 from powertcp.wire import Tariff
+from powertcp.wire.feeds import feed_transcript
 
 SOURCE = SigningKey(bytes(range(32)))
 SINK = SigningKey(bytes(range(32, 64)))

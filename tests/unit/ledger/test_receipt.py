@@ -15,13 +15,13 @@ from powertcp.ledger import (
     Flags,
     Page,
     countersign,
-    feed_transcript,
     next_digest,
     page_hash,
     sign_as_source,
 )
-from powertcp.ledger.receipt import INVALID, feed_id
+from powertcp.ledger.receipt import INVALID
 from powertcp.registry import Reason
+from powertcp.wire.feeds import feed_transcript
 
 SOURCE = SigningKey(bytes(range(32)))
 SINK = SigningKey(bytes(range(32, 64)))
@@ -85,18 +85,6 @@ def test_a_feed_page_is_signed_by_its_receiver_only() -> None:
     with pytest.raises(DecodeError) as caught:
         Page.from_wire(wrong.to_wire())
     assert (caught.value.field, caught.value.offset) == ("source_signature", 252)
-
-
-@pytest.mark.requirement("PTCP-12-06")
-def test_the_id_of_a_feed_is_that_of_its_meter() -> None:
-    expected = blake2s(b"powertcp feed id 1" + SOURCE.public).digest()[:16]
-    assert feed_id(SOURCE.public) == expected
-
-
-@pytest.mark.requirement("LEDG-6-05")
-def test_the_transcript_of_a_feed_is_that_of_its_id_and_epoch() -> None:
-    expected = blake2s(b"powertcp feed" + bytes(range(16)) + b"\0\0\0\x09").digest()
-    assert feed_transcript(bytes(range(16)), 9) == expected
 
 
 @pytest.mark.requirement("LEDG-6-08")

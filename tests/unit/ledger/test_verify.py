@@ -19,11 +19,11 @@ from powertcp.ledger import (
     Verdict,
     cost_micro,
     countersign,
-    feed_transcript,
     page_hash,
     sign_as_source,
     verify_pages,
 )
+from powertcp.wire.feeds import feed_transcript
 
 SOURCE = SigningKey(bytes(range(32)))
 SINK = SigningKey(bytes(range(32, 64)))

@@ -14,9 +14,7 @@ from powertcp.potcp.feed import (
     FeedSource,
     Piece,
     block_digest,
-    feed_id,
     feed_segment,
-    feed_transcript,
     payload_max,
     read_signature,
     refuse_feed,
@@ -25,6 +23,7 @@ from powertcp.potcp.feed import (
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason
 from powertcp.wire import Alert, Feed, FeedSegment
+from powertcp.wire.feeds import feed_id
 from tests.conversation import segments
 from tests.feeds import KEY, SECOND, Broadcast
 
@@ -129,15 +128,8 @@ def test_a_mark_of_congestion_does_not_break_the_signature() -> None:
 
 
 @pytest.mark.requirement("PTCP-12-06")
-def test_the_identifier_of_a_feed_is_bound_to_its_key() -> None:
-    assert feed_id(KEY.public) == blake2s(b"powertcp feed id 1" + KEY.public).digest()[:16]
+def test_a_source_bears_the_identifier_of_its_key() -> None:
     assert Broadcast().source.feed == Feed(feed_id(KEY.public), 7)
-
-
-def test_the_transcript_of_a_feed_is_its_identifier_and_epoch() -> None:
-    feed = Feed(bytes(range(16)), 9)
-    octets = b"powertcp feed" + bytes(range(16)) + b"\0\0\0\x09"
-    assert feed_transcript(feed) == blake2s(octets).digest()
 
 
 @pytest.mark.requirement("PTCP-12-02")

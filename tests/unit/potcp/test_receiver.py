@@ -2,6 +2,7 @@
 
 from hashlib import blake2s
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,7 +10,6 @@ from powertcp.dve import EnergyRegister, integrate, integrate_many
 from powertcp.errors import LocalProtocolError
 from powertcp.potcp.epoch import Account
 from powertcp.potcp.events import HeatCounted, SamplesReceived
-from powertcp.potcp.feed import Piece, feed_transcript
 from powertcp.potcp.receiver import (
     FORGED_KNOWN_MAX,
     FORGED_MAX,
@@ -23,9 +23,13 @@ from powertcp.potcp.receiver import (
 from powertcp.potcp.waiting import PENDING_MAX, SENDER_MAX
 from powertcp.registry import Flag, Reason
 from powertcp.wire import FeedSegment, Options, Splitter, encode_segment
+from powertcp.wire.feeds import feed_transcript
 from powertcp.wire.frames import pack_segment
 from tests.conversation import segments
 from tests.feeds import KEY, OTHER_KEY, SECOND, Broadcast, events, hear
+
+if TYPE_CHECKING:
+    from powertcp.potcp.feed import Piece
 
 
 def banked(receiver: FeedReceiver) -> int:
@@ -249,7 +253,7 @@ def test_pages_are_due_by_time_by_energy_and_at_the_end() -> None:
             digest = blake2s(digest + segment.payload).digest()
     assert page == FeedPageDue(
         feed=broadcast.source.feed,
-        transcript=feed_transcript(broadcast.source.feed),
+        transcript=feed_transcript(broadcast.source.feed.feed_id, broadcast.source.feed.epoch),
         page=0,
         samples=1000,
         start_uj=0,
