@@ -8,6 +8,7 @@ import pytest
 from powertcp.cli import main as command
 from powertcp.ledger import Code, Page
 from powertcp.store import LedgerStore
+from powertcp.wire.feeds import feed_transcript
 from tests.drivers.feeding import free_port
 from tests.drivers.processes import asked, provider, running
 
@@ -64,7 +65,9 @@ async def test_a_killed_source_comes_back_as_another_epoch_and_the_books_agree(
     with LedgerStore(sinks[0] / "ledger.db", read_only=True) as store:
         pages = [Page.from_wire(row.body) for row in store.pages()]
     assert len({page.transcript for page in pages}) == 2
-    cut_uj = sum(page.energy_uj for page in pages if page.transcript == pages[0].transcript)
+    cut_off = feed_transcript(bytes.fromhex(first.all("listening")[0]["feed"]), epochs[0])
+    cut_uj = sum(page.energy_uj for page in pages if page.transcript == cut_off)
+    assert cut_uj >= 6_000_000
     # what was told ahead, and a second that was on its way
     assert cut_uj <= booked_uj(tmp_path / "source", epochs[0]) <= cut_uj + 7 * 6_120_000
     paths = [str(folder) for folder in (tmp_path / "source", *sinks)]
