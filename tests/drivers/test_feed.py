@@ -125,10 +125,9 @@ async def test_who_asks_for_another_feed_is_told_and_the_connection_stays() -> N
         ear.sock.close()
 
 
-async def readable(ear: Ear) -> bool:
+async def readable(ear: Ear) -> None:
     with trio.fail_after(10):
         await trio.lowlevel.wait_readable(ear.sock)
-    return True
 
 
 async def test_a_provider_without_a_feed_says_so() -> None:
