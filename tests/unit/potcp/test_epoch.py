@@ -17,6 +17,9 @@ from powertcp.potcp.epoch import (
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.wire import Feed, Sampling
 
+GRANT = PowerProfile.parse("12V/1A", ProfileType.GRANT)
+OTHER_GRANT = PowerProfile.parse("12V/2A", ProfileType.GRANT)
+
 
 @pytest.mark.requirement("PTCP-12-01")
 def test_a_block_is_a_duplicate_within_8128_blocks_and_older_ones_are_not_taken() -> None:
@@ -63,7 +66,7 @@ def block(index: int, esn_uj: int, **terms: Any) -> Block:
     """Return a block of 10 samples of 12 V and 1 A."""
     plain = Block(
         feed=Feed(bytes(16), 1),
-        profile=PowerProfile.parse("12V/1A", ProfileType.GRANT),
+        profile=GRANT,
         sampling=Sampling(1000),
         esn_uj=esn_uj,
         counter=10 * index,
@@ -86,7 +89,7 @@ def test_the_first_signed_block_settles_the_terms_of_all() -> None:
         {"n": 11},
         {"counter": 41},
         {"sampling": Sampling(500)},
-        {"profile": PowerProfile.parse("12V/2A", ProfileType.GRANT)},
+        {"profile": OTHER_GRANT},
     ):
         assert not terms.fit(block(9, 0, **wrong))
     epoch.seen.add(4)

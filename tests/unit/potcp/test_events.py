@@ -15,6 +15,7 @@ KINDS: list[Any] = [
     if isinstance(kind, type) and issubclass(kind, Event) and kind not in (Event, FlowEvent)
 ]
 HOT = {"SamplesReceived", "CreditReceived"}
+WISH = PowerProfile.parse("12V/1A")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -50,5 +51,4 @@ def test_there_are_events_and_only_connection_wide_ones_name_no_flow() -> None:
 
 
 def test_a_wish_without_a_minimum_is_exact() -> None:
-    wish = PowerProfile.parse("12V/1A")
-    assert tuple(Ask(wish)) == tuple(Offer(wish)) == (wish, None)
+    assert tuple(Ask(WISH)) == tuple(Offer(WISH)) == (WISH, None)

@@ -9,13 +9,13 @@ from powertcp.profile import PowerProfile
 from powertcp.wire.options import Feed, Sampling
 
 SOURCE: Address = ("192.0.2.1", 1)
+PROFILE = PowerProfile.parse("12V/1A")
 pytestmark = pytest.mark.requirement("PTCP-14-01")
 
 
 def block(number: int) -> Block:
     """Return a block that differs from others in its counter."""
-    profile = PowerProfile.parse("12V/1A")
-    return Block(Feed(bytes(16), 1), profile, Sampling(1000, 1, 1, 1), 0, number, 1, False, b"")
+    return Block(Feed(bytes(16), 1), PROFILE, Sampling(1000, 1, 1, 1), 0, number, 1, False, b"")
 
 
 def fill(waiting: Waiting, sender: Address | None, count: int, first: int = 0) -> int:
