@@ -185,11 +185,17 @@ class Ledger:
         self._idle.unpark_all()
         self._full.unpark_all()
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether no more jobs are taken."""
+        return self._is_closed or self.is_read_only
+
     async def _do(self, job: Job) -> Posted:
         await trio.lowlevel.checkpoint_if_cancelled()
-        while len(self._queue) >= QUEUE and not self._is_closed:
+        while len(self._queue) >= QUEUE and not self._is_over:
+            # cancelled after it was let in, it comes in all the same: its job lets the next one in
             await self._full.park()
-        if self._is_closed or self.is_read_only:
+        if self._is_over:
             raise self._refused()
         waiting = _Waiting(job)
         self._queue.append(waiting)
@@ -256,6 +262,8 @@ class Ledger:
         finally:
             if self.is_read_only:
                 self._given_up.set()
+                # who is refused lets nobody else in
+                self._full.unpark_all()
 
     def _refused(self) -> PowerRefused:
         why = self._store.fault or "the ledger is closed"

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from powertcp.drivers.ledger import GROUP, Ledger, meter_key, open_ledger
+from powertcp.drivers.ledger import GROUP, QUEUE, Ledger, meter_key, open_ledger
 from powertcp.errors import HostError, LedgerBroken, LocalProtocolError, PowerRefused
 from powertcp.ledger import Code, Kind, Posted, Transfer, transfer_key
 from powertcp.registry import Reason, Refusal
@@ -351,10 +351,38 @@ async def test_what_a_flow_that_lives_has_reserved_does_not_expire(
         await _until(lambda: _reserved(ledger) == 0)
 
 
-@pytest.mark.requirement("LEDG-7-07")
-async def test_an_error_of_the_disk_makes_it_read_only_for_everybody(
+async def test_who_is_cancelled_when_it_is_let_in_keeps_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("powertcp.drivers.ledger.QUEUE", 3)
+    monkeypatch.setattr("powertcp.drivers.ledger.GROUP", 2)
+    scopes = [trio.CancelScope() for _ in range(200)]
+    done: list[int] = []
+
+    async def post(ledger: Ledger, page: int) -> None:
+        with scopes[page]:
+            await ledger.post(transfer(page))
+            done.append(page)
+            # the next ones are let in in the same turn
+            for other in range(page + 1, min(page + 6, len(scopes))):
+                if other % 3:
+                    scopes[other].cancel()
+
+    with trio.fail_after(10):
+        async with open_ledger(tmp_path, entropy) as ledger, trio.open_nursery() as nursery:
+            for page in range(len(scopes)):
+                nursery.start_soon(post, ledger, page)
+    assert set(done) >= set(range(0, len(scopes), 3))
+    assert any(scope.cancelled_caught for scope in scopes)
+
+
+@pytest.mark.requirement("LEDG-7-07")
+@pytest.mark.parametrize("places", [QUEUE, 4])
+async def test_an_error_of_the_disk_makes_it_read_only_for_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: int
+) -> None:
+    monkeypatch.setattr("powertcp.drivers.ledger.QUEUE", places)
+    monkeypatch.setattr("powertcp.drivers.ledger.GROUP", min(GROUP, places))
     slow = Slow(monkeypatch)
     refused: list[int] = []
 
@@ -368,8 +396,10 @@ async def test_an_error_of_the_disk_makes_it_read_only_for_everybody(
         for page in range(100):
             nursery.start_soon(post, ledger, page)
         await slow.wait_begun()
+        await trio.testing.wait_all_tasks_blocked()
         monkeypatch.setattr("powertcp.store.ledger._INSERT_ENTRY", "INSERT INTO nowhere VALUES (1)")
         slow.go.set()
+        nursery.cancel_scope.deadline = trio.current_time() + 10
         await ledger.wait_read_only()
     assert refused == [Reason.MAINTENANCE] * 100
     assert ledger.is_read_only
