@@ -18,10 +18,11 @@ from powertcp.drivers.ring import Joined, Ring, Subscriber
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
 from powertcp.dve import default_sampling, integrate_many
+from powertcp.errors import HostError
 from powertcp.potcp.events import Event
 from powertcp.potcp.feed import FeedSource, feed_segment, payload_max, refuse_feed
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Flag, Refusal
+from powertcp.registry import Flag, Reason, Refusal
 from powertcp.sources import Generator, Source
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 from powertcp.wire.options import Feed
@@ -62,8 +63,8 @@ class Emission:
 class FeedStation:
     """Emits a feed by the wheel, to groups and to subscribers.
 
-    key, sign: the meter key. epoch: the first one; `next_epoch` gives those after it. emitted:
-    told ahead each 5 s what may be emitted, and at the end what was not. receipts: a page
+    key, sign: the meter key. next_epoch: gives each epoch; a HostError of it ends the feed with 602.
+    emitted: told ahead each 5 s what may be emitted, and at the end what was not. receipts: a page
     file for what receivers sign and send.
 
     booked_uj: of this epoch in the books, which `book` counts: nothing is emitted beyond it. None:
@@ -250,6 +251,11 @@ class FeedStation:
             self._next += period
             if self._next <= now:
                 self._next = now - (now - self._next) % period + period
+            if self.source.is_full:
+                # PTCP-12-07
+                self._begin_next()
+                if not self._running:
+                    return
             self._emit(now)
         self.source.handle_timer(now)
         self._send_pieces()
@@ -263,10 +269,7 @@ class FeedStation:
             self._due.set()
 
     def _emit(self, now: Instant) -> None:
-        """Emit one block, if it is in the books; a new epoch begins when the counter would wrap."""
-        if self.source.is_full:
-            # PTCP-12-07
-            self._send_end()
+        """Emit one block, if it is in the books."""
         source = self.source
         payload, _, n, is_low = self._generator.block(self._counter, source.profile.power_mw)
         [sums] = integrate_many([payload], source.window_samples)
@@ -276,15 +279,21 @@ class FeedStation:
         source.emit(payload, sums, ece=is_low, now=now)
         self._counter += n
 
-    def _send_end(self) -> None:
-        """End an epoch and begin the next at counter 0."""
+    def _begin_next(self) -> None:
+        """End an epoch and begin the next at counter 0; stop when there can be no next one."""
+        try:
+            following = self._begin()
+        except HostError as error:
+            _log.warning("no other epoch of the feed, it ends: %s", error)
+            self.stop(Refusal(Reason.MAINTENANCE, rule="no other epoch can be begun"))
+            return
         self.source.finish()
         self._send_pieces()
         self._tell(is_last=True)
         self.emitted_uj += self.source.esn_uj
         self._told_uj = self._told_number = self._counter = 0
         self.booked_uj = None if self.booked_uj is None else 0
-        self.source = self._begin()
+        self.source = following
         self._tell(is_last=False)
 
     def _send_pieces(self) -> None:

@@ -29,20 +29,25 @@ from powertcp.wire.feeds import feed_id, feed_transcript
 
 VIRTUAL: Final = "uJ"
 _EPOCH_OCTETS: Final = 4
+_EPOCHS: Final = 1 << 8 * _EPOCH_OCTETS
+# a clock from here on, January 2106, is not believed: what it would leave is for restarts
+CLOCK_END_S: Final = _EPOCHS - (1 << 20)
 _log = logging.getLogger("feed")
 
 
 def next_epoch(state: Path, unix_s: int) -> int:
     """Return an epoch above every one that was used with `state`; by default it is Unix time.
 
+    unix_s: any; one that is no time of an epoch, or of the last million, counts for nothing.
     Raises HostError. Written before it is used: no restart takes it again.
     """
     path = state / "feed.epoch"
     # PTCP-12-04
     last = int.from_bytes(read_secret(path, _EPOCH_OCTETS) or bytes(_EPOCH_OCTETS), "big")
-    epoch = max(unix_s, last + 1)
-    if epoch >> 8 * _EPOCH_OCTETS:
-        raise HostError(errno.EOVERFLOW, str(path), "begin another epoch")
+    epoch = max(unix_s, last + 1) if unix_s < CLOCK_END_S else last + 1
+    if epoch >= _EPOCHS:
+        wanted = "begin another epoch (move meter.key away with this file: a new feed begins)"
+        raise HostError(errno.EOVERFLOW, str(path), wanted)
     write_secret(path, epoch.to_bytes(_EPOCH_OCTETS, "big"))
     return epoch
 

@@ -1,5 +1,6 @@
 """Feeds for driver tests: a provider with a station, receivers of all kinds. Not collected."""
 
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from powertcp.drivers.dial import listen, parse_address
 from powertcp.drivers.feed import Emission, FeedConfig, FeedStation
 from powertcp.drivers.groups import Group
 from powertcp.drivers.provider import Provider, ProviderConfig
+from powertcp.errors import HostError
 from powertcp.profile import PowerProfile, ProfileType
 from tests.feeds import KEY
 
@@ -44,18 +46,24 @@ class Told:
 
 @asynccontextmanager
 async def broadcasting(
-    power: str = "12V/0.5A", groups: tuple[Group, ...] = (), *, epoch: int = 7
+    power: str = "12V/0.5A", groups: tuple[Group, ...] = (), *, epoch: int = 7, epochs: int = 100
 ) -> AsyncIterator[Told]:
-    """Run a provider that broadcasts `power`."""
+    """Run a provider that broadcasts `power`; the disk is full when it has begun `epochs`."""
     provider = Provider(ProviderConfig(supplies=[], rating_mw=0))
     emissions: list[Emission] = []
-    epochs = iter(range(epoch, epoch + 100))
+    free = iter(range(epoch, epoch + epochs))
+
+    def next_epoch() -> int:
+        for number in free:
+            return number
+        raise HostError(errno.ENOSPC, "feed.epoch", "begin another epoch")
+
     station = provider.station = FeedStation(
         feed_config(power, groups),
         provider.wheel,
         key=KEY.public,
         sign=KEY.sign,
-        next_epoch=lambda: next(epochs),
+        next_epoch=next_epoch,
         emitted=emissions.append,
     )
     async with trio.open_nursery() as nursery:

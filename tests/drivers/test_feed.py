@@ -274,6 +274,43 @@ async def test_an_emission_is_told_ahead_each_5_s_and_settled_with_its_epoch(
     assert abs(told.emitted_uj - 18_500 * 6_000) <= 1_800_000
 
 
+@pytest.mark.requirement("PTCP-12-07", "LEDG-8-02")
+async def test_a_feed_whose_next_epoch_cannot_be_written_ends_with_602_and_its_books_are_right(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with broadcasting(epochs=1) as told:
+        station, pipe = told.station, Pipe(FeedReceiver())
+        join_station(station, pipe)
+        station.booked_uj = 10**12
+        await trio.sleep(6.25)
+        source = station.source
+        source._next = (1 << 32) - 50  # noqa: SLF001 - 49 days later
+        await trio.sleep(10)
+        assert "no other epoch of the feed, it ends: cannot begin another epoch" in caplog.text
+        assert (station.get_timer(), told.provider.wheel.faults) == (None, 0)
+        assert station.source is source
+        tally = pipe.machine.receiver.tally()
+        assert (tally.pending, tally.lost) == (0, 0)
+        assert station.energy_uj == source.esn_uj >= 6 * 6_000_000
+        assert codes(pipe) == [Reason.MAINTENANCE] * 2
+        late = Pipe(FeedReceiver())
+        join_station(station, late)
+        assert codes(late) == [Reason.MAINTENANCE] * 2
+        settled = list(told.emissions)
+    assert told.emissions == settled
+    assert [(one.number, one.is_last) for one in settled] == [(0, False), (1, False), (2, True)]
+    assert told.emitted_uj == station.energy_uj
+
+
+def codes(pipe: Pipe) -> list[int]:
+    """Return why the subscription of a pipe was refused or ended, each time that it was said."""
+    return [
+        event.refusal.code
+        for event in events(pipe.machine)
+        if isinstance(event, Alerted | ConnectionTerminated) and event.refusal is not None
+    ]
+
+
 async def test_a_signature_alone_subscribes_nobody() -> None:
     async with broadcasting() as told:
         ear = await subscribe(told)

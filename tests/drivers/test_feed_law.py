@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from powertcp.drivers.feed import FeedConfig, FeedStation
-from powertcp.drivers.feed_books import next_epoch, open_station
+from powertcp.drivers.feed_books import CLOCK_END_S, next_epoch, open_station
 from powertcp.drivers.feed_pages import ReceiptBook, Tops
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.drivers.wheel import Wheel
@@ -237,5 +237,17 @@ async def test_no_bit_of_what_a_receiver_knows_changes_unseen(tmp_path: Path) ->
 async def test_epochs_end_where_their_field_does(tmp_path: Path) -> None:
     write_secret(tmp_path / "feed.epoch", b"\xff\xff\xff\xfe")
     assert next_epoch(tmp_path, 7) == 0xFFFF_FFFF
-    with pytest.raises(HostError, match="begin another epoch"):
+    with pytest.raises(HostError, match=r"move meter\.key away with this file: a new feed begins"):
         next_epoch(tmp_path, 7)
+    (tmp_path / "feed.epoch").unlink()
+    assert next_epoch(tmp_path, 7) == 7
+
+
+async def test_a_clock_that_no_epoch_can_hold_counts_for_nothing(tmp_path: Path) -> None:
+    assert next_epoch(tmp_path, -5) == 1
+    for number, wrong in enumerate((CLOCK_END_S, 0xFFFF_FFFF, 1 << 32, 9_300_000_000)):
+        assert next_epoch(tmp_path, wrong) == 2 + number
+    assert next_epoch(tmp_path, 1_790_000_000) == 1_790_000_000
+    assert next_epoch(tmp_path, 0xFFFF_FFFF) == 1_790_000_001
+    assert next_epoch(tmp_path, CLOCK_END_S - 1) == CLOCK_END_S - 1
+    assert next_epoch(tmp_path, CLOCK_END_S) == CLOCK_END_S
