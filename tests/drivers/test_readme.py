@@ -27,8 +27,9 @@ Child = subprocess.Popen[str]
 
 
 def shape(line: str) -> str:
-    """Return a line without its numbers and addresses."""
-    return " ".join(re.sub(r"\d[\d.,:]*", "#", ADDRESS.sub("ADDRESS", line)).split())
+    """Return a line without its numbers, what follows from them, and addresses."""
+    plain = re.sub(r"\d[\d.,:]*", "#", ADDRESS.sub("ADDRESS", line))
+    return " ".join(plain.replace("# pages", "# page").split())
 
 
 def shapes(lines: str | Sequence[str]) -> set[str]:
