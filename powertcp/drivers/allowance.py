@@ -6,17 +6,29 @@ of the flow gives the rest back. LEDG-7-05.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import trio
 
 from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.postings import Job
 from powertcp.drivers.session import FlowRecord
 from powertcp.errors import PowerRefused
-from powertcp.ledger import MAX_AMOUNT, Code, Flags, Kind, Page, Side, Transfer, transfer_key
+from powertcp.ledger import (
+    MAX_AMOUNT,
+    Code,
+    Flags,
+    Kind,
+    Page,
+    Side,
+    Transfer,
+    transfer_key,
+)
 from powertcp.registry import Reason, Refusal
 from powertcp.store import PageState
 from powertcp.wire.options import Meter
@@ -30,9 +42,12 @@ _log = logging.getLogger("ledger")
 
 
 class Allowance:
-    """What one flow has reserved. is_last: nothing more can be reserved."""
+    """What one flow has reserved.
 
-    __slots__ = ("held", "is_last", "meter", "name", "number", "seed", "source")
+    is_last: less than it may have, as no more was left. is_spent: it ends for want of more.
+    """
+
+    __slots__ = ("held", "is_last", "is_spent", "meter", "name", "number", "seed", "source")
 
     def __init__(self, seed: bytes, name: str, source: str, meter: Meter) -> None:
         """Reserve on account `name` what `source` gives; seed: 32 octets that name the flow.
@@ -45,7 +60,7 @@ class Allowance:
         self.meter = meter
         self.held: Transfer | None = None
         self.number = 0
-        self.is_last = False
+        self.is_last = self.is_spent = False
 
     def reservation(self, amount_uj: int) -> Transfer:
         """Return the transfer that reserves `amount_uj` next."""
@@ -62,25 +77,34 @@ class Allowance:
 
 
 class Holder(Protocol):
-    """A flow and what it has reserved."""
+    """A flow and what it has reserved.
+
+    record: as it is now, a ticket may move it meanwhile. is_draining: something of it is being
+    written.
+    """
 
     record: FlowRecord
     allowance: Allowance | None
+    is_draining: bool
+
+
+H = TypeVar("H", bound=Holder)
 
 
 class Allowances:
     """The limit of every address, and the reservations of its flows.
 
     on_spent: told of a flow that has delivered all it may. quota_uj: what each address may have in
-    all, None: no limit. exempt: accounts that some flow without a reservation is posted on: the
-    ledger takes all of that.
+    all, None: no limit. exempt: accounts that flows without a reservation are posted on, with their
+    number: the ledger takes all of that, so that nothing but taking turns keeps others to the quota.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         """Limit nobody."""
         self.on_spent: Callable[[FlowRecord, Refusal], None] = _ignore
         self.quota_uj: int | None = None
-        self.exempt: frozenset[str] = frozenset()
+        self.exempt: Counter[str] = Counter()
+        self._turns: dict[str, trio.Lock] = {}
         self._ledger = ledger
 
     # LEDG-7-05
@@ -119,11 +143,33 @@ class Allowances:
             return None
         return -max(self.quota_uj, self._used_uj(name))
 
+    def _turn(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Let who reserves on an account without a floor see what others before it reserved."""
+        if name not in self.exempt:
+            return nullcontext()
+        return self._turns.setdefault(name, trio.Lock())
+
     # LEDG-7-05
-    async def begin(self, allowance: Allowance, record: FlowRecord) -> None:
+    async def included(self, name: str) -> None:
+        """A flow that account `name` was exempt for is over; after the last one it has a floor."""
+        self.exempt[name] -= 1
+        if self.exempt[name] > 0:
+            return
+        del self.exempt[name]
+        if name in self._turns and not self._turns[name].locked():
+            del self._turns[name]
+        if self.quota_uj is not None and self._ledger.account(name) is not None:
+            await self._ledger.set_floor(name, ENERGY, self._floor(name))
+
+    # LEDG-7-05
+    async def begin(self, book: Holder) -> None:
         """Power flows: reserve for it; until that is on the disk nothing is delivered."""
-        await self._ledger.set_floor(allowance.name, ENERGY, self._floor(allowance.name))
-        await self._reserve(allowance, record, 0)
+        allowance = book.allowance
+        if allowance is None:
+            return
+        async with self._turn(allowance.name):
+            await self._ledger.set_floor(allowance.name, ENERGY, self._floor(allowance.name))
+            await self._reserve(book, allowance, 0)
 
     # LEDG-7-05
     async def revise(self, book: Holder) -> None:
@@ -135,67 +181,135 @@ class Allowances:
         lowest = account.floor if account else None
         if lowest is not None and (floor is None or floor < lowest):
             await self._ledger.set_floor(allowance.name, ENERGY, floor)
-        await self.widen(allowance, book.record)
+        await self.widen(book)
 
-    async def _reserve(self, allowance: Allowance, record: FlowRecord, start_uj: int) -> None:
-        amount_uj = min(self._free_uj(allowance.name), self._most_uj(allowance, record))
-        if amount_uj > 0:
+    async def _reserve(self, book: Holder, allowance: Allowance, start_uj: int) -> None:
+        before_uj, amount_uj = MAX_AMOUNT + 1, self._next_uj(book, allowance)
+        # less again, if another flow took of it meanwhile
+        while 0 < amount_uj < before_uj:
             transfer = allowance.reservation(amount_uj)
             with suppress(PowerRefused):
-                await self._ledger.post(transfer)
-                self._hold(allowance, record, transfer, start_uj)
-                return
-        self._spent(allowance, record)
+                posted = await self._ledger.post(transfer)
+                # what was reserved before is not there for this flow
+                if not posted.is_repeat:
+                    self._hold(book, allowance, transfer, start_uj)
+                    return
+            before_uj, amount_uj = amount_uj, self._next_uj(book, allowance)
+        book.record.allowed_uj = start_uj
+        self._spent(book, allowance)
+
+    def _next_uj(self, book: Holder, allowance: Allowance, own_uj: int = 0) -> int:
+        """Return what a flow may reserve that gives `own_uj` back for it."""
+        free_uj = self._free_uj(allowance.name) + own_uj
+        return min(free_uj, self._most_uj(allowance, book.record))
 
     # LEDG-7-05
-    async def widen(self, allowance: Allowance, record: FlowRecord) -> None:
+    async def widen(self, book: Holder) -> None:
         """Reserve more for a flow whose terms changed, if they take more than it has reserved."""
+        allowance = book.allowance
+        if allowance is not None:
+            async with self._turn(allowance.name):
+                await self._widen(book, allowance)
+
+    async def _widen(self, book: Holder, allowance: Allowance) -> bool:
+        """Reserve more for a flow that has some; return whether there was more."""
         held = allowance.held
         if held is None:
-            return
-        free_uj = self._free_uj(allowance.name)
-        amount_uj = min(held.amount + free_uj, self._most_uj(allowance, record))
+            return False
+        amount_uj = self._next_uj(book, allowance, held.amount)
         if amount_uj <= held.amount:
-            return
+            return False
         key = transfer_key(allowance.seed, allowance.number, "widen", held.debit, held.credit)
         freed = replace(held, key=key, kind=Kind.VOID, pending=held.key)
         again = allowance.reservation(amount_uj)
         # another flow may take what is free meanwhile: then this one keeps what it has
         with suppress(PowerRefused):
-            await self._ledger.post(freed, again)
-            start_uj = (record.allowed_uj or 0) - held.amount
-            self._hold(allowance, record, again, start_uj)
+            posted = await self._ledger.post(freed, again)
+            if not posted.is_repeat:
+                start_uj = (book.record.allowed_uj or 0) - held.amount
+                self._hold(book, allowance, again, start_uj)
+                return True
+        return False
 
-    async def post(
-        self, allowance: Allowance, record: FlowRecord, page: Page, transfers: tuple[Transfer, ...]
-    ) -> None:
+    # LEDG-7-05
+    async def post(self, book: Holder, page: Page, transfers: tuple[Transfer, ...]) -> None:
         """Post a page that both have signed out of what is reserved, and reserve again."""
-        held, is_final = allowance.held, Flags.FINAL in page.flags
-        if held is None or not page.energy_uj:
+        allowance = book.allowance
+        if allowance is None or not page.energy_uj:
             await self._store(page, transfers)
             return
+        async with self._turn(allowance.name):
+            if Flags.FINAL in page.flags or not await self._post_on(
+                book, allowance, page, transfers
+            ):
+                await self._post_last(allowance, page, transfers)
+                if Flags.FINAL not in page.flags:
+                    await self._reserve(book, allowance, page.end_uj)
+
+    async def _post_on(
+        self, book: Holder, allowance: Allowance, page: Page, transfers: tuple[Transfer, ...]
+    ) -> bool:
+        """Post a page and reserve again in the same commit; return whether that was possible."""
+        held = allowance.held
+        if held is None:
+            return False
         energy, *money = transfers
         taken = replace(energy, kind=Kind.POST_PENDING, pending=held.key)
         rest_uj = held.amount - page.energy_uj
-        wanted_uj = min(self._free_uj(allowance.name) + rest_uj, self._most_uj(allowance, record))
-        # another flow may take what is free meanwhile; what this one holds stays its own: it has
-        # delivered some of that since the page
-        for amount_uj in () if is_final else dict.fromkeys((wanted_uj, rest_uj)):
+        wanted_uj = self._next_uj(book, allowance, rest_uj)
+        # another flow may take what is free meanwhile; what this one holds stays its own, under
+        # terms that take less too: it has delivered some of that since the page
+        for amount_uj in dict.fromkeys((max(wanted_uj, rest_uj), rest_uj)):
             if amount_uj <= 0:
                 continue
             again = allowance.reservation(amount_uj)
             with suppress(PowerRefused):
                 await self._store(page, (taken, *money, again))
-                self._hold(allowance, record, again, page.end_uj)
-                return
+                self._hold(book, allowance, again, page.end_uj)
+                return True
+        return False
+
+    async def _post_last(
+        self, allowance: Allowance, page: Page, transfers: tuple[Transfer, ...]
+    ) -> None:
+        """Post a page; nothing is reserved afterwards. What both have signed is always posted."""
+        held = allowance.held
+        energy, *money = transfers
+        batch = transfers
+        if held is not None:
+            batch = (replace(energy, kind=Kind.POST_PENDING, pending=held.key), *money)
         try:
-            await self._store(page, (taken, *money))
-        except PowerRefused:
-            # the reservation of a flow that stood still was given back: what is signed is posted
-            await self._store(page, transfers)
+            await self._store(page, batch)
+        except PowerRefused as refused:
+            if refused.refusal.code != Reason.ENERGY_QUOTA:
+                raise
+            await self._post_beyond(allowance, held, page, transfers)
         allowance.held = None
-        if not is_final:
-            await self._reserve(allowance, record, page.end_uj)
+
+    async def _post_beyond(
+        self, allowance: Allowance, held: Transfer | None, page: Page,
+        transfers: tuple[Transfer, ...],
+    ) -> None:  # fmt: skip
+        """Post a page that states more than `held`, or whose reservation was given back."""
+        name, batches = allowance.name, [transfers]
+        if held is not None:
+            key = transfer_key(allowance.seed, allowance.number, "beyond", held.debit, held.credit)
+            freed = replace(held, key=key, kind=Kind.VOID, pending=held.key)
+            batches.insert(0, (freed, *transfers))
+        self.exempt[name] += 1
+        await self._ledger.set_floor(name, ENERGY, None)
+        refused: PowerRefused | None = None
+        for batch in batches:
+            try:
+                await self._store(page, batch)
+            except PowerRefused as error:
+                refused = error
+            else:
+                refused = None
+                break
+        await self.included(name)
+        if refused is not None:
+            raise refused
 
     async def _store(self, page: Page, transfers: tuple[Transfer, ...]) -> None:
         state, body = PageState.COUNTERSIGNED, page.to_wire()
@@ -223,31 +337,47 @@ class Allowances:
         again = (allowance.reservation(rest_uj),) if rest_uj else ()
         await self._ledger.post(freed, *again)
 
-    def _hold(
-        self, allowance: Allowance, record: FlowRecord, transfer: Transfer, start_uj: int
-    ) -> None:
+    def _hold(self, book: Holder, allowance: Allowance, transfer: Transfer, start_uj: int) -> None:
         allowance.held = transfer
         allowance.number += 1
-        allowance.is_last = transfer.amount < self._most_uj(allowance, record)
-        record.allowed_uj = start_uj + transfer.amount
-        record.blocked = False
+        allowance.is_spent = False
+        allowance.is_last = transfer.amount < self._most_uj(allowance, book.record)
+        book.record.allowed_uj = start_uj + transfer.amount
+        book.record.blocked = False
 
-    async def keep(self, books: Iterable[Holder]) -> None:
-        """Look each second who has had all there is, and keep what the others hold; never returns."""
+    async def keep(self, books: Iterable[H], put: Callable[[H, Job], None]) -> None:
+        """Look each second who has had all there is, and keep what the others hold; never returns.
+
+        put: does a job in the turn of a flow.
+        """
         while True:
             await trio.sleep_until(trio.current_time() + LOOK_S)
             for book in tuple(books):
                 allowance = book.allowance
-                if allowance is not None and allowance.held is not None:
+                if allowance is None:
+                    continue
+                if allowance.held is not None:
                     # a flow that lives may still deliver it
                     self._ledger.renew(allowance.held)
-                if allowance is not None and allowance.is_last and book.record.blocked:
-                    self._spent(allowance, book.record)
+                if allowance.is_last and book.record.blocked:
+                    if allowance.is_spent:
+                        self._spent(book, allowance)
+                    elif not book.is_draining:
+                        put(book, partial(self._go_on, book, allowance))
 
-    def _spent(self, allowance: Allowance, record: FlowRecord) -> None:
-        allowance.is_last = True
+    # LEDG-7-05
+    async def _go_on(self, book: Holder, allowance: Allowance) -> None:
+        """Reserve for a flow that has had all it could: others may have given back since then."""
+        if allowance.held is None or not (allowance.is_last and book.record.blocked):
+            return
+        async with self._turn(allowance.name):
+            if not await self._widen(book, allowance):
+                self._spent(book, allowance)
+
+    def _spent(self, book: Holder, allowance: Allowance) -> None:
+        allowance.is_last = allowance.is_spent = True
         refusal = self.refusal(allowance.name.partition(":")[2])
-        self.on_spent(record, refusal or Refusal(Reason.ENERGY_QUOTA, 0, self.quota_uj or 0))
+        self.on_spent(book.record, refusal or Refusal(Reason.ENERGY_QUOTA, 0, self.quota_uj or 0))
 
 
 def _ignore(record: FlowRecord, refusal: Refusal) -> None:

@@ -5,6 +5,7 @@ concerns one flow is done in order; the ledger's writer groups what comes from a
 """
 
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,12 +19,13 @@ from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.postings import Postings
 from powertcp.drivers.pricing import Pricing, check_currency
 from powertcp.drivers.session import FlowRecord, Session
-from powertcp.drivers.supplied import SuppliedFlow
+from powertcp.drivers.supplied import IDENTITY_OCTETS, SuppliedFlow
 from powertcp.errors import known
 from powertcp.ledger import Clock, Page, PageChain, Side, Transfer
 from powertcp.ledger.pairing import PageState
 from powertcp.ledger.posting import SELF, page_transfers, unsigned_transfers
 from powertcp.ledger.tariff import TariffDocument
+from powertcp.machine import Entropy
 from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
 from powertcp.potcp.events import FlowClosed, PageDisputed, PageFacts, PageSigned
 from powertcp.profile import PowerProfile
@@ -53,6 +55,7 @@ class ProviderBooks:
         receipt_uj: int = RECEIPT_UJ,
         unix_ns: Callable[[], int] = time.time_ns,
         clock: Clock | None = None,
+        entropy: Entropy = os.urandom,
     ) -> None:
         """Write to `ledger`, at the prices of `tariff`.
 
@@ -60,6 +63,7 @@ class ProviderBooks:
         requires_receipts: power only who asks for METER. quota_uj: what each address may have in
         all, which takes receipts.
         clock: what pages say of their times; by default what the kernel says.
+        entropy: names flows in the ledger, which no clock that stands still can.
         """
         self.ledger = ledger
         self.on_failure: Callable[[], None] = _nothing
@@ -75,6 +79,7 @@ class ProviderBooks:
         self._postings = Postings(ledger, self._fail)
         self._unix_ns = unix_ns
         self._clock = clock or clock_kind()
+        self._entropy = entropy
         self._books: set[SuppliedFlow] = set()
         self._due = receipt_s, receipt_uj
         self.limit(requires_receipts=requires_receipts, quota_uj=quota_uj)
@@ -93,9 +98,6 @@ class ProviderBooks:
         if quota_uj == self.allowances.quota_uj:
             return
         self.allowances.quota_uj = quota_uj
-        self.allowances.exempt = frozenset(
-            f"sink:{book.there}" for book in self._books if book.allowance is None
-        )
         for book in self._books:
             self._postings.put(book, partial(self.allowances.revise, book))
 
@@ -108,7 +110,7 @@ class ProviderBooks:
             nursery.start_soon(self._post_regularly)
             if self.pricing is not None:
                 nursery.start_soon(self.pricing.keep, self._books)
-            nursery.start_soon(self.allowances.keep, self._books)
+            nursery.start_soon(self.allowances.keep, self._books, self._postings.put)
             try:
                 yield
             finally:
@@ -138,22 +140,23 @@ class ProviderBooks:
         """Terms took effect on `record`, perhaps its first ones."""
         book: SuppliedFlow | None = record.book
         if book is None:
-            meter = self.ledger.meter.public
-            book = record.book = SuppliedFlow(record, supply.format(), self._now()[0], meter)
+            identity = self._entropy(IDENTITY_OCTETS)
+            book = record.book = SuppliedFlow(record, supply.format(), self._now()[0], identity)
             self._books.add(book)
             self._reserve(book)
         elif book.allowance is not None:
-            self._postings.put(book, partial(self.allowances.widen, book.allowance, record))
+            self._postings.put(book, partial(self.allowances.widen, book))
         book.tariff = tariff
 
     def _reserve(self, book: SuppliedFlow) -> None:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
         allowances, name = self.allowances, f"sink:{book.there}"
         if allowances.quota_uj is not None:
-            allowance = Allowance(book.identity, name, f"source:{book.here}", self.meter)
-            book.allowance, book.record.allowed_uj = allowance, 0
-            self._postings.put(book, lambda: allowances.begin(allowance, book.record))
+            book.allowance = Allowance(book.identity, name, f"source:{book.here}", self.meter)
+            book.record.allowed_uj = 0
+            self._postings.put(book, partial(allowances.begin, book))
             return
+        allowances.exempt[name] += 1
         account = self.ledger.account(name)
         if account is not None and account.floor is not None:
             # a quota of before, which nobody sets any more
@@ -215,9 +218,8 @@ class ProviderBooks:
         transfers: tuple[Transfer, ...],
     ) -> None:
         """Commit a page; only then the flow may go on to the next one, or end."""
-        allowance = book.allowance
-        if allowance is not None and transfers:
-            await self.allowances.post(allowance, book.record, page, transfers)
+        if book.allowance is not None and transfers:
+            await self.allowances.post(book, page, transfers)
         else:
             await self.ledger.post_page(
                 page.transcript, page.page, Side.SOURCE, octets, state, *transfers
@@ -231,6 +233,12 @@ class ProviderBooks:
         if book is None:
             return
         self._books.discard(book)
+        self._end(book, event)
+        if book.allowance is None:
+            name = f"sink:{book.there}"
+            self._postings.put(book, lambda: self.allowances.included(name))
+
+    def _end(self, book: SuppliedFlow, event: FlowClosed) -> None:
         if event.signed_uj is None:
             self._post_unsigned(book, event.acked_uj)
             return
@@ -243,7 +251,7 @@ class ProviderBooks:
         else:
             self._lost_uj += unsigned_uj
         if unsigned_uj:
-            facts = {"flow": record.name, "unsigned_uj": unsigned_uj}
+            facts = {"flow": book.name, "unsigned_uj": unsigned_uj}
             self._postings.put(book, lambda: self.ledger.record("unsigned", facts))
 
     # -- energy without pages ----------------------------------------------------------------

@@ -1,7 +1,6 @@
 """What the books of a provider know of one flow."""
 
-from hashlib import blake2s
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from powertcp.drivers.postings import Line
 from powertcp.drivers.session import FlowRecord
@@ -11,12 +10,14 @@ if TYPE_CHECKING:
     from powertcp.ledger import PageChain
     from powertcp.wire.options import Tariff
 
+IDENTITY_OCTETS: Final = 32
+
 
 class SuppliedFlow(Line):
     """What the books know of one flow: it outlives the paths on which the flow is resumed.
 
     record: the flow as it is now. here: its supply. there: its peer's address. start_ns: Unix time
-    of its first READY. tariff: in force. allowance: what it has reserved, None without a quota.
+    of its first READY. identity: 32 octets that no other flow has. tariff: in force. allowance: what it has reserved, None without a quota.
     posted_uj: register at the last unsigned posting, the number-th.
     """
 
@@ -33,13 +34,13 @@ class SuppliedFlow(Line):
         "there",
     )
 
-    def __init__(self, record: FlowRecord, here: str, start_ns: int, meter: bytes) -> None:
+    def __init__(self, record: FlowRecord, here: str, start_ns: int, identity: bytes) -> None:
         super().__init__(record.name)
         self.record = record
         self.here = here
         self.there = record.session.party
         self.start_ns = start_ns
-        self.identity = blake2s(f"{record.name} {start_ns}".encode(), key=meter).digest()
+        self.identity = identity
         self.chain: PageChain | None = None
         self.allowance: Allowance | None = None
         self.tariff: Tariff | None = None
