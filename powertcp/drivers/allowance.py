@@ -368,11 +368,15 @@ class Allowances:
     # LEDG-7-05
     async def _go_on(self, book: Holder, allowance: Allowance) -> None:
         """Reserve for a flow that has had all it could: others may have given back since then."""
-        if allowance.held is None or not (allowance.is_last and book.record.blocked):
+        held = allowance.held
+        if held is None or not (allowance.is_last and book.record.blocked):
             return
         async with self._turn(allowance.name):
-            if not await self._widen(book, allowance):
-                self._spent(book, allowance)
+            if await self._widen(book, allowance):
+                return
+        # another one that looked in the same second may have left some: there is a next second
+        if self._next_uj(book, allowance, held.amount) <= held.amount:
+            self._spent(book, allowance)
 
     def _spent(self, book: Holder, allowance: Allowance) -> None:
         allowance.is_last = allowance.is_spent = True

@@ -101,14 +101,14 @@ class Bench:
         page, transfers = self.page(book, number, start_uj, end_uj, final)
         await self.allowances.post(book, page, transfers)
 
-    async def look(self, clock: trio.testing.MockClock, book: SuppliedFlow) -> None:
+    async def look(self, clock: trio.testing.MockClock, *books: SuppliedFlow) -> None:
         """Let a second go by."""
         async with trio.open_nursery() as nursery:
 
             def put(book: SuppliedFlow, job: Job) -> None:
                 nursery.start_soon(job)
 
-            nursery.start_soon(self.allowances.keep, [book], put)
+            nursery.start_soon(self.allowances.keep, books, put)
             await trio.testing.wait_all_tasks_blocked()
             clock.jump(1.5)
             await trio.testing.wait_all_tasks_blocked()
@@ -375,3 +375,27 @@ async def test_who_waits_for_energy_has_what_others_gave_back(
         await ours.look(mock_clock, third)
         assert ours.spent[third.record.name].code == Reason.ENERGY_QUOTA
         assert ours.account.reserved == 5_000 * J
+
+
+@pytest.mark.requirement("LEDG-7-05")
+async def test_those_who_wait_share_what_others_gave_back(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    async with bench(tmp_path, 7_000 * J) as ours:
+        first, *waiting = (booked(number) for number in range(3))
+        await ours.allowances.begin(first)
+        for book, had_uj in zip(waiting, (2_000 * J, 1_000 * J), strict=True):
+            ours.allowances.quota_uj = ours.account.reserved + had_uj
+            await ours.allowances.begin(book)
+        assert [held_uj(book) for book in waiting] == [2_000 * J, 1_000 * J]
+        # 3 kJ are free: the first one takes 2 of them, which the second one sees a second later
+        await ours.allowances.end(known(first.allowance, "it has one"))
+        ours.allowances.quota_uj = 6_000 * J
+        for book in waiting:
+            book.record.blocked = True
+        await ours.look(mock_clock, *waiting)
+        assert [held_uj(book) for book in waiting] == [4_000 * J, 1_000 * J]
+        assert not ours.spent
+        await ours.look(mock_clock, waiting[1])
+        assert [held_uj(book) for book in waiting] == [4_000 * J, 2_000 * J]
+        assert not ours.spent
