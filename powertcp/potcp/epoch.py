@@ -13,6 +13,8 @@ from powertcp.wire.options import Feed, Sampling
 
 # PTCP-12-01: blocks within which a duplicate is known
 WINDOW_BLOCKS: Final = 8128
+# signatures of an epoch that are known again; those before them are too old
+STARTS_MAX: Final = 512
 
 
 class SeenBlocks:
@@ -91,7 +93,8 @@ class Epoch:
     """The account of one epoch: what is signed, what is banked, the open page.
 
     terms: None before the first signed block. seen: indices of what was counted. promised:
-    digests that are signed and whose blocks have not come. starts: first counters of signatures.
+    digests that are signed and whose blocks have not come. starts: first counters of signatures,
+    newest_start: the highest; up to old_start none is taken any more.
     first_index, signed_top: of what signatures cover since the first block counted. first_esn_uj, end_uj:
     energy emitted before and after that, as the source says; heard_uj: what arrived of it.
     page, page_at, page_start_uj, samples, digest, resumed: the open page.
@@ -99,8 +102,9 @@ class Epoch:
 
     __slots__ = (
         "counted", "digest", "end_uj", "energy", "feed", "first_esn_uj", "first_index",
-        "heard_uj", "key", "page", "page_at", "page_start_uj", "promised", "protector", "resumed",
-        "samples", "seen", "signed_top", "sim", "starts", "terms", "top_esn_uj",
+        "heard_uj", "key", "newest_start", "old_start", "page", "page_at", "page_start_uj",
+        "promised", "protector", "resumed", "samples", "seen", "signed_top", "sim", "starts",
+        "terms", "top_esn_uj",
     )  # fmt: skip
 
     energy: EnergyRegister
@@ -113,6 +117,7 @@ class Epoch:
         self.seen = SeenBlocks(account.top)
         self.promised: dict[bytes, None] = {}
         self.starts: dict[int, None] = {}
+        self.newest_start = self.old_start = -1
         self.first_index = self.signed_top = -1
         self.first_esn_uj = self.top_esn_uj = self.end_uj = 0
         self.counted = self.heard_uj = self.samples = 0
@@ -132,6 +137,25 @@ class Epoch:
     def has(self, block: Block) -> bool:
         """Say whether this block was counted before, or is too old to tell."""
         return self.terms is not None and self.seen.has(block.counter // self.terms.n)
+
+    def is_behind(self, first: int, count: int) -> bool:
+        """Say whether a signature covers nothing that could be banked any more."""
+        if first <= self.old_start or self.terms is None:
+            return first <= self.old_start
+        # PTCP-12-01
+        return self.seen.top - (first // self.terms.n + count - 1) >= WINDOW_BLOCKS
+
+    def note_start(self, first: int) -> bool:
+        """Note a signature that holds; whether it is newer than every one before."""
+        is_newest = first > self.newest_start
+        if is_newest:
+            self.newest_start = first
+        self.starts[first] = None
+        # PTCP-14-01
+        if len(self.starts) > STARTS_MAX:
+            self.old_start = min(self.starts)
+            del self.starts[self.old_start]
+        return is_newest
 
     def locate(self, block: Block, index: int, energy_uj: int) -> None:
         """Note where a block stands in what the source says it emitted."""

@@ -33,13 +33,11 @@ from powertcp.wire.options import Feed, Options, Sampling, decode_options
 
 # signatures that do not hold, in a second, before the rest of that second is not looked at: 13 ms
 FORGED_MAX: Final = 100
-# the same once they come from where one came that held: who floods does not silence the source
+# the same for who sends those that hold and are new: who floods does not silence the source
 FORGED_KNOWN_MAX: Final = 1000
-# signatures of an epoch that are known again: more than cover the window
-STARTS_MAX: Final = 512
 # option areas of blocks that were decoded; a source has one
 AREAS_MAX: Final = 16
-# no signature for so long: the feed is silent
+# no new signature for so long: the feed is silent
 SILENCE_NS: Final[Duration] = 5 * NS_PER_S
 
 _FEED: Final = int(SegmentType.FEED)
@@ -63,7 +61,7 @@ class FeedJoined(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedSilent(Event):
-    """No signature came for 5 s; a later one needs no other event to count."""
+    """No new signature came for 5 s; a later one needs no other event to count."""
 
     feed: Feed
 
@@ -308,19 +306,29 @@ class FeedReceiver:
         if self._is_stale(feed):
             return
         epoch = self._epoch
-        if epoch is not None and feed == epoch.feed and said.first in epoch.starts:
-            self._counts["duplicates"] += 1
-            return
+        is_first = epoch is None or feed != epoch.feed
+        if epoch is not None and not is_first:
+            if said.first in epoch.starts:
+                self._counts["duplicates"] += 1
+                return
+            # PTCP-12-01
+            if epoch.is_behind(said.first, len(said.digests)):
+                self._counts["old"] += 1
+                return
         key = self._key_of(feed, options)
         if not self._holds(key, said, now, peer):
             self._counts["forged"] += 1
             return
-        if epoch is None or feed != epoch.feed:
+        if epoch is None or is_first:
             epoch = self._begin(feed, key, now)
-        self._silent_at = now + SILENCE_NS
-        epoch.starts[said.first] = None
-        if len(epoch.starts) > STARTS_MAX:
-            del epoch.starts[next(iter(epoch.starts))]
+        # PTCP-14-01: anybody may send an old one again
+        if epoch.note_start(said.first):
+            self._pending.note_signer(peer, now, is_first=is_first)
+            self._silent_at = now + SILENCE_NS
+        self._take_digests(epoch, said)
+
+    def _take_digests(self, epoch: Epoch, said: Signature) -> None:
+        """Bank those of the blocks signed that wait, promise the others."""
         signed = []
         for digest in said.digests:
             block = self._pending.pop(digest)
@@ -354,7 +362,6 @@ class FeedReceiver:
         if not key or self._forged_count >= (FORGED_KNOWN_MAX if is_known else FORGED_MAX):
             return False
         if is_signed_by(key, said.message, said.signature):
-            self._pending.known = peer
             return True
         self._forged_count += 1
         return False

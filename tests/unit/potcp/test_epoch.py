@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from powertcp.potcp.epoch import (
     NO_ACCOUNT,
+    STARTS_MAX,
     WINDOW_BLOCKS,
     Account,
     Block,
@@ -106,3 +107,23 @@ def test_what_the_source_says_it_emitted_spans_first_and_last() -> None:
         epoch.locate(block(index, 120_000 * index), index, 120_000)
     assert (epoch.first_index, epoch.signed_top, epoch.counted) == (7, 10, 3)
     assert (epoch.first_esn_uj, epoch.end_uj, epoch.heard_uj) == (840_000, 1_320_000, 360_000)
+
+
+def test_starts_are_remembered_up_to_a_limit_and_older_ones_are_behind() -> None:
+    epoch = Epoch(Feed(bytes(16), 1), bytes(32), NO_ACCOUNT, 0)
+    assert not epoch.is_behind(0, 1)
+    assert [epoch.note_start(first) for first in (10, 30, 20)] == [True, True, False]
+    assert all(epoch.note_start(40 + number) for number in range(STARTS_MAX - 3))
+    assert not epoch.is_behind(10, 1)
+    assert epoch.note_start(1000)
+    assert len(epoch.starts) == STARTS_MAX
+    assert epoch.is_behind(10, 1)
+    assert not epoch.is_behind(11, 1)
+
+
+def test_a_signature_whose_last_block_is_too_old_is_behind() -> None:
+    epoch = Epoch(Feed(bytes(16), 1), bytes(32), NO_ACCOUNT, 0)
+    epoch.begin(block(0, 0))
+    epoch.seen.add(WINDOW_BLOCKS + 100)
+    assert epoch.is_behind(10 * 98, 3)
+    assert not epoch.is_behind(10 * 98, 4)

@@ -8,19 +8,18 @@ import pytest
 
 from powertcp.dve import EnergyRegister, integrate, integrate_many
 from powertcp.errors import LocalProtocolError
-from powertcp.potcp.epoch import Account
+from powertcp.potcp.epoch import STARTS_MAX, Account
 from powertcp.potcp.events import HeatCounted, SamplesReceived
 from powertcp.potcp.receiver import (
     FORGED_KNOWN_MAX,
     FORGED_MAX,
     SILENCE_NS,
-    STARTS_MAX,
     FeedJoined,
     FeedPageDue,
     FeedReceiver,
     FeedSilent,
 )
-from powertcp.potcp.waiting import PENDING_MAX, SENDER_MAX
+from powertcp.potcp.waiting import KNOWN_NS, PENDING_MAX, SENDER_MAX
 from powertcp.registry import Flag, Reason
 from powertcp.wire import FeedSegment, Options, Splitter, encode_segment
 from powertcp.wire.feeds import feed_transcript
@@ -408,6 +407,90 @@ def test_who_floods_with_signatures_does_not_silence_the_source() -> None:
     assert banked(receiver) == 0
     hear(receiver, pieces, 2 * SECOND)
     assert banked(receiver) == 3_000_000
+
+
+REPLAYER = ("192.0.2.1", 9)
+
+
+def survives(broadcast: Broadcast, receiver: FeedReceiver, forged: bytes) -> int:
+    """Return how many of 150 blocks are banked while REPLAYER sends 1,200 forgeries a second."""
+    before = receiver.tally().banked
+    for number in range(150):
+        pieces = broadcast.emit()
+        if number % 5 == 4:
+            for _ in range(120):
+                receiver.receive_datagram(forged, REPLAYER, broadcast.now)
+        hear(receiver, pieces, broadcast.now)
+    return receiver.tally().banked - before
+
+
+def spoil(signature: bytes) -> bytes:
+    """Return a signature of 25 blocks that nobody signed, nor knows."""
+    at = len(signature) - 64 - 25 * 16 - 5
+    return signature[:at] + b"\xf0\0\0\0" + signature[at + 4 :]
+
+
+@pytest.mark.requirement("PTCP-14-01")
+@pytest.mark.parametrize("has_joined", [False, True])
+def test_who_replays_an_old_signature_does_not_take_the_place_of_the_source(
+    has_joined: bool,
+) -> None:
+    broadcast, receiver = Broadcast("230V/1A@50Hz"), FeedReceiver()
+    pieces = broadcast.emit(50)
+    old, older = [piece.octets for piece in pieces if not piece.is_block]
+    if has_joined:
+        hear(receiver, pieces, broadcast.now)
+    for _ in range(STARTS_MAX + 1 if has_joined else 2):
+        hear(receiver, broadcast.emit(25), broadcast.now)
+    receiver.receive_datagram(old, REPLAYER, broadcast.now)
+    assert (receiver.tally().old, receiver.tally().forged) == (int(has_joined), 0)
+    assert survives(broadcast, receiver, spoil(older)) == 150
+
+
+@pytest.mark.requirement("PTCP-14-01")
+def test_who_repeats_a_signature_that_was_lost_does_not_take_the_place_of_the_source() -> None:
+    broadcast, receiver = Broadcast("230V/1A@50Hz"), FeedReceiver()
+    for _ in range(2):
+        hear(receiver, broadcast.emit(25), broadcast.now)
+    *blocks, lost = broadcast.emit(25)
+    hear(receiver, blocks, broadcast.now)
+    receiver.receive_datagram(lost.octets, REPLAYER, broadcast.now)
+    assert receiver.tally().banked == 75, "it is taken all the same"
+    assert survives(broadcast, receiver, spoil(lost.octets)) == 150
+
+
+@pytest.mark.requirement("PTCP-14-01")
+def test_a_source_that_moves_is_known_again_when_its_old_address_is_silent() -> None:
+    broadcast, receiver = Broadcast("230V/1A@50Hz"), FeedReceiver()
+    for _ in range(2):
+        hear(receiver, broadcast.emit(25), SECOND)
+    forged = spoil(broadcast.emit(25)[-1].octets)
+    for now, looked in ((SECOND + KNOWN_NS - 1, 0), (2 * SECOND + KNOWN_NS, 25)):
+        for piece in broadcast.emit(25):
+            receiver.receive_datagram(piece.octets, ("192.0.2.7", 1), now)
+        before = receiver.tally().banked
+        for _ in range(FORGED_MAX):
+            receiver.receive_datagram(forged, REPLAYER, now)
+        for piece in broadcast.emit(25):
+            receiver.receive_datagram(piece.octets, ("192.0.2.7", 1), now)
+        assert receiver.tally().banked - before == looked
+
+
+@pytest.mark.requirement("PTCP-12-01")
+def test_a_signature_of_blocks_that_are_too_old_counts_for_nothing() -> None:
+    broadcast, receiver = Broadcast("230V/1A@50Hz"), FeedReceiver()
+    signatures = [piece for piece in broadcast.emit(327 * 25) if not piece.is_block]
+    hear(receiver, broadcast.emit(25))
+    events(receiver)
+    receiver.handle_timer(SECOND + SILENCE_NS)
+    assert events(receiver) == [FeedSilent(feed=broadcast.source.feed)]
+    hear(receiver, signatures[:3], SECOND + SILENCE_NS)
+    epoch = receiver._epoch  # noqa: SLF001 - what it holds is the point
+    assert epoch is not None
+    # the top is 8,199: the third one ends with 74, which is within the window
+    assert (receiver.tally().old, len(epoch.promised)) == (2, 25)
+    # and old all the same: the feed is as silent as before
+    assert receiver.get_timer() == SECOND + 60 * SECOND
 
 
 @pytest.mark.requirement("PTCP-14-01")

@@ -4,7 +4,7 @@ import pytest
 
 from powertcp.machine import Address
 from powertcp.potcp.epoch import Block
-from powertcp.potcp.waiting import PENDING_MAX, SENDER_MAX, STRANGERS_MAX, Waiting
+from powertcp.potcp.waiting import KNOWN_NS, PENDING_MAX, SENDER_MAX, STRANGERS_MAX, Waiting
 from powertcp.profile import PowerProfile
 from powertcp.wire.options import Feed, Sampling
 
@@ -64,3 +64,18 @@ def test_what_is_taken_out_gives_its_place_back() -> None:
     waiting.clear()
     assert len(waiting) == 0
     assert fill(waiting, None, SENDER_MAX) == 0
+
+
+def test_who_sends_one_new_signature_does_not_take_the_place_of_who_sends_them_all() -> None:
+    waiting, other = Waiting(), ("192.0.2.2", 1)
+    waiting.note_signer(other, 0, is_first=True)
+    waiting.note_signer(SOURCE, 1, is_first=False)
+    assert waiting.known == SOURCE, "nobody has sent two"
+    waiting.note_signer(SOURCE, 2, is_first=False)
+    waiting.note_signer(other, 1 + KNOWN_NS, is_first=False)
+    assert waiting.known == SOURCE
+    waiting.note_signer(other, 2 + KNOWN_NS, is_first=False)
+    assert waiting.known == other
+    waiting.note_signer(other, 3 + KNOWN_NS, is_first=False)
+    waiting.note_signer(SOURCE, 4 + KNOWN_NS, is_first=True)
+    assert waiting.known == SOURCE, "another epoch, which its source alone can begin"
