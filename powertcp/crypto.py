@@ -186,7 +186,9 @@ def hkdf(name: str, salt: bytes, secret: bytes, size: int, info: bytes = b"") ->
     extracted = hmac.digest(salt, secret, hashing)
     blocks = -(-size // len(extracted))
     if blocks > HKDF_BLOCKS:
-        raise LocalProtocolError(f"HKDF: {size:,} octets wanted of {HKDF_BLOCKS * len(extracted):,}")
+        raise LocalProtocolError(
+            f"HKDF: {size:,} octets wanted of {HKDF_BLOCKS * len(extracted):,}"
+        )
     block = made = b""
     for counter in range(1, blocks + 1):
         block = hmac.digest(extracted, block + info + bytes([counter]), hashing)

@@ -66,7 +66,7 @@ def checks() -> list[Check]:
     """List every check in the order in which they run."""
     lint_imports = "import sys; from importlinter.cli import lint_imports_command as run; run()"
     pytest = (PYTHON, "-m", "pytest", "-q")
-    unit = ("-m", "pytest", "-q", "tests/unit", "tests/property", "-p", "no:trio")
+    unit = ("-m", "pytest", "-q", "tests/unit", "tests/property", "tests/vectors", "-p", "no:trio")
     return [
         Check(
             "lint",
