@@ -120,6 +120,7 @@ class ExchangeKey:
 
         Raises DecodeError 509 for a point of low order and for a wrong length.
         """
+        # VPPN-2.1-03
         try:
             return self._key.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
@@ -141,6 +142,7 @@ class KemKey:
 
         Raises DecodeError 509 for a wrong length.
         """
+        # VPPN-2.1-03
         try:
             return self._key.decapsulate(ciphertext)
         except ValueError as error:
@@ -153,6 +155,7 @@ def encapsulate(public: bytes) -> tuple[bytes, bytes]:
 
     Raises DecodeError 509 for a wrong length and for coefficients that are not reduced.
     """
+    # VPPN-2.1-03
     try:
         return MLKEM768PublicKey.from_public_bytes(public).encapsulate()
     except ValueError as error:

@@ -125,7 +125,7 @@ def run_check(rfc: Path, *, rendering: str) -> int:
         print(finding)
     compared = "text fresh" if tool else "text not compared, xml2rfc is missing or not wanted"
     drafts, count = len(spec.drafts), len(spec.requirements)
-    print(f"rfc: {drafts} draft, {count} requirements, {len(found)} findings; {compared}")
+    print(f"rfc: {drafts} drafts, {count} requirements, {len(found)} findings; {compared}")
     return 1 if found else 0
 
 

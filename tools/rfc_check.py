@@ -27,18 +27,19 @@ VERBATIM = {"sourcecode", "artwork"}
 
 
 def anchors(spec: RfcSet) -> Iterator[Finding]:
-    """Anchors are unique, visible ids equal them, and no id is named that nobody defines."""
-    seen: dict[str, str] = {}
+    """Anchors are unique in a draft, ids in the set; visible ids equal them; none is unknown."""
+    known: set[str] = set()
     for draft in spec.drafts:
+        seen: set[str] = set()
         for element in draft.tree.iter():
             anchor = element.get("anchor")
             if anchor is None:
                 continue
-            if anchor in seen:
+            if anchor in seen | known:
                 yield Finding(draft.place(f'"{anchor}"'), f"anchor {anchor} stands twice")
-            seen[anchor] = draft.name
+            seen.add(anchor)
+        known |= {anchor for anchor in seen if ID.fullmatch(anchor)}
         yield from _visible(draft)
-    known = {anchor for anchor in seen if ID.fullmatch(anchor)}
     for draft in spec.drafts:
         prose = {i for t in draft.tree.iter("t") for i in ID.findall("".join(t.itertext()))}
         for unknown in sorted(prose - known):

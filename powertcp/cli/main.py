@@ -27,6 +27,7 @@ COMMANDS = {
     "consumer": "ask for power and run something with it",
     "status": "what the running daemons do",
     "ledger": "the books: accounts, receipts, bills, and the first law",
+    "vppn": "identities, and who may draw what: keys, certificates, revocation",
     "decode": "explain octets field by field",
     "explain": "why a flow was refused, shed or tripped; the packaged drafts",
     "demo": "a provider, a consumer that powers a real process, live readings",
@@ -45,6 +46,8 @@ def find(name: str) -> Command:
             from powertcp.cli.status import main as command
         case "ledger":
             from powertcp.cli.ledger import main as command
+        case "vppn":
+            from powertcp.cli.vppn import main as command
         case "decode":
             from powertcp.cli.decode import main as command
         case "explain":

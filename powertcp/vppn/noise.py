@@ -47,6 +47,7 @@ class PatternId(IntEnum):
         return self >= PatternId.IK_CLASSIC
 
 
+# VPPN-2.1-01
 PROTOCOLS: Mapping[PatternId, NoiseProtocol] = MappingProxyType(
     {
         number: NoiseProtocol.make(f"Noise_{pattern}_ChaChaPoly_BLAKE2s")
@@ -67,6 +68,7 @@ def prologue(pattern: PatternId, previous_hash: bytes = b"") -> bytes:
 
     previous_hash: the handshake hash of the epoch before; nothing for epoch 0.
     """
+    # VPPN-2.1-04
     return PROLOGUE + bytes([pattern]) + previous_hash
 
 
@@ -197,6 +199,7 @@ class Handshake:
         Raises LocalProtocolError for a key that is missing, not used, or of a wrong length, and
         where a hybrid pattern is asked of a library without ML-KEM.
         """
+        # VPPN-2.1-02
         if protocol.is_hybrid and not crypto.HAS_KEM:
             raise LocalProtocolError(
                 f"{protocol.name}: the cryptography library of this machine has no ML-KEM-768"
@@ -278,6 +281,7 @@ class Handshake:
         after that nothing more can be done. LocalProtocolError, state unchanged, out of turn.
         """
         tokens = self._begin(is_writing=False)
+        # VPPN-2.1-03
         if len(message) > MESSAGE_LIMIT:
             raise DecodeError(0, "handshake", DECRYPT, len(message), MESSAGE_LIMIT)
         at = 0
@@ -309,6 +313,7 @@ class Handshake:
             verb = "write" if is_writing else "read"
             state = "broken" if self._is_broken else f"after {self._done} messages"
             raise LocalProtocolError(f"{self._protocol.name}: nothing to {verb}, {state}")
+        # VPPN-2.1-03
         self._is_broken = True
         return self._protocol.messages[self._done]
 
@@ -329,9 +334,11 @@ class Handshake:
             case Token.S:
                 return self._symmetric.seal_and_hash(self._own[Token.S].public)
             case Token.E1:
+                # VPPN-2.1-02
                 self._kem = KemKey(self._entropy(crypto.KEM_SEED_OCTETS))
                 return self._symmetric.seal_and_hash(self._kem.public)
             case Token.EKEM1:
+                # VPPN-2.1-02
                 secret, ciphertext = self._encapsulate(self._their[Token.E1])
                 sealed = self._symmetric.seal_and_hash(ciphertext)
                 self._symmetric.mix_key(secret)
@@ -356,6 +363,7 @@ class Handshake:
                 end = at + crypto.KEM_CIPHERTEXT_OCTETS + self._symmetric.tag_octets
                 ciphertext = self._symmetric.unseal_and_hash(self._cut(message, at, end))
                 kem = known(self._kem, "e1 was written before ekem1 is read")
+                # VPPN-2.1-02
                 self._symmetric.mix_key(kem.decapsulate(ciphertext))
             case _:
                 end = at
@@ -364,6 +372,7 @@ class Handshake:
 
     def _cut(self, message: bytes, start: int, end: int) -> bytes:
         """Return a part of the peer's message. Raises DecodeError 509 if it ends before."""
+        # VPPN-2.1-03
         if len(message) < end:
             raise DecodeError(start, "handshake", DECRYPT, len(message), end)
         return message[start:end]
@@ -381,6 +390,7 @@ class Handshake:
             return
         kinds = DH_KEYS[token]
         own, their = kinds if self._is_initiator else kinds[::-1]
+        # VPPN-2.1-03
         self._symmetric.mix_key(self._own[own].exchange(self._their[their]))
 
 

@@ -158,10 +158,11 @@ class NoiseProtocol:
 
 
 def _modify(messages: list[list[Token]], modifier: str, name: str) -> None:
-    """Add the tokens of one modifier; section 9 of Noise for psk, of VPPN section 2.1 for hfs."""
+    """Add the tokens of one modifier; section 9 of Noise for psk, VPPN-2.1-02 for hfs."""
     places = [f"psk{number}" for number in range(len(messages) + 1)]
     if modifier == "psk0":
         messages[0].insert(0, Token.PSK)
+    # VPPN-2.1-02
     elif modifier == "hfs" and len(messages) > 1:
         first, second = messages[:2]
         # after the first DH, if there is one: then it is encrypted

@@ -35,7 +35,7 @@ def sdist(folder: Path, *, without: str = "", extra: str = "") -> Path:
 
 
 def test_lists_name_something() -> None:
-    assert check_dist.drafts() == ["draft-powertcp-protocol-00.txt"]
+    assert check_dist.drafts() == ["draft-powertcp-protocol-00.txt", "draft-powertcp-vppn-00.txt"]
     assert len(check_dist.shared()) >= 10
 
 

@@ -120,6 +120,13 @@ def test_a_planted_fault_is_named(
     assert said in capsys.readouterr().out
 
 
+def test_an_id_stands_in_one_draft_only(planted: Path, capsys: Say) -> None:
+    edit(planted / "rfc/draft-powertcp-vppn-00.xml", 'anchor="iana"', 'anchor="PTCP-1-05"')
+    assert check(planted) == 1
+    assert "draft-powertcp-vppn-00.xml:" in (said := capsys.readouterr().out)
+    assert "anchor PTCP-1-05 stands twice" in said
+
+
 def test_the_mended_set_is_in_order_again(shared: Path) -> None:
     assert check(shared) == 0
 
@@ -204,7 +211,8 @@ def test_sync_copies_the_text_and_keeps_the_rest(planted: Path, capsys: Say) -> 
 
 
 def test_an_empty_set_is_not_in_order(planted: Path, capsys: Say) -> None:
-    (planted / "rfc" / f"{DRAFT}.xml").unlink()
+    for draft in (planted / "rfc").glob("draft-powertcp-*.xml"):
+        draft.unlink()
     assert check(planted) == 1
     assert "rfc: holds no draft" in capsys.readouterr().out
 

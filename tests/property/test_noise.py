@@ -71,6 +71,7 @@ def flipped(message: bytes) -> Iterator[bytes]:
 
 
 @NAMED
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_every_bit_of_every_message_counts(pattern: PatternId) -> None:
     sides = sides_of(pattern)
     messages = record(sides)
@@ -84,6 +85,7 @@ def test_every_bit_of_every_message_counts(pattern: PatternId) -> None:
 
 
 @NAMED
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_every_length_but_the_right_one_is_refused(pattern: PatternId) -> None:
     sides = sides_of(pattern)
     messages = record(sides)
@@ -95,6 +97,7 @@ def test_every_length_but_the_right_one_is_refused(pattern: PatternId) -> None:
 
 
 @NAMED
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_messages_of_another_place_or_another_conversation_are_refused(pattern: PatternId) -> None:
     sides, others = sides_of(pattern), sides_of(pattern, 2)
     messages, foreign = record(sides), record(others)
@@ -106,6 +109,7 @@ def test_messages_of_another_place_or_another_conversation_are_refused(pattern: 
         assert reader(sides, messages, number).read_message(messages[number]) == b""
 
 
+@pytest.mark.requirement("VPPN-2.1-01", "VPPN-2.1-04")
 def test_no_handshake_is_taken_for_another() -> None:
     """Nobody turns a hybrid into a classic one, nor one pattern into another."""
     recorded = {pattern: record(sides_of(pattern)) for pattern in PatternId}

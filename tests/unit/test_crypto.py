@@ -100,6 +100,7 @@ def test_the_vector_of_rfc_7748_section_6_1() -> None:
 
 
 @pytest.mark.parametrize("public", [bytes(32), bytes([1]) + bytes(31), b"", bytes(31), bytes(33)])
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_no_secret_is_shared_with_what_is_no_key(public: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
         crypto.ExchangeKey(KEY).exchange(public)
@@ -117,6 +118,7 @@ def test_what_is_encapsulated_is_decapsulated() -> None:
     assert key.decapsulate(forged) != secret
 
 
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_a_kem_refuses_wrong_lengths_and_what_is_not_reduced() -> None:
     key = crypto.KemKey(bytes(crypto.KEM_SEED_OCTETS))
     for public in (b"", key.public[1:], key.public + b"\0", b"\xff" * crypto.KEM_PUBLIC_OCTETS):

@@ -99,12 +99,14 @@ def replay(vectors: Iterable[Vector]) -> Counter[str]:
 
 
 # @pytest.mark.requirement("VPPN-2.1-01")
+@pytest.mark.requirement("VPPN-2.1-01")
 def test_all_vectors_of_snow() -> None:
     seen = replay(snow())
     assert seen.total() >= SNOW_FLOOR
 
 
 # @pytest.mark.requirement("VPPN-2.1-01")
+@pytest.mark.requirement("VPPN-2.1-01")
 def test_all_vectors_of_flynn() -> None:
     seen = replay(flynn())
     assert seen.total() >= FLYNN_FLOOR
@@ -162,6 +164,7 @@ HYBRIDS = {
 
 
 # @pytest.mark.requirement("VPPN-2.1-02", "VPPN-2.1-04")
+@pytest.mark.requirement("VPPN-2.1-02", "VPPN-2.1-04")
 @pytest.mark.parametrize("pattern", HYBRIDS, ids=lambda pattern: pattern.word)
 def test_the_hybrid_vectors(pattern: PatternId) -> None:
     sizes, digests, bound = HYBRIDS[pattern]
@@ -179,6 +182,7 @@ def test_the_transport_keys_of_ik() -> None:
 
 
 # @pytest.mark.requirement("VPPN-2.1-02")
+@pytest.mark.requirement("VPPN-2.1-02")
 def test_the_hybrid_of_libp2p() -> None:
     """Figures of libp2p/specs, noise-mlkem768-hfs: a third party's."""
     protocol = NoiseProtocol.make("Noise_XXhfs_25519+MLKEM768_ChaChaPoly_SHA256")

@@ -170,6 +170,7 @@ def converse(sides: tuple[Side, Side], pattern: PatternId, random: Random) -> No
         assert receiver.unseal(sender.seal(text)) == text
 
 
+@pytest.mark.requirement("VPPN-2.1-01", "VPPN-2.1-04")
 def test_live_with_two_other_implementations(seed: int) -> None:
     random, runs = Random(seed), 0
     peers: list[Callable[[Keys, int], Side]] = [Noiseprotocol, Dissononce]

@@ -49,6 +49,7 @@ def test_chacha20_poly1305() -> None:
     assert seen.total() >= 325
 
 
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_x25519() -> None:
     seen: Tally = Counter()
     for _, case in cases("x25519_test.json"):
@@ -76,6 +77,7 @@ def test_ed25519() -> None:
     assert seen.total() >= 151
 
 
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_ml_kem_768() -> None:
     seen: Tally = Counter()
     for _, case in cases("mlkem_768_test.json"):

@@ -48,6 +48,7 @@ def unusable(side: Handshake) -> None:
 # ---- what is offered ----------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("VPPN-2.1-01")
 def test_six_handshakes_are_offered() -> None:
     assert {number.word: (int(number), number.is_classic) for number in PatternId} == {
         "ik": (1, False),
@@ -69,6 +70,7 @@ def test_six_handshakes_are_offered() -> None:
     assert all(row.is_hybrid != number.is_classic for number, row in PROTOCOLS.items())
 
 
+@pytest.mark.requirement("VPPN-2.1-04")
 def test_the_prologue_names_pattern_and_epoch_before() -> None:
     assert prologue(PatternId.IK) == b"powertcp-vppn-1\x01"
     assert prologue(PatternId.NK_CLASSIC, KEY) == b"powertcp-vppn-1\x13" + KEY
@@ -78,6 +80,7 @@ def test_the_prologue_names_pattern_and_epoch_before() -> None:
 
 
 @pytest.mark.parametrize("pattern", PatternId, ids=lambda pattern: pattern.word)
+@pytest.mark.requirement("VPPN-2.1-01", "VPPN-2.1-02")
 def test_both_sides_come_to_the_same_keys(pattern: PatternId) -> None:
     sides = drawn(PROTOCOLS[pattern].name, pattern, prologue(pattern))
     messages, initiator, responder = talk(sides)
@@ -104,6 +107,7 @@ def test_payloads_and_psks_and_aes() -> None:
 
 
 @pytest.mark.parametrize("other", ["prologue", "psks", "static"])
+@pytest.mark.requirement("VPPN-2.1-04")
 def test_sides_that_do_not_agree_do_not_meet(other: str) -> None:
     sides = drawn("Noise_IKpsk1_25519_ChaChaPoly_BLAKE2s", 8, b"one")
     message = sides.side(0).write_message()
@@ -118,6 +122,7 @@ def test_sides_that_do_not_agree_do_not_meet(other: str) -> None:
     unusable(responder)
 
 
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_a_forged_ciphertext_gives_another_secret_and_that_is_found_out() -> None:
     def lie(public: bytes) -> tuple[bytes, bytes]:
         secret, ciphertext = crypto.encapsulate(public)
@@ -135,6 +140,7 @@ def test_a_forged_ciphertext_gives_another_secret_and_that_is_found_out() -> Non
 # ---- turns --------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("VPPN-2.1-01")
 def test_out_of_turn_nothing_changes() -> None:
     initiator, responder = drawn(XX, 1).both()
     assert initiator.may_write
@@ -171,6 +177,7 @@ def test_one_way_patterns_are_over_after_one_message() -> None:
 
 
 @pytest.mark.parametrize("pattern", PatternId, ids=lambda pattern: pattern.word)
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_a_key_of_low_order_ends_it(pattern: PatternId) -> None:
     sides = drawn(PROTOCOLS[pattern].name, 3)
     initiator, responder = sides.both()
@@ -184,6 +191,7 @@ def test_a_key_of_low_order_ends_it(pattern: PatternId) -> None:
     unusable(initiator)
 
 
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_a_key_of_low_order_that_comes_in_clear_ends_it_when_it_is_used() -> None:
     responder = drawn(XX, 4).side(1)
     responder.read_message(LOW_ORDER)
@@ -191,6 +199,7 @@ def test_a_key_of_low_order_that_comes_in_clear_ends_it_when_it_is_used() -> Non
     unusable(responder)
 
 
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_a_kem_key_that_is_none_ends_it_when_it_is_used() -> None:
     responder = drawn("Noise_XXhfs_25519+MLKEM768_ChaChaPoly_SHA256", 5).side(1)
     responder.read_message(ExchangeKey(KEY).public + b"\xff" * crypto.KEM_PUBLIC_OCTETS)
@@ -199,6 +208,7 @@ def test_a_kem_key_that_is_none_ends_it_when_it_is_used() -> None:
 
 
 @pytest.mark.parametrize("pattern", PatternId, ids=lambda pattern: pattern.word)
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_a_message_that_ends_early_ends_it(pattern: PatternId) -> None:
     sides = drawn(PROTOCOLS[pattern].name, 5)
     message = sides.side(0).write_message()
@@ -210,6 +220,7 @@ def test_a_message_that_ends_early_ends_it(pattern: PatternId) -> None:
         unusable(responder)
 
 
+@pytest.mark.requirement("VPPN-2.1-03")
 def test_messages_have_a_limit() -> None:
     sides = drawn(XX, 6)
     initiator, responder = sides.both()
@@ -268,6 +279,7 @@ def test_the_keys_that_a_side_needs() -> None:
             make(name, is_initiator=is_initiator, static=static, remote_static=remote, psks=psks)
 
 
+@pytest.mark.requirement("VPPN-2.1-02")
 def test_hybrids_are_refused_where_there_is_no_kem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crypto, "HAS_KEM", False)
     for pattern, protocol in PROTOCOLS.items():
