@@ -269,7 +269,7 @@ def _vouched(
     revocations: Revocations,
 ) -> Rights | Refusal:
     """Return what an issuer's line and its certificate allow together."""
-    if refusal := _untimely(certificate, now_s) or revocations.judge(certificate, now_s):
+    if refusal := judge_time(certificate, now_s) or revocations.judge(certificate, now_s):
         return refusal
     fitting = [
         rule for rule in rules if not rule.groups or set(rule.groups) & set(certificate.groups)
@@ -295,7 +295,7 @@ def _vouched(
     return Rights(certificate.name, rights.rule, limits, sources, certificate.serial, ends_s)
 
 
-def _untimely(certificate: Certificate, now_s: int) -> Refusal | None:
+def judge_time(certificate: Certificate, now_s: int) -> Refusal | None:
     """Return 202 before and after the time of a certificate; before, with the time to wait."""
     after_s, before_s = certificate.not_after_s, certificate.not_before_s
     serial = f"certificate {certificate.serial}"

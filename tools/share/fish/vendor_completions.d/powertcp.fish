@@ -50,8 +50,8 @@ function _shtab_powertcp_using
   test "$_shtab_powertcp_cmdpath" = "$argv"
 end
 
-set -g _shtab_powertcp_commands provider consumer status ledger decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --best-priority --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --lease --listen --load --log-format --max-price --minimum --name --on-shed --per-peer --quota --ramp --rating --receipts --request --reset --run --sankey --scene --seed --since --source --state-dir --supply --tariff --trace --ttl --until
+set -g _shtab_powertcp_commands provider consumer status ledger vppn decode explain demo
+set -g _shtab_powertcp_opts_with_value --as --best-priority --ca --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --key --krl --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --per-peer --quota --ramp --rating --receipts --request --reset --run --sankey --scene --seed --since --source --state-dir --subject --supply --tariff --trace --ttl --until
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -136,6 +136,20 @@ complete -c powertcp -n '_shtab_powertcp_using ledger' -l post -d 'audit: post w
 complete -c powertcp -n '_shtab_powertcp_using ledger' -l json -d 'one JSON object per line'
 complete -c powertcp -n '_shtab_powertcp_using ledger' -l csv -d 'comma-separated values'
 complete -c powertcp -n '_shtab_powertcp_using ledger; and test $_shtab_powertcp_npos -eq 0' -ka "show invoice verify export audit backup" -d 'what to do'
+complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a vppn -d 'Make and show identities; sign, revoke and check who may draw what.'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l out -xka "(__fish_complete_path (commandline -ct))" -d 'keygen: the new key file ($XDG_CONFIG_HOME/powertcp/identity)'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l key -xka "(__fish_complete_path (commandline -ct))" -d 'show: this identity ($XDG_CONFIG_HOME/powertcp/identity)'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l qr -d 'show: the identity as a QR code'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l ca -xka "(__fish_complete_path (commandline -ct))" -d 'sign, revoke: key file of the employer; keygen: make one (without FILE)'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l subject -x -d 'sign: whom it is for, x25519:BASE64'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l name -x -d 'sign: what the books call it'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l groups -x -d 'sign: groups for issuer lines of authorized_watts'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l limits -x -d 'sign: limits, as in authorized_watts ("max-power=65W")'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l hours -x -d 'sign: valid so long, 1 to 720 h (8 h)'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l krl -xka "(__fish_complete_path (commandline -ct))" -d 'revoke: the revocation list; made if there is none'
+complete -c powertcp -n '_shtab_powertcp_using vppn' -l json -d 'one JSON object per line'
+complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -ka "keygen show sign revoke check" -d 'what to do'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a decode -d 'Explain octets of Power over TCP: segments, a power profile or pages of receipts.'
 complete -c powertcp -n '_shtab_powertcp_using decode' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using decode' -l as -xka "segment profile receipt" -d 'what the octets are (default: 16 octets are a profile, 380 or a multiple of it that begin with 01 are pages of receipts, all else segments)'

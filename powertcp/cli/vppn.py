@@ -1,0 +1,112 @@
+"""`powertcp vppn`: identities, and the texts that say who may draw what."""
+
+from argparse import Namespace
+from typing import NamedTuple
+
+from powertcp.cli.parser import Parser
+
+EXAMPLE = """examples:
+  powertcp vppn keygen                              the identity of this user
+  powertcp vppn show --qr                           its public half, and those of its meters
+  powertcp vppn keygen --ca --out ca.key            the key of an employer
+  powertcp vppn sign --ca ca.key --subject x25519:BASE64 --name alice@lamp \\
+    --groups staff --limits "max-power=65W voltage=5V-20V" > alice.cert
+  powertcp vppn revoke --ca ca.key --krl staff.krl 4711
+  powertcp vppn check authorized_watts alice.cert staff.krl
+
+ACTION is keygen, show, sign, revoke or check.
+
+A revocation list lasts 24 hours: revoke without SERIAL or KEY signs it anew. Key files are for
+their owner alone (mode 0600); wider ones are refused.
+
+exit status: 0 done, 1 a checked file is not valid, 2 usage"""
+
+
+class _Action(NamedTuple):
+    """What an action takes: whether it has words after it, options it needs and may have."""
+
+    operand: str
+    needed: tuple[str, ...]
+    optional: tuple[str, ...]
+
+
+ACTIONS = {
+    "keygen": _Action("", (), ("out", "json")),
+    "show": _Action("", (), ("key", "qr", "json")),
+    "sign": _Action("", ("ca", "subject", "name"), ("groups", "limits", "hours", "json")),
+    "revoke": _Action("SERIAL or KEY", ("ca", "krl"), ("json",)),
+    "check": _Action("FILE", (), ("json",)),
+}
+
+
+def build_parser() -> Parser:
+    """Return the parser of `powertcp vppn`."""
+    purpose = "Make and show identities; sign, revoke and check who may draw what."
+    parser = Parser("vppn", purpose, EXAMPLE, "ACTION [WHAT]...")
+    add = parser.add_argument
+    add("action", metavar="ACTION", choices=tuple(ACTIONS), help="what to do")
+    add("what", metavar="WHAT", nargs="*", help="check: files; revoke: serials and keys")
+    where = "$XDG_CONFIG_HOME/powertcp/identity"
+    add("--out", metavar="FILE", help=f"keygen: the new key file ({where})")
+    add("--key", metavar="FILE", help=f"show: this identity ({where})")
+    add("--qr", action="store_true", help="show: the identity as a QR code")
+    ca = "sign, revoke: key file of the employer; keygen: make one (without FILE)"
+    add("--ca", metavar="FILE", nargs="?", const="", help=ca)
+    add("--subject", metavar="KEY", help="sign: whom it is for, x25519:BASE64")
+    add("--name", metavar="NAME", help="sign: what the books call it")
+    add("--groups", metavar="NAME,..", help="sign: groups for issuer lines of authorized_watts")
+    add("--limits", metavar="WORDS", help='sign: limits, as in authorized_watts ("max-power=65W")')
+    add("--hours", metavar="N", help="sign: valid so long, 1 to 720 h (8 h)")
+    add("--krl", metavar="FILE", help="revoke: the revocation list; made if there is none")
+    add("--json", action="store_true", help="one JSON object per line")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run `powertcp vppn`; returns the exit status."""
+    parser = build_parser()
+    if not {"-h", "--help"} & set(argv) and all(word.startswith("-") for word in argv):
+        parser.error(f"an ACTION is needed: {', '.join(ACTIONS)}")
+    arguments = parser.parse_intermixed_args(argv)
+    _check(parser, arguments)
+    # the keys come with them: help and wrong words do without
+    from powertcp.cli import credentials
+
+    match arguments.action:
+        case "keygen":
+            return credentials.keygen(arguments)
+        case "show":
+            return credentials.show(arguments)
+        case "sign":
+            return credentials.sign(arguments)
+        case "revoke":
+            return credentials.revoke(arguments)
+        case _:
+            from powertcp.cli.validity import check
+
+            return check(arguments)
+
+
+def _check(parser: Parser, arguments: Namespace) -> None:
+    """Refuse what does not belong to the action."""
+    name, action = arguments.action, ACTIONS[arguments.action]
+    given = {key for key, value in vars(arguments).items() if value} - {"action", "what"}
+    if name == "keygen":
+        if arguments.ca:
+            parser.error(f'keygen --ca takes no FILE, got "{arguments.ca}": --out names the file')
+        if arguments.ca is not None and not arguments.out:
+            parser.error("keygen --ca needs --out FILE")
+    elif arguments.ca == "":
+        parser.error("--ca needs the key file of the employer")
+    takes = {*action.needed, *action.optional}
+    if strange := sorted(given - takes):
+        takers = " and ".join(
+            key for key, it in ACTIONS.items() if strange[0] in (*it.needed, *it.optional)
+        )
+        parser.error(f"--{strange[0]} is for {takers}, not for {name}")
+    if missing := [option for option in action.needed if option not in given]:
+        parser.error(f"{name} needs --{missing[0]}")
+    if arguments.what and not action.operand:
+        parser.error(f'{name} takes no word, got "{arguments.what[0]}"')
+    if name == "check" and not arguments.what:
+        parser.error("check needs a FILE")
