@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from powertcp.cli.books import read_file
-from powertcp.cli.keys import identity_path, make_key, meter_key_paths, read_key, replace_file
+from powertcp.cli.keys import (
+    identity_path,
+    locked,
+    make_key,
+    meter_key_paths,
+    read_key,
+    replace_file,
+)
 from powertcp.crypto import KEY_OCTETS, SigningKey
 from powertcp.errors import ConfigError, LocalProtocolError, known
 from powertcp.store import read_secret
@@ -138,39 +145,47 @@ def _validity_s(text: str | None) -> int:
 
 def revoke(arguments: Namespace) -> int:
     """Add to a revocation list and sign it anew; returns the exit status."""
-    path, key = Path(arguments.krl), read_key(Path(arguments.ca), Algorithm.ED25519)
+    path, ca = Path(arguments.krl), Path(arguments.ca)
+    key = read_key(ca, Algorithm.ED25519)
     serials, keys = _taken_back(arguments.what)
-    before = _read_list(path, key)
-    held = {*before.serials, *before.keys} if before else set()
-    added = {*serials, *keys} - held
-    if before:
-        serials, keys = [*serials, *before.serials], [*keys, *before.keys]
-    now_s = time.time_ns() // NS_PER_S
-    expires_s = now_s + LIST_VALIDITY_S
-    try:
-        octets = issue_revocations(key, now_s, expires_s, serials, keys)
-    except LocalProtocolError as error:
-        raise ConfigError(COMMAND_LINE, "revoke", str(error)) from error
-    replace_file(path, octets)
-    count = len(set(serials)) + len(set(keys))
+    expires_s = time.time_ns() // NS_PER_S + LIST_VALIDITY_S
+    with locked(ca):
+        count, added = _extend(path, key, serials, keys, expires_s)
     if arguments.json:
-        record = {"file": str(path), "revoked": count, "added": len(added), "expires_s": expires_s}
+        record = {"file": str(path), "revoked": count, "added": added, "expires_s": expires_s}
         print(json.dumps(record))
     else:
-        print(f"{path}: {count:,} revoked, {len(added):,} of them new,"
-              f" expires {format_moment(expires_s)}")  # fmt: skip
+        until = format_moment(expires_s)
+        print(f"{path}: {count:,} revoked, {added:,} of them new, expires {until}")
     return DONE
 
 
-def _taken_back(words: list[str]) -> tuple[list[int], list[PublicKey]]:
-    serials: list[int] = []
-    keys: list[PublicKey] = []
+def _extend(
+    path: Path, key: SecretKey, serials: set[int], keys: set[PublicKey], expires_s: int
+) -> tuple[int, int]:
+    """Write a list with more in it; returns how much it takes back, and how much of that is new."""
+    before = _read_list(path, key)
+    old_serials, old_keys = (set(before.serials), set(before.keys)) if before else (set(), set())
+    try:
+        octets = issue_revocations(
+            key, expires_s - LIST_VALIDITY_S, expires_s, serials | old_serials, keys | old_keys
+        )
+    except LocalProtocolError as error:
+        raise ConfigError(COMMAND_LINE, "revoke", str(error)) from error
+    replace_file(path, octets)
+    added = len(serials - old_serials) + len(keys - old_keys)
+    return len(old_serials) + len(old_keys) + added, added
+
+
+def _taken_back(words: list[str]) -> tuple[set[int], set[PublicKey]]:
+    serials: set[int] = set()
+    keys: set[PublicKey] = set()
     for word in words:
         try:
             if ":" in word:
-                keys.append(PublicKey.parse(word))
+                keys.add(PublicKey.parse(word))
             else:
-                serials.append(parse_serial(word))
+                serials.add(parse_serial(word))
         except ValueError as error:
             raise ConfigError(COMMAND_LINE, "revoke", str(error)) from error
     return serials, keys

@@ -1,9 +1,10 @@
 """Key files and signed files: where they are, whose they may be, whole on the disk or not at all."""
 
+import fcntl
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from powertcp.errors import ConfigError, HostError
@@ -76,6 +77,23 @@ def make_key(path: Path, key: SecretKey) -> None:
         raise ConfigError("key file", str(path), text) from error
     except OSError as error:
         raise HostError(error.errno or 5, str(path), "write a key") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until nobody else uses a key file so: two that change what it signs would lose a change.
+
+    Raises HostError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(error.errno or 5, str(path), "lock a key") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(path: Path, octets: bytes) -> None:

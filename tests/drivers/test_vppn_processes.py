@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,15 @@ def test_a_wide_key_and_an_altered_certificate(run: Run, tmp_path: Path) -> None
     checked = run("check", "x.cert")
     assert checked.returncode == 1
     assert checked.stdout.startswith("INVALID  x.cert:9:11: the signature is not that of ed25519:")
+
+
+def test_lists_that_are_changed_at_once_lose_nothing(run: Run, tmp_path: Path) -> None:
+    key_of(run("keygen", "--ca", "--out", "ca.key"))
+    with ThreadPoolExecutor() as pool:
+        words = ("revoke", "--ca", "ca.key", "--krl", "staff.krl")
+        assert {ran.returncode for ran in pool.map(lambda n: run(*words, n), range(1, 7))} == {0}
+    found = parse_revocations((tmp_path / "staff.krl").read_bytes(), "staff.krl")
+    assert found.serials == tuple(range(1, 7))
 
 
 def test_a_code_for_a_camera_or_what_to_install(run: Run) -> None:

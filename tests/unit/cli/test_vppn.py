@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from powertcp.cli.keys import make_key, read_key, replace_file
+from powertcp.cli.keys import locked, make_key, read_key, replace_file
 from powertcp.cli.main import main
 from powertcp.errors import ConfigError, HostError
 from powertcp.store import write_secret
@@ -185,6 +185,8 @@ def test_files_are_replaced_whole_or_not_at_all(home: Path) -> None:
     assert (path.read_bytes(), mode(path) & 0o077 & ~0o044) == (b"two", 0)
     folder = home / "folder"
     (folder / "x").mkdir(parents=True)
+    with pytest.raises(HostError, match="cannot lock a key"), locked(home / "none"):
+        pass
     with pytest.raises(HostError, match="cannot write a file"):
         replace_file(folder, b"three")
     with pytest.raises(HostError, match="cannot write a file"):

@@ -6,6 +6,7 @@ from powertcp.vppn.faults import (
     Fault,
     InvalidText,
     Token,
+    WordError,
     check_name,
     decode_lines,
     nearest,
@@ -49,6 +50,11 @@ def test_an_error_of_many_faults_is_one_line() -> None:
     faults = [Fault(3, 5, "no"), Fault(4, 1, "nor this")]
     assert str(InvalidText("watts", faults)) == "watts: line 3, column 5: no (and 1 more)"
     assert str(InvalidText("watts", faults[:1])) == "watts: line 3, column 5: no"
+
+
+def test_a_word_that_cannot_stand_there_has_a_column() -> None:
+    error = WordError(7, "not here")
+    assert (error.column, str(error)) == (7, "not here")
 
 
 def test_words_are_shown_and_guessed() -> None:
