@@ -24,6 +24,10 @@ IN_SDIST = (
     "powertcp/",
     "tests/unit/",
     "tests/meta/skips.txt",
+    # what others wrote travels with its licence
+    "tests/vectors/noise/LICENSE-MIT.snow",
+    "tests/vectors/noise/LICENSE-BSD.flynn",
+    "tests/vectors/wycheproof/LICENSE",
     "tools/go.py",
     "tools/share/pages.toml",
     "rfc/requirements.toml",
