@@ -132,6 +132,16 @@ def test_a_source_bears_the_identifier_of_its_key() -> None:
     assert Broadcast().source.feed == Feed(feed_id(KEY.public), 7)
 
 
+@pytest.mark.requirement("LEDG-8-02")
+def test_a_source_says_what_a_block_comes_to_before_it_is_emitted() -> None:
+    broadcast, twin = Broadcast(), Broadcast()
+    broadcast.emit(3)
+    twin.emit(4)
+    payload, _, _, _ = twin.generator.block(broadcast.counter, twin.source.profile.power_mw)
+    [sums] = integrate_many([payload], broadcast.source.window_samples)
+    assert broadcast.source.esn_uj < broadcast.source.peek(sums) == twin.source.esn_uj
+
+
 @pytest.mark.requirement("PTCP-12-02")
 def test_a_subscriber_is_confirmed_with_all_it_needs_to_know() -> None:
     broadcast = Broadcast()

@@ -89,3 +89,17 @@ def test_a_profile_of_another_version_or_a_reserved_type(head: str, value: int) 
     assert (caught.value.code, caught.value.value) == (503, value)
     # in a segment the option is named by its place
     assert refused(segment(1, 2, "0312" + octets.hex())) == (503, 20, 20)
+
+
+PAGE = bytes([1, 0, 0x55, 0]) + bytes(376)
+
+
+@pytest.mark.requirement("LEDG-6-07")
+@pytest.mark.parametrize(("at", "octet"), [(0, 2), (1, 32), (2, 0x56), (3, 1), (52, 1), (124, 1)])
+def test_a_receipt_with_a_wrong_field_is_rejected(at: int, octet: int) -> None:
+    assert schema.parse_receipt(PAGE).clock == 0x55
+    with pytest.raises(schema.Rejected):
+        schema.parse_receipt(PAGE[:at] + bytes([octet]) + PAGE[at + 1 :])
+    with pytest.raises(schema.Rejected) as caught:
+        schema.parse_receipt(PAGE[:-1])
+    assert (caught.value.code, caught.value.value) == (502, 379)
