@@ -13,7 +13,11 @@ import pytest
 from powertcp.drivers.spool import Scribe, Spool, count_lines
 
 LONG_S = 10.0
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+}
 WHOLE = "x" * (1 << 17)  # more than a pipe holds
 
 
