@@ -3,6 +3,8 @@
 Section 7 of the architecture: one error per fault, each with a sentence a stranger can act on.
 """
 
+import difflib
+from collections.abc import Iterable
 from os import strerror
 from typing import Protocol, TypeVar
 
@@ -18,6 +20,12 @@ class SupportsSentence(Protocol):
 
     def sentence(self) -> str:
         """Return the reason with its code, value, limit and units."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean "..."?` for a word close to a known one, else an empty text."""
+    close = difflib.get_close_matches(word, list(known), 1, 0.5)
+    return f', did you mean "{close[0]}"?' if close else ""
 
 
 class PowerError(Exception):

@@ -129,16 +129,21 @@ def _unusable(path: Path, number: int) -> ConfigError:
     return ConfigError("command line", str(path), f"{os.strerror(number)}; {what}")
 
 
-def find_ledgers(environ: Mapping[str, str]) -> list[Path]:
-    """Return the ledgers of this user's daemons. Raises NoLedger."""
+def find_state(environ: Mapping[str, str], name: str) -> tuple[Path, list[Path]]:
+    """Return where this user's daemons keep their state, and the files `name` that they have."""
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
-        place, found = Path(given), [Path(given) / NAME]
+        place, found = Path(given), [Path(given) / name]
     else:
         home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
         place = Path(home) / "powertcp"
-        found = sorted(place.glob(f"*/{NAME}"))
-    found = [path for path in found if path.is_file()]
+        found = sorted(place.glob(f"*/{name}"))
+    return place, [path for path in found if path.is_file()]
+
+
+def find_ledgers(environ: Mapping[str, str]) -> list[Path]:
+    """Return the ledgers of this user's daemons. Raises NoLedger."""
+    place, found = find_state(environ, NAME)
     if not found:
         raise NoLedger(f"no ledger in {place}; --state-dir PATH names one")
     return found

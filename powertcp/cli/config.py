@@ -8,8 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
-from powertcp.cli.words import nearest
-from powertcp.errors import ConfigError
+from powertcp.errors import ConfigError, nearest
 from powertcp.units import parse_duration_ns, parse_energy_uj, parse_power_mw
 
 COMMAND_LINE = "command line"
@@ -84,13 +83,18 @@ class Effective(NamedTuple, Generic[StructT]):
     file: Path | None
 
 
+def config_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of this user's configuration."""
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
+    return Path(home) / "powertcp"
+
+
 def find_file(command: str, flag: str | None, environ: Mapping[str, str]) -> Path | None:
     """Return the file of `command`: the named one, else the first that exists; never merged."""
     named = flag or environ.get("POWERTCP_CONFIG", "")
     if named:
         return Path(named)
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
-    places = (Path(home) / "powertcp", Path("/etc/powertcp"))
+    places = (config_folder(environ), Path("/etc/powertcp"))
     return next((p for place in places if (p := place / f"{command}.toml").is_file()), None)
 
 

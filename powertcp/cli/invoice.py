@@ -16,8 +16,7 @@ from powertcp.cli.books import (
     read_pages,
 )
 from powertcp.cli.journal import head_text
-from powertcp.cli.words import nearest
-from powertcp.errors import ConfigError
+from powertcp.errors import ConfigError, nearest
 from powertcp.ledger.audit import plain
 from powertcp.ledger.book import Code
 from powertcp.ledger.memo import FeedMemo, FlowMemo, read_memo

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from powertcp.cli.books import Asked, Rows, amount_text, bounds, cut, facts_of, only, open_ledger
-from powertcp.cli.words import nearest
-from powertcp.errors import ConfigError, DecodeError
+from powertcp.errors import ConfigError, DecodeError, nearest
 from powertcp.ledger.audit import plain
 from powertcp.ledger.book import Account, Code, Entry, Kind
 from powertcp.ledger.receipt import NO_HASH, Flags, Page, Side

@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from powertcp.cli.books import find_state
+from powertcp.cli.config import config_folder
 from powertcp.errors import ConfigError, HostError
+from powertcp.store.files import sync_folder
 from powertcp.vppn.identity import Algorithm, SecretKey
 
 # a key file has 60; what is longer is none
@@ -21,18 +24,12 @@ _KEYGEN = {
 
 def identity_path(environ: Mapping[str, str]) -> Path:
     """Return where the identity of this user is."""
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
-    return Path(home) / "powertcp" / "identity"
+    return config_folder(environ) / "identity"
 
 
 def meter_key_paths(environ: Mapping[str, str]) -> list[Path]:
     """Return the meter keys that this user's daemons have made beside their ledgers."""
-    if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
-        return [path for path in (Path(given) / "meter.key",) if path.is_file()]
-    home = environ.get("XDG_STATE_HOME") or os.path.join(
-        environ.get("HOME", "/"), ".local", "state"
-    )
-    return sorted(path for path in (Path(home) / "powertcp").glob("*/meter.key") if path.is_file())
+    return find_state(environ, "meter.key")[1]
 
 
 def read_key(path: Path, algorithm: Algorithm) -> SecretKey:
@@ -71,7 +68,7 @@ def make_key(path: Path, key: SecretKey) -> None:
             os.link(part, path)
         finally:
             part.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError as error:
         text = "there is a file already; move it away, or name another with --out"
         raise ConfigError("key file", str(path), text) from error
@@ -105,7 +102,7 @@ def replace_file(path: Path, octets: bytes) -> None:
         except OSError:
             part.unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise HostError(error.errno or 5, str(path), "write a file") from error
 
@@ -125,11 +122,3 @@ def _write_part(path: Path, octets: bytes, mode: int) -> Path:
     finally:
         os.close(descriptor)
     return part
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         print(usage())
         return DONE
     if name not in COMMANDS:
-        from powertcp.cli.words import nearest
+        from powertcp.errors import nearest
 
         hint = nearest(name, [*COMMANDS, "--version", "--help"])
         print(f'powertcp: unknown command "{name}"{hint}', file=sys.stderr)

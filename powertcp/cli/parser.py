@@ -3,9 +3,10 @@
 import argparse
 import re
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
-from powertcp.cli.words import nearest
+from powertcp.errors import nearest
 
 USAGE = 2
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -43,6 +44,12 @@ class Parser(argparse.ArgumentParser):
         usage = f"usage: {self.prog} [OPTION]...{self._operands}"
         parts = (usage, purpose or "", examples, options.strip("\n"), rest)
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def parse_action(self, argv: list[str], actions: Iterable[str]) -> argparse.Namespace:
+        """Return the words of a command that begins with one of `actions`; options stand anywhere."""
+        if not {"-h", "--help"} & set(argv) and all(word.startswith("-") for word in argv):
+            self.error(f"an ACTION is needed: {', '.join(actions)}")
+        return self.parse_intermixed_args(argv)
 
     def error(self, message: str) -> NoReturn:
         """Say in one line what is wrong with the words, with the nearest known one; exit 2."""

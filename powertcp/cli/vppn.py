@@ -65,9 +65,7 @@ def build_parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Run `powertcp vppn`; returns the exit status."""
     parser = build_parser()
-    if not {"-h", "--help"} & set(argv) and all(word.startswith("-") for word in argv):
-        parser.error(f"an ACTION is needed: {', '.join(ACTIONS)}")
-    arguments = parser.parse_intermixed_args(argv)
+    arguments = parser.parse_action(argv, ACTIONS)
     _check(parser, arguments)
     # the keys come with them: help and wrong words do without
     from powertcp.cli import credentials

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from powertcp.errors import nearest
 from powertcp.vppn.faults import (
     Fault,
     InvalidText,
@@ -19,7 +20,6 @@ from powertcp.vppn.faults import (
     WordError,
     check_name,
     decode_lines,
-    nearest,
     shown,
     tokens,
 )

@@ -30,11 +30,13 @@ from powertcp.vppn.limits import (
     parse_words,
 )
 from powertcp.vppn.signed import (
+    MOMENT_FORM,
     SignedText,
     parse_issuer,
     parse_serial,
     parse_version,
     sign_lines,
+    wrong_validity,
 )
 
 # it stands in a message of the handshake
@@ -44,7 +46,6 @@ MAX_VALIDITY_S: Final = 30 * 86_400
 DEFAULT_VALIDITY_S: Final = 8 * 3_600
 PREFIX: Final = b"powertcp cert"
 MAGIC: Final = "powertcp-cert"
-_MOMENT_FORM: Final = "2026-11-21T08:00:00Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +82,9 @@ def parse_certificate(octets: bytes, file: str = "certificate") -> Certificate:
     if text.is_next("limits"):
         limits = _limits(text)
         limits_line = text.line
-    not_before_s = text.take("not-before", parse_moment, _MOMENT_FORM)
-    not_after_s = text.take("not-after", parse_moment, _MOMENT_FORM)
-    if wrong := _wrong_validity(not_before_s, not_after_s):
+    not_before_s = text.take("not-before", parse_moment, MOMENT_FORM)
+    not_after_s = text.take("not-after", parse_moment, MOMENT_FORM)
+    if wrong := wrong_validity(not_before_s, not_after_s, MAX_VALIDITY_S):
         raise text.fault(len("not-after ") + 1, wrong)
     issuer = text.take("issuer", parse_issuer, "ed25519:BASE64")
     text.finish(issuer, PREFIX)
@@ -112,15 +113,6 @@ def _limits(text: SignedText) -> Limits:
         raise text.fault(before + error.column, str(error)) from error
 
 
-def _wrong_validity(not_before_s: int, not_after_s: int) -> str:
-    validity_s = not_after_s - not_before_s
-    if validity_s <= 0:
-        return "it ends before it begins"
-    if validity_s > MAX_VALIDITY_S:
-        return f"valid for {validity_s:,} s, at most {MAX_VALIDITY_S:,} s"
-    return ""
-
-
 def issue_certificate(certificate: Certificate, key: SecretKey) -> bytes:
     """Return the text of `certificate`, signed by `key`, whose public half its issuer is.
 
@@ -128,7 +120,7 @@ def issue_certificate(certificate: Certificate, key: SecretKey) -> bytes:
     """
     if key.public != certificate.issuer:
         raise LocalProtocolError(f"{key.public} cannot sign for {certificate.issuer}")
-    if wrong := _wrong_validity(certificate.not_before_s, certificate.not_after_s):
+    if wrong := wrong_validity(certificate.not_before_s, certificate.not_after_s, MAX_VALIDITY_S):
         raise LocalProtocolError(f"the certificate is not valid: {wrong}")
     limits = certificate.limits.format()
     lines = [

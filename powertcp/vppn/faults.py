@@ -1,7 +1,6 @@
 """What is wrong with a text file, by line and column, and the tokens of a line by column."""
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from powertcp.errors import ConfigError
@@ -77,12 +76,6 @@ def decode_lines(octets: bytes, file: str, limit: int) -> list[str]:
                 said = f"U+{ord(sign):04X} is no printable sign; lines end with LF alone"
                 raise InvalidText(file, [Fault(number, column, said)])
     return lines
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `, did you mean "..."?` for a word close to a known one, else an empty text."""
-    close = difflib.get_close_matches(word, list(known), 1, 0.5)
-    return f', did you mean "{close[0]}"?' if close else ""
 
 
 def shown(word: str) -> str:

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Self
 
 from powertcp.crypto import KEY_OCTETS, ExchangeKey, SigningKey
-from powertcp.vppn.faults import nearest, shown
+from powertcp.errors import nearest
+from powertcp.vppn.faults import shown
 
 _LETTERS = 44
 

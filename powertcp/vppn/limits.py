@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from powertcp.errors import nearest
 from powertcp.profile import Waveform
 from powertcp.units import (
     parse_current_ma,
@@ -15,7 +16,7 @@ from powertcp.units import (
     parse_power_mw,
     parse_voltage_mv,
 )
-from powertcp.vppn.faults import Token, WordError, check_name, nearest, shown
+from powertcp.vppn.faults import Token, WordError, check_name, shown
 
 # value and limit of a REASON are signed, 64 bit
 MAX_LIMIT: Final = (1 << 63) - 1

@@ -23,11 +23,13 @@ from powertcp.vppn.certificate import Certificate
 from powertcp.vppn.identity import Algorithm, PublicKey, SecretKey
 from powertcp.vppn.limits import format_moment, parse_moment
 from powertcp.vppn.signed import (
+    MOMENT_FORM,
     SignedText,
     parse_issuer,
     parse_serial,
     parse_version,
     sign_lines,
+    wrong_validity,
 )
 
 # some 15,000 keys or 70,000 serials; read whole before anything is known about it
@@ -35,7 +37,6 @@ MAX_OCTETS: Final = 1 << 20
 MAX_VALIDITY_S: Final = 86_400
 PREFIX: Final = b"powertcp krl"
 MAGIC: Final = "powertcp-krl"
-_MOMENT_FORM: Final = "2026-11-21T08:00:00Z"
 _HEAD_LINES: Final = 4
 
 
@@ -68,9 +69,9 @@ def parse_revocations(octets: bytes, file: str) -> RevocationList:
     text = SignedText(octets, file, MAX_OCTETS)
     text.take(MAGIC, parse_version, "1")
     issuer = text.take("issuer", parse_issuer, "ed25519:BASE64")
-    issued_s = text.take("issued", parse_moment, _MOMENT_FORM)
-    expires_s = text.take("expires", parse_moment, _MOMENT_FORM)
-    if wrong := _wrong_validity(issued_s, expires_s):
+    issued_s = text.take("issued", parse_moment, MOMENT_FORM)
+    expires_s = text.take("expires", parse_moment, MOMENT_FORM)
+    if wrong := wrong_validity(issued_s, expires_s, MAX_VALIDITY_S):
         raise text.fault(len("expires ") + 1, wrong)
     serials: list[int] = []
     while text.is_next("serial"):
@@ -95,15 +96,6 @@ def parse_revocations(octets: bytes, file: str) -> RevocationList:
     )
 
 
-def _wrong_validity(issued_s: int, expires_s: int) -> str:
-    validity_s = expires_s - issued_s
-    if validity_s <= 0:
-        return "it expires before it was issued"
-    if validity_s > MAX_VALIDITY_S:
-        return f"valid for {validity_s:,} s, at most {MAX_VALIDITY_S:,} s"
-    return ""
-
-
 def issue_revocations(
     key: SecretKey,
     issued_s: int,
@@ -118,7 +110,7 @@ def issue_revocations(
     """
     if key.algorithm is not Algorithm.ED25519:
         raise LocalProtocolError(f"a key of {key.algorithm} signs nothing")
-    if wrong := _wrong_validity(issued_s, expires_s):
+    if wrong := wrong_validity(issued_s, expires_s, MAX_VALIDITY_S):
         raise LocalProtocolError(f"the revocation list is not valid: {wrong}")
     lines = [
         f"{MAGIC} 1",

@@ -14,6 +14,8 @@ from powertcp.vppn.identity import (
 )
 
 SIGNATURE: Final = "signature"
+# how a moment looks, in faults
+MOMENT_FORM: Final = "2026-11-21T08:00:00Z"
 ValueT = TypeVar("ValueT")
 
 
@@ -74,6 +76,16 @@ def sign_lines(lines: list[str], key: SecretKey, prefix: bytes) -> bytes:
     covered = "".join(f"{line}\n" for line in lines).encode()
     signature = SigningKey(key.octets).sign(prefix + covered)
     return covered + f"{SIGNATURE} {encode_base64(signature)}\n".encode()
+
+
+def wrong_validity(start_s: int, end_s: int, most_s: int) -> str:
+    """Return what is wrong with a time of validity, at most `most_s` long; "": nothing."""
+    validity_s = end_s - start_s
+    if validity_s <= 0:
+        return "it ends before it begins"
+    if validity_s > most_s:
+        return f"valid for {validity_s:,} s, at most {most_s:,} s"
+    return ""
 
 
 def parse_issuer(text: str) -> PublicKey:

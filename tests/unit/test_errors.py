@@ -54,3 +54,8 @@ def test_what_our_own_logic_has_set_is_returned_and_what_it_forgot_is_a_bug() ->
     assert errors.known(0, "nought is a value") == 0
     with pytest.raises(errors.BrokenInvariant, match="the sampling is fixed"):
         errors.known(None, "the sampling is fixed")
+
+
+def test_a_word_that_nobody_knows_has_a_nearest_one() -> None:
+    assert errors.nearest("gest", ["guest", "key"]) == ', did you mean "guest"?'
+    assert errors.nearest("zzz", ["guest"]) == ""

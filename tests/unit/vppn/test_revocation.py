@@ -78,7 +78,7 @@ def test_every_cut_and_every_lost_line_is_refused() -> None:
     [
         ("serial 12", "serial 4712", 6, 8, "serials rise, and 4712 is not the greatest"),
         (f"key {OTHER.public}", f"key {LAMP.public}", 8, 5, "keys rise by their text"),
-        ("expires 2026-11-22", "expires 2026-11-21", 4, 9, "it expires before it was issued"),
+        ("expires 2026-11-22", "expires 2026-11-21", 4, 9, "it ends before it begins"),
         (
             "expires 2026-11-22T08",
             "expires 2026-11-22T09",
