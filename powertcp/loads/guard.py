@@ -25,6 +25,8 @@ What holds whatever happens:
   parent, the warden, which the rest falls to, kills that. The warden does so too when the
   consumer is gone and the guard has not ended, for example because it is stopped. Should the
   warden be killed, the guard kills its tree.
+- Where the system lets it, the guard runs before ordinary processes: one that waits for a core
+  keeps neither a share nor the end of a lease. The command gets back what it would have had.
 
 A share is kept by stopping and continuing the whole tree in turn, about ten times a second, with
 the control group's freezer where there is one and with SIGSTOP and SIGCONT elsewhere. That is a
@@ -69,6 +71,30 @@ def set_process_option(option: int, value: int) -> None:
     if libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def run_first() -> int:
+    """Run this process before ordinary ones, if that is allowed; returns the niceness it had.
+
+    It is not inherited, and a policy that the user chose for us is left alone.
+    """
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        lowest = os.sched_param(os.sched_get_priority_min(os.SCHED_RR))
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, lowest)
+        except OSError:
+            return niceness
+    return niceness
+
+
+def restore_niceness(niceness: int) -> None:
+    """Give a child of ours the niceness that `run_first` returned."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except OSError:
+        # below 0 and not allowed: it runs at 0
+        return
 
 
 def period_ns(share: int) -> int:
@@ -150,6 +176,7 @@ class Tree:
     def __init__(self, group: str | None) -> None:
         """Hold nothing yet; `group` is an empty control group, None where there is none."""
         self.group = group
+        self.niceness = 0
         self.pid = 0
         self.status: int | None = None
         self.is_running = True
@@ -162,7 +189,7 @@ class Tree:
         pid = os.fork()
         if pid == 0:
             os.close(go_w)
-            _become(argv, guard, go_r, fail_w)
+            _become(argv, guard, self.niceness, go_r, fail_w)
         os.close(go_r)
         os.close(fail_w)
         self.pid = pid
@@ -285,10 +312,11 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def _become(argv: Sequence[str], guard: int, go: int, failed: int) -> None:
+def _become(argv: Sequence[str], guard: int, niceness: int, go: int, failed: int) -> None:
     """Turn the forked child into the command; never returns."""
     try:
         os.setsid()
+        restore_niceness(niceness)
         set_process_option(PR_SET_PDEATHSIG, signal.SIGKILL)
         # the guard died before prctl: nobody would kill us any more
         if os.getppid() != guard or os.read(go, 1) != b"g":
@@ -495,6 +523,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if ward(wire, tree, watch_children()) else 1
     os.close(alive_w)
     os.setsid()
+    tree.niceness = run_first()
     set_process_option(PR_SET_CHILD_SUBREAPER, 1)
     Guard(wire, tree, argv).serve(watch_children(), alive_r)
     return 0

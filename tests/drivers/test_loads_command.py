@@ -238,7 +238,7 @@ async def test_a_ceiling_holds_the_share_of_a_whole_tree(root: str, part: int) -
         pids = [pid, *children_of(pid)]
         assert await trio.to_thread.run_sync(part_on, pid, 0.5) == 1
         run.tell(Ceiling(limit_mw=part, rated_mw=100))
-        part_ran = await trio.to_thread.run_sync(part_on, pid, 5)
+        part_ran = await trio.to_thread.run_sync(part_on, pid, 10)
         assert part_ran == pytest.approx(part / 100, abs=0.05)
         run.tell(Ceiling(limit_mw=0, rated_mw=100))
         await paused(pids)

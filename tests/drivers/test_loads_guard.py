@@ -52,6 +52,13 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
             await trio.sleep(0.002)
 
 
+def may_schedule() -> bool:
+    """Whether this process has CAP_SYS_NICE."""
+    rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    mask = next(row.split()[1] for row in rows if row.startswith("CapEff"))
+    return bool(int(mask, 16) >> 23 & 1)
+
+
 class Tree:
     """The processes of a command, by the file they write their ids to; none is left behind."""
 
@@ -130,14 +137,15 @@ async def test_a_killed_holder_takes_every_descendant_along(
         assert run.status == 128 + signal.SIGKILL
 
 
-def start_consumer(root: str, tree: Tree) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", CONSUMER, root, tree.words])
+def start_consumer(root: str, tree: Tree, nicer: int = 0) -> subprocess.Popen[bytes]:
+    words = ["nice", "-n", str(nicer), sys.executable, "-c", CONSUMER, root, tree.words]
+    return subprocess.Popen(words)
 
 
 @asynccontextmanager
-async def consumer(root: str, tree: Tree) -> AsyncIterator[tuple[int, int, int]]:
+async def consumer(root: str, tree: Tree, nicer: int = 0) -> AsyncIterator[tuple[int, int, int]]:
     """A consumer process: its id, that of its warden, that of its guard."""
-    with start_consumer(root, tree) as process:
+    with start_consumer(root, tree, nicer) as process:
         try:
             await until(lambda: len(tree.pids()) == 2)
             (warden,) = children_of(process.pid)
@@ -146,6 +154,21 @@ async def consumer(root: str, tree: Tree) -> AsyncIterator[tuple[int, int, int]]
         finally:
             process.kill()
     await until(lambda: not is_alive(warden) and not is_alive(guard))
+
+
+@pytest.mark.parametrize("nicer", [0, 5])
+async def test_the_guard_runs_first_and_the_command_like_its_consumer(
+    root: str, tree: Tree, nicer: int
+) -> None:
+    async with consumer(root, tree, nicer) as (_, warden, guard):
+        niceness = os.getpriority(os.PRIO_PROCESS, 0) + nicer
+        for pid in (warden, *tree.pids()):
+            assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+            assert os.getpriority(os.PRIO_PROCESS, pid) == niceness
+        if may_schedule():
+            assert os.sched_getscheduler(guard) == os.SCHED_RR | os.SCHED_RESET_ON_FORK
+        os.kill(guard, signal.SIGKILL)
+        await until(lambda: not tree.alive())
 
 
 @pytest.mark.requirement("PTCP-5-05")
