@@ -18,6 +18,12 @@ Trace = Callable[[str, Mapping[str, object]], None]
 Entropy = Callable[[int], bytes]
 
 
+class Event:
+    """Root of what machines report; no dataclass, so that hot events need not be frozen."""
+
+    __slots__ = ()
+
+
 class StreamMachine(Protocol[EventT_co]):
     """A protocol over an ordered octet stream."""
 

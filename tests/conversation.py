@@ -4,9 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from powertcp.dve import Synth, encode_block
+from powertcp.machine import Event
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
-from powertcp.potcp.events import Ask, Event, PowerRequested
+from powertcp.potcp.events import (
+    Ask,
+    PowerRequested,
+)
 from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import PowerProfile, ProfileType, named_profiles
 from powertcp.units import NS_PER_MS, NS_PER_S

@@ -5,7 +5,7 @@ from typing import Any
 
 from powertcp.crypto import SigningKey
 from powertcp.dve import default_sampling, integrate_many
-from powertcp.potcp.events import Event
+from powertcp.machine import Event
 from powertcp.potcp.feed import FeedSource, Piece, payload_max
 from powertcp.potcp.receiver import FeedReceiver
 from powertcp.profile import PowerProfile, ProfileType

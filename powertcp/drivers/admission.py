@@ -10,6 +10,7 @@ from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.session import AddressLimit, FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.errors import known
+from powertcp.machine import Event
 from powertcp.potcp import PowerConnection
 from powertcp.potcp.events import (
     Alerted,
@@ -17,7 +18,6 @@ from powertcp.potcp.events import (
     ConnectionFresh,
     ConnectionStale,
     CreditReceived,
-    Event,
     FlowClosed,
     FlowClosing,
     FlowCut,

@@ -19,7 +19,7 @@ from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
 from powertcp.dve import default_sampling, integrate_many
 from powertcp.errors import HostError
-from powertcp.potcp.events import Event
+from powertcp.machine import Event
 from powertcp.potcp.feed import FeedSource, feed_segment, payload_max, refuse_feed
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, Refusal

@@ -4,7 +4,10 @@ from collections.abc import Iterable
 
 from powertcp.drivers.feed import FeedStation
 from powertcp.drivers.session import Session
-from powertcp.potcp.events import ConnectionTerminated, Event
+from powertcp.machine import Event
+from powertcp.potcp.events import (
+    ConnectionTerminated,
+)
 from powertcp.potcp.feed import FeedAsked, FeedLeft, FeedReceiptReceived, refuse_feed
 
 

@@ -23,8 +23,11 @@ from powertcp.drivers.patience import back_off_ns
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel
 from powertcp.errors import WireBroken
+from powertcp.machine import Event
 from powertcp.potcp.epoch import Account
-from powertcp.potcp.events import ConnectionTerminated, Event
+from powertcp.potcp.events import (
+    ConnectionTerminated,
+)
 from powertcp.potcp.receiver import FeedPageDue, FeedReceiver
 from powertcp.potcp.subscription import FeedSubscription
 from powertcp.registry import Reason, Refusal

@@ -1,10 +1,10 @@
 """What a feed powers: its events as those of a flow, so that a load sees no difference."""
 
 from powertcp.drivers.appliance import Appliance, refusal_facts
+from powertcp.machine import Event
 from powertcp.potcp.events import (
     Alerted,
     Ask,
-    Event,
     HeatCounted,
     PowerGranted,
     PowerReady,

@@ -22,6 +22,7 @@ from powertcp.drivers.wheel import Wheel
 from powertcp.dve import default_sampling
 from powertcp.errors import LocalProtocolError, WireBroken
 from powertcp.loads import Fresh, Stale
+from powertcp.machine import Event
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
@@ -29,7 +30,6 @@ from powertcp.potcp.events import (
     ConnectionFresh,
     ConnectionStale,
     ConnectionTerminated,
-    Event,
     FlowClosed,
     FlowEvent,
     FlowRefused,

@@ -22,8 +22,8 @@ from powertcp.drivers.tracer import TraceFile, Tracer
 from powertcp.drivers.usage import SECONDS
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
+from powertcp.machine import Event
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
-from powertcp.potcp.events import Event
 from powertcp.potcp.traced import TracedConnection
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Breaker, Explanations, Source, Supply

@@ -5,9 +5,9 @@ from contextlib import suppress
 from powertcp.drivers.appliance import Appliance
 from powertcp.drivers.price import MaxPrice
 from powertcp.errors import LocalProtocolError
+from powertcp.machine import Event
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
-    Event,
     PowerGranted,
     PowerOffered,
     PowerReady,

@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from powertcp.drivers.wire import Wire
-from powertcp.potcp.events import Event
+from powertcp.machine import Event
 from powertcp.potcp.feed import Piece
 
 RING_BLOCKS = 64  # blocks that a slow subscriber may be behind

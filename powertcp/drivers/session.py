@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from powertcp.drivers.dial import format_address
 from powertcp.drivers.wire import Wire
+from powertcp.machine import Event
 from powertcp.potcp.connection import PowerConnection
-from powertcp.potcp.events import Event
 from powertcp.profile import PowerProfile
 from powertcp.registry import Refusal
 from powertcp.units import Duration, Instant

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 
 from powertcp.dve import BlockSums, default_sampling
 from powertcp.errors import LocalProtocolError
-from powertcp.potcp.events import Ask, Event, Offer, PageMark
+from powertcp.machine import Event
+from powertcp.potcp.events import (
+    Ask,
+    Offer,
+    PageMark,
+)
 from powertcp.potcp.flow import MAX_ASKS, MAX_OFFERS, Flow, FlowStatus, sampling_fault
 from powertcp.potcp.intake import Intake
 from powertcp.potcp.sink import SinkFlow

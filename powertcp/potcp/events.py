@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from powertcp.machine import Event
 from powertcp.profile import PowerProfile
 from powertcp.registry import Refusal
 from powertcp.units import Instant
@@ -21,12 +22,6 @@ class Offer(NamedTuple):
 
     offer: PowerProfile
     minimum: PowerProfile | None = None
-
-
-class Event:
-    """Root of all events; no dataclass, so that hot events need not be frozen."""
-
-    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

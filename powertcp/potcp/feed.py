@@ -24,9 +24,8 @@ from typing import Final, NamedTuple
 
 from powertcp.dve import BLOCK_HEADER_OCTETS, BlockSums, EnergyRegister
 from powertcp.errors import DecodeError, LocalProtocolError
-from powertcp.machine import Buffer
+from powertcp.machine import Buffer, Event
 from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
-from powertcp.potcp.events import Event
 from powertcp.potcp.protect import Protector
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, OptionKind, Reason, Refusal, SegmentType

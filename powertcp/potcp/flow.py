@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 from powertcp.dve import BlockSums, EnergyRegister
 from powertcp.errors import LocalProtocolError, known
-from powertcp.machine import Entropy
+from powertcp.machine import Entropy, Event
 from powertcp.potcp.causes import TYPE_OF
 from powertcp.potcp.config import (
     QUEUE_SINK_TO_SOURCE,
@@ -19,7 +19,6 @@ from powertcp.potcp.config import (
 from powertcp.potcp.events import (
     Alerted,
     Ask,
-    Event,
     FlowClosed,
     FlowTripped,
     HeatCounted,

@@ -10,13 +10,12 @@ from struct import Struct
 from powertcp.crypto import is_signed_by
 from powertcp.dve import integrate_many
 from powertcp.errors import DecodeError, LocalProtocolError
-from powertcp.machine import Buffer, Entropy, Trace
+from powertcp.machine import Buffer, Entropy, Event, Trace
 from powertcp.potcp.causes import CTL_CAUSES, OPTION_CAUSES, WHOLE_CAUSES
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.events import (
     Alerted,
     ConnectionTerminated,
-    Event,
     HeatCounted,
 )
 from powertcp.potcp.feed import FeedAsked, FeedLeft, FeedReceiptReceived
@@ -56,7 +55,7 @@ SEND_MAX = 256 * 1024
 # what may wait for a peer that does not read, R4: control octets and negotiation segments
 CONTROL_QUEUE_MAX = 64 * 1024
 NEGOTIATION_QUEUE_MAX = 7 * 256
-# SYNs that may wait for their repetition with a COOKIE: what 20 a second make in 0.8 s of path
+# SYNs that may wait for their repetition with a COOKIE: 20 a second in 0.8 s of path
 SENT_BACK_MAX = 16
 # earlier than any clock says
 _BEFORE: Instant = -(1 << 63)
@@ -135,8 +134,7 @@ class Intake:
         self.unix_offset_ns: Duration = 0
         self.sign_page: PageSigner | None = None
         self.is_signed_by: SignatureCheck = is_signed_by
-        self._trace = trace
-        self._splitter = Splitter(config.msp)
+        self._trace, self._splitter = trace, Splitter(config.msp)
         self._flows: dict[int, Flow] = {}
         self._events: list[Event] = []
         self._out: list[bytes] = []
@@ -152,12 +150,11 @@ class Intake:
         # whether a deadline may have changed since `_earliest` was found
         self.moved = True
         self._earliest: Instant | None = None
-        self._stray_heat = 0
         self._group: list[tuple[SinkFlow, int, bool, memoryview]] = []
         # times of the peer's last openings and stray resets, PTCP-13-02
         self._churn: list[Instant] = []
-        # flows ended by RST of which no stray RST has come yet
-        self._crossing = 0
+        # of `_crossing`: flows ended by RST of which no stray RST has come yet
+        self._stray_heat = self._crossing = 0
         # flows whose SYN was answered with a COOKIE only
         self._sent_back: tuple[int, ...] = ()
 
@@ -203,13 +200,17 @@ class Intake:
 
     def receive_eof(self, now: Instant) -> None:
         """The path ended: live flows of a source are held, those of a sink are cut."""
+        self.cut(None, now)
+
+    def cut(self, refusal: Refusal | None, now: Instant) -> None:
+        """End as at the end of the stream, for `refusal` of whoever carries us: nothing is said."""
         self._tick(now)
         if self._terminated:
             return
         self._settle(now)
         for flow in list(self._flows.values()):
             flow.fire(Cause.CUT, now)
-        self._terminate(None)
+        self._terminate(refusal)
 
     def data_to_send(self) -> bytes:
         """Drain whole segments, at most 256 KiB and one segment; b"" when there are none."""
@@ -524,8 +525,8 @@ class Intake:
     # PTCP-4-08
     def _has_cookie(self, control: Control, now: Instant) -> bool:
         """Return whether a SYN carries the cookie that it was given."""
-        cookie, bare = control.options.cookie, _bare(control)
-        return self.office.has_cookie(cookie, self.peer, control.flow, bare, now)
+        bare = _bare(control)
+        return self.office.has_cookie(control.options.cookie, self.peer, control.flow, bare, now)
 
     # PTCP-4-08
     def _send_back(self, control: Control, now: Instant) -> None:

@@ -3,8 +3,12 @@
 from collections import OrderedDict
 from typing import Final, Protocol
 
-from powertcp.machine import Entropy
-from powertcp.potcp.events import ConnectionFresh, ConnectionStale, Event, LeaseRenewed
+from powertcp.machine import Entropy, Event
+from powertcp.potcp.events import (
+    ConnectionFresh,
+    ConnectionStale,
+    LeaseRenewed,
+)
 from powertcp.units import NS_PER_MS, Duration, Instant
 from powertcp.wire.frames import maintain_segment
 from powertcp.wire.segments import MaintainProbe

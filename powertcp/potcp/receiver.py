@@ -13,10 +13,13 @@ from powertcp.crypto import is_signed_by
 from powertcp.dve import SIM, BlockSums, block_header, integrate_many
 from powertcp.dve.block import RATE_MAX_HZ, RATE_MIN_HZ
 from powertcp.errors import DecodeError, LocalProtocolError
-from powertcp.machine import Address, Buffer
+from powertcp.machine import Address, Buffer, Event
 from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
 from powertcp.potcp.epoch import NO_ACCOUNT, WINDOW_BLOCKS, Account, Block, Epoch, Terms
-from powertcp.potcp.events import Event, HeatCounted, SamplesReceived
+from powertcp.potcp.events import (
+    HeatCounted,
+    SamplesReceived,
+)
 from powertcp.potcp.feed import (
     DATAGRAM_MAX,
     Signature,

@@ -6,8 +6,11 @@
 from typing import Final
 
 from powertcp.errors import DecodeError, LocalProtocolError
-from powertcp.machine import Buffer
-from powertcp.potcp.events import Alerted, ConnectionTerminated, Event
+from powertcp.machine import Buffer, Event
+from powertcp.potcp.events import (
+    Alerted,
+    ConnectionTerminated,
+)
 from powertcp.potcp.feed import ANY_FEED, feed_segment
 from powertcp.potcp.receiver import FeedReceiver
 from powertcp.registry import Flag, Reason, Refusal, SegmentType

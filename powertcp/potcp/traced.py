@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 
-from powertcp.machine import Buffer, Entropy, Trace
+from powertcp.machine import Buffer, Entropy, Event, Trace
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Ask,
     CreditReceived,
-    Event,
     FlowRefused,
     FlowTripped,
     HeatCounted,

@@ -16,12 +16,12 @@ from powertcp.drivers.wheel import Wheel
 from powertcp.dve import Synth, encode_block
 from powertcp.errors import LocalProtocolError, WireBroken
 from powertcp.ledger import Clock, PageChain, Side
+from powertcp.machine import Event
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Ask,
     CreditReceived,
-    Event,
     PageFacts,
     PageSigned,
     PowerAccepted,

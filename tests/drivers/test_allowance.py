@@ -20,8 +20,11 @@ from powertcp.drivers.supplied import IDENTITY_OCTETS, SuppliedFlow
 from powertcp.errors import PowerRefused, known
 from powertcp.ledger import Account, Clock, Flags, Page, Side, Transfer
 from powertcp.ledger.posting import page_transfers
+from powertcp.machine import Event
 from powertcp.potcp import ConnectionConfig, PowerConnection
-from powertcp.potcp.events import Event, FlowClosed
+from powertcp.potcp.events import (
+    FlowClosed,
+)
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.store import LedgerStore, PageState

@@ -23,12 +23,12 @@ from powertcp.drivers.supplied import SuppliedFlow
 from powertcp.errors import ConfigError, known
 from powertcp.ledger import Account, Clock, Page, PageChain, Side
 from powertcp.ledger.tariff import TariffDocument, parse_tariff
+from powertcp.machine import Event
 from powertcp.potcp import ConnectionConfig
 from powertcp.potcp.config import RECEIPT_UJ
 from powertcp.potcp.events import (
     Alerted,
     Ask,
-    Event,
     FlowClosed,
     FlowCut,
     FlowRefused,

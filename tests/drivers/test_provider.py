@@ -19,10 +19,10 @@ from powertcp.drivers.session import AddressLimit, Session, party_of, peer_of
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import Wire
+from powertcp.machine import Event
 from powertcp.potcp import ConnectionConfig, PowerConnection
 from powertcp.potcp.events import (
     Ask,
-    Event,
     FlowClosed,
     FlowRefused,
     FlowResumed,

@@ -8,7 +8,12 @@ import pytest
 
 from powertcp.dve import encode_block
 from powertcp.errors import LocalProtocolError
-from powertcp.potcp.events import Event, FlowTripped, HeatCounted, SamplesReceived
+from powertcp.machine import Event
+from powertcp.potcp.events import (
+    FlowTripped,
+    HeatCounted,
+    SamplesReceived,
+)
 from powertcp.registry import Reason
 from powertcp.wire.frames import data_header
 from powertcp.wire.options import Sampling

@@ -9,7 +9,7 @@ from powertcp.potcp.connection import PowerConnection
 from tests.conversation import START, counting_entropy
 
 if TYPE_CHECKING:
-    from powertcp.potcp.events import Event
+    from powertcp.machine import Event
 
 COMMON = {"next_event", "get_timer", "handle_timer"}
 

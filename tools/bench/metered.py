@@ -12,12 +12,12 @@ import trio
 from powertcp.drivers import Poll, SegmentStream
 from powertcp.drivers.daemon import now_ns
 from powertcp.dve import EnergyRegister, encode_block, integrate
+from powertcp.machine import Event
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Ask,
     CreditReceived,
-    Event,
     PowerAccepted,
     PowerReady,
     PowerRequested,

@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 
+from powertcp.machine import Event
 from powertcp.potcp import events
-from powertcp.potcp.events import Ask, Event, FlowEvent, Offer
+from powertcp.potcp.events import (
+    Ask,
+    FlowEvent,
+    Offer,
+)
 from powertcp.profile import PowerProfile
 
 KINDS: list[Any] = [

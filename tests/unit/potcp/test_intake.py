@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from powertcp.dve import encode_block
 from powertcp.errors import LocalProtocolError
+from powertcp.machine import Event
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Alerted,
     ConnectionTerminated,
-    Event,
     FlowClosed,
     FlowCut,
     FlowRefused,

@@ -2,7 +2,12 @@
 
 import pytest
 
-from powertcp.potcp.events import ConnectionFresh, ConnectionStale, Event, LeaseRenewed
+from powertcp.machine import Event
+from powertcp.potcp.events import (
+    ConnectionFresh,
+    ConnectionStale,
+    LeaseRenewed,
+)
 from powertcp.potcp.liveness import PROBES_MAX, Liveness
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import encode_segment
