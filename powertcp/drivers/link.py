@@ -385,6 +385,8 @@ class Link:
             # nobody answered a SYN since the path was lost; the next one is not due yet
             since = self._lost_at or since
         if since is not None and self._is_beyond(since, now):
+            # PTCP-14-02: a busy machine may look here first; the lease is said to be over before
+            stream.handle_timer(now)
             where = format_address(self._wishes.host, self._wishes.port)
             silent = format_duration(now - since)
             for each in self.wanted:
