@@ -7,11 +7,11 @@ from typing import ParamSpec
 from powertcp.drivers.billing import Billing
 from powertcp.drivers.chronicle import Chronicle
 from powertcp.drivers.delivery import Delivery
+from powertcp.drivers.requests import Requests, terms_text
 from powertcp.drivers.session import AddressLimit, FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.errors import known
 from powertcp.machine import Event
-from powertcp.potcp import PowerConnection
 from powertcp.potcp.events import (
     Alerted,
     Ask,
@@ -35,19 +35,14 @@ from powertcp.potcp.events import (
     RenegotiationRequested,
     ShedEnforced,
 )
-from powertcp.potcp.negotiate import Choice
-from powertcp.potcp.terms import least_lease_s
-from powertcp.profile import PowerProfile, ProfileType
+from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.sources import Admission, Breaker, Change, Explanations
-from powertcp.sources.generator import too_fine
+from powertcp.sources import Breaker, Change, Explanations
 from powertcp.units import (
     NS_PER_S,
     Instant,
-    format_current,
     format_energy,
     format_power,
-    format_voltage,
 )
 
 ParamsT = ParamSpec("ParamsT")
@@ -76,6 +71,9 @@ class Admissions:
         self.breaker = breaker
         self.billing = Billing(self)
         self.chronicle = Chronicle(breaker, explanations)
+        self.requests = Requests(
+            breaker, self.billing, self.chronicle, self, lease_s=lease_s, wake=wake
+        )
         self.drawn_mw = 0
         self.returned_uj = 0
         self.delivered_uj = 0
@@ -84,10 +82,8 @@ class Admissions:
         self._delivery = delivery
         self._spread = spread
         self._shed_ms = shed_ms
-        self._lease_s = lease_s
         self._wake = wake
         self._by_key: dict[int, FlowRecord] = {}
-        self._requests: dict[FlowRecord, PowerRequested] = {}
         self._ramping: set[FlowRecord] = set()
         self._idle = AddressLimit(IDLE_PER_ADDRESS)
         self._idlers: set[FlowRecord] = set()  # cut, and hold nothing
@@ -148,9 +144,9 @@ class Admissions:
                 self._terms(record, event, now)
             case ShedEnforced():
                 self.breaker.settled(record, event.profile)
-                self._settle_soon(now)
+                self.requests.settle_soon(now)
             case RenegotiationRequested():
-                self._renegotiate(record, event, now)
+                self.requests.renegotiate(record, event, now)
             case RenegotiationAnswered(accepted=False) if record.profile is not None:
                 self.breaker.settled(record, record.profile)
                 self.billing.rejected(record, event, now)
@@ -183,86 +179,8 @@ class Admissions:
             return
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.sampling = event.sampling
-        refusal = self._unfit(session, event)
-        if refusal is not None:
-            self._refuse(record, event, Choice(None, -1, refusal=refusal), now)
-            return
-        admission = self.breaker.admit(record, event.asks, session.peer, now)
-        if admission.choice is None:
-            record.state = "waiting"
-            self._requests[record] = event
-            self._wake(now)
-            return
-        self._answer(record, event, admission, now)
-
-    def _unfit(self, session: Session, event: PowerRequested) -> Refusal | None:
-        """Return why nothing could be granted whatever is free."""
-        if self.draining:
-            return Refusal(Reason.DRAINING)
-        # LEDG-7-07
-        if (refusal := self.billing.refusal(session.party, event.meter)) is not None:
-            return refusal
-        sampling, desired = event.sampling, event.asks[0].desired
-        # PTCP-3.2-01
-        if not 10 <= sampling.rate_hz <= 100_000:
-            limit = 10 if sampling.rate_hz < 10 else 100_000
-            return Refusal(Reason.SAMPLING, sampling.rate_hz, limit)
-        if sampling.pairs != desired.pairs or sampling.encoding:
-            return Refusal(Reason.SAMPLING, sampling.pairs, desired.pairs, text="pairs differ")
-        return None
-
-    def _answer(
-        self, record: FlowRecord, event: PowerRequested, admission: Admission, now: Instant
-    ) -> None:
-        """Say what the breaker decided."""
-        choice, machine = admission.choice, record.session.machine
-        if choice is None or (choice.grant is None and not choice.offers):
-            refused = choice or Choice(None, -1, refusal=Refusal(Reason.NO_CAPACITY))
-            self._refuse(record, event, refused, now)
-            return
-        record.supply = admission.supply
-        granted = (choice.grant,) if choice.grant else tuple(offer for offer, _ in choice.offers)
-        unfit = next(filter(None, (too_fine(one, event.sampling) for one in granted)), None)
-        if unfit is None and choice.grant is not None:
-            unfit = self._lease_refusal(machine, choice.grant, event)
-        if unfit is not None:
-            self.breaker.release(record)
-            self._refuse(record, event, Choice(None, -1, refusal=unfit), now)
-            return
-        if choice.grant is None:
-            refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
-            record.state = "offered"
-            self.chronicle.note(record, "offered", refusal, now, wanted=event.asks[0].desired)
-            meter, tariff = self.billing.offer()
-            machine.counter(
-                record.flow, choice.offers, refusal, sampling=event.sampling,
-                tariff=tariff, meter=meter, now=now,
-            )  # fmt: skip
-            return
-        record.state = "granted"
-        fallback = _fallback(choice.grant, event.fallback)
-        meter, tariff = self.billing.offer()
-        machine.grant(
-            record.flow, choice.grant, fallback=fallback, sampling=event.sampling,
-            tariff=tariff, meter=meter, now=now,
-        )  # fmt: skip
-
-    def _lease_refusal(
-        self, machine: PowerConnection, grant: PowerProfile, event: PowerRequested
-    ) -> Refusal | None:
-        """Refuse a lease that ends before a lost connection could be noticed."""
-        # PTCP-4-06
-        least_s = least_lease_s(machine.silence_ms(event.maintain))
-        lease_s = grant.lease_s or self._lease_s
-        return Refusal(Reason.LEASE_RANGE, lease_s, least_s) if lease_s < least_s else None
-
-    def _refuse(
-        self, record: FlowRecord, event: PowerRequested, choice: Choice, now: Instant
-    ) -> None:
-        refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
-        record.state = "refused"
-        self.chronicle.note(record, "refused", refusal, now, wanted=event.asks[0].desired)
-        record.session.machine.refuse(record.flow, refusal, choice.best, now=now)
+        refusal = Refusal(Reason.DRAINING) if self.draining else None
+        self.requests.ask(record, event, now, refusal)
 
     def _accept(self, record: FlowRecord, profile: PowerProfile, now: Instant) -> None:
         """The sink took it: bring the output up, then READY."""
@@ -307,8 +225,8 @@ class Admissions:
                     f"lease {event.profile.lease_s} s, priority {event.profile.effective_priority}"
                 )
                 what = "resumed" if event.resumed else "granted"
-                self.chronicle.say(record, what, _terms(event.profile), lease)
-        self._settle_soon(now)
+                self.chronicle.say(record, what, terms_text(event.profile), lease)
+        self.requests.settle_soon(now)
 
     def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:
         record = session.flows.get(event.flow)
@@ -334,33 +252,6 @@ class Admissions:
 
     # -- changes -----------------------------------------------------------------------------
 
-    def _renegotiate(self, record: FlowRecord, event: RenegotiationRequested, now: Instant) -> None:
-        machine = record.session.machine
-        unfit = self._too_fine(record, event)
-        if unfit is None:
-            choice = self.breaker.renegotiate(record, event.asks, now)
-        else:
-            choice = Choice(None, -1, refusal=unfit)
-        if choice.grant is None or record.profile is None:
-            refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
-            self.chronicle.note(record, "kept", refusal, now, wanted=event.asks[0].desired)
-            machine.answer(record.flow, accept=False, refusal=refusal, now=now)
-            return
-        grant = choice.grant.with_type(ProfileType.GRANT, lease_s=record.profile.lease_s)
-        machine.answer(record.flow, accept=True, profile=grant, now=now)
-        self.chronicle.say(record, "changed", _terms(grant))
-
-    def _too_fine(self, record: FlowRecord, event: RenegotiationRequested) -> Refusal | None:
-        """Refuse terms that the samples of this flow could not say."""
-        if record.profile is None or record.sampling is None:
-            return None
-        supply = self.breaker.supplies[record.supply].profile
-        most_ma = max(ask.desired.current_ma for ask in event.asks)
-        most = record.profile.with_type(
-            ProfileType.GRANT, current_ma=min(most_ma, supply.current_ma)
-        )
-        return too_fine(most, record.sampling)
-
     def check(self, now: Instant) -> Instant | None:
         """Do what the breaker plans, and what ramps; return when to call again.
 
@@ -373,7 +264,7 @@ class Admissions:
                 self.attempt(record, now, self._energise, record, now)
         for record, usage in self._usages.items():
             self._measure(record, usage, now)
-        self._settle(now)
+        self.requests.settle(now)
         for change in self.breaker.plan(now, self.is_busy):
             if isinstance(change.key, FlowRecord):
                 self.attempt(change.key, now, self._change, change.key, change, now)
@@ -413,27 +304,13 @@ class Admissions:
             wire.handle_timer(now)
             wire.flush()
 
-    def _settle_soon(self, now: Instant) -> None:
-        """See to it that requests that wait are looked at, once this wake-up is over."""
-        if self.breaker.waiting:
-            self._wake(now)
-
-    def _settle(self, now: Instant) -> None:
-        """Answer the requests that waited for others to be shed."""
-        if not self.breaker.waiting:
-            return
-        for key, admission in self.breaker.retry(now):
-            if isinstance(key, FlowRecord) and key in self._requests:
-                event = self._requests.pop(key)
-                self.attempt(key, now, self._answer, key, event, admission, now)
-
     def _change(self, record: FlowRecord, change: Change, now: Instant) -> None:
         machine = record.session.machine
         if self.is_busy(record):
             self.breaker.settled(record, known(record.profile, "an energised flow has terms"))
         elif change.raised:
             machine.renegotiate(record.flow, (Ask(change.profile),), now=now)
-            self.chronicle.say(record, "restore", _terms(change.profile))
+            self.chronicle.say(record, "restore", terms_text(change.profile))
         else:
             what = f"to {format_power(change.profile.power_mw)}"
             self.chronicle.note(
@@ -532,7 +409,7 @@ class Admissions:
         record.session.flows.pop(record.flow, None)
         freed = self.breaker.release(record)
         self._by_key.pop(record.key, None)
-        self._requests.pop(record, None)
+        self.requests.forget(record)
         self._ramping.discard(record)
         if record in self._idlers:
             self._idlers.discard(record)
@@ -550,15 +427,3 @@ class Admissions:
             if record.flow not in session.machine.flows:
                 _log.error("flow %s is over, its power was still held", record.name)
                 self._drop(record)
-
-
-def _terms(profile: PowerProfile) -> str:
-    return f"{format_voltage(profile.voltage_mv)} {format_current(profile.current_ma)}"
-
-
-def _fallback(grant: PowerProfile, wished: PowerProfile | None) -> PowerProfile | None:
-    """Return the fallback under `grant`: at most what was wished, the same but for the current."""
-    if wished is None:
-        return None
-    current_ma = min(wished.current_ma, grant.current_ma)
-    return grant.with_type(ProfileType.FALLBACK, current_ma=current_ma)

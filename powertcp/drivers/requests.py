@@ -1,0 +1,186 @@
+"""What a provider answers to who asks for power, or for other terms: grant, offer or refusal."""
+
+from collections.abc import Callable
+from functools import partial
+
+from powertcp.drivers.billing import Billing, Office
+from powertcp.drivers.chronicle import Chronicle
+from powertcp.drivers.session import FlowRecord
+from powertcp.potcp import PowerConnection
+from powertcp.potcp.events import PowerRequested, RenegotiationRequested
+from powertcp.potcp.negotiate import Choice
+from powertcp.potcp.terms import least_lease_s
+from powertcp.profile import PowerProfile, ProfileType
+from powertcp.registry import Reason, Refusal
+from powertcp.sources import Admission, Breaker
+from powertcp.sources.generator import too_fine
+from powertcp.units import Instant, format_current, format_voltage
+
+
+class Requests:
+    """The requests of all flows against one breaker."""
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        billing: Billing,
+        chronicle: Chronicle,
+        office: Office,
+        *,
+        lease_s: int,
+        wake: Callable[[Instant], None],
+    ) -> None:
+        """Answer from `breaker`; wake(t) sees to it that `settle` is called at t."""
+        self._breaker = breaker
+        self._billing = billing
+        self._chronicle = chronicle
+        self._office = office
+        self._lease_s = lease_s
+        self._wake = wake
+        self._waiting: dict[FlowRecord, PowerRequested] = {}
+
+    def ask(
+        self, record: FlowRecord, event: PowerRequested, now: Instant, refusal: Refusal | None
+    ) -> None:
+        """Answer a SYN, now or once others have been shed; with `refusal`, whatever it asks for."""
+        refusal = refusal or self._unfit(record, event)
+        if refusal is not None:
+            self._refuse(record, event, Choice(None, -1, refusal=refusal), now)
+            return
+        admission = self._breaker.admit(record, event.asks, record.session.peer, now)
+        if admission.choice is None:
+            record.state = "waiting"
+            self._waiting[record] = event
+            self._wake(now)
+            return
+        self._answer(record, event, admission, now)
+
+    def _unfit(self, record: FlowRecord, event: PowerRequested) -> Refusal | None:
+        """Return why nothing could be granted whatever is free."""
+        # LEDG-7-07
+        if (refusal := self._billing.refusal(record.session.party, event.meter)) is not None:
+            return refusal
+        sampling, desired = event.sampling, event.asks[0].desired
+        # PTCP-3.2-01
+        if not 10 <= sampling.rate_hz <= 100_000:
+            limit = 10 if sampling.rate_hz < 10 else 100_000
+            return Refusal(Reason.SAMPLING, sampling.rate_hz, limit)
+        if sampling.pairs != desired.pairs or sampling.encoding:
+            return Refusal(Reason.SAMPLING, sampling.pairs, desired.pairs, text="pairs differ")
+        return None
+
+    def _answer(
+        self, record: FlowRecord, event: PowerRequested, admission: Admission, now: Instant
+    ) -> None:
+        """Say what the breaker decided."""
+        choice, machine = admission.choice, record.session.machine
+        if choice is None or (choice.grant is None and not choice.offers):
+            refused = choice or Choice(None, -1, refusal=Refusal(Reason.NO_CAPACITY))
+            self._refuse(record, event, refused, now)
+            return
+        record.supply = admission.supply
+        granted = (choice.grant,) if choice.grant else tuple(offer for offer, _ in choice.offers)
+        unfit = next(filter(None, (too_fine(one, event.sampling) for one in granted)), None)
+        if unfit is None and choice.grant is not None:
+            unfit = self._lease_refusal(machine, choice.grant, event)
+        if unfit is not None:
+            self._breaker.release(record)
+            self._refuse(record, event, Choice(None, -1, refusal=unfit), now)
+            return
+        meter, tariff = self._billing.offer()
+        if choice.grant is None:
+            refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
+            record.state = "offered"
+            self._chronicle.note(record, "offered", refusal, now, wanted=event.asks[0].desired)
+            machine.counter(
+                record.flow, choice.offers, refusal, sampling=event.sampling,
+                tariff=tariff, meter=meter, now=now,
+            )  # fmt: skip
+            return
+        record.state = "granted"
+        fallback = _fallback(choice.grant, event.fallback)
+        machine.grant(
+            record.flow, choice.grant, fallback=fallback, sampling=event.sampling,
+            tariff=tariff, meter=meter, now=now,
+        )  # fmt: skip
+
+    def _lease_refusal(
+        self, machine: PowerConnection, grant: PowerProfile, event: PowerRequested
+    ) -> Refusal | None:
+        """Refuse a lease that ends before a lost connection could be noticed."""
+        # PTCP-4-06
+        least_s = least_lease_s(machine.silence_ms(event.maintain))
+        lease_s = grant.lease_s or self._lease_s
+        return Refusal(Reason.LEASE_RANGE, lease_s, least_s) if lease_s < least_s else None
+
+    def _refuse(
+        self, record: FlowRecord, event: PowerRequested, choice: Choice, now: Instant
+    ) -> None:
+        refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
+        record.state = "refused"
+        self._chronicle.note(record, "refused", refusal, now, wanted=event.asks[0].desired)
+        record.session.machine.refuse(record.flow, refusal, choice.best, now=now)
+
+    # -- once others have been shed ------------------------------------------------------------
+
+    def settle_soon(self, now: Instant) -> None:
+        """See to it that requests that wait are looked at, once this wake-up is over."""
+        if self._breaker.waiting:
+            self._wake(now)
+
+    def settle(self, now: Instant) -> None:
+        """Answer the requests that waited for others to be shed."""
+        if not self._breaker.waiting:
+            return
+        for key, admission in self._breaker.retry(now):
+            if isinstance(key, FlowRecord) and key in self._waiting:
+                event = self._waiting.pop(key)
+                answer = partial(self._answer, key, event, admission, now)
+                self._office.attempt(key, now, answer)
+
+    def forget(self, record: FlowRecord) -> None:
+        """Answer nothing more on a flow that is over."""
+        self._waiting.pop(record, None)
+
+    # -- other terms -------------------------------------------------------------------------
+
+    def renegotiate(self, record: FlowRecord, event: RenegotiationRequested, now: Instant) -> None:
+        """Answer a RENEG."""
+        machine = record.session.machine
+        unfit = self._too_fine(record, event)
+        if unfit is None:
+            choice = self._breaker.renegotiate(record, event.asks, now)
+        else:
+            choice = Choice(None, -1, refusal=unfit)
+        if choice.grant is None or record.profile is None:
+            refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
+            self._chronicle.note(record, "kept", refusal, now, wanted=event.asks[0].desired)
+            machine.answer(record.flow, accept=False, refusal=refusal, now=now)
+            return
+        grant = choice.grant.with_type(ProfileType.GRANT, lease_s=record.profile.lease_s)
+        machine.answer(record.flow, accept=True, profile=grant, now=now)
+        self._chronicle.say(record, "changed", terms_text(grant))
+
+    def _too_fine(self, record: FlowRecord, event: RenegotiationRequested) -> Refusal | None:
+        """Refuse terms that the samples of this flow could not say."""
+        if record.profile is None or record.sampling is None:
+            return None
+        supply = self._breaker.supplies[record.supply].profile
+        most_ma = max(ask.desired.current_ma for ask in event.asks)
+        most = record.profile.with_type(
+            ProfileType.GRANT, current_ma=min(most_ma, supply.current_ma)
+        )
+        return too_fine(most, record.sampling)
+
+
+def terms_text(profile: PowerProfile) -> str:
+    """Return voltage and current for people."""
+    return f"{format_voltage(profile.voltage_mv)} {format_current(profile.current_ma)}"
+
+
+def _fallback(grant: PowerProfile, wished: PowerProfile | None) -> PowerProfile | None:
+    """Return the fallback under `grant`: at most what was wished, the same but for the current."""
+    if wished is None:
+        return None
+    current_ma = min(wished.current_ma, grant.current_ma)
+    return grant.with_type(ProfileType.FALLBACK, current_ma=current_ma)
