@@ -244,6 +244,12 @@ class Breaker:
         holding.ceiling_mw, holding.is_returned = ceiling_mw, False
         self._note_want(holding)
 
+    def set_right(self, key: Key, most_mw: int | None, why: Refusal | None) -> None:
+        """Let a flow have at most `most_mw` by right, None: no limit, whatever is ordered. KeyError."""
+        holding = self.holdings[key]
+        holding.right_mw, holding.right = most_mw, why
+        self._note_want(holding)
+
     def give_back(self, key: Key, used_mw: int) -> None:
         """Keep only `used_mw` of a flow, its minimum at least, until its sink asks again."""
         holding = self.holdings[key]
@@ -321,12 +327,11 @@ class Breaker:
 
     def _note_want(self, holding: Holding) -> None:
         """Remember flows that have less than they asked for, forget the others."""
-        ordered = holding.ceiling_mw is not None and holding.mw > holding.ceiling_mw
-        if ordered or (holding.live and holding.mw < self._request_mw(holding)):
+        if holding.is_over or (holding.live and holding.mw < self._request_mw(holding)):
             self._wanting.add(holding.key)
         else:
             self._wanting.discard(holding.key)
-            if holding.ceiling_mw is None:
+            if holding.most_mw is None:
                 holding.refusal = None
 
     def _permitted(self, asks: Sequence[Ask]) -> Sequence[Ask]:
@@ -460,10 +465,7 @@ class Breaker:
 
     def _request_mw(self, holding: Holding) -> int:
         """Return what a live flow would take if there were plenty."""
-        supply = self.supplies[holding.supply].profile
-        current_ma = min(holding.desired.current_ma, supply.current_ma)
-        request = -(-supply.pairs * supply.voltage_mv * current_ma // 1000)
-        return request if holding.ceiling_mw is None else min(request, holding.ceiling_mw)
+        return holding.request_mw(self.supplies[holding.supply].profile)
 
     def _claim(self, holding: Holding) -> Claim:
         request_mw = self._request_mw(holding)
@@ -525,19 +527,16 @@ class Breaker:
         ]  # fmt: skip
         for holding in sorted(some, key=worst_first):
             target_mw = targets.get(holding.key, 0)
-            ordered = holding.ceiling_mw is not None and holding.mw > holding.ceiling_mw
             if not holding.live or holding.outstanding or target_mw >= holding.mw:
                 continue
-            if not (needed or ordered):
+            if not (needed or holding.is_over):
                 continue
             # PTCP-7-07
             dwells = not holding.may_change(now)
-            if (dwells and not over) or is_busy(holding.key):
+            if (dwells and not (over or holding.is_beyond_right)) or is_busy(holding.key):
                 continue
-            by_order = ordered and not holding.is_returned
-            code = Reason.OPERATOR if by_order else Reason.BUDGET
             profile = with_power(holding.profile, target_mw)
-            holding.refusal = Refusal(code, holding.mw, held_mw(profile))
+            holding.refusal = holding.why_shed(held_mw(profile))
             holding.outstanding = True
             holding.note_change(now)
             self._wanting.add(holding.key)
@@ -592,7 +591,7 @@ class Breaker:
         current_ma = min(profile.current_ma, room_ma * 100 // percent, holding.desired.current_ma)
         profile = profile.with_type(profile.type, current_ma=max(0, current_ma))
         least = holding.minimum or holding.desired
-        below = holding.ceiling_mw is None and profile.current_ma < least.current_ma
+        below = holding.most_mw is None and profile.current_ma < least.current_ma
         gain_mw, request_mw = held_mw(profile) - holding.mw, self._request_mw(holding)
         small = gain_mw * 100 < request_mw * STEP_PERCENT and held_mw(profile) < request_mw
         small = small and not self.ramp_mw_per_s

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from powertcp.potcp.events import Ask
 from powertcp.potcp.negotiate import Choice
 from powertcp.profile import PowerProfile, ProfileType, in_range
-from powertcp.registry import Refusal
+from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
 
 DWELL_NS = 5 * NS_PER_S
@@ -31,6 +31,7 @@ class Holding:
     desired, minimum: the range that was asked for. live: energised, so that it can be shed.
     outstanding: a proposal of ours is unanswered. ceiling_mw: by order of the operator,
     or what is left after an unused part was given back (`is_returned`).
+    right_mw: what whoever draws may have at most, and `right` why; no order of the operator lifts it.
     changed: times of the last changes, at most six. not_before: no restore earlier.
     """
 
@@ -49,11 +50,44 @@ class Holding:
     refusal: Refusal | None = None
     changed: tuple[Instant, ...] = ()
     not_before: Instant = 0
+    right_mw: int | None = None
+    right: Refusal | None = None
 
     @property
     def supply(self) -> int:
         """Index of the supply that feeds the flow."""
         return self.amps[0][0]
+
+    @property
+    def most_mw(self) -> int | None:
+        """What it may have by order and by right, None: no limit."""
+        if self.ceiling_mw is None or self.right_mw is None:
+            return self.right_mw if self.ceiling_mw is None else self.ceiling_mw
+        return min(self.ceiling_mw, self.right_mw)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has more than that."""
+        return self.most_mw is not None and self.mw > self.most_mw
+
+    @property
+    def is_beyond_right(self) -> bool:
+        """Whether it has more than whoever draws may have."""
+        return self.right_mw is not None and self.mw > self.right_mw
+
+    def request_mw(self, supply: PowerProfile) -> int:
+        """Return what it would take of `supply` if there were plenty."""
+        current_ma = min(self.desired.current_ma, supply.current_ma)
+        request = -(-supply.pairs * supply.voltage_mv * current_ma // 1000)
+        return request if self.most_mw is None else min(request, self.most_mw)
+
+    def why_shed(self, left_mw: int) -> Refusal:
+        """Return why it is shed to `left_mw`."""
+        if self.right is not None and self.is_beyond_right:
+            return self.right
+        by_order = self.ceiling_mw is not None and self.mw > self.ceiling_mw
+        code = Reason.OPERATOR if by_order and not self.is_returned else Reason.BUDGET
+        return Refusal(code, self.mw, left_mw)
 
     def may_change(self, now: Instant) -> bool:
         """Say whether the dwell of PTCP-7-07 is over."""

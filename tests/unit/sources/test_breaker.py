@@ -5,7 +5,7 @@ import pytest
 from powertcp.errors import LocalProtocolError
 from powertcp.potcp.events import Ask
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Reason
+from powertcp.registry import Reason, Refusal
 from powertcp.sources.breaker import MAX_WAITING, WAIT_NS, Breaker
 from powertcp.sources.holding import Change
 from powertcp.sources.source import Supply, parse_supply
@@ -686,3 +686,33 @@ def test_a_flow_that_moves_to_a_peer_of_its_own_limit_must_fit_it() -> None:
     assert (excess.code, excess.value, excess.limit) == (Reason.WATT_LIMIT, 36_000, 24_000)
     assert pool.release("c") == 24_000
     assert pool.move("b", "d", ALICE) is None
+
+
+def test_what_somebody_may_have_is_shed_at_once_and_no_order_lifts_it() -> None:
+    pool = breaker()
+    power_up(pool, "lamp", "12V/5A")
+    why = Refusal(Reason.WATT_LIMIT, 60_000, 24_000, rule="authorized_watts:3 clear")
+    pool.set_right("lamp", 24_000, why)
+    [change] = pool.plan(now=S)
+    assert (change.profile.power_mw, change.refusal) == (24_000, why)
+    settle(pool, [change])
+    pool.set_ceiling("lamp", None)
+    # within the dwell of five seconds too
+    pool.set_right("lamp", 0, why)
+    [change] = pool.plan(now=S + 1)
+    assert change.profile.power_mw == 0
+    assert change.urgent
+    settle(pool, [change])
+    assert pool.plan(now=60 * S) == []
+    assert pool.explain("lamp") == why
+
+
+def test_a_right_that_is_given_back_is_restored_under_an_order() -> None:
+    pool = breaker()
+    power_up(pool, "lamp", "12V/5A")
+    pool.set_right("lamp", 0, Refusal(Reason.ENERGY_QUOTA, 7, 7))
+    settle(pool, pool.plan(now=S))
+    pool.set_ceiling("lamp", 36_000)
+    pool.set_right("lamp", None, None)
+    [change] = pool.plan(now=20 * S)
+    assert (change.raised, change.profile.power_mw) == (True, 36_000)
