@@ -161,6 +161,14 @@ async def balance_of(provider: Provider) -> dict[str, int]:
     return {name: int(value) for name, value in ledger.items()}
 
 
+async def settled_of(provider: Provider) -> dict[str, int]:
+    """What the status says of the ledger once all flows are over and everything is on the disk."""
+    with trio.fail_after(10):
+        while (held := await balance_of(provider))["open_uj"]:  # noqa: ASYNC110 - no trio.Event
+            await trio.sleep(0.002)
+        return held
+
+
 def balances(state: Path) -> dict[str, int]:
     """What each account received, less what it gave; the whole store is checked first."""
     with LedgerStore(state / "ledger.db", read_only=True) as store:
@@ -185,7 +193,7 @@ async def test_what_both_signed_is_posted_with_its_price(tmp_path: Path) -> None
         assert held["booked_uj"] > 0
         closed = await payer.close(flow)
         assert closed.esn_uj == closed.signed_uj
-        held = await balance_of(provider)
+        held = await settled_of(provider)
         assert (held["booked_uj"], held["open_uj"], held["residual_uj"]) == (closed.esn_uj, 0, 0)
     uj = closed.esn_uj
     cost = sum(page.cost_micro for page in payer.pages)
@@ -341,7 +349,7 @@ async def test_a_clock_of_another_century_is_not_trusted_and_stops_nothing(
             flow = payer.ask("12V/2A")
             await payer.until(PageReceived, 2)
             closed = await payer.close(flow)
-        held = await balance_of(provider)
+        held = await settled_of(provider)
     assert (held["booked_uj"], held["residual_uj"], held["unsigned_uj"]) == (closed.esn_uj, 0, 0)
     assert len(payer.pages) >= 2
     for page in payer.pages:
@@ -459,7 +467,7 @@ async def test_a_quota_ends_with_the_provider_that_set_it(tmp_path: Path) -> Non
                     continue
                 await payer.until(SamplesReceived, 3)
                 closed = await payer.close(flow)
-            held = await balance_of(provider)
+            held = await settled_of(provider)
             assert (held["booked_uj"], held["unsigned_uj"]) == (closed.esn_uj, 0)
     assert balances(tmp_path)["sink:127.0.0.1"] == 4_800_000 + closed.esn_uj
 
@@ -524,7 +532,7 @@ async def test_under_a_smaller_quota_flows_keep_what_they_have_reserved(tmp_path
             closed = await payer.until(FlowClosed, 2)
             assert isinstance(closed, FlowClosed)
             assert 90_000_000 < closed.esn_uj <= 96_000_000
-        held = await balance_of(provider)
+        held = await settled_of(provider)
         assert (held["residual_uj"], held["unsigned_uj"]) == (0, 0)
         assert held["booked_uj"] == closed.esn_uj
 
@@ -605,7 +613,7 @@ async def test_who_signs_nothing_has_no_more_than_its_quota(tmp_path: Path) -> N
             refused = await payer.until(FlowRefused)
         assert isinstance(refused, FlowRefused)
         assert refused.refusal.code == Reason.ENERGY_QUOTA
-        held = await balance_of(provider)
+        held = await settled_of(provider)
         assert (held["booked_uj"], held["residual_uj"], held["unsigned_uj"]) == (quota_uj, 0, 0)
     assert balances(tmp_path)["sink:127.0.0.1"] == quota_uj
 
