@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
@@ -32,6 +32,9 @@ from powertcp.ledger import (
 from powertcp.registry import Reason, Refusal
 from powertcp.store import PageState
 from powertcp.wire.options import Meter
+
+if TYPE_CHECKING:
+    from powertcp.drivers.windows import Windows
 
 PAGES = 2  # that a flow has reserved at a time
 LEAST_S = 4  # of its power, whatever a page holds: pages are a second apart and take a way back
@@ -95,7 +98,7 @@ class Allowances:
     """The limit of every address, and the reservations of its flows.
 
     on_spent: told of a flow that has delivered all it may. quota_uj: what each address may have in
-    all, None: no limit. exempt: accounts that flows without a reservation are posted on, with their
+    all, None: no limit. windows: what identities may have in an hour, day or month. exempt: accounts that flows without a reservation are posted on, with their
     number: the ledger takes all of that, so that nothing but taking turns keeps others to the quota.
     """
 
@@ -103,6 +106,7 @@ class Allowances:
         """Limit nobody."""
         self.on_spent: Callable[[FlowRecord, Refusal], None] = _ignore
         self.quota_uj: int | None = None
+        self.windows: Windows | None = None
         self.exempt: Counter[str] = Counter()
         self._turns: dict[str, trio.Lock] = {}
         self._ledger = ledger
@@ -119,10 +123,19 @@ class Allowances:
 
     def refusal(self, host: str) -> Refusal | None:
         """Return why an address gets nothing more, None: something is left."""
-        used_uj = self._used_uj(f"sink:{host}")
+        name = f"sink:{host}"
+        if self.windows is not None and (refusal := self.windows.refusal(name)) is not None:
+            return refusal
+        used_uj = self._used_uj(name)
         if self.quota_uj is None or used_uj < self.quota_uj:
             return None
         return Refusal(Reason.ENERGY_QUOTA, used_uj, self.quota_uj)
+
+    def limit_uj(self, name: str) -> int | None:
+        """Return what an account may have had in all by now, None: no limit."""
+        most_uj = self.windows.most_uj(name) if self.windows else None
+        limits = [uj for uj in (self.quota_uj, most_uj) if uj is not None]
+        return min(limits, default=None)
 
     def _used_uj(self, name: str) -> int:
         account = self._ledger.account(name)
@@ -133,15 +146,16 @@ class Allowances:
         account = self._ledger.account(name)
         by_floor = account.free if account else None
         free_uj = MAX_AMOUNT if by_floor is None else by_floor
-        if self.quota_uj is not None:
-            free_uj = min(free_uj, self.quota_uj - self._used_uj(name))
+        if (limit_uj := self.limit_uj(name)) is not None:
+            free_uj = min(free_uj, limit_uj - self._used_uj(name))
         return max(0, free_uj)
 
     def _floor(self, name: str) -> int | None:
         """Return the floor of an account: not above what was reserved under a larger quota."""
-        if self.quota_uj is None or name in self.exempt:
+        limit_uj = self.limit_uj(name)
+        if limit_uj is None or name in self.exempt:
             return None
-        return -max(self.quota_uj, self._used_uj(name))
+        return -max(limit_uj, self._used_uj(name))
 
     def _turn(self, name: str) -> AbstractAsyncContextManager[None]:
         """Let who reserves on an account without a floor see what others before it reserved."""
@@ -158,7 +172,7 @@ class Allowances:
         del self.exempt[name]
         if name in self._turns and not self._turns[name].locked():
             del self._turns[name]
-        if self.quota_uj is not None and self._ledger.account(name) is not None:
+        if self.limit_uj(name) is not None and self._ledger.account(name) is not None:
             await self._ledger.set_floor(name, ENERGY, self._floor(name))
 
     # LEDG-7-05
@@ -181,7 +195,11 @@ class Allowances:
         lowest = account.floor if account else None
         if lowest is not None and (floor is None or floor < lowest):
             await self._ledger.set_floor(allowance.name, ENERGY, floor)
-        await self.widen(book)
+        if allowance.held is not None or not allowance.is_spent:
+            await self.widen(book)
+            return
+        async with self._turn(allowance.name):
+            await self._reserve(book, allowance, book.record.allowed_uj or 0)
 
     async def _reserve(self, book: Holder, allowance: Allowance, start_uj: int) -> None:
         before_uj, amount_uj = MAX_AMOUNT + 1, self._next_uj(book, allowance)

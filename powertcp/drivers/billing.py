@@ -45,17 +45,19 @@ class Billing:
         self._office = office
 
     # LEDG-7-07
-    def refusal(self, host: str, meter: Meter | None) -> Refusal | None:
-        """Return why `host`, which asks for `meter`, gets no contract; None: nothing is against."""
-        if self.books is None:
+    def refusal(self, party: str, meter: Meter | None) -> Refusal | None:
+        """Return why `party`, which asks for `meter`, gets no contract; None: nothing is against."""
+        books = self.books
+        if books is None:
             return None
-        if meter is None and self.books.requires_receipts:
+        limited = books.allowances.limit_uj(f"sink:{party}") is not None
+        if meter is None and (books.requires_receipts or limited):
             return Refusal(Reason.PAYMENT_REQUIRED, rule="receipts are required")
-        return self.books.refusal(host)
+        return books.refusal(party)
 
-    def offer(self) -> tuple[Meter | None, Tariff | None]:
-        """Return what a grant says of receipts and price."""
-        return (self.books.meter, self.books.tariff()) if self.books else (None, None)
+    def offer(self, party: str) -> tuple[Meter | None, Tariff | None]:
+        """Return what a grant to `party` says of receipts and price."""
+        return (self.books.meter_of(party), self.books.tariff()) if self.books else (None, None)
 
     def terms(self, record: FlowRecord, supply: PowerProfile, tariff: Tariff | None) -> None:
         """Terms took effect on a flow, perhaps its first ones."""

@@ -141,6 +141,10 @@ class Ledger:
         """Return the page of a flow with the highest number: where a resumed flow goes on."""
         return await self._in_thread(lambda: self._store.last_page(transcript, side))
 
+    async def debited(self, since_ns: int) -> dict[str, int]:
+        """Return what each account has received less what it gave, from since_ns on."""
+        return await self._in_thread(lambda: self._store.debited(since_ns))
+
     async def write(self) -> None:
         """Commit what comes until `close`; cancelling does not end it before that."""
         with trio.CancelScope(shield=True):

@@ -95,11 +95,24 @@ class ProviderBooks:
         page_uj = receipt_uj if quota_uj is None else min(receipt_uj, quota_uj // QUOTA_PAGES)
         self.meter = Meter(receipt_s, max(1, page_uj), self.ledger.meter.public)
         self.requires_receipts = requires_receipts or quota_uj is not None
-        if quota_uj == self.allowances.quota_uj:
-            return
-        self.allowances.quota_uj = quota_uj
+        if quota_uj != self.allowances.quota_uj:
+            self.allowances.quota_uj = quota_uj
+            self.revise()
+
+    # LEDG-7-05
+    def revise(self) -> None:
+        """Let every flow reserve as its limits are now."""
         for book in self._books:
             self._postings.put(book, partial(self.allowances.revise, book))
+
+    def meter_of(self, party: str) -> Meter:
+        """Return how often `party` signs: often enough that flows share its quota."""
+        windows = self.allowances.windows
+        quota_uj = windows.least_quota_uj(party) if windows else None
+        if quota_uj is None:
+            return self.meter
+        page_uj = min(self.meter.receipt_uj, max(1, quota_uj // QUOTA_PAGES))
+        return Meter(self.meter.receipt_s, page_uj, self.meter.key)
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -151,8 +164,9 @@ class ProviderBooks:
     def _reserve(self, book: SuppliedFlow) -> None:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
         allowances, name = self.allowances, f"sink:{book.there}"
-        if allowances.quota_uj is not None:
-            book.allowance = Allowance(book.identity, name, f"source:{book.here}", self.meter)
+        if allowances.limit_uj(name) is not None:
+            meter = self.meter_of(book.there)
+            book.allowance = Allowance(book.identity, name, f"source:{book.here}", meter)
             book.record.allowed_uj = 0
             self._postings.put(book, partial(allowances.begin, book))
             return
@@ -201,7 +215,7 @@ class ProviderBooks:
         page = Page.from_wire(octets)
         currency = self.pricing.document.currency if self.pricing else ""
         transfers = page_transfers(
-            page, Side.SOURCE, here=book.here, there=book.there, currency=currency
+            page, Side.SOURCE, here=book.here, there=book.there, currency=currency, who=book.who
         ) if state is PageState.COUNTERSIGNED else ()  # fmt: skip
         energy_uj = page.energy_uj if state is PageState.COUNTERSIGNED else 0
         self._postings.put(
@@ -280,6 +294,7 @@ class ProviderBooks:
             Side.SOURCE,
             here=book.here,
             there=book.there,
+            who=book.who,
         )
         if transfers:
             energy_uj = acked_uj - book.posted_uj

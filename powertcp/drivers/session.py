@@ -1,19 +1,28 @@
 """What a provider keeps for each connection and each flow."""
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from powertcp.drivers.dial import format_address
 from powertcp.drivers.wire import Wire
+from powertcp.ledger.memo import who_memo
 from powertcp.machine import Event
 from powertcp.potcp.connection import PowerConnection
 from powertcp.profile import PowerProfile
 from powertcp.registry import Refusal
 from powertcp.units import Duration, Instant
+from powertcp.vppn.authorized import Kind
+from powertcp.vppn.identity import PublicKey
 from powertcp.wire.options import Sampling, Tariff
 
-__all__ = ["AddressLimit", "FlowRecord", "Keeper", "Session", "party_of", "peer_of"]
+if TYPE_CHECKING:
+    from powertcp.vppn.access import Rights
+
+__all__ = [
+    "CLEAR", "AddressLimit", "FlowRecord", "Identity", "Keeper", "Session", "party_of", "peer_of",
+]  # fmt: skip
 
 
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address within IPv6
@@ -43,6 +52,21 @@ def party_of(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(address) if address.is_loopback else f"{IPv6Address(int(address) >> 64 << 64)}/64"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is at the other end. key: the static key that the handshake proved, None: none.
+
+    is_sealed: whether there is a VPPN at all. certificate: its text as it came, b"" for none.
+    """
+
+    is_sealed: bool = False
+    key: PublicKey | None = None
+    certificate: bytes = b""
+
+
+CLEAR: Final = Identity()
 
 
 class AddressLimit:
@@ -85,7 +109,8 @@ class Session:
     """One accepted connection: its machine, its wire, its flows."""
 
     __slots__ = (
-        "_flows", "_keeper", "host", "lapsed", "machine", "meter", "peer", "port", "stale", "wire",
+        "_flows", "_keeper", "host", "identity", "lapsed", "machine", "meter", "peer", "port",
+        "stale", "wire",
     )  # fmt: skip
 
     wire: Wire[Event]
@@ -99,6 +124,7 @@ class Session:
         self.host = host
         self.port = port
         self.peer = peer
+        self.identity = CLEAR  # until a handshake proved another
         self.stale = False
         self.meter = b""  # of the receiver of a feed whose pages came
         self.lapsed = False  # a lease ran out and no probe was answered since
@@ -144,7 +170,7 @@ class FlowRecord:
     blocked: credit is short until the next CREDIT, or a page is not back yet. relieved_until: no
     ECE until then. book: what the ledger knows of it, None without a ledger. offered:
     a price that the sink has not answered to. allowed_uj: ESN up to which the ledger has reserved
-    energy, None: no limit.
+    energy, None: no limit. rights: what whoever draws may have, None where nobody asks.
     """
 
     __slots__ = (
@@ -160,6 +186,7 @@ class FlowRecord:
         "profile",
         "ready_at",
         "relieved_until",
+        "rights",
         "sampling",
         "session",
         "state",
@@ -191,8 +218,22 @@ class FlowRecord:
         self.book: Any = None
         self.allowed_uj: int | None = None
         self.offered: Tariff | None = None
+        self.rights: Rights | None = None
 
     @property
     def name(self) -> str:
         """The flow as people see it: ADDRESS:PORT/FLOW."""
         return f"{format_address(self.session.host, self.session.port)}/{self.flow}"
+
+    @property
+    def party(self) -> str:
+        """Whom limits and books count it for: the key that a line names, else the address."""
+        key, rights = self.session.identity.key, self.rights
+        is_named = rights is not None and rights.kind in (Kind.KEY, Kind.ISSUER)
+        return str(key) if is_named and key is not None else self.session.party
+
+    @property
+    def who(self) -> str:
+        """By what name it draws, for the memo of what is posted; "" where nobody asks."""
+        rights = self.rights
+        return who_memo(rights.name, rights.serial) if rights is not None else ""

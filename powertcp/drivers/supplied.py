@@ -16,8 +16,9 @@ IDENTITY_OCTETS: Final = 32
 class SuppliedFlow(Line):
     """What the books know of one flow: it outlives the paths on which the flow is resumed.
 
-    record: the flow as it is now. here: its supply. there: its peer's address. start_ns: Unix time
-    of its first READY. identity: 32 octets that no other flow has. tariff: in force. allowance: what it has reserved, None without a quota.
+    record: the flow as it is now. here: its supply. there: its peer's key, or address. who: by what
+    name it draws, for the memo. start_ns: Unix time of its first READY. identity: 32 octets that no
+    other flow has. tariff: in force. allowance: what it has reserved, None without a quota.
     posted_uj: register at the last unsigned posting, the number-th.
     """
 
@@ -32,13 +33,15 @@ class SuppliedFlow(Line):
         "start_ns",
         "tariff",
         "there",
+        "who",
     )
 
     def __init__(self, record: FlowRecord, here: str, start_ns: int, identity: bytes) -> None:
         super().__init__(record.name)
         self.record = record
         self.here = here
-        self.there = record.session.party
+        self.there = record.party
+        self.who = record.who
         self.start_ns = start_ns
         self.identity = identity
         self.chain: PageChain | None = None

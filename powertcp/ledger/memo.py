@@ -1,7 +1,8 @@
 """What the memo of a transfer says: which page of which flow or feed it belongs to.
 
 `flow TRANSCRIPT/PAGE` for a page of a flow, `feed ID/EPOCH/NUMBER` for an emission or a page of a
-feed; any other memo is a remark. The memo is in the chain, so an account is tied to its pages by
+feed; any other memo is a remark. After the page stands who drew, if that was asked: `by NAME`, and
+`certificate SERIAL` where one was shown. The memo is in the chain, so an account is tied to its pages by
 the same digest as to its amounts.
 """
 
@@ -9,15 +10,19 @@ import re
 from typing import Final, NamedTuple
 
 MAX_U32: Final = 0xFFFF_FFFF
-_FLOW = re.compile(r"flow ([0-9a-f]{64})/(\d{1,10})")
+_FLOW = re.compile(r"flow ([0-9a-f]{64})/(\d{1,10})(?: (by \S+(?: certificate \d+)?))?")
 _FEED = re.compile(r"feed ([0-9a-f]{32})/(\d{1,10})/(\d{1,20})")
 
 
 class FlowMemo(NamedTuple):
-    """A page of a flow: the transcript of its handshake, 32 octets, and the page's number."""
+    """A page of a flow: the transcript of its handshake, 32 octets, and the page's number.
+
+    who: `by NAME`, perhaps with a certificate; "" where nobody asked who draws.
+    """
 
     transcript: bytes
     page: int
+    who: str = ""
 
 
 class FeedMemo(NamedTuple):
@@ -28,9 +33,15 @@ class FeedMemo(NamedTuple):
     number: int
 
 
-def flow_memo(transcript: bytes, page: int) -> str:
-    """Return the memo of what is posted with `page` of a flow."""
-    return f"flow {transcript.hex()}/{page}"
+def who_memo(name: str, serial: int = 0) -> str:
+    """Return who drew: `name`, by a certificate of that serial number, 0 for none."""
+    return f"by {name} certificate {serial}" if serial else f"by {name}"
+
+
+def flow_memo(transcript: bytes, page: int, who: str = "") -> str:
+    """Return the memo of what is posted with `page` of a flow. who: of `who_memo`, or ""."""
+    memo = f"flow {transcript.hex()}/{page}"
+    return f"{memo} {who}" if who else memo
 
 
 def feed_memo(feed: bytes, epoch: int, number: int) -> str:
@@ -41,7 +52,7 @@ def feed_memo(feed: bytes, epoch: int, number: int) -> str:
 def read_memo(memo: str) -> FlowMemo | FeedMemo | None:
     """Return what a memo names; None for a remark."""
     if found := _FLOW.fullmatch(memo):
-        return FlowMemo(bytes.fromhex(found[1]), int(found[2]))
+        return FlowMemo(bytes.fromhex(found[1]), int(found[2]), found[3] or "")
     found = _FEED.fullmatch(memo)
     if found is None or int(found[2]) > MAX_U32:
         return None

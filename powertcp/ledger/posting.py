@@ -36,14 +36,22 @@ def _money(page: Page, side: Side, there: str, currency: str, memo: str) -> Tran
 
 
 def page_transfers(
-    page: Page, side: Side, *, here: str, there: str, load: str = "", currency: str = ""
+    page: Page,
+    side: Side,
+    *,
+    here: str,
+    there: str,
+    load: str = "",
+    currency: str = "",
+    who: str = "",
 ) -> tuple[Transfer, ...]:
     """Return what is posted with a page that both have signed, to be committed together with it.
 
     here: our supply, or the store of our load. there: the other party. load: what uses the energy
-    at once, "" if it stays in the store. currency: of the tariff, ISO 4217; "" without one.
+    at once, "" if it stays in the store. currency: of the tariff, ISO 4217; "" without one. who: who
+    drew, for the memo.
     """
-    memo = flow_memo(page.transcript, page.page)
+    memo = flow_memo(page.transcript, page.page, who)
     transfers = []
     if page.energy_uj:
         for debit, credit, code in _energy_ways(side, here, there, load):
@@ -74,6 +82,7 @@ def unsigned_transfers(
     here: str,
     there: str,
     load: str = "",
+    who: str = "",
 ) -> tuple[Transfer, ...]:
     """Return what is posted of a flow without METER: `amount_uj` since the posting before.
 
@@ -94,6 +103,7 @@ def unsigned_transfers(
                 unit=ENERGY,
                 amount=amount_uj,
                 code=said,
+                memo=who,
             )
         )
     return tuple(transfers)

@@ -373,6 +373,11 @@ class LedgerStore:
         with self._reported():
             yield from self._reads().entries(since_ns=since_ns, until_ns=until_ns)
 
+    def debited(self, since_ns: int) -> dict[str, int]:
+        """Return what each account has received less what it gave, from since_ns on."""
+        with self._reported():
+            return self._reads().debited(since_ns)
+
     def events(self, since_ns: int = 0, until_ns: int = MAX_AMOUNT) -> Iterator[Event]:
         """Yield the audit log of since_ns <= time < until_ns, in order."""
         with self._reported():

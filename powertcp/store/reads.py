@@ -17,6 +17,13 @@ _HEAD = "SELECT number, seq, chain, events, event_chain, at, key, signature FROM
 Position = tuple[int, bytes]
 _AT_ONCE = 500  # values of one statement
 
+_MOVED = """
+SELECT name, sum(amount) FROM (
+  SELECT debit AS id, amount FROM journal WHERE at >= ? AND kind IN (0, 2)
+  UNION ALL SELECT credit, -amount FROM journal WHERE at >= ? AND kind IN (0, 2)
+) JOIN account USING (id) GROUP BY id
+"""
+
 
 class Reads:
     """The rows of one connection."""
@@ -73,6 +80,11 @@ class Reads:
         rows = self.all(f"{_ENTRY} WHERE seq > ? AND at >= ? AND at < ? ORDER BY seq",
                         after, since_ns, until_ns)  # fmt: skip
         return map(Entry._make, rows)
+
+    def debited(self, since_ns: int) -> dict[str, int]:
+        """Return what each account has received less what it gave, from since_ns on."""
+        # what is reserved and what is void moves nothing
+        return dict(self.all(_MOVED, since_ns, since_ns))
 
     def events(
         self, *, after: int = 0, since_ns: int = 0, until_ns: int = MAX_AMOUNT

@@ -78,6 +78,7 @@ class Rights:
 
     name: of the identity. rule: the line that decided. sources: place and limits of the line, and
     of the certificate. serial: of the certificate, 0 for none. ends_s: Unix time, None: never.
+    kind: what the line is about.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Rights:
     sources: tuple[tuple[str, Limits], ...]
     serial: int = 0
     ends_s: int | None = None
+    kind: Kind = Kind.CLEAR
 
     def allow(self, wish: Wish, now_s: int, over: OverLimit) -> Allowed | Refusal:
         """Return what may be granted of a wish, or why nothing.
@@ -232,7 +234,8 @@ def _choose(
         if refusal is None:
             limits = rule.limits
             name = rule.name or str(rule.key or rule.kind)
-            return Rights(name, place, limits, ((place, limits),), ends_s=limits.expires_s)
+            ends_s = limits.expires_s
+            return Rights(name, place, limits, ((place, limits),), ends_s=ends_s, kind=rule.kind)
         refusals.append(refusal)
     return refusals[0]
 
@@ -292,7 +295,8 @@ def _vouched(
     limits = rights.limits.within(own)
     ends_s = min(certificate.not_after_s, limits.expires_s or certificate.not_after_s)
     sources = (*rights.sources, (place, own))
-    return Rights(certificate.name, rights.rule, limits, sources, certificate.serial, ends_s)
+    serial, kind = certificate.serial, rights.kind
+    return Rights(certificate.name, rights.rule, limits, sources, serial, ends_s, kind)
 
 
 def judge_time(certificate: Certificate, now_s: int) -> Refusal | None:

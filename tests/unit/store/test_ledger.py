@@ -502,3 +502,11 @@ def test_a_backup_has_heads_but_no_log_of_them(store: LedgerStore, tmp_path: Pat
         head = writer.sign_head(METER, NOON)
         assert writer.verify() == []
     assert f"{head.number} {head.seq} " not in (tmp_path / "heads.log").read_text()
+
+
+def test_what_moved_since_a_time_is_summed(store: LedgerStore) -> None:
+    store.append([(transfer(1, 5),)], 100)
+    store.append([(transfer(2, 7),)], 200)
+    assert store.debited(200) == {"sink:lamp": 7, "source:main": -7}
+    assert store.debited(0) == {"sink:lamp": 12, "source:main": -12}
+    assert store.debited(201) == {}
