@@ -49,6 +49,7 @@ def read_key(path: Path, algorithm: Algorithm) -> SecretKey:
         raise HostError(error.errno or 5, str(path), "read a key") from error
     if not stat.S_ISREG(mode):
         raise ConfigError("key file", str(path), "it is no file")
+    # VPPN-5-06
     if mode & _OTHERS:
         text = f"mode {stat.S_IMODE(mode):04o}, others may use this key: chmod 600 {path}"
         raise ConfigError("key file", str(path), text)

@@ -95,6 +95,7 @@ class Rights:
         A range is granted as far as it is within the limits. What no part of is within is refused
         with the limit, or with OverLimit.OFFER answered with what is within.
         """
+        # VPPN-5-02
         if refusal := self._spent(wish, now_s) or self._misshapen(wish.most):
             return refusal
         inside, exceeded = self._within(wish)
@@ -102,6 +103,7 @@ class Rights:
             return Allowed(wish.most, is_counter=False)
         # two lines may leave no voltage that both allow
         if self.limits.most_mv is None or inside.voltage_mv <= self.limits.most_mv:
+            # VPPN-5-02
             if _is_in_range(inside, wish):
                 return Allowed(inside, is_counter=False)
             if over is OverLimit.OFFER and 0 < inside.power_mw <= wish.most.power_mw:
@@ -195,15 +197,18 @@ def find_rights(
         try:
             certificate = parse_certificate(applicant.certificate)
         except InvalidText as error:
+            # VPPN-5-04
             return Refusal(Reason.KEY_UNKNOWN, rule=str(error))
         # a certificate speaks for one static key, whoever shows it
         if certificate.subject != applicant.key:
+            # VPPN-2.2-01
             rule = f"certificate:3 subject {certificate.subject}"
             return Refusal(Reason.IDENTITY_MISMATCH, rule=rule)
     if applicant.key is not None:
         issuers = [rule.key for rule in watts.rules if rule.kind is Kind.ISSUER and rule.key]
         if refusal := revocations.judge_key(applicant.key, issuers):
             return refusal
+        # VPPN-5-07
         if rules := watts.about(Kind.KEY, applicant.key):
             return _choose(watts, rules, applicant, now_s)
     if certificate is not None and (rules := watts.about(Kind.ISSUER, certificate.issuer)):
@@ -214,6 +219,7 @@ def find_rights(
             return _choose(watts, rules, applicant, now_s)
     what = "no line names this key" if applicant.key else "no line is about guests"
     what = what if applicant.is_sealed else "no line is about clear power"
+    # VPPN-5-07
     return Refusal(_stranger(applicant), rule=f"{watts.file}: {what}")
 
 
@@ -237,6 +243,7 @@ def _choose(
             ends_s = limits.expires_s
             return Rights(name, place, limits, ((place, limits),), ends_s=ends_s, kind=rule.kind)
         refusals.append(refusal)
+    # VPPN-5-07
     return refusals[0]
 
 
@@ -291,7 +298,9 @@ def _vouched(
     # a certificate narrows; another tariff is not a narrower one
     if own.tariff and own.tariff != rights.limits.tariff:
         rule = f"{rights.rule} tariff={rights.limits.tariff}, {place} tariff={own.tariff}"
+        # VPPN-5-08
         return Refusal(Reason.TARIFF, rule=rule)
+    # VPPN-5-08
     limits = rights.limits.within(own)
     ends_s = min(certificate.not_after_s, limits.expires_s or certificate.not_after_s)
     sources = (*rights.sources, (place, own))
@@ -303,6 +312,7 @@ def judge_time(certificate: Certificate, now_s: int) -> Refusal | None:
     """Return 202 before and after the time of a certificate; before, with the time to wait."""
     after_s, before_s = certificate.not_after_s, certificate.not_before_s
     serial = f"certificate {certificate.serial}"
+    # VPPN-5-04
     if after_s <= now_s:
         rule = f"{serial} not-after {format_moment(after_s)}"
         return Refusal(Reason.CERT_EXPIRED, after_s, now_s, rule=rule)

@@ -83,6 +83,7 @@ def parse_authorized(octets: bytes, file: str) -> AuthorizedWatts:
             except WordError as error:
                 faults.append(Fault(number, error.column, str(error)))
     if faults:
+        # VPPN-5-01
         raise InvalidText(file, faults)
     return AuthorizedWatts(file, tuple(rules))
 
@@ -107,6 +108,7 @@ def _rule(words: list[Token], line: int) -> Rule:
     more = ("groups",) if kind is Kind.ISSUER else ()
     limits, others = (Limits(), {}) if is_denied else _limits(rest, more)
     groups = _groups(others.get("groups"), rest)
+    # VPPN-5-01
     if not is_denied and limits == Limits():
         text = f"it sets no limit: say what is allowed, for example max-power=65W, or {DENY}"
         raise WordError(end, text)

@@ -72,6 +72,7 @@ def parse_certificate(octets: bytes, file: str = "certificate") -> Certificate:
     Whether that issuer may vouch for anything, and the time, are for the caller to judge.
     Raises InvalidText: every octet has one lawful place, and any altered one is found.
     """
+    # VPPN-5-04
     text = SignedText(octets, file, MAX_OCTETS)
     text.take(MAGIC, parse_version, "1")
     serial = text.take("serial", parse_serial, "NUMBER")
@@ -87,6 +88,7 @@ def parse_certificate(octets: bytes, file: str = "certificate") -> Certificate:
     if wrong := wrong_validity(not_before_s, not_after_s, MAX_VALIDITY_S):
         raise text.fault(len("not-after ") + 1, wrong)
     issuer = text.take("issuer", parse_issuer, "ed25519:BASE64")
+    # VPPN-5-04
     text.finish(issuer, PREFIX)
     return Certificate(
         serial=serial,

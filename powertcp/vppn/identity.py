@@ -35,6 +35,7 @@ def decode_base64(text: str, octets: int, what: str) -> bytes:
         found = base64.b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, ValueError):
         found = b""
+    # VPPN-5-06
     if len(found) != octets or encode_base64(found) != text:
         raise ValueError(f"{what} is {letters} letters of base64, got {len(text)}: {shown(text)}")
     return found

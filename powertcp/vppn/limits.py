@@ -75,6 +75,7 @@ class Limits:
         quotas = dict(self.quotas)
         for period, energy_uj in other.quotas:
             quotas[period] = min(energy_uj, quotas.get(period, energy_uj))
+        # VPPN-5-08
         return Limits(
             power_mw=_least(self.power_mw, other.power_mw),
             least_mv=max(self.least_mv, other.least_mv),
@@ -170,6 +171,7 @@ def _since_1970(unix_s: int, sentence: str) -> int:
 
 def _bounded(parse: Callable[[str], int], text: str) -> int:
     value = parse(text)
+    # VPPN-5-01
     if value > MAX_LIMIT:
         raise ValueError(f"{shown(text)} is more than a limit can say: leave the word out")
     return value
@@ -267,11 +269,13 @@ def parse_words(words: Iterable[Token], more: Iterable[str] = ()) -> tuple[Limit
     seen: set[str] = set()
     for token in words:
         name, equals, value = token.text.partition("=")
+        # VPPN-5-01
         if name not in known:
             text = f"unknown word {shown(name)}{nearest(name, known)}; known: {', '.join(known)}"
             raise WordError(token.column, text)
         if not equals or not value:
             raise WordError(token.column + len(name), f"{name} needs a value: {name}=VALUE")
+        # VPPN-5-01
         if name in seen:
             raise WordError(token.column, f"{name} stands twice")
         seen.add(name)

@@ -66,6 +66,7 @@ def parse_revocations(octets: bytes, file: str) -> RevocationList:
 
     Whether it has expired is for the caller to judge.
     """
+    # VPPN-5-05
     text = SignedText(octets, file, MAX_OCTETS)
     text.take(MAGIC, parse_version, "1")
     issuer = text.take("issuer", parse_issuer, "ed25519:BASE64")
@@ -143,6 +144,7 @@ class Revocations:
         """Return 203 for a key that one of `issuers` took back, also by a list that has expired."""
         trusted = set(issuers)
         for each in self.lists:
+            # VPPN-5-05
             if each.issuer in trusted and (line := each.line_of_key(key)):
                 return Refusal(Reason.CERT_REVOKED, rule=f"{each.file}:{line} key {key}")
         return None
@@ -154,6 +156,7 @@ class Revocations:
             if line := each.line_of_serial(certificate.serial):
                 rule = f"{each.file}:{line} serial {certificate.serial}"
                 return Refusal(Reason.CERT_REVOKED, rule=rule)
+        # VPPN-5-05
         if self.is_open or any(now_s < each.expires_s for each in own):
             return None
         if own:

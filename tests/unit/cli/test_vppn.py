@@ -151,6 +151,7 @@ def test_meters_of_this_user_are_shown(
     assert (status, "a secret that others may read" in errors) == (2, True)
 
 
+@pytest.mark.requirement("VPPN-5-06")
 def test_a_key_that_others_may_use_is_refused(run: Run, home: Path) -> None:
     make_key(home / "key", LAMP)
     for wide in (0o640, 0o604, 0o610, 0o666):

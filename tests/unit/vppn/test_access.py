@@ -73,6 +73,7 @@ def asked(limits: str, most: str, least: str = "", **facts: int) -> Allowed | Re
 # ---- who it is ----------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("VPPN-5-07")
 def test_the_most_specific_line_decides() -> None:
     file = watts(
         "clear max-power=1W",
@@ -98,6 +99,7 @@ def test_a_key_without_a_name_is_called_by_its_key() -> None:
     assert (rights.name, rights.serial) == (str(LAMP.public), 0)
 
 
+@pytest.mark.requirement("VPPN-5-07")
 @pytest.mark.parametrize(
     ("applicant", "code", "rule"),
     [
@@ -111,6 +113,7 @@ def test_what_no_line_allows_is_refused(applicant: Applicant, code: int, rule: s
     assert (refusal.code, refusal.rule) == (code, rule)
 
 
+@pytest.mark.requirement("VPPN-5-07")
 def test_a_line_that_denies() -> None:
     file = watts(f"key {LAMP.public} deny", "guest deny", "clear deny")
     refusal = refused(find_rights(file, lamp(), NOW_S))
@@ -123,6 +126,7 @@ def test_a_line_that_denies() -> None:
     assert (refusal.code, refusal.rule) == (Reason.AUTH_REQUIRED, "watts:3 clear deny")
 
 
+@pytest.mark.requirement("VPPN-5-07")
 def test_of_several_lines_the_first_that_applies() -> None:
     old = f"key {LAMP.public} max-power=1W expires=2026-11-21T12:00:00Z"
     away = f"key {LAMP.public} max-power=2W from=192.0.2.0/24"
@@ -140,6 +144,7 @@ def test_of_several_lines_the_first_that_applies() -> None:
 # ---- certificates -------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("VPPN-5-08")
 def test_a_certificate_and_its_line_allow_what_both_allow() -> None:
     rights = given_rights(find_rights(watts(STAFF), lamp(CERTIFICATE), NOW_S))
     assert (rights.name, rights.serial) == ("alice@lamp", 4711)
@@ -150,6 +155,7 @@ def test_a_certificate_and_its_line_allow_what_both_allow() -> None:
     assert rights.ends_s == NOW_S + 3600
 
 
+@pytest.mark.requirement("VPPN-5-02", "VPPN-5-08")
 def test_an_employee_of_65_w_gets_65_w_and_not_66_w() -> None:
     rights = given_rights(find_rights(watts(STAFF), lamp(CERTIFICATE), NOW_S))
     granted = rights.allow(wish("20V/3.25A"), NOW_S, REFUSE)
@@ -169,6 +175,7 @@ def test_a_limit_of_the_line_is_told_as_such() -> None:
     assert (refusal.code, refusal.limit, refusal.rule) == (204, 10_000, "watts:1 issuer")
 
 
+@pytest.mark.requirement("VPPN-2.2-01")
 def test_a_certificate_for_another_key() -> None:
     thief = replace(lamp(CERTIFICATE), key=OTHER.public)
     for applicant in (thief, replace(thief, key=None)):
@@ -179,6 +186,7 @@ def test_a_certificate_for_another_key() -> None:
     assert refused(find_rights(watts(STAFF), lamp(meter), NOW_S)).code == 207
 
 
+@pytest.mark.requirement("VPPN-5-04")
 def test_a_certificate_that_cannot_be_read() -> None:
     text = issue_certificate(CERTIFICATE, BOSS).replace(b"max-power", b"max-watts")
     broken = replace(lamp(), certificate=text)
@@ -187,6 +195,7 @@ def test_a_certificate_that_cannot_be_read() -> None:
     assert refusal.rule.startswith('certificate: line 6, column 8: unknown word "max-watts"')
 
 
+@pytest.mark.requirement("VPPN-5-04")
 def test_a_certificate_before_and_after_its_time() -> None:
     file = watts(STAFF, "guest max-power=1W")
     start, end = CERTIFICATE.not_before_s, CERTIFICATE.not_after_s
@@ -204,6 +213,7 @@ def test_a_certificate_before_and_after_its_time() -> None:
     assert refused(find_rights(file, lamp(CERTIFICATE), 0)).retry_ms == MAX_RETRY_MS
 
 
+@pytest.mark.requirement("VPPN-5-07", "VPPN-5-08")
 def test_a_certificate_of_another_group_or_of_nobody_known() -> None:
     guests = replace(CERTIFICATE, groups=("visitors",))
     refusal = refused(find_rights(watts(STAFF), lamp(guests), NOW_S))
@@ -219,6 +229,7 @@ def test_a_certificate_of_another_group_or_of_nobody_known() -> None:
     assert refused(find_rights(unknown, lamp(CERTIFICATE), NOW_S)).code == 201
 
 
+@pytest.mark.requirement("VPPN-5-07", "VPPN-5-08")
 def test_limits_of_a_certificate_that_do_not_apply() -> None:
     def of(words: str) -> Rights | Refusal:
         own = replace(CERTIFICATE, limits=parse_words(tokens(words))[0])
@@ -244,6 +255,7 @@ def test_an_issuer_whose_line_denies_or_has_expired() -> None:
     assert (refusal.code, refusal.rule) == (Reason.POLICY, "watts:1 issuer deny")
 
 
+@pytest.mark.requirement("VPPN-5-05")
 def test_what_was_revoked() -> None:
     start_s = CERTIFICATE.not_before_s
     octets = issue_revocations(BOSS, start_s, start_s + 86_400, [4711], [OTHER.public])
@@ -266,6 +278,7 @@ def test_what_was_revoked() -> None:
 # ---- what it may draw ---------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("VPPN-5-02")
 @pytest.mark.parametrize(
     ("limits", "most", "code", "value", "limit"),
     [
@@ -284,6 +297,7 @@ def test_a_wish_above_a_limit(limits: str, most: str, code: int, value: int, lim
     assert refusal.rule == "watts:1 guest"
 
 
+@pytest.mark.requirement("VPPN-5-02")
 @pytest.mark.parametrize(
     ("limits", "most"),
     [
@@ -301,6 +315,7 @@ def test_a_wish_at_a_limit(limits: str, most: str) -> None:
     assert asked(limits, most) == Allowed(PowerProfile.parse(most), is_counter=False)
 
 
+@pytest.mark.requirement("VPPN-5-02")
 def test_power_is_the_sum_over_the_flows_of_an_identity() -> None:
     assert isinstance(asked("max-power=20W", "12V/1A", held_mw=8_000), Allowed)
     refusal = refused(asked("max-power=20W", "12V/1A", held_mw=9_000))
@@ -308,6 +323,7 @@ def test_power_is_the_sum_over_the_flows_of_an_identity() -> None:
     assert refused(asked("max-power=20W", "12V/1A", held_mw=99_000)).limit == 0
 
 
+@pytest.mark.requirement("VPPN-5-02")
 def test_a_range_is_granted_as_far_as_it_goes() -> None:
     found = asked("max-power=12W voltage=5V-12V", "20V/3A", "5V/1A")
     assert found == Allowed(PowerProfile.parse("12V/1A"), is_counter=False)
@@ -317,6 +333,7 @@ def test_a_range_is_granted_as_far_as_it_goes() -> None:
     assert refused(asked("priority=9", "12V/3A", "3V/1A")).code == 105
 
 
+@pytest.mark.requirement("VPPN-5-02")
 def test_an_offer_is_within_the_limits() -> None:
     rights = given_rights(
         find_rights(watts("guest max-power=10W voltage=5V-12V priority=9"), GUEST, NOW_S)
@@ -337,6 +354,7 @@ def test_limits_that_exclude_each_other_offer_nothing() -> None:
         assert refusal.rule == "watts:1 issuer, certificate 4711:6"
 
 
+@pytest.mark.requirement("VPPN-5-02")
 def test_a_quota_that_is_used_up() -> None:
     rights = given_rights(find_rights(watts("guest quota=1kJ/hour,5kJ/day"), GUEST, NOW_S))
     most = LAMP_12V
@@ -374,6 +392,7 @@ def test_waveforms_that_only_both_lines_together_exclude() -> None:
     assert (refusal.code, refusal.rule) == (103, "watts:1 issuer, certificate 4711:6")
 
 
+@pytest.mark.requirement("VPPN-5-02")
 @given(
     st.builds(
         Limits,

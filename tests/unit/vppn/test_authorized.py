@@ -71,6 +71,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.requirement("VPPN-5-01")
 @pytest.mark.parametrize(("line", "column", "said"), BROKEN, ids=range(len(BROKEN)))
 def test_a_broken_line_names_its_place_and_what_would_do(line: str, column: int, said: str) -> None:
     with pytest.raises(InvalidText) as caught:
@@ -84,6 +85,7 @@ def test_there_are_twenty_broken_files() -> None:
     assert len(BROKEN) >= 20
 
 
+@pytest.mark.requirement("VPPN-5-01")
 def test_every_broken_line_is_told_and_none_holds() -> None:
     with pytest.raises(InvalidText) as caught:
         parse(f"guest\n{GOOD}clear\nkey\n")
@@ -91,6 +93,7 @@ def test_every_broken_line_is_told_and_none_holds() -> None:
     assert str(caught.value).endswith("(and 2 more)")
 
 
+@pytest.mark.requirement("VPPN-5-01")
 def test_a_file_has_a_greatest_size() -> None:
     assert parse("#" * MAX_OCTETS).rules == ()
     with pytest.raises(InvalidText, match="1,048,577 octets, at most 1,048,576"):

@@ -32,6 +32,7 @@ def signed(*changes: tuple[str, str]) -> bytes:
     return sign_lines(body.split("\n")[:-2], BOSS, b"powertcp cert")
 
 
+@pytest.mark.requirement("VPPN-5-04")
 def test_the_text_is_that_of_the_document() -> None:
     lines = TEXT.decode().split("\n")
     assert lines[:9] == [
@@ -71,6 +72,7 @@ def test_a_certificate_and_its_text(drawn: Certificate) -> None:
     assert replace(found, limits_line=0) == given
 
 
+@pytest.mark.requirement("VPPN-5-04")
 @given(st.integers(0, len(TEXT) - 1), st.integers(1, 255))
 def test_any_altered_octet_is_refused(at: int, change: int) -> None:
     octets = TEXT[:at] + bytes([TEXT[at] ^ change]) + TEXT[at + 1 :]
@@ -78,6 +80,7 @@ def test_any_altered_octet_is_refused(at: int, change: int) -> None:
         parse_certificate(octets)
 
 
+@pytest.mark.requirement("VPPN-5-04")
 def test_every_flipped_bit_every_cut_and_every_lost_line_is_refused() -> None:
     flipped = [
         TEXT[:at] + bytes([TEXT[at] ^ 1 << bit]) + TEXT[at + 1 :]
@@ -99,6 +102,7 @@ def test_every_flipped_bit_every_cut_and_every_lost_line_is_refused() -> None:
     assert refused > 9 * len(TEXT)
 
 
+@pytest.mark.requirement("VPPN-5-04")
 @pytest.mark.parametrize(
     ("change", "line", "column", "said"),
     [
@@ -148,6 +152,7 @@ def test_what_cannot_be_read_is_not_issued() -> None:
         issue_certificate(replace(CERTIFICATE, groups=names), BOSS)
 
 
+@pytest.mark.requirement("VPPN-5-04")
 def test_a_certificate_has_a_greatest_size() -> None:
     room = MAX_OCTETS - len(TEXT)
     octets = signed(("staff", "staff" + ",x" * 30 + f",{'y' * 60}" * 5 + "," + "z" * 64))

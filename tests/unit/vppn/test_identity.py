@@ -41,6 +41,7 @@ def test_public_halves_are_those_of_the_standards() -> None:
     assert SecretKey(Algorithm.ED25519, seed).public.octets.hex() == public
 
 
+@pytest.mark.requirement("VPPN-5-06")
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -58,6 +58,7 @@ def test_limits_and_their_words(given: Limits) -> None:
     assert parse(given.format()) == given
 
 
+@pytest.mark.requirement("VPPN-5-08")
 @given(limits(), limits())
 def test_both_allow_no_more_than_each(one: Limits, other: Limits) -> None:
     both = one.within(other)
@@ -75,6 +76,7 @@ def test_a_moment_and_its_text(unix_s: int) -> None:
     assert parse_moment(format_moment(unix_s)) == unix_s
 
 
+@pytest.mark.requirement("VPPN-5-01")
 def test_every_word_of_the_document() -> None:
     found = parse(
         "max-power=65W voltage=5V-20V max-current=3A priority=3 quota=2kWh/day,50Wh/hour"
@@ -97,6 +99,7 @@ def test_every_word_of_the_document() -> None:
     assert parse("quota=1uJ/month").format() == "quota=0.000001J/month"
 
 
+@pytest.mark.requirement("VPPN-5-08")
 def test_networks_in_both_are_the_narrower_ones() -> None:
     wide = parse("from=10.0.0.0/8,2001:db8::/32")
     narrow = parse("from=10.1.0.0/16,192.0.2.0/24,2001:db8:1::/48")
@@ -132,6 +135,7 @@ def test_windows_of_quotas(period: str, now: str, start: str, end: str) -> None:
     assert window == (parse_moment(start), parse_moment(end))
 
 
+@pytest.mark.requirement("VPPN-5-01")
 @pytest.mark.parametrize(
     ("text", "column", "said"),
     [

@@ -32,6 +32,7 @@ def listed(*serials: int, keys: tuple[PublicKey, ...] = (), by: SecretKey = BOSS
 TEXT = issue_revocations(BOSS, NOW_S, END_S, [4712, 12, 12], [OTHER.public, LAMP.public])
 
 
+@pytest.mark.requirement("VPPN-5-05")
 def test_the_text_is_sorted_and_each_stands_once() -> None:
     assert TEXT.decode().split("\n")[:8] == [
         "powertcp-krl 1",
@@ -57,6 +58,7 @@ def test_a_list_and_its_text(serials: set[int], keys: set[PublicKey]) -> None:
     assert (found.issuer, found.issued_s, found.expires_s) == (BOSS.public, NOW_S, END_S)
 
 
+@pytest.mark.requirement("VPPN-5-05")
 @given(st.integers(0, len(TEXT) - 1), st.integers(1, 255))
 def test_any_altered_octet_is_refused(at: int, change: int) -> None:
     with pytest.raises(InvalidText):
@@ -73,6 +75,7 @@ def test_every_cut_and_every_lost_line_is_refused() -> None:
             parse_revocations(octets, "k")
 
 
+@pytest.mark.requirement("VPPN-5-05")
 @pytest.mark.parametrize(
     ("old", "new", "line", "column", "said"),
     [
@@ -108,6 +111,7 @@ def test_what_cannot_be_read_is_not_issued() -> None:
         issue_revocations(BOSS, NOW_S, END_S, range(10**18, 10**18 + 41_000), [])
 
 
+@pytest.mark.requirement("VPPN-5-05")
 def test_a_serial_that_was_taken_back() -> None:
     refusal = Revocations((listed(), listed(4711))).judge(CERTIFICATE, NOW_S)
     assert refusal is not None
@@ -117,6 +121,7 @@ def test_a_serial_that_was_taken_back() -> None:
     assert Revocations((listed(4711, by=OTHER),)).judge(CERTIFICATE, NOW_S) is None
 
 
+@pytest.mark.requirement("VPPN-5-05")
 def test_a_key_that_was_taken_back_by_somebody_who_matters() -> None:
     lists = Revocations((listed(), listed(7, keys=(LAMP.public,))))
     refusal = lists.judge_key(LAMP.public, [BOSS.public])
@@ -129,6 +134,7 @@ def test_a_key_that_was_taken_back_by_somebody_who_matters() -> None:
     assert lists.judge_key(BOSS.public, [BOSS.public]) is None
 
 
+@pytest.mark.requirement("VPPN-5-05")
 def test_an_expired_list_closes_unless_told_otherwise() -> None:
     lists = (listed(), listed(1))
     assert Revocations(lists).judge(CERTIFICATE, END_S - 1) is None
@@ -145,6 +151,7 @@ def test_an_expired_list_closes_unless_told_otherwise() -> None:
     assert refusal.code == Reason.CERT_REVOKED
 
 
+@pytest.mark.requirement("VPPN-5-05")
 def test_an_unreadable_list_closes_what_no_other_list_is_about() -> None:
     refusal = Revocations((), ("a.krl", "b.krl")).judge(CERTIFICATE, NOW_S)
     assert refusal is not None

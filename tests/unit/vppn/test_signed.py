@@ -31,6 +31,7 @@ def test_what_is_signed_is_read() -> None:
     opened(octets).finish(KEY.public, PREFIX)
 
 
+@pytest.mark.requirement("VPPN-5-04", "VPPN-5-05")
 @pytest.mark.parametrize("prefix", [b"", b"powertcp cert"])
 def test_a_signature_is_for_one_kind_of_text(prefix: bytes) -> None:
     octets = sign_lines(["a 1 2"], KEY, PREFIX)
@@ -39,6 +40,7 @@ def test_a_signature_is_for_one_kind_of_text(prefix: bytes) -> None:
     assert place(caught) == (2, 11)
 
 
+@pytest.mark.requirement("VPPN-5-04", "VPPN-5-05")
 @pytest.mark.parametrize("after", [b"\n", b"b 1\n", b" "])
 def test_nothing_follows_the_signature(after: bytes) -> None:
     octets = sign_lines(["a 1 2"], KEY, PREFIX)
