@@ -32,6 +32,7 @@ KEM_CIPHERTEXT_OCTETS = 1088
 HKDF_BLOCKS = 255
 # Reason.DECRYPT; the table of reasons is a sibling of this module
 DECRYPT = 509
+Octets = bytes | bytearray | memoryview
 
 
 # by the names that Noise protocols call them
@@ -63,7 +64,7 @@ class Aead:
         """Return `text` sealed, 16 octets longer; a nonce is used once per key."""
         return self._cipher.encrypt(nonce, text, associated)
 
-    def unseal(self, nonce: bytes, sealed: bytes, associated: bytes = b"") -> bytes:
+    def unseal(self, nonce: bytes, sealed: Octets, associated: bytes = b"") -> bytes:
         """Return the text of `seal`. Raises DecodeError 509 when the tag is wrong."""
         try:
             return self._cipher.decrypt(nonce, sealed, associated)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from powertcp.dve import Synth, encode_block
-from powertcp.machine import Event
+from powertcp.machine import Event, StreamMachine
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
@@ -22,6 +22,7 @@ START = 1_000 * NS_PER_S
 # the table of named profiles is a file: read once, at import
 named_profiles()
 EventT = TypeVar("EventT", bound=Event)
+Carrier = StreamMachine[Event]
 
 
 def counting_entropy(seed: int = 1) -> Callable[[int], bytes]:
@@ -90,16 +91,22 @@ class Pair:
     def ends(self) -> tuple[PowerConnection, PowerConnection]:
         return self.sink, self.source
 
+    @property
+    def carriers(self) -> tuple[Carrier, Carrier]:
+        """What takes and gives the octets on the wire: the ends themselves."""
+        return self.ends
+
     def collect(self) -> None:
-        for side, end in enumerate(self.ends):
-            self.events[side].extend(end.take_events())
+        for side, carrier in enumerate(self.carriers):
+            while (event := carrier.next_event()) is not None:
+                self.events[side].append(event)
 
     def pump(self, side: int) -> bytes:
         """Carry what `side` has to say to the other end; returns it."""
-        octets = self.ends[side].data_to_send()
+        octets = self.carriers[side].data_to_send()
         self.sent[side].extend(segments(octets))
         for part in self.chunk(octets):
-            self.ends[1 - side].receive_data(part, self.now)
+            self.carriers[1 - side].receive_data(part, self.now)
         self.collect()
         return octets
 
@@ -113,14 +120,14 @@ class Pair:
         end = self.now + round(seconds * NS_PER_S)
         while self.now < end:
             self.now = min(self.now + step_ms * NS_PER_MS, end)
-            for one in self.ends:
+            for one in self.carriers:
                 one.handle_timer(self.now)
             self.exchange()
 
     def pass_at(self, side: int, seconds: float) -> None:
         """Let time pass for one end only: the other is frozen."""
         self.now += round(seconds * NS_PER_S)
-        self.ends[side].handle_timer(self.now)
+        self.carriers[side].handle_timer(self.now)
         self.collect()
 
     def take(self, side: int, kind: type[EventT]) -> list[EventT]:
@@ -142,7 +149,7 @@ class Pair:
 
     def inject(self, side: int, octets: bytes) -> None:
         """Hand octets to `side` as if the other end had sent them, then exchange."""
-        self.ends[side].receive_data(octets, self.now)
+        self.carriers[side].receive_data(octets, self.now)
         self.collect()
         self.exchange()
 
@@ -193,7 +200,7 @@ class Pair:
 
     def cut(self) -> None:
         """Cut the wire: what is under way is lost."""
-        for end in self.ends:
+        for end in self.carriers:
             end.data_to_send()
             end.receive_eof(self.now)
         self.collect()

@@ -12,7 +12,7 @@ from typing import Literal
 from powertcp import crypto
 from powertcp.crypto import DECRYPT, KEY_OCTETS, TAG_OCTETS, Aead, ExchangeKey, KemKey
 from powertcp.errors import DecodeError, LocalProtocolError, known
-from powertcp.machine import Entropy
+from powertcp.machine import Buffer, Entropy
 from powertcp.vppn.patterns import DH_KEYS, NoiseProtocol, Token
 
 # encapsulate(public) returns the shared secret and the ciphertext: `crypto.encapsulate`
@@ -75,27 +75,28 @@ def prologue(pattern: PatternId, previous_hash: bytes = b"") -> bytes:
 class Cipher:
     """One direction's key and its counter, which rises by 1 with each text."""
 
-    __slots__ = ("_aead", "_counter", "_order")
+    __slots__ = ("_aead", "_order", "counter")
 
     def __init__(self, name: str, key: bytes, counter: int = 0) -> None:
         """Take the name of the cipher, a key of 32 octets, and the counter of the next text."""
         self._aead = Aead(key, name)
         self._order: Order = "little" if name == "ChaChaPoly" else "big"
-        self._counter = counter
+        # of the next text
+        self.counter = counter
 
     def seal(self, text: bytes, associated: bytes = b"") -> bytes:
         """Return `text` sealed. Raises LocalProtocolError when the counter is at its end."""
         return self._aead.seal(self._nonce(), text, associated)
 
-    def unseal(self, sealed: bytes, associated: bytes = b"") -> bytes:
+    def unseal(self, sealed: Buffer, associated: bytes = b"") -> bytes:
         """Return the text of `seal`. Raises DecodeError 509; the direction is of no use then."""
         return self._aead.unseal(self._nonce(), sealed, associated)
 
     def _nonce(self) -> bytes:
-        counter = self._counter
+        counter = self.counter
         if counter >= COUNTER_LIMIT:
             raise LocalProtocolError(f"counter {counter} is never used: a new key is needed")
-        self._counter = counter + 1
+        self.counter = counter + 1
         return bytes(4) + counter.to_bytes(8, self._order)
 
 
@@ -251,6 +252,12 @@ class Handshake:
     def remote_static(self) -> bytes | None:
         """Return the peer's static key, once it is known; proven only when the message is read."""
         return self._their.get(Token.S)
+
+    @property
+    def ephemeral(self) -> bytes | None:
+        """Return this side's ephemeral key, once it is made."""
+        own = self._own.get(Token.E)
+        return own.public if own else None
 
     @property
     def remote_ephemeral(self) -> bytes | None:
