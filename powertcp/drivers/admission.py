@@ -7,6 +7,7 @@ from typing import ParamSpec
 from powertcp.drivers.billing import Billing
 from powertcp.drivers.chronicle import Chronicle
 from powertcp.drivers.delivery import Delivery
+from powertcp.drivers.gatekeeper import END_MS, Gatekeeper
 from powertcp.drivers.requests import Requests, terms_text
 from powertcp.drivers.session import AddressLimit, FlowRecord, Session
 from powertcp.drivers.usage import SECONDS, Usage
@@ -79,16 +80,22 @@ class Admissions:
         self.delivered_uj = 0
         self.heat_uj = 0
         self.draining = False
+        self.gate: Gatekeeper | None = None
         self._delivery = delivery
         self._spread = spread
         self._shed_ms = shed_ms
-        self._wake = wake
+        self.wake = wake
         self._by_key: dict[int, FlowRecord] = {}
         self._ramping: set[FlowRecord] = set()
         self._idle = AddressLimit(IDLE_PER_ADDRESS)
         self._idlers: set[FlowRecord] = set()  # cut, and hold nothing
         self._give_back_s = give_back_s
         self._usages: dict[FlowRecord, Usage] = {}  # of flows that give back what they do not use
+
+    async def guard(self, gate: Gatekeeper) -> None:
+        """Let `gate` say who may draw what; called when there are books, before there are flows."""
+        await gate.begin(self.billing.books)
+        self.gate = self.requests.gate = self.billing.gate = gate
 
     # -- events ------------------------------------------------------------------------------
 
@@ -143,8 +150,7 @@ class Admissions:
             case PowerReady():
                 self._terms(record, event, now)
             case ShedEnforced():
-                self.breaker.settled(record, event.profile)
-                self.requests.settle_soon(now)
+                self._lowered(record, event.profile, now)
             case RenegotiationRequested():
                 self.requests.renegotiate(record, event, now)
             case RenegotiationAnswered(accepted=False) if record.profile is not None:
@@ -172,6 +178,13 @@ class Admissions:
             case _:
                 pass
 
+    def _lowered(self, record: FlowRecord, profile: PowerProfile, now: Instant) -> None:
+        """A shed is in force."""
+        self.breaker.settled(record, profile)
+        self.requests.settle_soon(now)
+        if self._gate_refusal(record) is not None:
+            self.wake(now)
+
     # -- handshake ---------------------------------------------------------------------------
 
     def _request(self, session: Session, event: PowerRequested, now: Instant) -> None:
@@ -192,7 +205,7 @@ class Admissions:
         if ramp_ns:
             record.ready_at = now + ramp_ns
             self._ramping.add(record)
-            self._wake(record.ready_at)
+            self.wake(record.ready_at)
             return
         self._energise(record, now)
 
@@ -217,7 +230,7 @@ class Admissions:
             if holding.desired.giveback:
                 esn_uj = record.session.machine.status(record.flow).esn_uj
                 self._usages[record] = Usage(now, esn_uj, self._give_back_s)
-                self._wake(now + NS_PER_S)
+                self.wake(now + NS_PER_S)
             supply = self.breaker.supplies[holding.supply].profile
             self._delivery.start(record, supply, record.sampling, now)
             if _log.isEnabledFor(logging.INFO):
@@ -226,6 +239,8 @@ class Admissions:
                 )
                 what = "resumed" if event.resumed else "granted"
                 self.chronicle.say(record, what, terms_text(event.profile), lease)
+        if self.gate is not None:
+            self.gate.look(record)
         self.requests.settle_soon(now)
 
     def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:
@@ -271,8 +286,11 @@ class Admissions:
         times = [one.ready_at for one in self._ramping if one.ready_at is not None]
         if self._usages:
             times.append(now + NS_PER_S)
-        later = self.breaker.next_check(now)
-        return min([*times, *([later] if later is not None else [])], default=None)
+        if self.gate is not None:
+            times.append(self.gate.check(now) or NEVER)
+        times.append(self.breaker.next_check(now) or NEVER)
+        later = min(times)
+        return later if later < NEVER else None
 
     def _measure(self, record: FlowRecord, usage: Usage, now: Instant) -> None:
         """Look at what `record` draws; reclaim what it has not used for a minute. PTCP-7-08."""
@@ -316,10 +334,15 @@ class Admissions:
             self.chronicle.note(
                 record, "shed", change.refusal, now, given=change.profile, extra=what
             )
+            ends = self._gate_refusal(record) is not None
             machine.shed(
-                record.flow, change.profile, deadline_ms=self._shed_ms,
+                record.flow, change.profile, deadline_ms=END_MS if ends else self._shed_ms,
                 refusal=change.refusal, urgent=change.urgent, now=now,
             )  # fmt: skip
+
+    def _gate_refusal(self, record: FlowRecord) -> Refusal | None:
+        """Return why whoever draws may draw no longer, None: nothing is against."""
+        return self.gate.refusal(record) if self.gate is not None else None
 
     def is_busy(self, key: object) -> bool:
         """Say whether a proposal on this flow is still unanswered, or its path is not there."""
@@ -341,7 +364,7 @@ class Admissions:
             self.breaker.hold_back(record, until)
         later = self.breaker.next_check(now)
         if later is not None:
-            self._wake(later)
+            self.wake(later)
 
     def _resume(self, session: Session, event: FlowResumed, now: Instant) -> Session | None:
         """A ticket moved a contract here: its power comes along, no joule twice.
@@ -360,6 +383,8 @@ class Admissions:
         self.breaker.settled(record, event.profile)
         # PTCP-7-06, PTCP-7-07
         self.breaker.hold_back(record, now + self._spread(10 * NS_PER_S))
+        if self.gate is not None:
+            excess = self.gate.moved(old, record) or excess
         if excess is not None:
             self.chronicle.note(record, "refused", excess, now, wanted=event.profile)
             session.machine.reset_flow(event.flow, excess, now=now)
@@ -402,7 +427,7 @@ class Admissions:
                     record, "closed", reason, now, given=record.profile, extra=extra
                 )
             if self.breaker.next_check(now) is not None:
-                self._wake(now)
+                self.wake(now)
 
     def _drop(self, record: FlowRecord) -> int:
         """Forget a flow that is over; return the mW that it held."""

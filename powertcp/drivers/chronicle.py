@@ -36,6 +36,7 @@ class Chronicle:
         self._explanations.note(
             Explanation(
                 flow=record.name,
+                identity=record.rights.name if record.rights else "",
                 what=what,
                 refusal=refusal,
                 now_ns=now,
@@ -52,5 +53,7 @@ class Chronicle:
         if not _log.isEnabledFor(logging.INFO):
             return
         held = f"{format_power(self._breaker.held_mw)} of {format_power(self._breaker.rating_mw)}"
+        if record.rights is not None:
+            words = (*words, f"{record.rights.name} by {record.rights.rule}")
         said = ", ".join(word for word in words if word)
         _log.info("flow %-24s %-9s %s  %s", record.name, what, said, held)

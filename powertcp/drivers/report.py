@@ -97,7 +97,8 @@ class ProviderReport:
         return {
             "id": record.name,
             "peer": record.session.host,
-            "name": "",
+            "name": record.rights.name if record.rights else "",
+            "rule": record.rights.rule if record.rights else "",
             "state": record.state,
             "contract": record.profile.to_wire().hex() if record.profile else "",
             "text": record.profile.format() if record.profile else "",
@@ -118,6 +119,7 @@ class ProviderReport:
         rows: list[Fields] = [
             {
                 "flow": one.flow,
+                "identity": one.identity,
                 "what": one.what,
                 "code": one.refusal.code,
                 "sentence": one.refusal.sentence(),
@@ -153,6 +155,8 @@ class ProviderReport:
                 held, rating = format_power(breaker.held_mw), format_power(breaker.rating_mw)
                 return {
                     "flow": name,
+                    "identity": record.rights.name if record.rights else "",
+                    "rule": record.rights.rule if record.rights else "",
                     "what": "has what it asked for"
                     if less is None
                     else "has less than it asked for",

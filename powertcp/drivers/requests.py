@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from powertcp.drivers.billing import Billing, Office
 from powertcp.drivers.chronicle import Chronicle
 from powertcp.drivers.session import FlowRecord
+from powertcp.drivers.verdict import Verdict
 from powertcp.potcp import PowerConnection
-from powertcp.potcp.events import PowerRequested, RenegotiationRequested
+from powertcp.potcp.events import Ask, Offer, PowerRequested, RenegotiationRequested
 from powertcp.potcp.negotiate import Choice
 from powertcp.potcp.terms import least_lease_s
 from powertcp.profile import PowerProfile, ProfileType
@@ -16,9 +18,12 @@ from powertcp.sources import Admission, Breaker
 from powertcp.sources.generator import too_fine
 from powertcp.units import Instant, format_current, format_voltage
 
+if TYPE_CHECKING:
+    from powertcp.drivers.gatekeeper import Gatekeeper
+
 
 class Requests:
-    """The requests of all flows against one breaker."""
+    """The requests of all flows against one breaker. gate: who may draw what, None: anybody."""
 
     def __init__(
         self,
@@ -37,23 +42,33 @@ class Requests:
         self._office = office
         self._lease_s = lease_s
         self._wake = wake
-        self._waiting: dict[FlowRecord, PowerRequested] = {}
+        self.gate: Gatekeeper | None = None
+        self._waiting: dict[FlowRecord, tuple[PowerRequested, Verdict]] = {}
 
     def ask(
         self, record: FlowRecord, event: PowerRequested, now: Instant, refusal: Refusal | None
     ) -> None:
         """Answer a SYN, now or once others have been shed; with `refusal`, whatever it asks for."""
-        refusal = refusal or self._unfit(record, event)
+        verdict = Verdict((), refusal) if refusal is not None else self._judge(record, event.asks)
+        refusal = self._unfit(record, event) if verdict.asks else verdict.refusal
         if refusal is not None:
-            self._refuse(record, event, Choice(None, -1, refusal=refusal), now)
+            best = verdict.best if self._is_supplied(verdict.best) else None
+            self._refuse(record, event, Choice(None, -1, refusal=refusal, best=best), now)
             return
-        admission = self._breaker.admit(record, event.asks, record.session.peer, now)
+        admission = self._breaker.admit(record, verdict.asks, record.session.peer, now)
         if admission.choice is None:
             record.state = "waiting"
-            self._waiting[record] = event
+            self._waiting[record] = event, verdict
             self._wake(now)
             return
-        self._answer(record, event, admission, now)
+        self._answer(record, event, verdict, admission, now)
+
+    # VPPN-5-02
+    def _judge(self, record: FlowRecord, asks: tuple[Ask, ...]) -> Verdict:
+        return Verdict(asks) if self.gate is None else self.gate.judge(record, asks)
+
+    def _is_supplied(self, profile: PowerProfile | None) -> bool:
+        return profile is not None and any(one.feeds(profile) for one in self._breaker.supplies)
 
     def _unfit(self, record: FlowRecord, event: PowerRequested) -> Refusal | None:
         """Return why nothing could be granted whatever is free."""
@@ -70,13 +85,18 @@ class Requests:
         return None
 
     def _answer(
-        self, record: FlowRecord, event: PowerRequested, admission: Admission, now: Instant
+        self,
+        record: FlowRecord,
+        event: PowerRequested,
+        verdict: Verdict,
+        admission: Admission,
+        now: Instant,
     ) -> None:
         """Say what the breaker decided."""
-        choice, machine = admission.choice, record.session.machine
-        if choice is None or (choice.grant is None and not choice.offers):
-            refused = choice or Choice(None, -1, refusal=Refusal(Reason.NO_CAPACITY))
-            self._refuse(record, event, refused, now)
+        choice, machine = self._permitted(record, verdict, admission), record.session.machine
+        if choice.grant is None and not choice.offers:
+            self._breaker.release(record)
+            self._refuse(record, event, choice, now)
             return
         record.supply = admission.supply
         granted = (choice.grant,) if choice.grant else tuple(offer for offer, _ in choice.offers)
@@ -103,6 +123,24 @@ class Requests:
             record.flow, choice.grant, fallback=fallback, sampling=event.sampling,
             tariff=tariff, meter=meter, now=now,
         )  # fmt: skip
+
+    # VPPN-5-02
+    def _permitted(self, record: FlowRecord, verdict: Verdict, admission: Admission) -> Choice:
+        """Return what the breaker decided as far as whoever asks may have it."""
+        choice = admission.choice or Choice(None, -1, refusal=Refusal(Reason.NO_CAPACITY))
+        if self.gate is None:
+            return choice
+        if (ended := self.gate.refusal(record)) is not None:
+            return Choice(None, -1, refusal=ended)
+        if choice.grant is not None and verdict.refusal is None:
+            return choice
+        offers = choice.offers
+        if choice.grant is not None:
+            offers = (Offer(choice.grant.with_type(ProfileType.OFFER)),)
+        offers = tuple(one for one in offers if self.gate.is_within(record, one[0]))
+        best = choice.best if choice.best and self.gate.is_within(record, choice.best) else None
+        refusal = verdict.refusal or choice.refusal
+        return Choice(None, -1, offers, refusal, best)
 
     def _lease_refusal(
         self, machine: PowerConnection, grant: PowerProfile, event: PowerRequested
@@ -134,22 +172,25 @@ class Requests:
             return
         for key, admission in self._breaker.retry(now):
             if isinstance(key, FlowRecord) and key in self._waiting:
-                event = self._waiting.pop(key)
-                answer = partial(self._answer, key, event, admission, now)
+                event, verdict = self._waiting.pop(key)
+                answer = partial(self._answer, key, event, verdict, admission, now)
                 self._office.attempt(key, now, answer)
 
     def forget(self, record: FlowRecord) -> None:
         """Answer nothing more on a flow that is over."""
         self._waiting.pop(record, None)
+        if self.gate is not None:
+            self.gate.leave(record)
 
     # -- other terms -------------------------------------------------------------------------
 
     def renegotiate(self, record: FlowRecord, event: RenegotiationRequested, now: Instant) -> None:
         """Answer a RENEG."""
         machine = record.session.machine
-        unfit = self._too_fine(record, event)
+        verdict = self._judge(record, event.asks)
+        unfit = verdict.refusal or self._too_fine(record, event)
         if unfit is None:
-            choice = self._breaker.renegotiate(record, event.asks, now)
+            choice = self._breaker.renegotiate(record, verdict.asks, now)
         else:
             choice = Choice(None, -1, refusal=unfit)
         if choice.grant is None or record.profile is None:

@@ -15,7 +15,8 @@ class Explanation:
     """One decision about a flow.
 
     what: granted, refused, offered, shed, restored, tripped, closed. state: of the flow then.
-    now_ns: monotonic. wanted, given: profiles before and after, None when there is none.
+    now_ns: monotonic. wanted, given: profiles before and after, None when there is none. identity:
+    name of who draws, "" where nobody asks.
     """
 
     flow: str
@@ -25,6 +26,7 @@ class Explanation:
     state: str = ""
     wanted: PowerProfile | None = None
     given: PowerProfile | None = None
+    identity: str = ""
 
 
 class Explanations:

@@ -1,0 +1,352 @@
+"""authorized_watts on real sockets: who gets what, what a new file does to flows, what ends when."""
+
+# ruff: noqa: SIM117 - a client belongs to its provider
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from powertcp.drivers.authority import AuthorityConfig
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.gatekeeper import Gatekeeper
+from powertcp.drivers.provider import Provider
+from powertcp.drivers.provider_books import ProviderBooks
+from powertcp.drivers.report import ProviderReport
+from powertcp.drivers.session import CLEAR, Identity, Session
+from powertcp.errors import ConfigError
+from powertcp.potcp.events import (
+    Ask,
+    FlowClosed,
+    FlowRefused,
+    PowerOffered,
+    PowerReady,
+    RenegotiationAnswered,
+    ShedReceived,
+)
+from powertcp.profile import PowerProfile
+from powertcp.registry import Reason, Refusal
+from powertcp.units import NS_PER_S
+from powertcp.vppn.access import OverLimit
+from powertcp.vppn.certificate import Certificate, issue_certificate
+from powertcp.vppn.identity import Algorithm, PublicKey, SecretKey
+from powertcp.vppn.limits import Limits
+from powertcp.vppn.revocation import issue_revocations
+from tests.drivers.test_provider import Client, client, eventually, serving
+
+NOON_S = 1_795_262_400  # 2026-11-21T12:00:00Z
+DAY_S = 86_400
+ALICE = PublicKey(Algorithm.X25519, bytes(range(32)))
+CA = SecretKey(Algorithm.ED25519, bytes([7]) * 32)
+
+
+Books = Callable[["Wall"], ProviderBooks]
+
+
+class Wall:
+    """A clock of the wall that a test sets; it goes on by itself."""
+
+    def __init__(self) -> None:
+        self.offset_ns = NOON_S * NS_PER_S - now_ns()
+
+    def __call__(self) -> int:
+        return now_ns() + self.offset_ns
+
+
+class Site:
+    """A provider and the file that says who may draw what."""
+
+    def __init__(self, provider: Provider, gate: Gatekeeper, address: str, wall: Wall) -> None:
+        self.provider = provider
+        self.gate = gate
+        self.address = address
+        self.wall = wall
+        self.identity = Identity()
+
+    @property
+    def path(self) -> Path:
+        return Path(self.gate.authority.config.authorized)
+
+    def rewrite(self, *lines: str) -> None:
+        self.path.write_text("\n".join([*lines, ""]))
+        self.gate.reload(self.gate.authority.config)
+
+    async def explained(self) -> dict[str, object]:
+        answer = await ProviderReport(self.provider).explain({})
+        assert isinstance(answer, dict)
+        rows = answer["explanations"]
+        assert isinstance(rows, list)
+        return dict(rows[0])
+
+
+@asynccontextmanager
+async def guarded(
+    folder: Path,
+    *lines: str,
+    identity: Identity = CLEAR,
+    over: OverLimit = OverLimit.REFUSE,
+    needs_seal: bool = False,
+    books: Books | None = None,
+) -> AsyncIterator[Site]:
+    """A provider that lets in whom `lines` name; `identity`: what each handshake proves.
+
+    A file `krl` in `folder` is a list of what was taken back.
+    """
+    wall = Wall()
+    path, krl = folder / "authorized_watts", folder / "krl"
+    path.write_text("\n".join([*lines, ""]))
+    config = AuthorityConfig(
+        authorized=str(path),
+        krls=(str(krl),) if krl.exists() else (),
+        over=over,
+        needs_seal=needs_seal,
+    )
+
+    class Proved(Session):
+        """A session of which the handshake is over."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.identity = identity
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("powertcp.drivers.provider.Session", Proved)
+        async with serving("20V/10A", rating_mw=200_000) as (provider, [address]):
+            if books is not None:
+                provider.keep_books(books(wall))
+            gate = Gatekeeper(config, provider.admissions, wall)
+            await provider.admissions.guard(gate)
+            yield Site(provider, gate, address, wall)
+
+
+def certificate(*, serial: int = 4711, hours: int = 8) -> Identity:
+    """Who shows a certificate of the employer, and the key that it is for."""
+    made = Certificate(
+        serial=serial, subject=ALICE, name="alice@lamp", groups=("staff",), limits=Limits(),
+        not_before_s=NOON_S - 3600, not_after_s=NOON_S + hours * 3600, issuer=CA.public,
+    )  # fmt: skip
+    return Identity(is_sealed=True, key=ALICE, certificate=issue_certificate(made, CA))
+
+
+SEALED = Identity(is_sealed=True, key=ALICE)
+EMPLOYER = f"issuer {CA.public} groups=staff max-power=65W employer"
+
+
+async def powered(sink: Client, request: str, minimum: str | None = None) -> int:
+    """Ask, and wait for the power; returns the mW."""
+    sink.ask(request, minimum)
+    ready = await sink.until(PowerReady)
+    assert isinstance(ready, PowerReady)
+    return ready.profile.power_mw
+
+
+async def refused(sink: Client, request: str, minimum: str | None = None) -> FlowRefused:
+    sink.ask(request, minimum)
+    event = await sink.until(FlowRefused)
+    assert isinstance(event, FlowRefused)
+    return event
+
+
+async def ended(sink: Client) -> tuple[Refusal, Refusal | None]:
+    """Wait for the SHED to 0 W and the FIN; returns why."""
+    shed = await sink.until(ShedReceived)
+    assert isinstance(shed, ShedReceived)
+    assert shed.ceiling.power_mw == 0
+    assert shed.deadline_ms == 10_000
+    closed = await sink.until(FlowClosed)
+    assert isinstance(closed, FlowClosed)
+    assert shed.refusal is not None
+    return shed.refusal, closed.refusal
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("VPPN-5-02")
+async def test_65_w_are_granted_and_66_w_refused_with_the_line_that_decided(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "# who", "clear max-power=65W voltage=5V-20V") as site:
+        async with client(site.address) as sink:
+            event = await refused(sink, "20V/3.3A")
+            found = event.refusal
+            assert (found.code, found.value, found.limit) == (Reason.WATT_LIMIT, 66_000, 65_000)
+            assert event.best is not None
+            assert event.best.power_mw == 65_000
+            why = await site.explained()
+            assert why["rule"] == f"{site.path}:2 clear"
+            assert why["identity"] == "clear"
+            assert "asked 66,000 mW, this peer may have 65,000 mW" in str(why["sentence"])
+            assert await powered(sink, "20V/3.25A") == 65_000
+            status = await ProviderReport(site.provider).status({"flows": True})
+            assert isinstance(status, dict)
+            rows = status["flows"]
+            assert isinstance(rows, list)
+            assert (rows[0]["name"], rows[0]["rule"]) == ("clear", f"{site.path}:2 clear")
+
+
+@pytest.mark.requirement("VPPN-5-02")
+async def test_the_limit_is_for_all_flows_of_an_identity(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "clear max-power=65W") as site:
+        async with client(site.address) as one, client(site.address) as other:
+            assert await powered(one, "20V/2A") == 40_000
+            event = await refused(other, "20V/2A")
+            assert (event.refusal.value, event.refusal.limit) == (40_000, 25_000)
+            assert await powered(other, "20V/2A", "20V/1A") == 25_000
+            one.stream.queue(one.machine.close_flow, 1, now=now_ns())
+            await one.until(FlowClosed)
+            one.ask("20V/2A")
+            event_again = await one.until(PowerReady, 2)
+            assert isinstance(event_again, PowerReady)
+
+
+@pytest.mark.requirement("VPPN-5-02")
+async def test_what_is_over_a_limit_is_offered_where_the_operator_says_so(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "clear max-power=65W", over=OverLimit.OFFER) as site:
+        async with client(site.address) as sink:
+            flow = sink.ask("20V/5A")
+            offered = await sink.until(PowerOffered)
+            assert isinstance(offered, PowerOffered)
+            assert [offer[0].power_mw for offer in offered.offers] == [65_000]
+            sink.stream.queue(sink.machine.accept, flow, offered.offers[0][0], now=now_ns())
+            ready = await sink.until(PowerReady)
+            assert isinstance(ready, PowerReady)
+            assert ready.profile.power_mw == 65_000
+
+
+@pytest.mark.requirement("VPPN-5-02")
+async def test_a_reneg_above_a_limit_keeps_the_terms(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "clear max-power=65W") as site:
+        async with client(site.address) as sink:
+            await powered(sink, "20V/2A")
+            asks = [Ask(PowerProfile.parse("20V/3.3A"))]
+            sink.stream.queue(sink.machine.renegotiate, 1, asks, now=now_ns())
+            answer = await sink.until(RenegotiationAnswered)
+            assert isinstance(answer, RenegotiationAnswered)
+            assert answer.refusal is not None
+            assert (answer.accepted, answer.refusal.code) == (False, Reason.WATT_LIMIT)
+            asks = [Ask(PowerProfile.parse("20V/3.25A"))]
+            sink.stream.queue(sink.machine.renegotiate, 1, asks, now=now_ns())
+            answer = await sink.until(RenegotiationAnswered, 2)
+            assert isinstance(answer, RenegotiationAnswered)
+            assert answer.accepted
+
+
+@pytest.mark.parametrize(
+    ("identity", "line", "code"),
+    [
+        (CLEAR, "clear deny", Reason.AUTH_REQUIRED),
+        (SEALED, "clear max-power=1W", Reason.WATT_LIMIT),
+        (SEALED, f"key {ALICE} deny", Reason.POLICY),
+        (SEALED, "guest deny", Reason.KEY_UNKNOWN),
+        (SEALED, f"key {ALICE} max-power=65W from=10.0.0.0/8", Reason.POLICY),
+        (SEALED, f"key {ALICE} max-power=65W expires=2026-11-21T12:00:00Z", Reason.CERT_EXPIRED),
+        (SEALED, f"key {ALICE} voltage=5V-12V", Reason.VOLTAGE_RANGE),
+        (SEALED, f"key {ALICE} priority=9", Reason.PRIORITY_DENIED),
+        (SEALED, f"key {ALICE} waveform=sine", Reason.WAVEFORM),
+        (SEALED, f"key {ALICE} max-current=1A", Reason.CURRENT_RANGE),
+        (SEALED, f"key {ALICE} quota=1kWh/day", Reason.POLICY),
+    ],
+)
+async def test_each_limit_has_its_code(
+    tmp_path: Path, identity: Identity, line: str, code: Reason
+) -> None:
+    async with guarded(tmp_path, line, identity=identity) as site:
+        async with client(site.address) as sink:
+            event = await refused(sink, "20V/2A")
+            assert event.refusal.code == code
+            assert f"{site.path}:1" in str((await site.explained())["rule"])
+
+
+async def test_clear_power_is_refused_where_it_must_be_sealed(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "clear max-power=65W", needs_seal=True) as site:
+        async with client(site.address) as sink:
+            assert (await refused(sink, "20V/2A")).refusal.code == Reason.SEAL_REQUIRED
+
+
+# -- flows that there are ------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("VPPN-5-03")
+async def test_a_new_file_is_for_running_flows_too_and_a_broken_one_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    async with guarded(tmp_path, "clear max-power=65W") as site:
+        async with client(site.address) as sink:
+            await powered(sink, "20V/3A")
+            with pytest.raises(ConfigError, match=r"authorized_watts:2:7: .*max-power"):
+                site.rewrite("clear max-power=10W", "clear max-pover=10W")
+            assert site.gate.authority.watts.rules[0].limits.power_mw == 65_000
+            site.rewrite("clear max-power=20W")
+            shed = await sink.until(ShedReceived)
+            assert isinstance(shed, ShedReceived)
+            assert shed.refusal is not None
+            assert (shed.refusal.code, shed.refusal.limit) == (Reason.WATT_LIMIT, 20_000)
+            assert shed.ceiling.power_mw == 20_000
+            ready = await sink.until(PowerReady, 2)
+            assert isinstance(ready, PowerReady)
+            assert (await site.explained())["rule"] == f"{site.path}:1 clear"
+
+
+@pytest.mark.requirement("VPPN-5-03")
+async def test_whom_a_new_file_denies_is_shed_and_closed(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "clear max-power=65W") as site:
+        async with client(site.address) as sink:
+            await powered(sink, "20V/3A")
+            site.rewrite("clear deny")
+            why, said = await ended(sink)
+            assert why.code == Reason.AUTH_REQUIRED
+            assert said is not None
+            assert said.code == Reason.AUTH_REQUIRED
+            await eventually(lambda: site.provider.breaker.held_mw == 0)
+
+
+async def test_at_the_instant_of_expiry_flows_end(tmp_path: Path) -> None:
+    line = "clear max-power=65W expires=2026-11-21T13:00:00Z"
+    async with guarded(tmp_path, line) as site:
+        async with client(site.address) as sink:
+            await powered(sink, "20V/3A")
+            site.wall.offset_ns += 3_599 * NS_PER_S
+            site.gate.look(next(iter(next(iter(site.provider.sessions)).flows.values())))
+            why, said = await ended(sink)
+            assert why.code == Reason.CERT_EXPIRED
+            assert said is not None
+            assert said.code == Reason.CERT_EXPIRED
+
+
+@pytest.mark.requirement("VPPN-5-05")
+async def test_a_certificate_holds_until_it_is_taken_back(tmp_path: Path) -> None:
+    def write(*serials: int) -> None:
+        octets = issue_revocations(CA, NOON_S - 60, NOON_S + 3600, serials, ())
+        (tmp_path / "krl").write_bytes(octets)
+
+    write()
+    async with guarded(tmp_path, EMPLOYER, identity=certificate()) as site:
+        async with client(site.address) as sink:
+            assert (await refused(sink, "20V/3.3A")).refusal.code == Reason.WATT_LIMIT
+            sink.seen.clear()
+            await powered(sink, "20V/3.25A")
+            [flow] = [row for one in site.provider.sessions for row in one.flows.values()]
+            assert (flow.who, flow.party) == ("by alice@lamp certificate 4711", str(ALICE))
+            write(4711)
+            site.gate.reload(site.gate.authority.config)
+            why, said = await ended(sink)
+            assert why.code == Reason.CERT_REVOKED
+            assert said is not None
+            assert said.code == Reason.CERT_REVOKED
+            assert str((await site.explained())["rule"]).startswith(f"{tmp_path}/krl:5")
+
+
+@pytest.mark.requirement("VPPN-4-02")
+async def test_an_identity_that_is_proved_again_is_evaluated_again(tmp_path: Path) -> None:
+    async with guarded(tmp_path, EMPLOYER, identity=certificate(hours=1)) as site:
+        async with client(site.address) as sink:
+            await powered(sink, "20V/3A")
+            [session] = site.provider.sessions
+            session.identity = certificate(serial=4712)
+            site.gate.proved_again(session)
+            [flow] = session.flows.values()
+            assert flow.who == "by alice@lamp certificate 4712"
+            session.identity = SEALED
+            site.gate.proved_again(session)
+            assert (await ended(sink))[0].code == Reason.KEY_UNKNOWN
