@@ -81,6 +81,7 @@ class Admissions:
         self.heat_uj = 0
         self.draining = False
         self.gate: Gatekeeper | None = None
+        self.needs_seal = False
         self._delivery = delivery
         self._spread = spread
         self._shed_ms = shed_ms
@@ -96,6 +97,12 @@ class Admissions:
         """Let `gate` say who may draw what; called when there are books, before there are flows."""
         await gate.begin(self.billing.books)
         self.gate = self.requests.gate = self.billing.gate = gate
+
+    # VPPN-4-02
+    def proved_again(self, session: Session) -> None:
+        """A handshake proved the identity of `session` again: judge its flows by that."""
+        if self.gate is not None:
+            self.gate.proved_again(session)
 
     # -- events ------------------------------------------------------------------------------
 
@@ -193,6 +200,9 @@ class Admissions:
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.sampling = event.sampling
         refusal = Refusal(Reason.DRAINING) if self.draining else None
+        # VPPN-2.2-04
+        if self.needs_seal and not session.identity.is_sealed:
+            refusal = Refusal(Reason.SEAL_REQUIRED)
         self.requests.ask(record, event, now, refusal)
 
     def _accept(self, record: FlowRecord, profile: PowerProfile, now: Instant) -> None:
@@ -385,6 +395,9 @@ class Admissions:
         self.breaker.hold_back(record, now + self._spread(10 * NS_PER_S))
         if self.gate is not None:
             excess = self.gate.moved(old, record) or excess
+        # VPPN-2.2-04
+        if self.needs_seal and not session.identity.is_sealed:
+            excess = Refusal(Reason.SEAL_REQUIRED)
         if excess is not None:
             self.chronicle.note(record, "refused", excess, now, wanted=event.profile)
             session.machine.reset_flow(event.flow, excess, now=now)

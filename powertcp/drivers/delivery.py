@@ -141,7 +141,9 @@ class Delivery:
     ) -> None:
         """Let `record` tick from now on, at a random phase of its period."""
         # PTCP-2.3-03
-        msp = min(record.session.machine.peer_msp, BLOCK_OCTETS)
+        machine = record.session.machine
+        # VPPN-3-07
+        msp = min(machine.peer_msp - machine.wrapping, BLOCK_OCTETS)
         key = (supply.to_wire(), sampling, msp)
         line = self._lines.get(key)
         if line is None:

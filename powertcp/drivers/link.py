@@ -16,7 +16,8 @@ from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.patience import NEVER, back_off_ns
 from powertcp.drivers.price import MaxPrice
 from powertcp.drivers.reply import answer_page, lease_until, reply
-from powertcp.drivers.stream import SegmentStream
+from powertcp.drivers.sealing import seal_client
+from powertcp.drivers.stream import SegmentMachine, SegmentStream
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.dve import default_sampling
@@ -42,6 +43,8 @@ from powertcp.potcp.traced import TracedConnection
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Duration, Instant, format_duration
+from powertcp.vppn.config import SealConfig
+from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
 
 OPEN_S = 5  # T_OPEN
 LOSSES = 3  # connections without an answer, for who never had power
@@ -56,6 +59,7 @@ class Wishes:
     asks: one flow each. fallbacks: what each asks to keep after its lease, None nothing.
     mux: all on one connection. for_ns, energy_uj: of each flow, time in samples. give_up_ns: how
     long a lost provider is looked for. max_price: the most that is paid, None whatever is asked.
+    seal: how to seal, None in clear.
     """
 
     host: str
@@ -67,6 +71,7 @@ class Wishes:
     energy_uj: int | None = None
     give_up_ns: Duration = 600 * NS_PER_S
     max_price: MaxPrice | None = None
+    seal: SealConfig | None = None
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
 
 
@@ -94,6 +99,7 @@ class Link:
         self._losses = 0  # connections in a row that brought neither
         self._lost_at: Instant | None = None
         self._stale_at: Instant | None = None
+        self._is_sealed = False  # this connection is
         for each in appliances:
             if each.book is not None:
                 each.book.on_answer = partial(self._answer_page, each)
@@ -185,7 +191,7 @@ class Link:
 
     async def _once(self) -> None:
         """One connection, from SYN to its end."""
-        self._heard = False
+        self._heard = self._is_sealed = False
         host, port = self._wishes.host, self._wishes.port
         sock = None
         with trio.move_on_after(OPEN_S):
@@ -214,11 +220,15 @@ class Link:
 
     async def _talk(self, sock: socket.socket, machine: PowerConnection) -> None:
         """Serve one connection until its end."""
+        seal = self._wishes.seal
+        carrier: SegmentMachine[Event] = machine
+        if seal is not None:
+            carrier = seal_client(machine, seal, os.urandom, now_ns())
         async with trio.open_nursery() as nursery:
             self._machine = machine
             self._stream = SegmentStream(
                 sock,
-                machine,
+                carrier,
                 self._handle,
                 nursery=nursery,
                 wheel=self._wheel,
@@ -319,6 +329,8 @@ class Link:
                     self._all("fresh", Fresh())
                 case ConnectionTerminated(refusal=refusal):
                     self._terminated(refusal)
+                case TunnelOpened() | TunnelBroken():
+                    self._of_tunnel(event)
         self._kick.set()
 
     def _of_flow(
@@ -362,6 +374,19 @@ class Link:
             each.say("disconnected", refusal_facts(refusal))
         if self._stream is not None:
             self._stream.finish()
+
+    def _of_tunnel(self, event: TunnelOpened | TunnelBroken) -> None:
+        """The provider has proven its key, or the seal broke: a cut, but for who never had it."""
+        if isinstance(event, TunnelOpened):
+            self._is_sealed = True
+            for each in self.wanted:
+                each.say("sealed", {"pattern": event.identity.pattern.word})
+            return
+        is_final = not self._is_sealed and event.refusal.code != Reason.TIMEOUT
+        for each in self.wanted:
+            each.say("seal broken", refusal_facts(event.refusal))
+            if is_final and not each.was_ready:
+                each.finish(NO, event.refusal)
 
     def _after(self) -> None:
         """The connection is over: what is still wanted loses its flow, not yet its power."""

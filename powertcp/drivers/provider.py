@@ -17,17 +17,20 @@ from powertcp.drivers.feed import FeedStation
 from powertcp.drivers.feed_desk import heed_subscribers
 from powertcp.drivers.poll import Poll
 from powertcp.drivers.provider_books import ProviderBooks
+from powertcp.drivers.sealing import Seals, identity_of, log_tunnel
 from powertcp.drivers.session import AddressLimit, Session, peer_of
 from powertcp.drivers.tracer import TraceFile, Tracer
 from powertcp.drivers.usage import SECONDS
 from powertcp.drivers.wheel import Wheel
-from powertcp.drivers.wire import Wire
+from powertcp.drivers.wire import SegmentMachine, Wire
 from powertcp.machine import Event
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
 from powertcp.potcp.traced import TracedConnection
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Breaker, Explanations, Source, Supply
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant, format_power
+from powertcp.vppn.config import SealConfig
+from powertcp.vppn.tunnel import TunnelRekeyed
 
 PER_ADDRESS = 64  # connections of one address without VPPN, protocol section 14
 ACCEPTS_PER_STEP = 8  # each with its first read: 2 ms, P19
@@ -106,6 +109,7 @@ class Provider:
         self.station = None
         self.refused_connections = 0
         self._entropy = entropy
+        self._seals: Seals | None = None
         self._tracer = tracer
         self._traces: dict[Session, TraceFile] = {}
         self._addresses = AddressLimit(config.per_address)
@@ -114,6 +118,11 @@ class Provider:
         self._left: list[Session] = []  # whose wires were closed since the last look
         self._drained = trio.Event()
         self._stop = trio.Event()
+
+    def seal(self, config: SealConfig, *, is_required: bool) -> None:
+        """Take sealed connections, and no SYN in clear if `is_required`; called before `serve`."""
+        self._seals = Seals(config, self.office, self._entropy, is_required=is_required)
+        self.admissions.needs_seal = is_required
 
     def keep_books(self, books: ProviderBooks) -> None:
         """Let `books` hold receipts and postings of all flows; called before `serve`."""
@@ -197,13 +206,16 @@ class Provider:
         )
         machine.unix_offset_ns = unix_offset_ns()
         session = Session(self, machine, host, port, peer)
+        carrier: SegmentMachine[Event] = machine
+        if self._seals is not None:
+            carrier = session.tunnel = self._seals.wrap(machine, octets, now)
         if self.admissions.billing.books is not None:
             machine.sign_page = self.admissions.billing.books.signer(session)
         if trace is not None:
             self._traces[session] = trace
         wire = session.wire = Wire(
             sock,
-            machine,
+            carrier,
             session.heed,
             nursery=nursery,
             wheel=self.wheel,
@@ -220,12 +232,22 @@ class Provider:
     def heed(self, session: Session, events: list[Event]) -> None:
         """Answer what a wake-up of `session` brought."""
         wire = session.wire
+        if session.tunnel is not None:
+            self._prove(session, events)
         self.admissions.handle(session, events, wire.now)
         heed_subscribers(self.station, session, events)
         if session.machine.is_terminated:
             wire.finish()
         if wire.closed or self.admissions.draining:
             self._forget(session)
+
+    def _prove(self, session: Session, events: list[Event]) -> None:
+        """Take what the handshakes of a tunnel proved before anything is answered."""
+        session.identity = identity_of(session.tunnel)
+        log_tunnel(format_address(session.host, session.port), events)
+        # VPPN-4-02
+        if any(type(event) is TunnelRekeyed for event in events):
+            self.admissions.proved_again(session)
 
     def leave(self, session: Session) -> None:
         """Count a connection less: the wire of `session` is being closed."""

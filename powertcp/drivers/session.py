@@ -19,6 +19,7 @@ from powertcp.wire.options import Sampling, Tariff
 
 if TYPE_CHECKING:
     from powertcp.vppn.access import Rights
+    from powertcp.vppn.tunnel import Tunnel
 
 __all__ = [
     "CLEAR", "AddressLimit", "FlowRecord", "Identity", "Keeper", "Session", "party_of", "peer_of",
@@ -110,10 +111,11 @@ class Session:
 
     __slots__ = (
         "_flows", "_keeper", "host", "identity", "lapsed", "machine", "meter", "peer", "port",
-        "stale", "wire",
+        "stale", "tunnel", "wire",
     )  # fmt: skip
 
     wire: Wire[Event]
+    tunnel: "Tunnel | None"
 
     def __init__(
         self, keeper: Keeper, machine: PowerConnection, host: str, port: int, peer: bytes
@@ -124,6 +126,7 @@ class Session:
         self.host = host
         self.port = port
         self.peer = peer
+        self.tunnel = None
         self.identity = CLEAR  # until a handshake proved another
         self.stale = False
         self.meter = b""  # of the receiver of a feed whose pages came

@@ -68,6 +68,7 @@ class Link(Protocol):
     config: ConnectionConfig
     entropy: Entropy
     office: TicketOffice
+    party: bytes
     peer: bytes
     interval_ms: int
     misses: int

@@ -74,48 +74,18 @@ class Intake:
 
     client: whether we opened the TCP connection (odd flows are ours, PTCP-2.1-01).
     entropy: source of nonces and tags. office: cookies and tickets shared by a provider's
-    connections. peer: octets that name the peer's address, for cookies. unix_offset_ns: what its
-    owner adds to our clock to say Unix time on the wire; decides nothing. sign_page: makes the
-    pages of flows that we supply, called at the instant where each ends. is_signed_by: the check of
-    the other side's signatures.
+    connections. peer: octets of the peer's address, for cookies. unix_offset_ns: from our clock to
+    Unix time, as said on the wire; decides nothing. wrapping: octets a carrier adds to a segment.
+    sign_page: makes the pages of flows that we supply. is_signed_by: checks the other side's.
     """
 
     __slots__ = (
-        "_ahead",
-        "_churn",
-        "_clock",
-        "_control_octets",
-        "_crossing",
-        "_earliest",
-        "_events",
-        "_flows",
-        "_group",
-        "_is_started",
-        "_liveness",
-        "_negotiations",
-        "_next_flow",
-        "_out",
-        "_peer_top",
-        "_sent_back",
-        "_splitter",
-        "_stray_heat",
-        "_syn_deadline",
-        "_terminated",
-        "_trace",
-        "client",
-        "config",
-        "entropy",
-        "interval_ms",
-        "is_signed_by",
-        "misses",
-        "moved",
-        "office",
-        "peer",
-        "peer_msp",
-        "queued",
-        "sign_page",
-        "unix_offset_ns",
-    )
+        "_ahead", "_churn", "_clock", "_control_octets", "_crossing", "_earliest", "_events",
+        "_flows", "_group", "_is_started", "_liveness", "_negotiations", "_next_flow", "_out",
+        "_peer_top", "_sent_back", "_splitter", "_stray_heat", "_syn_deadline", "_terminated",
+        "_trace", "client", "config", "entropy", "interval_ms", "is_signed_by", "misses", "moved",
+        "office", "party", "peer", "peer_msp", "queued", "sign_page", "unix_offset_ns", "wrapping",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -130,7 +100,9 @@ class Intake:
         self.client, self.config, self.entropy, self.peer = client, config, entropy, peer
         self.office = office or TicketOffice(entropy)
         self.interval_ms, self.misses = config.maintain_interval_ms, config.maintain_misses
-        self.peer_msp = 16384
+        self.peer_msp, self.wrapping = 16384, 0
+        # who a carrier has proven the peer to be, b"" without one: tickets are good for it alone
+        self.party = b""
         self.unix_offset_ns: Duration = 0
         self.sign_page: PageSigner | None = None
         self.is_signed_by: SignatureCheck = is_signed_by

@@ -126,7 +126,7 @@ class SourceFlow(MeteredOutflow):
         request = first_of(control.options.profiles, ProfileType.REQUEST)
         office = self.link.office
         meter = control.options.meter
-        tenure = office.redeem(ticket, request, control.esn, now, meter) if ticket else None
+        tenure = office.redeem(ticket, request, control.esn, now, meter, self.link.party)
         # PTCP-10-04
         if tenure is None or request is None:
             self.alert(2, Refusal(Reason.TICKET_INVALID))
@@ -583,6 +583,7 @@ class SourceFlow(MeteredOutflow):
             floor_ma=self.floor_ma,
             tariff=self.tariff,
             pages=self.pages,
+            party=self.link.party,
         )
 
     def move(self, now: Instant, esn_uj: int) -> None:

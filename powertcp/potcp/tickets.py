@@ -36,6 +36,7 @@ class Tenure:
     at which the granted energy is delivered, 0: open-ended. wishes: what the sink had asked for.
     floor_ma: current of the fallback that was granted, of which `fallback` may be a part. tariff,
     pages: price and receipts of the flow, None without; `meter` of the source goes with them.
+    party: who a VPPN has proven the sink to be, b"" in clear.
     """
 
     key: int
@@ -52,6 +53,7 @@ class Tenure:
     floor_ma: int | None = None
     tariff: Tariff | None = None
     pages: Pages | None = None
+    party: bytes = b""
 
     # PTCP-10-04
     def is_metered_by(self, meter: Meter | None) -> bool:
@@ -187,18 +189,20 @@ class TicketOffice:
     # PTCP-10-04
     def redeem(
         self,
-        ticket: bytes,
+        ticket: bytes | None,
         request: PowerProfile | None,
         esn_uj: int,
         now: Instant,
         meter: Meter | None = None,
+        party: bytes = b"",
     ) -> Tenure | None:
         """Return the contract a ticket moves and end its old path, or None: a plain SYN.
 
         request: the REQUEST beside it, as before. esn_uj: energy the sink verified; must lie
-        between what it acknowledged and what was sent. meter: the sink's, as before.
+        between what it acknowledged and what was sent. meter: the sink's, as before. party: who a
+        VPPN has proven the sink to be, as before.
         """
-        opened = self._open(ticket, now)
+        opened = None if ticket is None else self._open(ticket, now)
         if opened is None:
             return None
         serial, key = opened
@@ -208,6 +212,9 @@ class TicketOffice:
         if holder is None or tenure is None or not tenure.acked_uj <= esn_uj <= tenure.sent_uj:
             return None
         if not tenure.is_asked_by(request) or not tenure.is_metered_by(meter):
+            return None
+        # PTCP-10-04
+        if tenure.party != party:
             return None
         self._used[serial] = None
         if len(self._used) > USED_IDS_MAX:

@@ -46,3 +46,8 @@ class Identity:
     pattern: PatternId
     key: bytes | None
     certificate: bytes
+
+    @property
+    def party(self) -> bytes:
+        """Return the octets by which tickets know whom they were given to."""
+        return b"sealed" + (self.key or b"")

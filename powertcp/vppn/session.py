@@ -32,12 +32,13 @@ from powertcp.vppn.patterns import Token
 from powertcp.vppn.record import inner_segments
 from powertcp.wire.frames import (
     DEFAULT_MSP,
+    HEADER_OCTETS,
     RawSegment,
     decode_segment,
     encode_segment,
     maintain_segment,
 )
-from powertcp.wire.options import Options
+from powertcp.wire.options import Options, decode_options
 from powertcp.wire.segments import Alert, Control, CookieSegment
 
 OPENING_NS: Final[Duration] = 5 * NS_PER_S
@@ -578,8 +579,11 @@ class Session:
 
 
 def _first_syn(plain: bytes) -> bytes:
-    """Return the first plain segment if it is a SYN, else nothing."""
+    """Return the first plain segment if it is a SYN that may travel in message 1, else nothing."""
     for start, end, kind, _, _ in inner_segments(plain):
-        is_syn = kind == _CTL and plain[start + 5] == _SYN
-        return plain[start:end] if is_syn and end <= FLIGHT_MAX else b""
+        if kind != _CTL or plain[start + 5] != _SYN or end > FLIGHT_MAX:
+            return b""
+        # VPPN-2.3-07
+        options = decode_options(plain[start + HEADER_OCTETS : start + (plain[start + 3] << 2)])
+        return b"" if options.ticket is not None else plain[start:end]
     return b""

@@ -50,6 +50,7 @@ class Inner(StreamMachine[Event], Protocol):
     """What is carried."""
 
     peer_msp: int
+    party: bytes
 
     @property
     def queued(self) -> int:
@@ -229,6 +230,8 @@ class Tunnel:
             self._events.append(TunnelOpened(identity=session.identity, binding=session.binding))
         if session.epoch != was_epoch and session.identity is not None and session.epoch:
             self._events.append(TunnelRekeyed(identity=session.identity, epoch=session.epoch))
+        if session.identity is not None:
+            self._inner.party = session.identity.party
         if plain:
             self._inner.receive_data(plain, now)
         return True

@@ -27,6 +27,7 @@ class Held:
         self.key = 0
         self.moved: list[int] = []
         self.wishes: tuple[PowerProfile, ...] = ()
+        self.party = b""
 
     def tenure(self) -> Tenure | None:
         if self.moved:
@@ -42,6 +43,7 @@ class Held:
             sent_uj=self.sent_uj,
             limit_uj=500,
             wishes=self.wishes,
+            party=self.party,
         )
 
     def move(self, now: int, esn_uj: int) -> None:
@@ -71,6 +73,17 @@ def test_a_ticket_moves_its_flow_once() -> None:
     assert (tenure.profile, tenure.sent_uj) == (GRANT, 200)
     assert (held.moved, held.acked_uj) == ([START + 1], 150)
     assert here.redeem(ticket, GRANT, 150, START + 2) is None
+
+
+@pytest.mark.requirement("PTCP-10-04", "VPPN-2.3-07")
+@pytest.mark.parametrize(("before", "now"), [(b"a", b""), (b"", b"a"), (b"a", b"b")])
+def test_a_ticket_is_good_for_the_identity_it_was_given_to(before: bytes, now: bytes) -> None:
+    here = office()
+    held, ticket = enrolled(here)
+    held.party = before
+    assert here.redeem(ticket, GRANT, 150, START, party=now) is None
+    assert here.redeem(ticket, GRANT, 150, START, party=before) is not None
+
 
 
 @pytest.mark.requirement("PTCP-10-04")
