@@ -23,16 +23,14 @@ class AuthorityConfig:
     """Where it stands who may draw what.
 
     authorized: path of authorized_watts. krls: paths of revocation lists. is_krl_open: certificates
-    hold without a fresh list of their issuer. over: what a request above a limit gets. needs_seal:
-    nothing goes in clear. tariff: name of the price list that there is, "" for none. has_ledger:
-    quotas can be kept.
+    hold without a fresh list of their issuer. over: what a request above a limit gets. tariff: name
+    of the price list that there is, "" for none. has_ledger: quotas can be kept.
     """
 
     authorized: str
     krls: tuple[str, ...] = ()
     is_krl_open: bool = False
     over: OverLimit = OverLimit.REFUSE
-    needs_seal: bool = False
     tariff: str = ""
     has_ledger: bool = True
 

@@ -77,8 +77,6 @@ class Gatekeeper:
     def _appraise(self, session: Session) -> Rights | Refusal:
         """Return what the other end of `session` may draw, or why nothing."""
         identity, authority = session.identity, self.authority
-        if authority.config.needs_seal and not identity.is_sealed:
-            return Refusal(Reason.SEAL_REQUIRED)
         applicant = Applicant(
             address=ipaddress.ip_address(session.host.partition("%")[0]),
             is_sealed=identity.is_sealed,

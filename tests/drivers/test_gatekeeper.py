@@ -87,7 +87,6 @@ async def guarded(
     *lines: str,
     identity: Identity = CLEAR,
     over: OverLimit = OverLimit.REFUSE,
-    needs_seal: bool = False,
     books: Books | None = None,
 ) -> AsyncIterator[Site]:
     """A provider that lets in whom `lines` name; `identity`: what each handshake proves.
@@ -101,7 +100,6 @@ async def guarded(
         authorized=str(path),
         krls=(str(krl),) if krl.exists() else (),
         over=over,
-        needs_seal=needs_seal,
     )
 
     class Proved(Session):
@@ -259,7 +257,8 @@ async def test_each_limit_has_its_code(
 
 
 async def test_clear_power_is_refused_where_it_must_be_sealed(tmp_path: Path) -> None:
-    async with guarded(tmp_path, "clear max-power=65W", needs_seal=True) as site:
+    async with guarded(tmp_path, "clear max-power=65W") as site:
+        site.provider.admissions.needs_seal = True
         async with client(site.address) as sink:
             assert (await refused(sink, "20V/2A")).refusal.code == Reason.SEAL_REQUIRED
 
