@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
@@ -58,6 +58,10 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     per_peer: PowerMw | None = None
     connections: int = 64
     best_priority: int = 1
+    authorized: str = ""
+    krl: tuple[str, ...] = ()
+    krl_fail: Literal["closed", "open"] = "closed"
+    over_limit: Literal["refuse", "offer"] = "refuse"
     lease: DurationNs = DurationNs(60_000_000_000)
     grace: DurationNs = DurationNs(10_000_000_000)
     seed: int = 0

@@ -5,7 +5,7 @@ from powertcp.cli.parser import Parser
 EXAMPLE = """example:
   powertcp provider --supply 12V/5A --supply 230V/16A@50Hz --rating 3.6kW --listen [::]:3251
 
-signals: TERM, INT drain (a second one resets), HUP reads the file again, USR1 logs a status.
+signals: TERM, INT drain (a second one resets), HUP reads the files again, USR1 logs a status.
 exit status: 0 done, 2 usage or configuration, 3 no running provider, 70 a bug"""
 
 
@@ -26,6 +26,16 @@ def build_parser() -> Parser:
     add("--per-peer", metavar="POWER", help="most for one address or IPv6 /64 (no limit)")
     add("--connections", type=int, metavar="N", help="of one address or IPv6 /64 (64)")
     add("--best-priority", type=int, metavar="N", help="best class anyone may have (1)")
+    add("--authorized", metavar="FILE", help="authorized_watts: who may draw what (anybody)")
+    add("--krl", action="append", metavar="FILE", help="revocation list, repeatable (none)")
+    add(
+        "--krl-fail", choices=("closed", "open"),
+        help="certificates without a fresh list: refused, or not (closed)",
+    )  # fmt: skip
+    add(
+        "--over-limit", choices=("refuse", "offer"),
+        help="of a request above a limit: refuse it, or offer less (refuse)",
+    )  # fmt: skip
     add("--lease", metavar="TIME", help="of a grant whose request states none (60s)")
     add("--grace", metavar="TIME", help="hold power after a lost path (10s)")
     add("--seed", type=int, metavar="N", help="of what is spread at random (0)")

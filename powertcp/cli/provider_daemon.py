@@ -18,6 +18,7 @@ import powertcp
 from powertcp.cli.config import Effective, ProviderOptions, check_lines, load
 from powertcp.cli.output import Output, finish
 from powertcp.cli.status import lines
+from powertcp.drivers.authority import Authority, AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Control, Fields, Verb, ask, find_sockets
 from powertcp.drivers.daemon import (
@@ -34,6 +35,7 @@ from powertcp.drivers.daemon import (
 from powertcp.drivers.dial import listen, parse_address
 from powertcp.drivers.feed import FeedConfig
 from powertcp.drivers.feed_books import open_station
+from powertcp.drivers.gatekeeper import Gatekeeper
 from powertcp.drivers.groups import FEED_GROUPS, find_interface, parse_group
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
@@ -49,6 +51,7 @@ from powertcp.potcp.config import BOUNDS
 from powertcp.registry import Refusal
 from powertcp.sources import Supply, make_source, parse_supply
 from powertcp.units import NS_PER_S, format_duration, format_energy, format_power
+from powertcp.vppn.access import OverLimit
 
 _log = logging.getLogger("provider")
 
@@ -69,6 +72,7 @@ def provide(arguments: Mapping[str, Any]) -> int:
     effective = read()
     provider_config(effective.options)
     if arguments["check"]:
+        read_who_may_draw(effective.options, is_start=True)
         _say_check(effective, as_json=arguments["json"])
         return 0
     spool_streams()
@@ -132,6 +136,7 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         said = f"a priority is 1..15, got {options.best_priority}"
         raise ConfigError("configuration", "best_priority", said)
     check_books(options)
+    authority_config(options)
     connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
     return ProviderConfig(
         supplies=supplies,
@@ -158,6 +163,31 @@ def check_books(options: ProviderOptions) -> None:
         options.tariff or options.require_receipts or options.quota or options.feed
     ):
         raise ConfigError("configuration", "ledger", "receipts, prices, quotas and feeds need one")
+
+
+def authority_config(options: ProviderOptions) -> AuthorityConfig | None:
+    """Return where it stands who may draw what, None: anybody may. Raises ConfigError."""
+    if not options.authorized:
+        for name, given in (("krl", options.krl), ("over_limit", options.over_limit == "offer")):
+            if given:
+                said = "it is about --authorized FILE, which is not given"
+                raise ConfigError("configuration", name, said)
+        return None
+    tariff = read_tariff(options.tariff)
+    return AuthorityConfig(
+        authorized=options.authorized,
+        krls=options.krl,
+        is_krl_open=options.krl_fail == "open",
+        over=OverLimit(options.over_limit),
+        tariff=tariff.name if tariff else "",
+        has_ledger=options.ledger,
+    )
+
+
+def read_who_may_draw(options: ProviderOptions, *, is_start: bool) -> Authority | None:
+    """Return who may draw what, None: anybody may. Raises ConfigError naming what is wrong."""
+    config = authority_config(options)
+    return read_authority(config, is_start=is_start) if config is not None else None
 
 
 def read_tariff(path: str) -> TariffDocument | None:
@@ -238,6 +268,10 @@ class _Daemon:
         self._options = read().options
         self._tracer = open_tracer(self._options.trace)
         self._provider = Provider(provider_config(self._options), tracer=self._tracer)
+        authority = authority_config(self._options)
+        self._gate = (
+            Gatekeeper(authority, self._provider.admissions, unix_ns) if authority else None
+        )
         self._report = ProviderReport(self._provider)
         self._notifier = Notifier(os.environ)
         self._ledger: Ledger | None = None
@@ -262,6 +296,8 @@ class _Daemon:
         ) as signals:
             async with AsyncExitStack() as stack:
                 await self._keep_books(stack, state)
+                if self._gate is not None:
+                    await self._provider.admissions.guard(self._gate)
                 await self._broadcast(stack, state)
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
@@ -406,9 +442,16 @@ class _Daemon:
         try:
             options = self._read().options
             config = provider_config(options)
+            # VPPN-5-03
+            authority = read_who_may_draw(options, is_start=False)
+            if (authority is None) != (self._gate is None):
+                said = "whether a file says who may draw is settled at the start"
+                raise ConfigError("configuration", "authorized", said)
             self._reprice(read_tariff(options.tariff))
             self._limit(options)
             self._provider.reload(config)
+            if self._gate is not None and authority is not None:
+                self._gate.take(authority)
         except PowerError as error:
             _log.warning("configuration kept: %s", error)
             return False

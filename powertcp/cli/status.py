@@ -106,6 +106,8 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
             f"  {flow.get('id')!s:<28} {flow.get('state')!s:<10} {flow.get('text')!s:<22}"
             f" {_power(flow, 'power_mw'):>10} {format_energy(_whole(flow, 'energy_uj')):>14}"
         )
+        if flow.get("rule"):
+            text.append(f"    {flow.get('name')} by {flow['rule']}")
         if flow.get("refusal"):
             text.append(f"    {flow['refusal']}")
     return text
