@@ -214,14 +214,14 @@ def check_inner(plain: bytes, raw: RawSegment, privacy: Privacy) -> bytes:
 class Batcher:
     """Plain segments of one side on their way into sealed ones: what is queued, as few as possible.
 
-    privacy: what the outer header shows. At most FLOWS_MAX profiles are remembered.
+    privacy: what the outer header shows. Bound: FLOWS_MAX profiles, those shown last.
     """
 
     __slots__ = ("_privacy", "_shown")
 
     def __init__(self, privacy: Privacy) -> None:
         self._privacy = privacy
-        # of flows that we supply: the profile in force, and from when on it is due in clear
+        # of flows that we supply: the profile in force, and when it is due in clear
         self._shown: dict[int, tuple[PowerProfile, Instant]] = {}
 
     def seal(self, plain: bytes, limit: int, sealer: Sealer, now: Instant) -> list[bytes]:
@@ -261,7 +261,7 @@ class Batcher:
         shown = self._shown.get(flow)
         if shown is None or now < shown[1]:
             return sealer.seal(plain, flow, esn)
-        self._shown[flow] = (shown[0], now + SHOW_NS)
+        self._show(flow, shown[0], now + SHOW_NS)
         return sealer.seal(plain, flow, esn, shown[0])
 
     def _note(self, segment: bytes, kind: int, flow: int, now: Instant) -> None:
@@ -272,5 +272,12 @@ class Batcher:
             return
         options = decode_options(segment[HEADER_OCTETS : segment[3] << 2])
         granted = [each for each in options.profiles if each.type is ProfileType.GRANT]
-        if granted and (flow in self._shown or len(self._shown) < FLOWS_MAX):
-            self._shown[flow] = (granted[0], now)
+        if granted:
+            self._show(flow, granted[0], now)
+
+    def _show(self, flow: int, granted: PowerProfile, due: Instant) -> None:
+        """Remember what a flow was granted; one that the peer ended is never shown again."""
+        self._shown.pop(flow, None)
+        if len(self._shown) >= FLOWS_MAX:
+            del self._shown[next(iter(self._shown))]
+        self._shown[flow] = (granted, due)
