@@ -62,6 +62,12 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     krl: tuple[str, ...] = ()
     krl_fail: Literal["closed", "open"] = "closed"
     over_limit: Literal["refuse", "offer"] = "refuse"
+    seal: Literal["req", "opt", "off"] = "off"
+    stealth: bool = False
+    key: str = ""
+    allow_classic: bool = False
+    privacy: Literal["police", "private"] = "police"
+    keylog: str = ""
     lease: DurationNs = DurationNs(60_000_000_000)
     grace: DurationNs = DurationNs(10_000_000_000)
     seed: int = 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from powertcp.cli.parser import Parser
+from powertcp.cli.sealing import add_device, device_seal, log_keys
 from powertcp.errors import ConfigError, HostError
 from powertcp.units import parse_duration_ns, parse_energy_uj
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from powertcp.cli.consumer_options import Options
+    from powertcp.drivers.consumer import Wishes
     from powertcp.drivers.feed_wish import FeedWish
     from powertcp.loads import Load
     from powertcp.potcp.events import Ask
@@ -60,6 +62,7 @@ def parser() -> Parser:
     )
     add = parse.add_argument
     add("--connect", metavar="HOST[:PORT]", help="the provider (port 3251; IPv6 in brackets)")
+    add_device(parse)
     add("--request", action=_Request, metavar="V/I[@Hz]", help="power, repeatable: 12V/1.5A")
     add("--minimum", action=_Request, metavar="V/I[@Hz]", help="least for the --request before it")
     add("--fallback", action=_Request, metavar="V/I[@Hz]", help="kept after its lease (none)")
@@ -103,6 +106,8 @@ def main(argv: list[str]) -> int:
     if given.reset:
         return reset(given.reset, options.control)
     if options.feed:
+        if options.seal:
+            raise ConfigError("command line", "--seal", "a feed is for everybody, and in clear")
         if options.connect or options.request or options.mux:
             said = "a feed is heard, nothing is asked for: without --connect, --request and --mux"
             raise ConfigError("command line", "--feed", said)
@@ -125,33 +130,19 @@ def consume(options: "Options") -> int:
     import trio
 
     from powertcp.cli.consumer_ledger import open_books
-    from powertcp.cli.consumer_options import read
     from powertcp.cli.readings import JsonReport, TextReport
-    from powertcp.drivers.consumer import Consumer, Wishes
+    from powertcp.drivers.consumer import Consumer
     from powertcp.drivers.daemon import set_up_logging
     from powertcp.drivers.desk import Desk
-    from powertcp.drivers.dial import parse_address
     from powertcp.drivers.feed_link import open_feed
-    from powertcp.drivers.price import parse_price
     from powertcp.drivers.spool import spool_streams
     from powertcp.drivers.tracer import open_tracer
 
-    host, port = parse_address(options.connect) if options.connect else ("", 0)
     asks = read_asks(options)
     spool_streams()
     level = logging.WARNING if options.quiet else logging.INFO
     set_up_logging(os.environ, level=logging.DEBUG if options.verbose else level)
-    wishes = Wishes(
-        host=host,
-        port=port,
-        asks=asks,
-        fallbacks=read_fallbacks(options, asks),
-        mux=options.mux,
-        for_ns=read_end("--for", options.for_, parse_duration_ns),
-        energy_uj=read_end("--energy", options.energy, parse_energy_uj),
-        give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
-        max_price=read("--max-price", options.max_price, parse_price),
-    )
+    wishes = read_wishes(options, asks)
     loads = build_loads(options, len(asks) or 1)
     report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
     tracer = open_tracer(options.trace)
@@ -176,6 +167,35 @@ def consume(options: "Options") -> int:
         report.end()
         if tracer is not None:
             tracer.close()
+
+
+def read_wishes(options: "Options", asks: "list[Ask]") -> "Wishes":
+    """Return what a consumer is asked to do. Raises ConfigError with a sentence."""
+    from powertcp.cli.consumer_options import read
+    from powertcp.drivers.consumer import Wishes
+    from powertcp.drivers.dial import parse_address
+    from powertcp.drivers.price import parse_price
+    from powertcp.drivers.sealing import sealed_limits
+    from powertcp.potcp import ConnectionConfig
+
+    host, port = parse_address(options.connect) if options.connect else ("", 0)
+    seal, connection = device_seal(options, os.environ), ConnectionConfig()
+    if seal is not None:
+        seal = log_keys(seal, options.keylog, os.environ)
+        connection = sealed_limits(connection)
+    return Wishes(
+        host=host,
+        port=port,
+        asks=asks,
+        fallbacks=read_fallbacks(options, asks),
+        mux=options.mux,
+        for_ns=read_end("--for", options.for_, parse_duration_ns),
+        energy_uj=read_end("--energy", options.energy, parse_energy_uj),
+        give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
+        max_price=read("--max-price", options.max_price, parse_price),
+        seal=seal,
+        connection=connection,
+    )
 
 
 def feed_wish(options: "Options", give_up_ns: int) -> "FeedWish | None":

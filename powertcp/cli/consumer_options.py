@@ -41,6 +41,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     no_ledger: bool = False
     receipts: str = ""
     max_price: str = ""
+    vppn: str = ""
+    seal: bool = False
+    peer: str = ""
+    cert: str = ""
+    pattern: str = "ik"
+    key: str = ""
+    allow_classic: bool = False
+    privacy: str = "police"
+    keylog: str = ""
     give_up: str = "10min"
     control: str = ""
     trace: str = ""
@@ -70,6 +79,15 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "no_ledger": given.no_ledger,
         "receipts": given.receipts,
         "max_price": given.max_price,
+        "vppn": given.vppn,
+        "seal": given.seal,
+        "peer": given.peer,
+        "cert": given.cert,
+        "pattern": given.pattern,
+        "key": given.key,
+        "allow_classic": given.allow_classic,
+        "privacy": given.privacy,
+        "keylog": given.keylog,
         "give_up": given.give_up,
         "control": given.control,
         "trace": given.trace,
@@ -82,6 +100,10 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
     if options.voltage and options.current and not options.request:
         request = (f"{options.voltage}/{options.current}",)
         options = msgspec.structs.replace(options, request=request)
+    if options.vppn:
+        if options.connect:
+            raise ConfigError("command line", "--vppn", "it is --connect and --seal in one")
+        options = msgspec.structs.replace(options, connect=options.vppn, seal=True)
     return options, str(file) if file is not None else ""
 
 

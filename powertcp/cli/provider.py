@@ -1,6 +1,7 @@
 """`powertcp provider`: offer power; a breaker that admits, meters and sheds."""
 
 from powertcp.cli.parser import Parser
+from powertcp.cli.sealing import add_provider
 
 EXAMPLE = """example:
   powertcp provider --supply 12V/5A --supply 230V/16A@50Hz --rating 3.6kW --listen [::]:3251
@@ -36,6 +37,7 @@ def build_parser() -> Parser:
         "--over-limit", choices=("refuse", "offer"),
         help="of a request above a limit: refuse it, or offer less (refuse)",
     )  # fmt: skip
+    add_provider(parser)
     add("--lease", metavar="TIME", help="of a grant whose request states none (60s)")
     add("--grace", metavar="TIME", help="hold power after a lost path (10s)")
     add("--seed", type=int, metavar="N", help="of what is spread at random (0)")

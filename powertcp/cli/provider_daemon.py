@@ -17,6 +17,7 @@ import trio
 import powertcp
 from powertcp.cli.config import Effective, ProviderOptions, check_lines, load
 from powertcp.cli.output import Output, finish
+from powertcp.cli.sealing import log_keys, provider_seal
 from powertcp.cli.status import lines
 from powertcp.drivers.authority import Authority, AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
@@ -41,6 +42,7 @@ from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
+from powertcp.drivers.sealing import sealed_limits
 from powertcp.drivers.spool import spool_streams
 from powertcp.drivers.tracer import open_tracer
 from powertcp.errors import ConfigError, HostError, PowerError
@@ -73,6 +75,7 @@ def provide(arguments: Mapping[str, Any]) -> int:
     provider_config(effective.options)
     if arguments["check"]:
         read_who_may_draw(effective.options, is_start=True)
+        provider_seal(effective.options, os.environ)
         _say_check(effective, as_json=arguments["json"])
         return 0
     spool_streams()
@@ -138,6 +141,8 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
     check_books(options)
     authority_config(options)
     connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
+    if options.seal != "off":
+        connection = sealed_limits(connection)
     return ProviderConfig(
         supplies=supplies,
         rating_mw=rating_for_flows_mw(options, supplies, feed),
@@ -272,6 +277,9 @@ class _Daemon:
         self._gate = (
             Gatekeeper(authority, self._provider.admissions, unix_ns) if authority else None
         )
+        if (seal := provider_seal(self._options, os.environ)) is not None:
+            config = log_keys(seal[0], self._options.keylog, os.environ)
+            self._provider.seal(config, is_required=seal[1])
         self._report = ProviderReport(self._provider)
         self._notifier = Notifier(os.environ)
         self._ledger: Ledger | None = None

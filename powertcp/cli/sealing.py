@@ -1,0 +1,180 @@
+"""The options by which provider and consumer seal their power: read, checked, ready for a driver."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from powertcp.errors import ConfigError, HostError
+
+if TYPE_CHECKING:
+    from powertcp.cli.config import ProviderOptions
+    from powertcp.cli.consumer_options import Options
+    from powertcp.vppn.config import SealConfig
+    from powertcp.vppn.identity import PublicKey
+    from powertcp.vppn.noise import PatternId
+
+PATTERNS = ("ik", "xk", "nk")
+_COMMAND_LINE = "command line"
+
+
+def add_shared(parse: argparse.ArgumentParser) -> None:
+    """Add the options of both sides."""
+    add = parse.add_argument
+    add("--key", metavar="FILE", help="our identity, of powertcp vppn keygen (XDG: identity)")
+    add(
+        "--allow-classic",
+        action="store_true",
+        default=None,
+        help="handshakes without ML-KEM too, where both sides do",
+    )
+    add(
+        "--privacy",
+        choices=("police", "private"),
+        help="police: length and ESN tell who listens what appliance runs; private: padded (police)",
+    )
+    add("--keylog", metavar="FILE", help="write every key: who has it reads all power (off)")
+
+
+def add_device(parse: argparse.ArgumentParser) -> None:
+    """Add the options of a consumer."""
+    add = parse.add_argument
+    add("--vppn", metavar="HOST[:PORT]", help="the employer's gateway: --connect with --seal")
+    add("--seal", action="store_true", default=None, help="encrypt the power; needs --peer")
+    add("--peer", metavar="KEY", help="the provider's identity: x25519:...")
+    add("--cert", metavar="FILE", help="the employer's certificate of our key (none)")
+    choices = [*PATTERNS, *(f"{pattern}-classic" for pattern in PATTERNS)]
+    add("--pattern", choices=choices, help="xk hides who we are, nk: a guest without a key (ik)")
+    add_shared(parse)
+
+
+def add_provider(parse: argparse.ArgumentParser) -> None:
+    """Add the options of a provider."""
+    add = parse.add_argument
+    add("--seal", choices=("req", "opt", "off"), help="sealed power only, too, or never (off)")
+    add(
+        "--stealth",
+        action="store_true",
+        default=None,
+        help="no answer at all to whoever does not know our key; sealed power only",
+    )
+    add_shared(parse)
+
+
+def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig | None":
+    """Return how a consumer seals, None in clear. Raises ConfigError, HostError."""
+    if not options.seal:
+        for name in ("peer", "cert", "keylog"):
+            if getattr(options, name):
+                raise ConfigError(_COMMAND_LINE, f"--{name}", "it is about --seal, or --vppn HOST")
+        return None
+    from powertcp.cli.keys import identity_path, read_key
+    from powertcp.crypto import ExchangeKey
+    from powertcp.vppn.config import SealConfig
+    from powertcp.vppn.identity import Algorithm
+    from powertcp.vppn.noise import PatternId
+    from powertcp.vppn.record import Privacy
+
+    pattern = PatternId[options.pattern.upper().replace("-", "_")]
+    _check_pattern(pattern, allow_classic=options.allow_classic)
+    peer = _read_peer(options.peer)
+    secret = None
+    if pattern not in (PatternId.NK, PatternId.NK_CLASSIC):
+        path = Path(options.key) if options.key else identity_path(environ)
+        secret = read_key(path, Algorithm.X25519)
+    elif options.cert:
+        said = "a guest shows no key, so no certificate speaks for it: take --pattern ik or xk"
+        raise ConfigError(_COMMAND_LINE, "--cert", said)
+    certificate = _read_certificate(options.cert, secret.public) if secret and options.cert else b""
+    return SealConfig(
+        key=None if secret is None else ExchangeKey(secret.octets),
+        peer=peer.octets,
+        pattern=pattern,
+        certificate=certificate,
+        allow_classic=options.allow_classic,
+        privacy=Privacy(options.privacy),
+    )
+
+
+def provider_seal(
+    options: "ProviderOptions", environ: Mapping[str, str]
+) -> "tuple[SealConfig, bool] | None":
+    """Return how a provider seals and whether it must be, None: never. Raises ConfigError."""
+    if options.seal == "off":
+        for name in ("key", "stealth", "keylog"):
+            if getattr(options, name):
+                raise ConfigError("configuration", name, "it is about --seal req or --seal opt")
+        return None
+    if options.stealth and options.seal != "req":
+        raise ConfigError("configuration", "stealth", "it needs --seal req: clear power answers")
+    from powertcp.cli.keys import identity_path, read_key
+    from powertcp.crypto import HAS_KEM, ExchangeKey
+    from powertcp.vppn.config import SealConfig
+    from powertcp.vppn.identity import Algorithm
+    from powertcp.vppn.record import Privacy
+
+    if not HAS_KEM and not options.allow_classic:
+        raise ConfigError("configuration", "seal", _NO_KEM)
+    path = Path(options.key) if options.key else identity_path(environ)
+    config = SealConfig(
+        key=ExchangeKey(read_key(path, Algorithm.X25519).octets),
+        allow_classic=options.allow_classic,
+        stealth=options.stealth,
+        privacy=Privacy(options.privacy),
+    )
+    return config, options.seal == "req"
+
+
+_NO_KEM = "the cryptography library of this machine has no ML-KEM-768; --allow-classic does without"
+
+
+def _check_pattern(pattern: "PatternId", *, allow_classic: bool) -> None:
+    from powertcp.crypto import HAS_KEM
+
+    if pattern.is_classic and not allow_classic:
+        said = f"{pattern.word} goes without ML-KEM-768: it needs --allow-classic, at both ends"
+        raise ConfigError(_COMMAND_LINE, "--pattern", said)
+    # VPPN-2.1-02
+    if not pattern.is_classic and not HAS_KEM:
+        raise ConfigError(_COMMAND_LINE, "--pattern", _NO_KEM)
+
+
+def _read_peer(text: str) -> "PublicKey":
+    from powertcp.vppn.identity import Algorithm, PublicKey
+
+    if not text:
+        said = "whose power? --peer x25519:..., as `powertcp vppn show` prints it at the provider"
+        raise ConfigError(_COMMAND_LINE, "--peer", said)
+    try:
+        return PublicKey.parse(text, Algorithm.X25519)
+    except ValueError as error:
+        raise ConfigError(_COMMAND_LINE, "--peer", str(error)) from error
+
+
+def _read_certificate(name: str, key: "PublicKey") -> bytes:
+    """Return the text of a certificate of `key`. Raises ConfigError, HostError."""
+    from powertcp.vppn.certificate import MAX_OCTETS, parse_certificate
+
+    try:
+        with open(name, "rb") as file:
+            octets = file.read(MAX_OCTETS + 1)
+    except OSError as error:
+        raise HostError(error.errno or 5, name, "read a certificate") from error
+    certificate = parse_certificate(octets, name)
+    # VPPN-2.2-01
+    if certificate.subject != key:
+        said = f"it speaks for {certificate.subject}, our key is {key}"
+        raise ConfigError("certificate", name, said)
+    return octets
+
+
+def log_keys(config: "SealConfig", name: str, environ: Mapping[str, str]) -> "SealConfig":
+    """Return `config` with the key log `name`, or of the environment, if there is one. Raises HostError."""
+    name = name or environ.get("POWERTCP_KEYLOGFILE", "")
+    if not name:
+        return config
+    from dataclasses import replace
+
+    from powertcp.drivers.sealing import KeyLog
+
+    return replace(config, key_log=KeyLog(Path(name)).write)
