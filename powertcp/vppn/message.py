@@ -17,6 +17,7 @@ from powertcp.errors import DecodeError
 from powertcp.registry import Flag, SegmentType
 from powertcp.vppn.certificate import MAX_OCTETS
 from powertcp.vppn.noise import PatternId
+from powertcp.vppn.record import inner_segments
 from powertcp.wire.frames import HEADER_OCTETS, RawSegment, pack_segment
 from powertcp.wire.options import Options, Seal, decode_options, encode_options
 
@@ -24,6 +25,7 @@ MESSAGE_1: Final = int(Flag.SYN)
 MESSAGE_2: Final = int(Flag.SYN | Flag.ACK)
 MESSAGE_3: Final = int(Flag.ACK)
 _HEAD: Final = Struct(">QH")
+_SEALED: Final = int(SegmentType.SEALED)
 
 
 class Message(NamedTuple):
@@ -47,6 +49,7 @@ class Payload:
         return _HEAD.pack(self.time_ns, len(self.certificate)) + self.certificate + self.plain
 
 
+# VPPN-2.2-07
 def decode_payload(octets: bytes) -> Payload:
     """Return what a message says. Raises DecodeError 509."""
     if len(octets) < _HEAD.size:
@@ -55,7 +58,15 @@ def decode_payload(octets: bytes) -> Payload:
     end = _HEAD.size + length
     if length > MAX_OCTETS or end > len(octets):
         raise DecodeError(8, "certificate", DECRYPT, length, MAX_OCTETS)
-    return Payload(time_ns, octets[_HEAD.size : end], octets[end:])
+    plain, stop = octets[end:], 0
+    for start, after, kind, _, _ in inner_segments(plain):
+        if kind == _SEALED:
+            raise DecodeError(end + start, "type", DECRYPT, kind)
+        stop = after
+    # no padding here
+    if stop != len(plain):
+        raise DecodeError(end + stop, "payload", DECRYPT, len(plain), stop)
+    return Payload(time_ns, octets[_HEAD.size : end], plain)
 
 
 def _area(epoch: int, cookie: bytes | None) -> bytes:
