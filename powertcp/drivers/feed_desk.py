@@ -18,7 +18,8 @@ def heed_subscribers(
     for event in events:
         match event:
             case FeedAsked(feed=feed):
-                if station is None:
+                # what every subscriber gets is sent once, in clear: not beside what is sealed
+                if station is None or session.identity.is_sealed:
                     session.machine.send(refuse_feed(feed))
                 else:
                     session.machine.send(station.subscribe(session.wire, feed))

@@ -12,6 +12,7 @@ from powertcp.drivers.session import CLEAR, Identity
 from powertcp.errors import HostError
 from powertcp.machine import Entropy, Event
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
+from powertcp.potcp.traced import TracedConnection
 from powertcp.units import Instant
 from powertcp.vppn.config import SealConfig
 from powertcp.vppn.identity import Algorithm, PublicKey
@@ -37,7 +38,9 @@ def seal_client(
     session = Session(
         config, is_initiator=True, entropy=entropy, unix_offset_ns=machine.unix_offset_ns
     )
-    return Tunnel(machine, session, now, is_initiator=True)
+    tunnel = Tunnel(machine, session, now, is_initiator=True)
+    hush(machine, tunnel)
+    return tunnel
 
 
 class Seals:
@@ -70,7 +73,14 @@ class Seals:
         may_be_clear = not self.config.stealth
         tunnel = Tunnel(machine, session, now, is_initiator=False, may_be_clear=may_be_clear)
         tunnel.start(now)
+        hush(machine, tunnel)
         return tunnel
+
+
+def hush(machine: PowerConnection, tunnel: Tunnel) -> None:
+    """Let a traced connection keep to itself what travels sealed."""
+    if isinstance(machine, TracedConnection):
+        machine.is_sealed = lambda: tunnel.is_sealed
 
 
 def identity_of(tunnel: Tunnel | None) -> Identity:

@@ -4,7 +4,7 @@ It watches the border of `PowerConnection` only, so that a connection without a 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 from powertcp.machine import Buffer, Entropy, Event, Trace
@@ -49,7 +49,7 @@ _SECRET = frozenset({"ticket", "samples"})
 class TracedConnection(PowerConnection):
     """A PowerConnection that tells `trace`; the same verbs, events and octets."""
 
-    __slots__ = ("_from_peer", "_states", "_to_peer")
+    __slots__ = ("_from_peer", "_states", "_to_peer", "is_sealed")
 
     def __init__(
         self,
@@ -66,6 +66,8 @@ class TracedConnection(PowerConnection):
         )
         self._from_peer, self._to_peer = Splitter(_MSP_MAX), Splitter(_MSP_MAX)
         self._states: dict[int, str] = {}
+        # segments of sealed power are for no file
+        self.is_sealed: Callable[[], bool] = lambda: False
 
     def _tell(self, name: str, data: Mapping[str, object]) -> None:
         if self._trace is not None:
@@ -73,7 +75,7 @@ class TracedConnection(PowerConnection):
 
     def receive_data(self, data: Buffer, now: Instant) -> None:
         """Take octets of the peer and tell their segments."""
-        if not self.is_terminated:
+        if not self.is_terminated and not self.is_sealed():
             for raw in self._from_peer.receive(bytes(data)):
                 self._tell("segment_received", segment_data(raw))
         super().receive_data(data, now)
@@ -88,7 +90,7 @@ class TracedConnection(PowerConnection):
         """Drain whole segments and tell them."""
         self._tell_states()
         octets = super().data_to_send()
-        for raw in self._to_peer.receive(octets):
+        for raw in () if self.is_sealed() else self._to_peer.receive(octets):
             self._tell("segment_sent", segment_data(raw))
         return octets
 
