@@ -96,7 +96,7 @@ class Admissions:
     async def guard(self, gate: Gatekeeper) -> None:
         """Let `gate` say who may draw what; called when there are books, before there are flows."""
         await gate.begin(self.billing.books)
-        self.gate = self.requests.gate = self.billing.gate = gate
+        self.gate = self.requests.gate = gate
 
     # VPPN-4-02
     def proved_again(self, session: Session) -> None:
@@ -424,12 +424,13 @@ class Admissions:
 
     def _close(self, record: FlowRecord, event: FlowClosed, now: Instant) -> None:
         """The flow is over: its budget returns here and in `sweep`, nowhere else."""
+        is_denied = self._gate_refusal(record) is not None
         freed = self._drop(record)
         self.billing.closed(record, event)
         self.delivered_uj += event.acked_uj
         self.returned_uj += max(0, event.esn_uj - event.acked_uj)
         self.heat_uj += event.heat_uj
-        if freed:
+        if freed or is_denied:
             reason = event.refusal or Refusal(Reason.NORMAL)
             if record.profile is None:
                 # PTCP-13-03: why nothing was granted stays the last word

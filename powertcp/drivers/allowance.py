@@ -97,7 +97,8 @@ H = TypeVar("H", bound=Holder)
 class Allowances:
     """The limit of every address, and the reservations of its flows.
 
-    on_spent: told of a flow that has delivered all it may. quota_uj: what each address may have in
+    on_spent: told of a flow that has delivered all it may. on_wait: told of one that waits for the
+    next window of its quota, and, with None, that it need not any more. quota_uj: what each address may have in
     all, None: no limit. windows: what identities may have in an hour, day or month. exempt: accounts that flows without a reservation are posted on, with their
     number: the ledger takes all of that, so that nothing but taking turns keeps others to the quota.
     """
@@ -105,6 +106,7 @@ class Allowances:
     def __init__(self, ledger: Ledger) -> None:
         """Limit nobody."""
         self.on_spent: Callable[[FlowRecord, Refusal], None] = _ignore
+        self.on_wait: Callable[[FlowRecord, Refusal | None], None] = _ignore
         self.quota_uj: int | None = None
         self.windows: Windows | None = None
         self.exempt: Counter[str] = Counter()
@@ -126,6 +128,10 @@ class Allowances:
         name = f"sink:{host}"
         if self.windows is not None and (refusal := self.windows.refusal(name)) is not None:
             return refusal
+        return self._refusal(name)
+
+    def _refusal(self, name: str) -> Refusal | None:
+        """Return why an account gets nothing more by the quota of every address."""
         used_uj = self._used_uj(name)
         if self.quota_uj is None or used_uj < self.quota_uj:
             return None
@@ -195,11 +201,11 @@ class Allowances:
         lowest = account.floor if account else None
         if lowest is not None and (floor is None or floor < lowest):
             await self._ledger.set_floor(allowance.name, ENERGY, floor)
-        if allowance.held is not None or not allowance.is_spent:
-            await self.widen(book)
-            return
         async with self._turn(allowance.name):
-            await self._reserve(book, allowance, book.record.allowed_uj or 0)
+            if allowance.held is None and allowance.is_last:
+                await self._reserve(book, allowance, book.record.allowed_uj or 0)
+            else:
+                await self._widen(book, allowance)
 
     async def _reserve(self, book: Holder, allowance: Allowance, start_uj: int) -> None:
         before_uj, amount_uj = MAX_AMOUNT + 1, self._next_uj(book, allowance)
@@ -387,9 +393,12 @@ class Allowances:
     async def _go_on(self, book: Holder, allowance: Allowance) -> None:
         """Reserve for a flow that has had all it could: others may have given back since then."""
         held = allowance.held
-        if held is None or not (allowance.is_last and book.record.blocked):
+        if not (allowance.is_last and book.record.blocked):
             return
         async with self._turn(allowance.name):
+            if held is None:
+                await self._reserve(book, allowance, book.record.allowed_uj or 0)
+                return
             if await self._widen(book, allowance):
                 return
         # another one that looked in the same second may have left some: there is a next second
@@ -398,10 +407,17 @@ class Allowances:
 
     def _spent(self, book: Holder, allowance: Allowance) -> None:
         allowance.is_last = allowance.is_spent = True
-        refusal = self.refusal(allowance.name.partition(":")[2])
+        name, windows = allowance.name, self.windows
+        refusal = self._refusal(name)
+        if refusal is None and windows is not None and windows.most_uj(name) is not None:
+            # what is renewed is waited for, and others may give back
+            later = windows.refusal(name)
+            allowance.is_spent = later is not None
+            self.on_wait(book.record, later)
+            return
         self.on_spent(book.record, refusal or Refusal(Reason.ENERGY_QUOTA, 0, self.quota_uj or 0))
 
 
-def _ignore(record: FlowRecord, refusal: Refusal) -> None:
+def _ignore(record: FlowRecord, refusal: Refusal | None) -> None:
     """Nobody wants to know."""
-    _log.info("%s: %s", record.name, refusal.sentence())
+    _log.info("%s: %s", record.name, refusal.sentence() if refusal else "goes on")

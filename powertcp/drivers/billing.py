@@ -20,7 +20,6 @@ from powertcp.units import Instant
 from powertcp.wire.options import Meter, Tariff
 
 if TYPE_CHECKING:
-    from powertcp.drivers.gatekeeper import Gatekeeper
     from powertcp.drivers.provider_books import ProviderBooks
 
 
@@ -43,7 +42,6 @@ class Billing:
     def __init__(self, office: Office) -> None:
         """Begin without books."""
         self.books: ProviderBooks | None = None
-        self.gate: Gatekeeper | None = None
         self._office = office
 
     # LEDG-7-07
@@ -110,9 +108,8 @@ class Billing:
 
     # LEDG-7-05
     def spent(self, record: FlowRecord, refusal: Refusal) -> None:
-        """Close a flow that has had all its address may have; what is renewed is waited for."""
-        if self.gate is None or not self.gate.spent(record):
-            self._close(record, refusal, now_ns())
+        """Close a flow that has had all its address may have."""
+        self._close(record, refusal, now_ns())
 
     def rejected(self, record: FlowRecord, event: RenegotiationAnswered, now: Instant) -> None:
         """The sink keeps its terms; one that keeps an old price gets no more power."""

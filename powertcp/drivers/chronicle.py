@@ -53,7 +53,9 @@ class Chronicle:
         if not _log.isEnabledFor(logging.INFO):
             return
         held = f"{format_power(self._breaker.held_mw)} of {format_power(self._breaker.rating_mw)}"
-        if record.rights is not None:
-            words = (*words, f"{record.rights.name} by {record.rights.rule}")
+        rights = record.rights
+        # a refusal has said which line it was
+        if rights is not None and not any(rights.rule in word for word in words):
+            words = (*words, f"{rights.name} by {rights.rule}")
         said = ", ".join(word for word in words if word)
         _log.info("flow %-24s %-9s %s  %s", record.name, what, said, held)

@@ -43,6 +43,7 @@ class Gatekeeper:
         self._books: ProviderBooks | None = None
         self._shares = Shares(house, self, unix_ns)
         self._ending: dict[FlowRecord, tuple[Refusal, Instant]] = {}
+        self._look_at: Instant = 0
         self._moment_ns: int | None = None  # Unix time at which something begins or ends
 
     async def begin(self, books: ProviderBooks | None) -> None:
@@ -52,6 +53,7 @@ class Gatekeeper:
             windows = Windows(books.ledger, self._unix_ns)
             await windows.load()
             self._shares.windows = books.allowances.windows = windows
+            books.allowances.on_wait = self._shares.suspend
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -149,11 +151,6 @@ class Gatekeeper:
         self._wait(found)
         return None
 
-    # VPPN-5-09
-    def spent(self, record: FlowRecord) -> bool:
-        """A flow has had all it had reserved; return whether that is for a quota that is renewed."""
-        return self._shares.spent(record)
-
     # -- endings -------------------------------------------------------------------------------
 
     def end(self, record: FlowRecord, refusal: Refusal) -> None:
@@ -171,6 +168,9 @@ class Gatekeeper:
         """Do what is due; return when to call again, None: when there is news."""
         if self._moment_ns is not None and self._unix_ns() >= self._moment_ns:
             self.recheck()
+        elif now >= self._look_at:
+            self._look_at = now + LOOK_NS
+            self._shares.look_unreserved()
         for record in tuple(self._ending):
             self._close(record, now)
         times = [now + RETRY_NS] if self._ending else []

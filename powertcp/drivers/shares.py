@@ -9,7 +9,7 @@ from powertcp.drivers.verdict import Standing
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Breaker, Holding, held_mw
-from powertcp.units import NS_PER_MS, NS_PER_S, Instant
+from powertcp.units import NS_PER_S, Instant
 from powertcp.vppn.access import OverLimit, Rights, Wish
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Shares:
         self._unix_ns = unix_ns
         self._party: dict[FlowRecord, str] = {}
         self._parties: dict[str, dict[FlowRecord, int]] = {}  # with the mW that it asked for
-        self._spent: dict[FlowRecord, tuple[Refusal, int]] = {}
+        self._spent: dict[FlowRecord, Refusal] = {}
 
     def __contains__(self, record: object) -> bool:
         """Say whether a flow is counted."""
@@ -124,21 +124,26 @@ class Shares:
         return self._house.breaker.supplies[holding.supply].profile
 
     # VPPN-5-09
-    def spent(self, record: FlowRecord) -> bool:
-        """A flow has had all it had reserved; return whether that is for a quota that is renewed."""
-        party = self._party.get(record)
-        if self.windows is None or party is None:
-            return False
-        refusal = self.windows.refusal(f"sink:{party}")
-        if refusal is not None and record not in self._spent:
-            self._spent[record] = refusal, self._unix_ns() + refusal.retry_ms * NS_PER_MS
-            self.share(party)
-        return refusal is not None
+    def suspend(self, record: FlowRecord, refusal: Refusal | None) -> None:
+        """A flow has had all that its quota leaves for it, or with None, there is some again."""
+        if record not in self._party or (refusal is None) is (record not in self._spent):
+            return
+        if refusal is None:
+            del self._spent[record]
+        else:
+            self._spent[record] = refusal
+        self.look(record)
 
     def share_all(self) -> None:
         """Share again among the flows of every identity."""
         for party in tuple(self._parties):
             self.share(party)
+
+    def look_unreserved(self) -> None:
+        """Look at flows from before their quota: nothing that they reserve ends them."""
+        for record in self.flows:
+            if record.allowed_uj is None and record.rights and record.rights.limits.quotas:
+                self.look(record)
 
     def look(self, record: FlowRecord) -> None:
         """Share again what the identity of a flow may have: its terms are others."""
@@ -166,10 +171,10 @@ class Shares:
         """Return the mW that a flow may have beside `before_mw`, None for what it asked, and why."""
         if (refusal := self._endings.refusal(record)) is not None:
             return 0, refusal
-        spent = self._spent.get(record)
-        if spent is not None and self._unix_ns() < spent[1]:
-            return 0, spent[0]
-        self._spent.pop(record, None)
+        if record in self._spent:
+            if self.windows is not None and self.windows.refusal(f"sink:{record.party}"):
+                return 0, self._spent[record]
+            del self._spent[record]
         rights = record.rights
         if rights is None:
             return None, None

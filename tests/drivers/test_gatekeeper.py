@@ -2,7 +2,9 @@
 
 # ruff: noqa: SIM117 - a client belongs to its provider
 
-from collections.abc import AsyncIterator, Callable
+import os
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,18 @@ import pytest
 from powertcp.drivers.authority import AuthorityConfig
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.gatekeeper import Gatekeeper
+from powertcp.drivers.ledger import open_ledger
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.session import CLEAR, Identity, Session
 from powertcp.errors import ConfigError
+from powertcp.ledger.memo import FlowMemo, read_memo
 from powertcp.potcp.events import (
     Ask,
     FlowClosed,
     FlowRefused,
+    PageReceived,
     PowerOffered,
     PowerReady,
     RenegotiationAnswered,
@@ -28,12 +33,14 @@ from powertcp.potcp.events import (
 )
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
+from powertcp.store import LedgerStore
 from powertcp.units import NS_PER_S
 from powertcp.vppn.access import OverLimit
 from powertcp.vppn.certificate import Certificate, issue_certificate
 from powertcp.vppn.identity import Algorithm, PublicKey, SecretKey
 from powertcp.vppn.limits import Limits
 from powertcp.vppn.revocation import issue_revocations
+from tests.drivers.test_billing import Payer
 from tests.drivers.test_provider import Client, client, eventually, serving
 
 NOON_S = 1_795_262_400  # 2026-11-21T12:00:00Z
@@ -42,17 +49,14 @@ ALICE = PublicKey(Algorithm.X25519, bytes(range(32)))
 CA = SecretKey(Algorithm.ED25519, bytes([7]) * 32)
 
 
-Books = Callable[["Wall"], ProviderBooks]
-
-
 class Wall:
     """A clock of the wall that a test sets; it goes on by itself."""
 
     def __init__(self) -> None:
-        self.offset_ns = NOON_S * NS_PER_S - now_ns()
+        self.offset_ns = NOON_S * NS_PER_S - time.monotonic_ns()
 
     def __call__(self) -> int:
-        return now_ns() + self.offset_ns
+        return time.monotonic_ns() + self.offset_ns
 
 
 class Site:
@@ -87,13 +91,14 @@ async def guarded(
     *lines: str,
     identity: Identity = CLEAR,
     over: OverLimit = OverLimit.REFUSE,
-    books: Books | None = None,
+    books: ProviderBooks | None = None,
+    wall: Wall | None = None,
 ) -> AsyncIterator[Site]:
     """A provider that lets in whom `lines` name; `identity`: what each handshake proves.
 
     A file `krl` in `folder` is a list of what was taken back.
     """
-    wall = Wall()
+    wall = wall or Wall()
     path, krl = folder / "authorized_watts", folder / "krl"
     path.write_text("\n".join([*lines, ""]))
     config = AuthorityConfig(
@@ -113,7 +118,7 @@ async def guarded(
         patch.setattr("powertcp.drivers.provider.Session", Proved)
         async with serving("20V/10A", rating_mw=200_000) as (provider, [address]):
             if books is not None:
-                provider.keep_books(books(wall))
+                provider.keep_books(books)
             gate = Gatekeeper(config, provider.admissions, wall)
             await provider.admissions.guard(gate)
             yield Site(provider, gate, address, wall)
@@ -349,3 +354,116 @@ async def test_an_identity_that_is_proved_again_is_evaluated_again(tmp_path: Pat
             session.identity = SEALED
             site.gate.proved_again(session)
             assert (await ended(sink))[0].code == Reason.KEY_UNKNOWN
+
+
+# -- quotas --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def booked(
+    folder: Path, *lines: str, identity: Identity = CLEAR, wall: Wall | None = None
+) -> AsyncIterator[Site]:
+    """The same with a ledger."""
+    wall = wall or Wall()
+    async with open_ledger(folder, os.urandom, unix_ns=wall) as ledger:
+        books = ProviderBooks(ledger, unix_ns=wall)
+        async with books.keeping():
+            async with guarded(folder, *lines, identity=identity, books=books, wall=wall) as site:
+                yield site
+
+
+def balances(folder: Path) -> dict[str, int]:
+    with LedgerStore(folder / "ledger.db", read_only=True) as store:
+        assert store.verify() == []
+        return {account.name: -account.balance for account in store.accounts()}
+
+
+def memos(folder: Path) -> set[str]:
+    """Who drew, by the memos of the journal."""
+    with LedgerStore(folder / "ledger.db", read_only=True) as store:
+        found = [read_memo(entry.memo) for entry in store.entries()]
+    return {memo.who for memo in found if isinstance(memo, FlowMemo)}
+
+
+async def suspended(payer: Payer, count: int = 1) -> Refusal:
+    shed = await payer.until(ShedReceived, count)
+    assert isinstance(shed, ShedReceived)
+    assert shed.ceiling.power_mw == 0
+    assert shed.refusal is not None
+    return shed.refusal
+
+
+@pytest.mark.requirement("VPPN-5-09", "VPPN-5-10")
+async def test_a_quota_suspends_until_it_is_renewed_and_the_books_say_who(tmp_path: Path) -> None:
+    line = f"issuer {CA.public} quota=40J/hour,1kWh/month employer"
+    async with booked(tmp_path, line, identity=certificate()) as site:
+        async with client(site.address) as sink:
+            payer = Payer(sink)
+            payer.ask("20V/1A")
+            why = await suspended(payer)
+            assert (why.code, why.limit) == (Reason.ENERGY_QUOTA, 40_000_000)
+            assert 3_500_000 < why.retry_ms <= 3_600_000
+            # a second flow of the same key has no more, whatever its address
+            async with client(site.address) as other:
+                theirs = Payer(other)
+                theirs.ask("20V/1A")
+                event = await theirs.until(FlowRefused)
+                assert isinstance(event, FlowRefused)
+                assert event.refusal.code == Reason.ENERGY_QUOTA
+            site.wall.offset_ns += 3_600 * NS_PER_S
+            [flow] = [row for one in site.provider.sessions for row in one.flows.values()]
+            site.gate.look(flow)
+            # the first terms, those of 0 W, and these
+            ready = await payer.until(PowerReady, 3)
+            assert isinstance(ready, PowerReady)
+            assert ready.profile.power_mw == 20_000
+            await suspended(payer, 2)
+            await payer.close(1)
+        await eventually(lambda: not any(one.flows for one in site.provider.sessions))
+    had_uj = balances(tmp_path)[f"sink:{ALICE}"]
+    assert 70_000_000 < had_uj <= 80_000_000
+    assert memos(tmp_path) == {"by alice@lamp certificate 4711"}
+
+
+@pytest.mark.requirement("VPPN-5-09")
+async def test_a_restart_gives_nothing_of_a_window_back(tmp_path: Path) -> None:
+    wall = Wall()
+    async with booked(tmp_path, f"key {ALICE} quota=40J/day", identity=SEALED, wall=wall) as site:
+        async with client(site.address) as sink:
+            payer = Payer(sink)
+            payer.ask("20V/1A")
+            await suspended(payer)
+            await payer.close(1)
+    before = balances(tmp_path)[f"sink:{ALICE}"]
+    assert before > 35_000_000
+    async with booked(tmp_path, f"key {ALICE} quota=50J/day", identity=SEALED, wall=wall) as site:
+        async with client(site.address) as sink:
+            payer = Payer(sink)
+            payer.ask("20V/1A")
+            await suspended(payer)
+            await payer.close(1)
+    assert before < balances(tmp_path)[f"sink:{ALICE}"] <= 50_000_000
+    wall.offset_ns += 86_400 * NS_PER_S
+    async with booked(tmp_path, f"key {ALICE} quota=50J/day", identity=SEALED, wall=wall) as site:
+        async with client(site.address) as sink:
+            payer = Payer(sink)
+            payer.ask("20V/1A")
+            ready = await payer.until(PowerReady)
+            assert isinstance(ready, PowerReady)
+            assert ready.profile.power_mw == 20_000
+
+
+async def test_who_has_a_quota_countersigns_receipts(tmp_path: Path) -> None:
+    async with booked(tmp_path, "clear quota=1kWh/day") as site, client(site.address) as sink:
+        assert (await refused(sink, "20V/1A")).refusal.code == Reason.PAYMENT_REQUIRED
+
+
+@pytest.mark.requirement("VPPN-5-03", "VPPN-5-09")
+async def test_a_new_quota_is_for_running_flows_too(tmp_path: Path) -> None:
+    async with booked(tmp_path, "clear max-power=65W") as site, client(site.address) as sink:
+        payer = Payer(sink)
+        payer.ask("20V/1A")
+        await payer.until(PageReceived, 2)
+        site.rewrite("clear max-power=65W quota=1J/day")
+        why = await suspended(payer)
+        assert (why.code, why.limit) == (Reason.ENERGY_QUOTA, 1_000_000)
