@@ -46,6 +46,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     peer: str = ""
     cert: str = ""
     pattern: str = "ik"
+    rekey: str = ""
     key: str = ""
     allow_classic: bool = False
     privacy: str = "police"
@@ -84,6 +85,7 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "peer": given.peer,
         "cert": given.cert,
         "pattern": given.pattern,
+        "rekey": given.rekey,
         "key": given.key,
         "allow_classic": given.allow_classic,
         "privacy": given.privacy,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powertcp.errors import ConfigError, HostError
+from powertcp.units import NS_PER_S, parse_duration_ns
 
 if TYPE_CHECKING:
     from powertcp.cli.config import ProviderOptions
@@ -45,6 +46,7 @@ def add_device(parse: argparse.ArgumentParser) -> None:
     add("--cert", metavar="FILE", help="the employer's certificate of our key (none)")
     choices = [*PATTERNS, *(f"{pattern}-classic" for pattern in PATTERNS)]
     add("--pattern", choices=choices, help="xk hides who we are, nk: a guest without a key (ik)")
+    add("--rekey", metavar="TIME", help="change the keys this often, 1s..120s (120s)")
     add_shared(parse)
 
 
@@ -68,9 +70,11 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
             if getattr(options, name):
                 raise ConfigError(_COMMAND_LINE, f"--{name}", "it is about --seal, or --vppn HOST")
         return None
+    from powertcp.cli.consumer_options import read
     from powertcp.cli.keys import identity_path, read_key
     from powertcp.crypto import ExchangeKey
     from powertcp.vppn.config import SealConfig
+    from powertcp.vppn.epochs import EpochLimits
     from powertcp.vppn.identity import Algorithm
     from powertcp.vppn.noise import PatternId
     from powertcp.vppn.record import Privacy
@@ -85,6 +89,9 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
     elif options.cert:
         said = "a guest shows no key, so no certificate speaks for it: take --pattern ik or xk"
         raise ConfigError(_COMMAND_LINE, "--cert", said)
+    rekey_ns = read("--rekey", options.rekey, parse_duration_ns) or EpochLimits().rekey_ns
+    if not NS_PER_S <= rekey_ns <= EpochLimits().rekey_ns:
+        raise ConfigError(_COMMAND_LINE, "--rekey", f"1s..120s, got {options.rekey}")
     certificate = _read_certificate(options.cert, secret.public) if secret and options.cert else b""
     return SealConfig(
         key=None if secret is None else ExchangeKey(secret.octets),
@@ -93,6 +100,7 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
         certificate=certificate,
         allow_classic=options.allow_classic,
         privacy=Privacy(options.privacy),
+        limits=EpochLimits(rekey_ns=rekey_ns),
     )
 
 

@@ -41,7 +41,12 @@ class Running:
         return [one for one in self.events if one.get("event") == name]
 
     async def until(
-        self, name: str, count: int = 1, *, when: Callable[[Facts], bool] = lambda _: True
+        self,
+        name: str,
+        count: int = 1,
+        *,
+        when: Callable[[Facts], bool] = lambda _: True,
+        within_s: float = NEVER_S,
     ) -> Facts:
         """Wait for the `count`th event of this name for which `when` holds."""
         found: list[Facts] = []
@@ -50,7 +55,7 @@ class Running:
             found[:] = [one for one in self.all(name) if when(one)]
             return len(found) >= count
 
-        await self._hear(f"{name} {count}", is_there)
+        await self._hear(f"{name} {count}", is_there, within_s)
         return found[count - 1]
 
     async def until_logged(self, text: str, count: int = 1) -> None:
@@ -60,9 +65,11 @@ class Running:
         """Wait for the end of its standard output."""
         await self._hear("end", lambda: self._silent)
 
-    async def _hear(self, wanted: str, is_there: Callable[[], bool]) -> None:
+    async def _hear(
+        self, wanted: str, is_there: Callable[[], bool], within_s: float = NEVER_S
+    ) -> None:
         """Wait until `is_there`; fail with all that was heard when it cannot come any more."""
-        with trio.move_on_after(NEVER_S):
+        with trio.move_on_after(within_s):
             while not is_there() and not self._silent:
                 await self._news.wait()
         if not is_there():
