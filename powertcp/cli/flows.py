@@ -66,6 +66,10 @@ def lines(role: str, row: Mapping[str, object]) -> list[str]:
     ]
     said = [f"flow {row['flow']}: {row['what']} {ago}({role}{state})"]
     said.append(f"  {row['sentence']}")
+    rule = str(row.get("rule") or "")
+    if row.get("identity"):
+        by = f" by {rule}" if rule and rule not in str(row["sentence"]) else ""
+        said.append(f"  identity {row['identity']}{by}")
     if powers:
         said.append("  " + ", ".join(powers))
     return said

@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer status ledger vppn decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --best-priority --ca --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --key --krl --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --per-peer --quota --ramp --rating --receipts --request --reset --run --sankey --scene --seed --since --source --state-dir --subject --supply --tariff --trace --ttl --until
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --key --keylog --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --over-limit --pattern --peer --per-peer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --source --state-dir --subject --supply --tariff --trace --ttl --until --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -69,6 +69,16 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l ramp -x -d 'connect 
 complete -c powertcp -n '_shtab_powertcp_using provider' -l per-peer -x -d 'most for one address or IPv6 /64 (no limit)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l connections -x -d 'of one address or IPv6 /64 (64)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l best-priority -x -d 'best class anyone may have (1)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l authorized -xka "(__fish_complete_path (commandline -ct))" -d 'authorized_watts: who may draw what (anybody)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l krl -xka "(__fish_complete_path (commandline -ct))" -d 'revocation list, repeatable (none)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l krl-fail -xka "closed open" -d 'certificates without a fresh list: refused, or not (closed)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l over-limit -xka "refuse offer" -d 'of a request above a limit: refuse it, or offer less (refuse)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l seal -xka "req opt off" -d 'sealed power only, too, or never (off)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l stealth -d 'no answer at all to whoever does not know our key; sealed power only'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l key -xka "(__fish_complete_path (commandline -ct))" -d 'our identity, of powertcp vppn keygen (XDG: identity)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l allow-classic -d 'handshakes without ML-KEM too, where both sides do'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l privacy -xka "police private" -d 'police: length and ESN tell who listens what appliance runs; private: padded (police)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l keylog -xka "(__fish_complete_path (commandline -ct))" -d 'write every key: who has it reads all power (off)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l lease -x -d 'of a grant whose request states none (60s)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l grace -x -d 'hold power after a lost path (10s)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l seed -x -d 'of what is spread at random (0)'
@@ -93,6 +103,16 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -s q -l quiet -d 'say l
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a consumer -d 'Ask a provider for power; run something exactly while it is powered.'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l connect -x -d 'the provider (port 3251; IPv6 in brackets)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l vppn -x -d 'the employer'"'"'s gateway: --connect with --seal'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l seal -d 'encrypt the power; needs --peer'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l peer -x -d 'the provider'"'"'s identity: x25519:...'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l cert -xka "(__fish_complete_path (commandline -ct))" -d 'the employer'"'"'s certificate of our key (none)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l pattern -xka "ik xk nk ik-classic xk-classic nk-classic" -d 'xk hides who we are, nk: a guest without a key (ik)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l rekey -x -d 'change the keys this often, 1s..120s (120s)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l key -xka "(__fish_complete_path (commandline -ct))" -d 'our identity, of powertcp vppn keygen (XDG: identity)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l allow-classic -d 'handshakes without ML-KEM too, where both sides do'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l privacy -xka "police private" -d 'police: length and ESN tell who listens what appliance runs; private: padded (police)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l keylog -xka "(__fish_complete_path (commandline -ct))" -d 'write every key: who has it reads all power (off)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l request -x -d 'power, repeatable: 12V/1.5A'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l minimum -x -d 'least for the --request before it'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l fallback -x -d 'kept after its lease (none)'
