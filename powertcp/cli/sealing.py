@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from powertcp.errors import ConfigError, HostError
+from powertcp.errors import ConfigError
 from powertcp.units import NS_PER_S, parse_duration_ns
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
     from powertcp.cli.consumer_options import read
     from powertcp.cli.keys import identity_path, read_key
     from powertcp.crypto import ExchangeKey
+    from powertcp.drivers.sealing import CertificateFile
     from powertcp.vppn.config import SealConfig
     from powertcp.vppn.epochs import EpochLimits
     from powertcp.vppn.identity import Algorithm
@@ -92,12 +93,12 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
     rekey_ns = read("--rekey", options.rekey, parse_duration_ns) or EpochLimits().rekey_ns
     if not NS_PER_S <= rekey_ns <= EpochLimits().rekey_ns:
         raise ConfigError(_COMMAND_LINE, "--rekey", f"1s..120s, got {options.rekey}")
-    certificate = _read_certificate(options.cert, secret.public) if secret and options.cert else b""
+    certificate = CertificateFile(options.cert, secret.public) if secret and options.cert else None
     return SealConfig(
         key=None if secret is None else ExchangeKey(secret.octets),
         peer=peer.octets,
         pattern=pattern,
-        certificate=certificate,
+        renewed=certificate,
         allow_classic=options.allow_classic,
         privacy=Privacy(options.privacy),
         limits=EpochLimits(rekey_ns=rekey_ns),
@@ -157,23 +158,6 @@ def _read_peer(text: str) -> "PublicKey":
         return PublicKey.parse(text, Algorithm.X25519)
     except ValueError as error:
         raise ConfigError(_COMMAND_LINE, "--peer", str(error)) from error
-
-
-def _read_certificate(name: str, key: "PublicKey") -> bytes:
-    """Return the text of a certificate of `key`. Raises ConfigError, HostError."""
-    from powertcp.vppn.certificate import MAX_OCTETS, parse_certificate
-
-    try:
-        with open(name, "rb") as file:
-            octets = file.read(MAX_OCTETS + 1)
-    except OSError as error:
-        raise HostError(error.errno or 5, name, "read a certificate") from error
-    certificate = parse_certificate(octets, name)
-    # VPPN-2.2-01
-    if certificate.subject != key:
-        said = f"it speaks for {certificate.subject}, our key is {key}"
-        raise ConfigError("certificate", name, said)
-    return octets
 
 
 def log_keys(config: "SealConfig", name: str, environ: Mapping[str, str]) -> "SealConfig":

@@ -9,17 +9,18 @@ from pathlib import Path
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import unix_offset_ns
 from powertcp.drivers.session import CLEAR, Identity
-from powertcp.errors import HostError
+from powertcp.errors import ConfigError, HostError, PowerError
 from powertcp.machine import Entropy, Event
 from powertcp.potcp import ConnectionConfig, PowerConnection, TicketOffice
 from powertcp.potcp.traced import TracedConnection
 from powertcp.units import Instant
+from powertcp.vppn.certificate import MAX_OCTETS, parse_certificate
 from powertcp.vppn.config import SealConfig
 from powertcp.vppn.identity import Algorithm, PublicKey
 from powertcp.vppn.office import SealOffice
 from powertcp.vppn.record import OVERHEAD_OCTETS
 from powertcp.vppn.session import Session
-from powertcp.vppn.tunnel import Tunnel, TunnelBroken, TunnelOpened, TunnelRekeyed
+from powertcp.vppn.tunnel import Inner, Tunnel, TunnelBroken, TunnelOpened, TunnelRekeyed
 from powertcp.wire.frames import MAX_MSP
 
 _log = logging.getLogger("vppn")
@@ -61,6 +62,12 @@ class Seals:
     def wrap(self, machine: PowerConnection, peer: bytes, now: Instant) -> Tunnel:
         """Return the tunnel of a connection that was accepted."""
         machine.wrapping = OVERHEAD_OCTETS
+        tunnel = self.carry(machine, peer, now)
+        hush(machine, tunnel)
+        return tunnel
+
+    def carry(self, inner: Inner, peer: bytes, now: Instant) -> Tunnel:
+        """Return the tunnel of a connection that was accepted, for any `inner`."""
         session = Session(
             self.config,
             is_initiator=False,
@@ -71,9 +78,8 @@ class Seals:
         )
         # VPPN-2.2-03
         may_be_clear = not self.config.stealth
-        tunnel = Tunnel(machine, session, now, is_initiator=False, may_be_clear=may_be_clear)
+        tunnel = Tunnel(inner, session, now, is_initiator=False, may_be_clear=may_be_clear)
         tunnel.start(now)
-        hush(machine, tunnel)
         return tunnel
 
 
@@ -107,6 +113,39 @@ def log_tunnel(where: str, events: Iterable[Event]) -> None:
                 _log.warning("%s: seal broken, %s", where, refusal.sentence())
             case _:
                 pass
+
+
+class CertificateFile:
+    """The certificate of our key as its file has it now, for each handshake.
+
+    Raises ConfigError or HostError when it is made; later the last good one stays in use.
+    """
+
+    def __init__(self, path: str, key: PublicKey) -> None:
+        """Read it once."""
+        self._path, self._key = path, key
+        self._octets = self._read()
+
+    def __call__(self) -> bytes:
+        """Return its text."""
+        try:
+            self._octets = self._read()
+        except PowerError as error:
+            _log.warning("the certificate of before stays in use: %s", error)
+        return self._octets
+
+    def _read(self) -> bytes:
+        try:
+            with open(self._path, "rb") as file:
+                octets = file.read(MAX_OCTETS + 1)
+        except OSError as error:
+            raise HostError(error.errno or 5, self._path, "read a certificate") from error
+        certificate = parse_certificate(octets, self._path)
+        # VPPN-2.2-01
+        if certificate.subject != self._key:
+            said = f"it speaks for {certificate.subject}, our key is {self._key}"
+            raise ConfigError("certificate", self._path, said)
+        return octets
 
 
 class KeyLog:

@@ -21,7 +21,8 @@ class SealConfig:
     """How one side seals.
 
     key: our static key; a guest has none. peer: the responder's static key, for an initiator.
-    certificate: of our key. allow_classic: whether handshakes without ML-KEM are taken. stealth:
+    certificate: of our key. renewed: the certificate as it is now, for power that lasts
+    longer than a shift. allow_classic: whether handshakes without ML-KEM are taken. stealth:
     whether a responder says nothing before a valid message 1.
     """
 
@@ -29,6 +30,7 @@ class SealConfig:
     peer: bytes | None = None
     pattern: PatternId = PatternId.IK
     certificate: bytes = b""
+    renewed: Callable[[], bytes] | None = None
     allow_classic: bool = False
     stealth: bool = False
     privacy: Privacy = Privacy.POLICE

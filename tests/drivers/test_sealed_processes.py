@@ -203,6 +203,11 @@ def certificate(path: Path, subject: PublicKey, hours: tuple[float, float], seri
     return str(path)
 
 
+def renew(path: str, serial: int) -> None:
+    part = certificate(Path(path).with_suffix(".part"), ALICE.public, (-1, 7), serial)
+    Path(part).rename(path)
+
+
 def revoke(path: Path, *serials: int) -> str:
     start = int((NOW - timedelta(hours=1)).timestamp())
     path.write_bytes(issue_revocations(BOSS, start, start + 86_000, serials, ()))
@@ -243,3 +248,18 @@ async def test_an_employee_has_what_the_certificate_allows_until_it_is_revoked(
         async with running(tmp_path, *device(where, "--cert", stolen)) as sink:
             assert await sink.end() == 2
             await sink.until_logged("it speaks for")
+
+
+@pytest.mark.requirement("VPPN-4-02", "VPPN-4-01")
+async def test_a_certificate_that_is_renewed_in_time_keeps_the_power_on(tmp_path: Path) -> None:
+    watts = f"issuer {BOSS.public} max-power=200W\n"
+    async with site(tmp_path, authorized=watts, supply="13V/20A") as where:
+        # of a shift that ends in some seconds
+        soon = (datetime.now(UTC) - NOW).total_seconds() / 3600 + 6 / 3600
+        cert = certificate(tmp_path / "cert", ALICE.public, (-1, soon), 4711)
+        words = device(where, "--cert", cert, "--rekey", "1s", power="13V/1A", time="10s")
+        async with running(tmp_path, *words) as sink:
+            await sink.until("ready")
+            renew(cert, 4712)
+            assert await sink.end() == 0
+        assert sink.all("done")[0]["energy_uj"] == 130_000_000
