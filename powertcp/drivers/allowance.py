@@ -50,13 +50,14 @@ class Allowance:
     is_last: less than it may have, as no more was left. is_spent: it ends for want of more.
     """
 
-    __slots__ = ("held", "is_last", "is_spent", "meter", "name", "number", "seed", "source")
+    __slots__ = ("held", "is_last", "is_spent", "meter", "name", "number", "seed", "source", "who")
 
-    def __init__(self, seed: bytes, name: str, source: str, meter: Meter) -> None:
+    def __init__(self, seed: bytes, name: str, source: str, meter: Meter, who: str = "") -> None:
         """Reserve on account `name` what `source` gives; seed: 32 octets that name the flow.
 
-        Its pages are due as `meter` says, or more often.
+        Its pages are due as `meter` says, or more often. who: draws, for the memo.
         """
+        self.who = who
         self.seed = seed
         self.name = name
         self.source = source
@@ -76,6 +77,7 @@ class Allowance:
             amount=amount_uj,
             code=Code.RESERVE,
             kind=Kind.PENDING,
+            memo=self.who,
         )
 
 

@@ -166,7 +166,8 @@ class ProviderBooks:
         allowances, name = self.allowances, f"sink:{book.there}"
         if allowances.limit_uj(name) is not None:
             meter = self.meter_of(book.there)
-            book.allowance = Allowance(book.identity, name, f"source:{book.here}", meter)
+            source = f"source:{book.here}"
+            book.allowance = Allowance(book.identity, name, source, meter, book.who)
             book.record.allowed_uj = 0
             self._postings.put(book, partial(allowances.begin, book))
             return
@@ -265,7 +266,9 @@ class ProviderBooks:
         else:
             self._lost_uj += unsigned_uj
         if unsigned_uj:
-            facts = {"flow": book.name, "unsigned_uj": unsigned_uj}
+            facts: dict[str, object] = {"flow": book.name, "unsigned_uj": unsigned_uj}
+            if book.who:
+                facts["who"] = book.who
             self._postings.put(book, lambda: self.ledger.record("unsigned", facts))
 
     # -- energy without pages ----------------------------------------------------------------

@@ -235,6 +235,7 @@ class FlowRecord:
         is_named = rights is not None and rights.kind in (Kind.KEY, Kind.ISSUER)
         return str(key) if is_named and key is not None else self.session.party
 
+    # VPPN-5-10
     @property
     def who(self) -> str:
         """By what name it draws, for the memo of what is posted; "" where nobody asks."""

@@ -381,8 +381,9 @@ def balances(folder: Path) -> dict[str, int]:
 def memos(folder: Path) -> set[str]:
     """Who drew, by the memos of the journal."""
     with LedgerStore(folder / "ledger.db", read_only=True) as store:
-        found = [read_memo(entry.memo) for entry in store.entries()]
-    return {memo.who for memo in found if isinstance(memo, FlowMemo)}
+        texts = [entry.memo for entry in store.entries()]
+    found = [(text, read_memo(text)) for text in texts]
+    return {memo.who if isinstance(memo, FlowMemo) else text for text, memo in found}
 
 
 async def suspended(payer: Payer, count: int = 1) -> Refusal:
