@@ -6,7 +6,7 @@ from typing import Final
 from powertcp.errors import DecodeError, LocalProtocolError, known
 from powertcp.registry import Reason
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
-from powertcp.vppn.record import Batcher, Opener, Privacy, Sealer, check_inner, read_seal
+from powertcp.vppn.record import Batcher, Ends, Opener, Privacy, Sealer, check_inner, read_seal
 from powertcp.wire.frames import RawSegment
 
 EPOCH_MAX: Final = (1 << 32) - 1
@@ -67,11 +67,23 @@ class Channel:
         sending, receiving = self._pair()
         return min(sending.number, receiving.number)
 
+    # VPPN-4-07
     @property
     def is_settled(self) -> bool:
-        """Whether both directions are in one epoch and none is agreed beyond it."""
+        """Whether both directions have used one epoch and none is agreed beyond it."""
         sending, receiving = self._pair()
-        return self._coming is None and sending.number == receiving.number
+        is_one = self._coming is None and sending.number == receiving.number
+        return is_one and self.has_sent and self.has_heard
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether anything was sealed with the epoch we send with."""
+        return self._pair()[0].sealer.segments > 0
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether anything was opened with the epoch that the peer sends with."""
+        return self._receiving is not None and self._receiving.opener.segments > 0
 
     @property
     def began(self) -> Instant:
@@ -89,7 +101,9 @@ class Channel:
 
         An epoch of the same number that nobody has used yet is replaced.
         """
-        epoch = _Epoch(Sealer(number, send_key), Opener(number, receive_key), now)
+        ends = Ends(self._limits.end_segments, self._limits.end_octets)
+        sealer, opener = Sealer(number, send_key, ends), Opener(number, receive_key, ends)
+        epoch = _Epoch(sealer, opener, now)
         if self._sending is None:
             self._sending = self._receiving = epoch
             return
@@ -112,7 +126,7 @@ class Channel:
         if seal.epoch != epoch.number:
             raise DecodeError(0, "epoch", Reason.EPOCH, seal.epoch, epoch.number)
         # VPPN-4-04
-        self._check(epoch, epoch.opener, now)
+        self._check(epoch, now)
         plain = check_inner(epoch.opener.open(raw, seal.counter), raw, self._privacy)
         if is_new:
             self._receiving, self._coming = epoch, None
@@ -126,23 +140,19 @@ class Channel:
         """
         sending = self._pair()[0]
         # VPPN-4-04
-        self._check(sending, sending.sealer, now)
+        self._check(sending, now)
         return self._batcher.seal(plain, limit, sending.sealer, now)
 
-    def _check(self, epoch: _Epoch, direction: Sealer | Opener, now: Instant) -> None:
-        limits = self._limits
-        for field_name, value, limit in (
-            ("age", now - epoch.began, limits.end_ns),
-            ("segments", direction.segments, limits.end_segments),
-            ("octets", direction.octets, limits.end_octets),
-        ):
-            if value >= limit:
-                raise DecodeError(0, field_name, Reason.EPOCH, value, limit)
+    def _check(self, epoch: _Epoch, now: Instant) -> None:
+        age, limit = now - epoch.began, self._limits.end_ns
+        if age >= limit:
+            raise DecodeError(0, "age", Reason.EPOCH, age, limit)
 
     def check_age(self, now: Instant) -> None:
         """Raise DecodeError 510 when an epoch in force is too old. VPPN-4-04."""
-        if self._sending is not None and now >= self.ends_at:
-            raise DecodeError(0, "age", Reason.EPOCH, now - self.began, self._limits.end_ns)
+        if self._sending is not None:
+            for epoch in self._pair():
+                self._check(epoch, now)
 
     @property
     def ends_at(self) -> Instant:

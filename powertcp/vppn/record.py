@@ -13,12 +13,12 @@ VPPN section 3.
 from collections.abc import Iterator
 from enum import StrEnum
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from powertcp.crypto import DECRYPT, TAG_OCTETS
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Flag, OptionKind, SegmentType
+from powertcp.registry import Flag, OptionKind, Reason, SegmentType
 from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.vppn.noise import Cipher
 from powertcp.wire.frames import HEADER, HEADER_OCTETS, MAX_MSP, RawSegment, check_header
@@ -59,13 +59,32 @@ class Privacy(StrEnum):
     PRIVATE = "private"
 
 
+class Ends(NamedTuple):
+    """What one direction carries in one epoch at most: sealed segments, and plain octets in them."""
+
+    segments: int = 1 << 21
+    octets: int = 1 << 37
+
+    # VPPN-4-04
+    def check(self, segments: int, octets: int) -> None:
+        """Raise DecodeError 510 when a direction that has carried so much carries no more."""
+        if segments >= self.segments:
+            raise DecodeError(0, "segments", Reason.EPOCH, segments, self.segments)
+        if octets >= self.octets:
+            raise DecodeError(0, "octets", Reason.EPOCH, octets, self.octets)
+
+
+ENDS: Final = Ends()
+
+
 class Sealer:
     """One direction in one epoch: plain segments to sealed ones."""
 
-    __slots__ = ("_cipher", "epoch", "octets")
+    __slots__ = ("_cipher", "_ends", "epoch", "octets")
 
-    def __init__(self, epoch: int, key: bytes) -> None:
+    def __init__(self, epoch: int, key: bytes, ends: Ends = ENDS) -> None:
         """Take the number of the epoch and the key of this direction, 32 octets."""
+        self._ends = ends
         self.epoch = epoch
         # plain octets sealed
         self.octets = 0
@@ -77,9 +96,13 @@ class Sealer:
         return self._cipher.counter
 
     def seal(self, plain: bytes, flow: int, esn: int, profile: PowerProfile | None = None) -> bytes:
-        """Return a whole sealed segment. flow, esn, profile: what its outer header says in clear."""
+        """Return a whole sealed segment. flow, esn, profile: what its outer header says in clear.
+
+        Raises DecodeError 510 when the epoch is at its end.
+        """
         # VPPN-3-03
         counter = self._cipher.counter
+        self._ends.check(counter, self.octets)
         if profile is None:
             words, area = _WORDS, _AREA.pack(_SEAL, _SEAL_LENGTH, self.epoch, counter, 0)
         else:
@@ -96,10 +119,11 @@ class Sealer:
 class Opener:
     """One direction in one epoch: sealed segments to plain ones, in the order of their making."""
 
-    __slots__ = ("_cipher", "epoch", "octets")
+    __slots__ = ("_cipher", "_ends", "epoch", "octets")
 
-    def __init__(self, epoch: int, key: bytes) -> None:
+    def __init__(self, epoch: int, key: bytes, ends: Ends = ENDS) -> None:
         """Take the number of the epoch and the key of this direction, 32 octets."""
+        self._ends = ends
         self.epoch = epoch
         self.octets = 0
         self._cipher = Cipher("ChaChaPoly", key)
@@ -113,8 +137,10 @@ class Opener:
         """Return what a sealed segment holds, padding included.
 
         counter: of its SEAL option. Raises DecodeError 509 for another counter than the next one
-        and for anything that the peer did not seal; the direction is of no use then.
+        and for anything that the peer did not seal; the direction is of no use then. 510 when the
+        epoch is at its end.
         """
+        self._ends.check(self._cipher.counter, self.octets)
         # VPPN-3-03
         if counter != self._cipher.counter:
             raise DecodeError(HEADER_OCTETS, "counter", DECRYPT, counter, self._cipher.counter)
