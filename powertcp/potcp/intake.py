@@ -511,6 +511,8 @@ class Intake:
 
     def _take_probe(self, probe: MaintainProbe, now: Instant) -> None:
         """Answer a probe at once; an answer renews every lease. PTCP-5-01, PTCP-5-02."""
+        if not probe.nonce and not probe.echo:
+            return
         if self._liveness is None:
             self._liveness = Liveness(self.interval_ms, self.misses, now)
         if probe.nonce:

@@ -24,8 +24,11 @@ from powertcp.wire.options import Options, Seal, decode_options, encode_options
 MESSAGE_1: Final = int(Flag.SYN)
 MESSAGE_2: Final = int(Flag.SYN | Flag.ACK)
 MESSAGE_3: Final = int(Flag.ACK)
+# what of a first flight travels in a message of the handshake: with it within the default MSP
+FLIGHT_MAX: Final = 8 * 1024
 _HEAD: Final = Struct(">QH")
 _SEALED: Final = int(SegmentType.SEALED)
+_CTL: Final = int(SegmentType.CTL)
 
 
 class Message(NamedTuple):
@@ -104,3 +107,21 @@ def split_first(octets: bytes) -> tuple[PatternId, bytes]:
 
 
 _PATTERNS = frozenset(int(pattern) for pattern in PatternId)
+
+
+# VPPN-2.3-01
+def first_syn(plain: bytes) -> bytes:
+    """Return the first plain segment if it is a SYN that may travel in message 1, else nothing.
+
+    Raises DecodeError 509 for one whose options cannot be read.
+    """
+    for start, end, kind, _, _ in inner_segments(plain):
+        if kind != _CTL or plain[start + 5] != MESSAGE_1 or end > FLIGHT_MAX:
+            return b""
+        try:
+            options = decode_options(plain[start + HEADER_OCTETS : start + (plain[start + 3] << 2)])
+        except DecodeError as error:
+            raise DecodeError(error.offset, error.field, DECRYPT, error.value) from error
+        # VPPN-2.3-07
+        return b"" if options.ticket is not None else plain[start:end]
+    return b""

@@ -9,14 +9,16 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
+from powertcp import crypto
 from powertcp.crypto import DECRYPT, TAG_OCTETS
 from powertcp.errors import DecodeError, LocalProtocolError, known
 from powertcp.machine import Entropy
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
-from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.units import Duration, Instant
 from powertcp.vppn.config import Identity, SealConfig
 from powertcp.vppn.epochs import Channel, next_epoch
 from powertcp.vppn.message import (
+    FLIGHT_MAX,
     MESSAGE_1,
     MESSAGE_2,
     MESSAGE_3,
@@ -24,6 +26,7 @@ from powertcp.vppn.message import (
     decode_message,
     decode_payload,
     encode_message,
+    first_syn,
     split_first,
 )
 from powertcp.vppn.noise import PROTOCOLS, Handshake, prologue
@@ -31,23 +34,18 @@ from powertcp.vppn.office import SealOffice
 from powertcp.vppn.patterns import Token
 from powertcp.vppn.record import inner_segments
 from powertcp.wire.frames import (
+    COOKIE_OCTETS,
     DEFAULT_MSP,
     HEADER_OCTETS,
     RawSegment,
-    decode_segment,
     encode_segment,
     maintain_segment,
 )
-from powertcp.wire.options import Options, decode_options
+from powertcp.wire.options import Options
 from powertcp.wire.segments import Alert, Control, CookieSegment
 
-OPENING_NS: Final[Duration] = 5 * NS_PER_S
-# what of a first flight travels in a message of the handshake: with it within the default MSP
-FLIGHT_MAX: Final = 8 * 1024
 _CRITICAL: Final = 3
 _ECE: Final = int(Flag.ECE)
-_SYN: Final = int(Flag.SYN)
-_CTL: Final = int(SegmentType.CTL)
 _SEALED: Final = int(SegmentType.SEALED)
 _COOKIE: Final = int(SegmentType.COOKIE)
 
@@ -72,34 +70,12 @@ class Session:
     """
 
     __slots__ = (
-        "_abandoned",
-        "_asked",
-        "_attempt_until",
-        "_cookie_used",
-        "_early",
-        "_early_name",
-        "_handshake",
-        "_hash",
-        "_held",
-        "_is_half_open",
-        "_is_initiator",
-        "_next_hash",
-        "_opening_until",
-        "_out",
-        "_phase",
-        "_rekey_at",
-        "_rekeys_until",
-        "_static",
-        "channel",
-        "config",
-        "entropy",
-        "identity",
-        "is_confirmed",
-        "office",
-        "peer",
-        "queued",
+        "_abandoned", "_asked", "_attempt_until", "_cookie_used", "_early", "_early_name",
+        "_handshake", "_hash", "_held", "_is_half_open", "_is_initiator", "_next_hash",
+        "_opening_until", "_out", "_owes_first", "_phase", "_rekey_at", "_rekeys_until", "_static",
+        "channel", "config", "entropy", "identity", "is_confirmed", "office", "peer", "queued",
         "unix_offset_ns",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -111,6 +87,7 @@ class Session:
         peer: bytes = b"",
         unix_offset_ns: Duration = 0,
     ) -> None:
+        """Begin. Raises LocalProtocolError for a config by which no handshake can be held."""
         self.config, self.entropy, self.office, self.peer = config, entropy, office, peer
         self.unix_offset_ns = unix_offset_ns
         self.channel = Channel(config.privacy, config.limits)
@@ -137,6 +114,15 @@ class Session:
         self._opening_until: Instant | None = None
         self._attempt_until: Instant | None = None
         self._rekey_at: Instant | None = None
+        # VPPN-4-07: whether nothing was sealed with the first epoch yet
+        self._owes_first = False
+        # VPPN-2.2-09
+        if is_initiator and config.pattern.is_classic and not config.allow_classic:
+            raise LocalProtocolError(f"{config.pattern.word}: classic handshakes are not allowed")
+        if is_initiator:
+            self._begin(0)
+        elif config.key is None:
+            raise LocalProtocolError("a responder needs a static key")
 
     # --- what the tunnel asks ----------------------------------------------------------------
 
@@ -162,8 +148,9 @@ class Session:
 
     @property
     def owes(self) -> bool:
-        """Whether message 2 waits for what is to go with it."""
-        return self._phase is _Phase.OWES
+        """Whether something is to be sent even if nothing is queued: message 2, a first segment."""
+        waits = self._phase is _Phase.OPEN and (self._owes_first or self._held)
+        return self._phase is _Phase.OWES or bool(waits)
 
     @property
     def takes_plain(self) -> bool:
@@ -187,14 +174,24 @@ class Session:
         Raises DecodeError 510 when the epoch is at its end.
         """
         if self._phase is _Phase.OPEN:
-            for octets in self.channel.seal(plain, msp - TAG_OCTETS, now):
-                self._send(octets)
+            self._seal(plain, msp, now)
         elif self._phase is _Phase.OWES:
             self._answer(plain, now)
         elif self._is_initiator and self._phase is _Phase.IDLE:
             self._ask(plain, now)
         else:
             raise LocalProtocolError("nothing can be sealed now")
+
+    def _seal(self, plain: bytes, msp: int, now: Instant) -> None:
+        """Seal what is to go with the epoch in force, with it what waited for the handshake."""
+        plain = self._held + plain
+        # VPPN-4-07
+        if self._owes_first and not plain:
+            plain = maintain_segment(0, 0, now + self.unix_offset_ns)
+        self._owes_first, self._held = False, b""
+        for octets in self.channel.seal(plain, msp - TAG_OCTETS, now):
+            self._send(octets)
+        self._note_wear(now)
 
     def receive(self, raw: RawSegment, now: Instant) -> bytes:
         """Take a segment of the peer; return the plain segments it held.
@@ -220,12 +217,15 @@ class Session:
     # VPPN-3-08
     def give_up(self, refusal: Refusal, now: Instant) -> None:
         """The connection is over for `refusal`: say it to a peer that can hear it, and leave."""
-        is_mute = refusal.code in (Reason.EPOCH, Reason.TIMEOUT)
+        # VPPN-2.2-03
+        is_hidden = self.config.stealth and not self.is_confirmed
+        is_mute = refusal.code == Reason.TIMEOUT or is_hidden
+        self._held = b""
         if self._phase is _Phase.OPEN and not is_mute:
             alert = encode_segment(Alert(0, 0, _CRITICAL, Options(reason=refusal)))
             with suppress(DecodeError):  # an epoch at its end says nothing more
                 self.put(alert, DEFAULT_MSP, now)
-        elif not self._is_initiator and not is_mute and not self.config.stealth:
+        elif not self._is_initiator and not is_mute:
             self._send(encode_segment(Control(0, Flag.RST, 0, Options(reason=refusal))))
         self.leave()
 
@@ -284,14 +284,16 @@ class Session:
     # VPPN-2.2-01
     def _certificate_in(self, message: int) -> bytes:
         """Return our certificate where it goes with our static key."""
-        tokens = PROTOCOLS[self.config.pattern].messages[message - 1]
-        return self.config.certificate if Token.S in tokens else b""
+        config = self.config
+        if Token.S not in PROTOCOLS[config.pattern].messages[message - 1]:
+            return b""
+        return config.renewed() if config.renewed is not None else config.certificate
 
     def _ask(self, plain: bytes, now: Instant) -> None:
         """Send message 1 of epoch 0, and with it one SYN."""
         # VPPN-2.3-01
         if not self._is_delayed:
-            self._early = _first_syn(plain)
+            self._early = first_syn(plain)
         self._held = plain[len(self._early) :]
         self._handshake = self._begin(0)
         payload = self._payload(now, self._certificate_in(1), self._early)
@@ -309,12 +311,10 @@ class Session:
     def _take_clear(self, raw: RawSegment) -> bytes:
         # VPPN-2.2-02
         waits = self._is_initiator and self._phase is _Phase.ASKED and not self._cookie_used
-        if raw[0] == _COOKIE and waits:
-            found = decode_segment(raw)
-            if isinstance(found, CookieSegment) and not found.flow:
-                self._cookie_used = True
-                self._send(encode_message(MESSAGE_1, 0, self._asked, found.cookie))
-                return b""
+        if waits and raw[:4] == (_COOKIE, 0, 0, 0) and not raw[4] and len(raw[5]) == COOKIE_OCTETS:
+            self._cookie_used = True
+            self._send(encode_message(MESSAGE_1, 0, self._asked, bytes(raw[5])))
+            return b""
         # VPPN-2.2-04
         raise DecodeError(4, "type", Reason.SEAL_REQUIRED, raw[0], _SEALED)
 
@@ -340,10 +340,11 @@ class Session:
         flow = self._early[8:12]
         segments = inner_segments(payload.plain)
         is_answered = any(payload.plain[start + 8 : start + 12] == flow for start, *_ in segments)
-        held = self._held if is_answered or not self._early else self._early + self._held
-        self._early = self._asked = self._held = b""
-        if held:
-            self.put(held, DEFAULT_MSP, now)
+        # VPPN-2.3-05
+        if not is_answered:
+            self._held = self._early + self._held
+        self._early = self._asked = b""
+        self._owes_first = True
         return payload.plain
 
     # --- messages of the responder -------------------------------------------------------------
@@ -358,7 +359,9 @@ class Session:
         if epoch or self._phase is not _Phase.IDLE:
             raise DecodeError(0, "epoch", Reason.EPOCH, epoch)
         pattern, message = split_first(octets)
-        if pattern.is_classic and not self.config.allow_classic:
+        # VPPN-2.2-09, VPPN-2.1-02
+        is_taken = self.config.allow_classic if pattern.is_classic else crypto.HAS_KEM
+        if not is_taken:
             raise DecodeError(0, "pattern", DECRYPT, pattern)
         if not self._is_let_in(cookie, octets, now):
             return b""
@@ -369,6 +372,9 @@ class Session:
             self.office.half_open += 1
             self._is_half_open = True
         self._static = handshake.remote_static
+        # VPPN-2.2-01
+        if payload.certificate and self._static is None:
+            raise DecodeError(0, "certificate", Reason.IDENTITY_MISMATCH)
         self.identity = Identity(pattern, self._static, payload.certificate)
         self._phase = _Phase.OWES
         self.start(now)
@@ -378,15 +384,18 @@ class Session:
     def _is_let_in(self, given: bytes | None, octets: bytes, now: Instant) -> bool:
         """Return whether message 1 is worth the computing; if not, the peer got a COOKIE."""
         office = self.office
-        if office is None or not office.needs_cookie:
+        # VPPN-2.2-05
+        if (office is None or not self._cookie_used) and given is not None:
+            raise DecodeError(HEADER_OCTETS, "cookie", DECRYPT, len(given))
+        if office is None or not (office.needs_cookie or self._cookie_used):
             return True
         # a COOKIE would tell a stranger that somebody listens
         if office.is_full or self.config.stealth:
             raise DecodeError(0, "handshake", Reason.LIMIT, office.half_open)
-        if office.cookies.has_cookie(given, self.peer, 0, octets, now):
-            return True
         if self._cookie_used:
-            raise DecodeError(0, "cookie", DECRYPT, 1)
+            if office.cookies.has_cookie(given, self.peer, 0, octets, now):
+                return True
+            raise DecodeError(HEADER_OCTETS, "cookie", DECRYPT, 1)
         self._cookie_used = True
         cookie = office.cookies.cookie(self.peer, 0, octets, now)
         self._send(encode_segment(CookieSegment(0, 0, cookie)))
@@ -398,7 +407,7 @@ class Session:
         if not plain:
             return b""
         # VPPN-2.3-01
-        if self._is_delayed or _first_syn(plain) != plain:
+        if self._is_delayed or first_syn(plain) != plain:
             raise DecodeError(0, "early", DECRYPT, len(plain))
         office, handshake = self.office, known(self._handshake, "message 1 was read")
         name = self._static or self.peer
@@ -413,7 +422,9 @@ class Session:
     def _answer(self, plain: bytes, now: Instant) -> None:
         """Send message 2 of epoch 0 with what is queued."""
         handshake = known(self._handshake, "message 1 was read")
-        flight = plain if len(plain) <= FLIGHT_MAX else b""
+        # with a third message it is not yet known who is there
+        flight = plain if len(plain) <= FLIGHT_MAX and not self._is_delayed else b""
+        self._held = plain[len(flight) :]
         message = handshake.write_message(self._payload(now, plain=flight))
         self._send(encode_message(MESSAGE_2, 0, message))
         if self._is_delayed:
@@ -421,8 +432,6 @@ class Session:
             return
         self._install(handshake, 0, now)
         self._phase = _Phase.OPEN
-        if plain and not flight:
-            self.put(plain, DEFAULT_MSP, now)
 
     def _read_third(self, epoch: int, octets: bytes, now: Instant) -> bytes:
         """Take the last message of a handshake that shows its static key there."""
@@ -462,13 +471,13 @@ class Session:
             if not self._is_initiator:
                 # VPPN-4-03
                 self._say_something(now)
-        if self._is_initiator and self.channel.is_worn and self._attempt_until is None:
-            self._rekey_at = now if self._rekey_at is None else min(self._rekey_at, now)
+        self._note_wear(now)
         return plain
 
     def _confirm(self, now: Instant) -> None:
         """The initiator is there now: the handshake is done."""
         self.is_confirmed, self._opening_until = True, None
+        self._owes_first = not self.channel.has_sent
         self._handshake = None
         self._settle()
 
@@ -513,6 +522,12 @@ class Session:
             self._rekey_at = now + limits.rekey_ns + spread
 
     # VPPN-4-01
+    def _note_wear(self, now: Instant) -> None:
+        """Begin the next epoch soon if this one has carried much."""
+        if self._rekey_at is not None and self.channel.is_settled and self.channel.is_worn:
+            self._rekey_at = min(self._rekey_at, now)
+
+    # VPPN-4-01
     def _rekey(self, now: Instant) -> None:
         """Begin the next epoch, once both directions have reached this one."""
         limits = self.config.limits
@@ -547,11 +562,12 @@ class Session:
         # VPPN-4-03
         self._say_something(now)
 
+    # VPPN-4-06
     def _answer_rekey(self, epoch: int, octets: bytes, now: Instant) -> None:
         """Take message 1 of the next epoch and answer it."""
-        if not self.is_confirmed or epoch != next_epoch(self.channel.epoch):
+        # VPPN-4-07
+        if not self.channel.has_heard or epoch != next_epoch(self.channel.epoch):
             raise DecodeError(0, "epoch", Reason.EPOCH, epoch)
-        # VPPN-4-06
         gap_ns = self.config.limits.gap_ns
         if self._rekeys_until > now + gap_ns:
             raise DecodeError(0, "handshake", Reason.CHURN, 3, 2)
@@ -576,14 +592,3 @@ class Session:
         self._handshake = None
         self.identity = Identity(self.config.pattern, self._static, payload.certificate)
         self._install(handshake, epoch, now)
-
-
-def _first_syn(plain: bytes) -> bytes:
-    """Return the first plain segment if it is a SYN that may travel in message 1, else nothing."""
-    for start, end, kind, _, _ in inner_segments(plain):
-        if kind != _CTL or plain[start + 5] != _SYN or end > FLIGHT_MAX:
-            return b""
-        # VPPN-2.3-07
-        options = decode_options(plain[start + HEADER_OCTETS : start + (plain[start + 3] << 2)])
-        return b"" if options.ticket is not None else plain[start:end]
-    return b""

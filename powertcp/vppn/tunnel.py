@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Protocol
 
-from powertcp.errors import DecodeError
+from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Event, StreamMachine
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import Instant
@@ -21,6 +21,8 @@ from powertcp.wire.segments import Control
 _SEALED: Final = int(SegmentType.SEALED)
 # of a header: what says whether a segment is sealed
 _TYPE_AT: Final = 4
+# what is sealed at once: the peer's pace decides in which order the rest goes
+SEND_MAX: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,10 @@ class Inner(StreamMachine[Event], Protocol):
     @property
     def queued(self) -> int:
         """Octets that data_to_send has not yet given out."""
+
+    @property
+    def is_terminated(self) -> bool:
+        """Whether it is over; octets may remain to be sent."""
 
     def cut(self, refusal: Refusal | None, now: Instant) -> None:
         """End as at the end of the stream, for `refusal`."""
@@ -98,7 +104,9 @@ class Tunnel:
         may_be_clear: bool = False,
     ) -> None:
         self._inner, self.session = inner, session
-        self._is_initiator, self._may_be_clear = is_initiator, may_be_clear
+        self._is_initiator = is_initiator
+        # VPPN-2.2-08
+        self._may_be_clear = may_be_clear and not session.config.stealth
         self._mode = _Mode.SEALED if is_initiator else _Mode.OPEN
         self._now = now
         self._splitter = Splitter(MAX_MSP)
@@ -127,18 +135,18 @@ class Tunnel:
 
     def start(self, now: Instant) -> None:
         """The TCP connection stands."""
-        self._now = now
+        self._tick(now)
         if not self._is_initiator:
             self.session.start(now)
 
     def receive_data(self, data: Buffer, now: Instant) -> None:
         """Take octets of the peer; never raises on their content."""
-        self._now = now
+        self._tick(now)
         mode = self._mode
         if mode is _Mode.CLEAR:
             self._inner.receive_data(data, now)
             return
-        if mode in (_Mode.DEAF, _Mode.OVER):
+        if mode in (_Mode.DEAF, _Mode.OVER) or self._inner.is_terminated:
             return
         if mode is _Mode.OPEN:
             data = self._head + bytes(data)
@@ -150,14 +158,14 @@ class Tunnel:
             if self._mode is not _Mode.SEALED:
                 return
         for raw in self._splitter.receive(data):
-            if not self._take(raw, now):
+            if not self._take(raw, now) or self._inner.is_terminated:
                 return
         if self._splitter.error is not None:
             self._break(self._splitter.error, now)
 
     def receive_eof(self, now: Instant) -> None:
         """Take the end of the stream."""
-        self._now = now
+        self._tick(now)
         self._mode = _Mode.OVER if self._mode is not _Mode.CLEAR else _Mode.CLEAR
         self.session.leave()
         self._inner.receive_eof(now)
@@ -172,6 +180,8 @@ class Tunnel:
                 self._seal(inner, session)
             except DecodeError as error:
                 self._break(error, self._now)
+        if inner.is_terminated:
+            session.leave()
         if self._mode is not _Mode.SEALED:
             # nothing of it may go in clear
             while inner.data_to_send():
@@ -189,7 +199,7 @@ class Tunnel:
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`."""
-        self._now = now
+        self._tick(now)
         due = self._session_timer()
         if due is not None and now >= due:
             try:
@@ -200,8 +210,13 @@ class Tunnel:
 
     # --- inside ------------------------------------------------------------------------------
 
+    def _tick(self, now: Instant) -> None:
+        if now < self._now:
+            raise LocalProtocolError(f"the clock went back from {self._now} to {now}")
+        self._now = now
+
     def _session_timer(self) -> Instant | None:
-        if self._mode in (_Mode.CLEAR, _Mode.OVER):
+        if self._mode in (_Mode.CLEAR, _Mode.OVER) or self._inner.is_terminated:
             return None
         return self.session.get_timer()
 
@@ -238,7 +253,8 @@ class Tunnel:
 
     def _seal(self, inner: Inner, session: Session) -> None:
         """Seal what is queued, and never wait for more."""
-        while session.takes_plain:
+        # VPPN-3-09
+        while session.takes_plain and session.queued < SEND_MAX:
             plain = inner.data_to_send()
             if not plain and not session.owes:
                 return
@@ -255,7 +271,8 @@ class Tunnel:
         refusal = Refusal(error.code, error.value, error.limit, rule=rule)
         session.give_up(refusal, now)
         self._mode = _Mode.OVER
-        self._events.append(TunnelBroken(refusal=refusal))
+        if not self._inner.is_terminated:
+            self._events.append(TunnelBroken(refusal=refusal))
         self._inner.cut(refusal, now)
 
 
