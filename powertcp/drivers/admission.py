@@ -250,7 +250,7 @@ class Admissions:
                 what = "resumed" if event.resumed else "granted"
                 self.chronicle.say(record, what, terms_text(event.profile), lease)
         if self.gate is not None:
-            self.gate.look(record)
+            self.gate.changed(record)
         self.requests.settle_soon(now)
 
     def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:

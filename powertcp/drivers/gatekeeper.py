@@ -137,8 +137,12 @@ class Gatekeeper:
         self._wait(found)
 
     def look(self, record: FlowRecord) -> None:
-        """Share again what the identity of a flow may have: its terms are others."""
+        """Share again what the identity of a flow may have: it waited for its power."""
         self._shares.look(record)
+
+    def changed(self, record: FlowRecord) -> None:
+        """The terms of a flow are others."""
+        self._shares.changed(record)
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> Refusal | None:
         """A ticket moved a flow; return why it may not be drawn where it is."""

@@ -175,6 +175,8 @@ class Requests:
                 event, verdict = self._waiting.pop(key)
                 answer = partial(self._answer, key, event, verdict, admission, now)
                 self._office.attempt(key, now, answer)
+                if self.gate is not None:
+                    self.gate.look(key)
 
     def forget(self, record: FlowRecord) -> None:
         """Answer nothing more on a flow that is over."""

@@ -53,6 +53,7 @@ class Shares:
         self._party: dict[FlowRecord, str] = {}
         self._parties: dict[str, dict[FlowRecord, int]] = {}  # with the mW that it asked for
         self._spent: dict[FlowRecord, Refusal] = {}
+        self._limited: set[str] = set()  # parties of which a flow has less than it asked for
 
     def __contains__(self, record: object) -> bool:
         """Say whether a flow is counted."""
@@ -81,7 +82,7 @@ class Shares:
         party = self._party.get(record)
         self._drop(record)
         self._spent.pop(record, None)
-        if party in self._parties:
+        if party in self._limited:
             self.share(party)
 
     def move(self, old: FlowRecord, new: FlowRecord, rights: Rights) -> None:
@@ -105,7 +106,9 @@ class Shares:
 
     def standing(self, record: FlowRecord) -> Standing:
         """Return what the other flows of the identity may draw, and what it has had."""
-        others = self._parties.get(record.party, {})
+        rights, others = record.rights, self._parties.get(record.party, {})
+        if rights is not None and rights.limits.power_mw is None:
+            others = {}
         held = sum(self._claim_mw(one) for one in others if one is not record)
         return self._standing(record, held)
 
@@ -150,16 +153,24 @@ class Shares:
         if record in self._party:
             self.share(self._party[record])
 
+    def changed(self, record: FlowRecord) -> None:
+        """The terms of a flow are others: what it leaves is for those that have less."""
+        if self._party.get(record) in self._limited:
+            self.look(record)
+
     def share(self, party: str) -> None:
         """Let each flow of an identity have what those before it leave, the oldest first."""
         breaker, before_mw = self._house.breaker, 0
+        self._limited.discard(party)
         held = [
             (holding.age, record, holding)
-            for record in self._parties[party]
+            for record in self._parties.get(party, ())
             if (holding := breaker.holdings.get(record)) is not None
         ]
         for _, record, holding in sorted(held, key=lambda one: one[0]):
             most_mw, why = self._most(record, holding, before_mw)
+            if most_mw is not None:
+                self._limited.add(party)
             if (most_mw, why) != (holding.right_mw, holding.right):
                 breaker.set_right(record, most_mw, why)
             before_mw += holding.request_mw(self._supply(holding))
