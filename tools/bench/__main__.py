@@ -26,7 +26,18 @@ from tools.bench.inspection import (
     sample_side,
 )
 
-AREAS = ("transport", "metered", "handshake", "ticks", "decode", "dve", "feed", "ledger")
+AREAS = (
+    "transport",
+    "metered",
+    "handshake",
+    "ticks",
+    "decode",
+    "dve",
+    "feed",
+    "ledger",
+    "sealed",
+    "agreement",
+)
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
 
 
