@@ -4,7 +4,6 @@ Entropy is an argument everywhere but in `encapsulate`: the library draws what t
 """
 
 import hashlib
-import hmac
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +29,10 @@ KEM_PUBLIC_OCTETS = 1184
 KEM_CIPHERTEXT_OCTETS = 1088
 # RFC 5869: the counter of HKDF is one octet
 HKDF_BLOCKS = 255
+_COUNTERS = tuple(bytes([number]) for number in range(HKDF_BLOCKS + 1))
+# RFC 2104: a key is mixed into both hashes, each time with another octet
+_INNER = bytes(octet ^ 0x36 for octet in range(256))
+_OUTER = bytes(octet ^ 0x5C for octet in range(256))
 # Reason.DECRYPT; the table of reasons is a sibling of this module
 DECRYPT = 509
 Octets = bytes | bytearray | memoryview
@@ -44,6 +47,7 @@ _HASHES: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "SHA512": hashlib.sha512,
     }
 )
+_BLOCKS = {name: int(hashing().block_size) for name, hashing in _HASHES.items()}
 _CIPHERS: Mapping[str, type[ChaCha20Poly1305] | type[AESGCM]] = MappingProxyType(
     {"ChaChaPoly": ChaCha20Poly1305, "AESGCM": AESGCM}
 )
@@ -187,14 +191,27 @@ def hkdf(name: str, salt: bytes, secret: bytes, size: int, info: bytes = b"") ->
     Raises LocalProtocolError for more than 255 hashes.
     """
     hashing = _HASHES[name]
-    extracted = hmac.digest(salt, secret, hashing)
+    width = _BLOCKS[name]
+    inner, outer = _pads(hashing, width, salt)
+    extracted: bytes = hashing(outer + hashing(inner + secret).digest()).digest()
     blocks = -(-size // len(extracted))
     if blocks > HKDF_BLOCKS:
         raise LocalProtocolError(
             f"HKDF: {size:,} octets wanted of {HKDF_BLOCKS * len(extracted):,}"
         )
+    inner, outer = _pads(hashing, width, extracted)
     block = made = b""
     for counter in range(1, blocks + 1):
-        block = hmac.digest(extracted, block + info + bytes([counter]), hashing)
+        text = inner + block + info + _COUNTERS[counter]
+        block = hashing(outer + hashing(text).digest()).digest()
         made += block
     return made[:size]
+
+
+def _pads(hashing: Callable[..., Any], width: int, key: bytes) -> tuple[bytes, bytes]:
+    """Return what HMAC (RFC 2104) puts before the text and before the inner hash.
+
+    The library pads a key anew for each text, and HKDF has two texts for one key.
+    """
+    padded = (hashing(key).digest() if len(key) > width else key).ljust(width, b"\0")
+    return padded.translate(_INNER), padded.translate(_OUTER)
