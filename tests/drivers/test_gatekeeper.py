@@ -29,7 +29,9 @@ from powertcp.potcp.events import (
     PowerOffered,
     PowerReady,
     RenegotiationAnswered,
+    SamplesReceived,
     ShedReceived,
+    TicketReceived,
 )
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
@@ -468,3 +470,51 @@ async def test_a_new_quota_is_for_running_flows_too(tmp_path: Path) -> None:
         site.rewrite("clear max-power=65W quota=1J/day")
         why = await suspended(payer)
         assert (why.code, why.limit) == (Reason.ENERGY_QUOTA, 1_000_000)
+
+
+# -- another path --------------------------------------------------------------------------------
+
+
+async def resumed(sink: Client, other: Client, request: str) -> None:
+    """Ask on `other` for the flow of `sink`, by its ticket."""
+    ticket = await sink.until(TicketReceived)
+    assert isinstance(ticket, TicketReceived)
+    await sink.until(SamplesReceived, 2)
+    esn_uj = sink.machine.status(sink.machine.flows[0]).esn_uj
+    other.ask(request, ticket=ticket.ticket, esn_uj=esn_uj)
+
+
+async def test_a_ticket_takes_the_rights_along_and_counts_once(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "clear max-power=65W") as site:
+        async with client(site.address) as old, client(site.address) as new:
+            await powered(old, "20V/3.25A")
+            await resumed(old, new, "20V/3.25A")
+            ready = await new.until(PowerReady)
+            assert isinstance(ready, PowerReady)
+            assert ready.profile.power_mw == 65_000
+            # nothing is left beside it, and all of it once it is over
+            assert (await refused(old, "20V/1A")).refusal.limit == 0
+            site.rewrite("clear max-power=20W")
+            shed = await new.until(ShedReceived)
+            assert isinstance(shed, ShedReceived)
+            assert shed.ceiling.power_mw == 20_000
+            [flow] = new.machine.flows
+            new.stream.queue(new.machine.close_flow, flow, now=now_ns())
+            await new.until(FlowClosed)
+            site.rewrite("clear max-power=65W")
+            async with client(site.address) as third:
+                assert await powered(third, "20V/3.25A") == 65_000
+
+
+@pytest.mark.requirement("VPPN-2.2-04")
+async def test_a_ticket_is_of_no_use_in_clear_where_power_must_be_sealed(tmp_path: Path) -> None:
+    async with guarded(tmp_path, "clear max-power=65W") as site:
+        async with client(site.address) as old, client(site.address) as new:
+            await powered(old, "20V/3A")
+            site.provider.admissions.needs_seal = True
+            await resumed(old, new, "20V/3A")
+            closed = await new.until(FlowClosed)
+            assert isinstance(closed, FlowClosed)
+            assert closed.refusal is not None
+            assert closed.refusal.code == Reason.SEAL_REQUIRED
+            await eventually(lambda: site.provider.breaker.held_mw == 0)
