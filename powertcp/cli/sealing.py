@@ -123,7 +123,7 @@ def provider_seal(
     from powertcp.vppn.record import Privacy
 
     if not HAS_KEM and not options.allow_classic:
-        raise ConfigError("configuration", "seal", _NO_KEM)
+        raise ConfigError("configuration", "seal", NO_KEM)
     path = Path(options.key) if options.key else identity_path(environ)
     config = SealConfig(
         key=ExchangeKey(read_key(path, Algorithm.X25519).octets),
@@ -134,7 +134,7 @@ def provider_seal(
     return config, options.seal == "req"
 
 
-_NO_KEM = "the cryptography library of this machine has no ML-KEM-768; --allow-classic does without"
+NO_KEM = "the cryptography library of this machine has no ML-KEM-768; --allow-classic does without"
 
 
 def _check_pattern(pattern: "PatternId", *, allow_classic: bool) -> None:
@@ -145,7 +145,7 @@ def _check_pattern(pattern: "PatternId", *, allow_classic: bool) -> None:
         raise ConfigError(_COMMAND_LINE, "--pattern", said)
     # VPPN-2.1-02
     if not pattern.is_classic and not HAS_KEM:
-        raise ConfigError(_COMMAND_LINE, "--pattern", _NO_KEM)
+        raise ConfigError(_COMMAND_LINE, "--pattern", NO_KEM)
 
 
 def _read_peer(text: str) -> "PublicKey":

@@ -64,6 +64,10 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     """Run `powertcp vppn`; returns the exit status."""
+    if argv[:1] == ["gateway"]:
+        from powertcp.cli.vppn_gateway import main as relay
+
+        return relay(argv[1:])
     parser = build_parser()
     arguments = parser.parse_action(argv, ACTIONS)
     _check(parser, arguments)

@@ -19,9 +19,10 @@ _NOTHING = PowerProfile.parse("1V/0A", ProfileType.REQUEST)
 class Windows:
     """What accounts have had in the current window of each period, and what of it they may have."""
 
-    def __init__(self, ledger: Ledger, unix_ns: Callable[[], int]) -> None:
-        """Begin with what `ledger` has, once `load` has read it."""
+    def __init__(self, ledger: Ledger, unix_ns: Callable[[], int], kind: str = "sink") -> None:
+        """Begin with what `ledger` has, once `load` has read it. kind: of the accounts."""
         self._ledger = ledger
+        self._kind = f"{kind}:"
         self._unix_ns = unix_ns
         self._rights: dict[str, Rights] = {}
         # by account and period: when the window began, and what the account had had by then
@@ -33,19 +34,19 @@ class Windows:
         for period in Period:
             start_s, _ = period.window(now_s)
             for name, energy_uj in (await self._ledger.debited(start_s * NS_PER_S)).items():
-                if name.startswith("sink:"):
+                if name.startswith(self._kind):
                     self._begun[name, period] = (start_s, self._had_uj(name) - energy_uj)
 
     def note(self, party: str, rights: Rights) -> None:
         """Go by the quotas of `rights` for `party`, and count it from now on at the latest."""
-        name = f"sink:{party}"
+        name = f"{self._kind}{party}"
         self._rights[name] = rights
         for period in Period:
             self._base_uj(name, period)
 
     def used_uj(self, party: str) -> dict[Period, int]:
         """Return what `party` has had in each window, as both have signed."""
-        name = f"sink:{party}"
+        name = f"{self._kind}{party}"
         had_uj = self._had_uj(name)
         return {period: had_uj - self._base_uj(name, period) for period in Period}
 
@@ -58,7 +59,7 @@ class Windows:
 
     def least_quota_uj(self, party: str) -> int | None:
         """Return the smallest quota of `party`, None for none."""
-        rights = self._rights.get(f"sink:{party}")
+        rights = self._rights.get(f"{self._kind}{party}")
         return min((uj for _, uj in rights.limits.quotas), default=None) if rights else None
 
     def refusal(self, name: str) -> Refusal | None:

@@ -1,0 +1,89 @@
+"""A wire of a relay: it reads only as long as the other side takes what comes."""
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from powertcp.drivers.poll import Poll
+from powertcp.drivers.wheel import Wheel
+from powertcp.drivers.wire import SegmentMachine, Wire
+from powertcp.machine import Event
+from powertcp.units import Instant
+
+# octets that may wait for one side before the other is read no more; and one read beyond that
+ROOM_HIGH: Final = 256 * 1024
+# it is read again when no more than this waits
+ROOM_LOW: Final = 64 * 1024
+
+
+class RelayWire(Wire[Event]):
+    """One side of a relay; `partner` is the other one, None as long as there is none.
+
+    backlog: octets that wait for the other side.
+    """
+
+    __slots__ = ("_backlog", "_is_paused", "_poll", "partner")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        machine: SegmentMachine[Event],
+        handle: Callable[[list[Event]], None],
+        *,
+        poll: Poll,
+        backlog: Callable[[], int],
+        nursery: trio.Nursery,
+        wheel: Wheel,
+        on_close: Callable[[], None],
+    ) -> None:
+        """Take over `sock`, which nobody else may touch from here on."""
+        super().__init__(sock, machine, handle, nursery=nursery, wheel=wheel, on_close=on_close)
+        self.partner: RelayWire | None = None
+        self._poll = poll
+        self._backlog = backlog
+        self._is_paused = False
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is not read, because the other side does not take what came."""
+        return self._is_paused
+
+    def begin(self, now: Instant) -> None:
+        """Read what is there, and whatever comes."""
+        if self.readable(now) and not self.closed:
+            self._poll.register(self)
+        self.rearm()
+
+    def readable(self, now: Instant) -> bool:
+        """Read once and let the other side send; False when no more will come, or not now."""
+        if self._backlog() > ROOM_HIGH:
+            self._is_paused = True
+            return False
+        goes_on = super().readable(now)
+        self.pass_on()
+        return goes_on
+
+    def handle_timer(self, now: Instant) -> None:
+        """Do what is due; the other side may have something to say then."""
+        super().handle_timer(now)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Let the other side send what waits for it."""
+        if self.partner is not None:
+            self.partner.flush()
+
+    def resume(self) -> None:
+        """Read again, if that stopped and there is room."""
+        if self._is_paused and not self.closed and self._backlog() <= ROOM_LOW:
+            self._is_paused = False
+            if self.watcher is None:
+                self._poll.register(self)
+
+    def _push(self) -> bool:
+        done = super()._push()
+        if self.partner is not None:
+            self.partner.resume()
+        return done

@@ -1,0 +1,387 @@
+"""The gateway of a VPPN: it ends the tunnels of devices and relays their power from providers."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, NamedTuple, Protocol
+
+import trio
+
+from powertcp.drivers.daemon import now_ns, unix_offset_ns
+from powertcp.drivers.dial import accept, connect, format_address
+from powertcp.drivers.poll import Poll
+from powertcp.drivers.relay_wire import RelayWire
+from powertcp.drivers.sealing import Seals, identity_of, log_tunnel
+from powertcp.drivers.session import CLEAR, AddressLimit, Identity, party_of, peer_of
+from powertcp.drivers.wheel import Wheel
+from powertcp.drivers.wire import SegmentMachine
+from powertcp.machine import Event
+from powertcp.potcp import TicketOffice
+from powertcp.potcp.events import Ask
+from powertcp.reclaim.relay import Denial, FlowLeft, Hung, Relay, UpstreamWanted
+from powertcp.reclaim.track import End, TrackedFlow
+from powertcp.registry import Reason, Refusal
+from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.vppn.config import SealConfig
+from powertcp.vppn.session import Session
+from powertcp.vppn.tunnel import Tunnel, TunnelOpened, TunnelRekeyed
+
+PER_ADDRESS: Final = 64  # connections of one address, protocol section 14
+ACCEPTS_PER_STEP: Final = 8
+EMFILE_PAUSE_S: Final = 0.1
+# of T_OPEN, which a device waits: what finding a provider may take in all
+DIAL_S: Final = 4.0
+# T_DRAIN for the provider, once more for the device
+DRAIN_NS: Final = 10 * NS_PER_S
+_log = logging.getLogger("gateway")
+
+
+class Upstream(NamedTuple):
+    """A provider inside. name: what accounts and logs call it."""
+
+    name: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Where power comes from.
+
+    upstreams: asked in this order. vias: by the name that VIA gives. seal: how devices are sealed.
+    upstream_seal: how providers are, None: in clear. per_address: connections of one address.
+    """
+
+    upstreams: Sequence[Upstream]
+    seal: SealConfig
+    vias: Mapping[str, Upstream] = field(default_factory=dict)
+    upstream_seal: SealConfig | None = None
+    per_address: int = PER_ADDRESS
+
+
+class Desk(Protocol):
+    """Who decides what a device may draw, and counts it."""
+
+    def admit(self, session: "RelaySession") -> None:
+        """A handshake proved who `session` is."""
+
+    def judge(
+        self, session: "RelaySession", flow: TrackedFlow, asks: tuple[Ask, ...]
+    ) -> Denial | None:
+        """Return why a request may not pass."""
+
+    def heed(self, session: "RelaySession", events: Sequence[Event]) -> None:
+        """Take note of what passed."""
+
+
+class RelaySession:
+    """One device: its wire, its relay, the wire of its provider."""
+
+    def __init__(self, host: str, port: int, peer: bytes) -> None:
+        """Begin without wires."""
+        self.host, self.port, self.peer = host, port, peer
+        self.identity: Identity = CLEAR
+        self.upstream: Upstream | None = None
+        self.tunnel: Tunnel | None = None
+        self.device: RelayWire | None = None
+        self.provider: RelayWire | None = None
+        self.is_dialling = False
+        self.relay: Relay
+
+    @property
+    def where(self) -> str:
+        """The device as people see it: ADDRESS:PORT."""
+        return format_address(self.host, self.port)
+
+    @property
+    def party(self) -> str:
+        """Its address for the books."""
+        return party_of(self.host)
+
+    def name_of(self, flow: TrackedFlow) -> str:
+        """A flow as people see it: ADDRESS:PORT/FLOW."""
+        return f"{self.where}/{flow.number}"
+
+    @property
+    def wires(self) -> tuple[RelayWire, ...]:
+        """The wires that there are."""
+        return tuple(wire for wire in (self.device, self.provider) if wire is not None)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether both sides are gone."""
+        return not self.is_dialling and all(wire.closed for wire in self.wires)
+
+    def backlog(self, end: End) -> int:
+        """Return what waits for one side, octets."""
+        wire = self.device if end is End.CLIENT else self.provider
+        if wire is not None and not wire.closed:
+            return wire.queued
+        leg = self.relay.device if end is End.CLIENT else self.relay.provider
+        return leg.queued
+
+    def flush(self) -> None:
+        """Send what waits for both sides."""
+        for wire in self.wires:
+            wire.flush()
+            wire.rearm()
+
+
+class VppnGateway:
+    """Listeners, one poll task and one wheel for all devices and providers."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        desk: Desk,
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Prepare to serve; nothing is opened yet."""
+        self.config, self.desk = config, desk
+        self.wheel, self.poll = Wheel(), Poll()
+        self.sessions: set[RelaySession] = set()
+        self.refused_connections = 0
+        self.draining = False
+        self._entropy = entropy
+        self._seals = Seals(config.seal, TicketOffice(entropy), entropy, is_required=True)
+        self._addresses = AddressLimit(config.per_address)
+        self._nursery: trio.Nursery | None = None
+        self._drained, self._stop = trio.Event(), trio.Event()
+
+    # -- serving -----------------------------------------------------------------------------
+
+    async def serve(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until drained or cancelled; started with the addresses of `listeners`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self.wheel.run)
+                nursery.start_soon(self.poll.run)
+                for listener in listeners:
+                    nursery.start_soon(self._accept_loop, listener)
+                task_status.started([format_address(*one.getsockname()[:2]) for one in listeners])
+                await self._stop.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            for session in tuple(self.sessions):
+                for wire in session.wires:
+                    wire.abort()
+            self.poll.close()
+            for listener in listeners:
+                listener.close()
+
+    async def _accept_loop(self, listener: socket.socket) -> None:
+        while not self.draining:
+            try:
+                await trio.lowlevel.wait_readable(listener)
+                accepted = accept(listener, ACCEPTS_PER_STEP)
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                _log.warning("accept: %s", error)
+                await trio.sleep_until(trio.current_time() + EMFILE_PAUSE_S)
+                continue
+            for sock, (host, port) in accepted:
+                self._open(sock, host, port, now_ns())
+
+    def _open(self, sock: socket.socket, host: str, port: int, now: Instant) -> None:
+        """Begin a session, unless its address has too many."""
+        peer, nursery = peer_of(host), self._nursery
+        # PTCP-14-01
+        if nursery is None or self.draining or not self._addresses.enter(peer):
+            self.refused_connections += 1
+            sock.close()
+            _log.info("connection of %s refused: more than %d", host, self.config.per_address)
+            return
+        session = RelaySession(host, port, peer)
+
+        def is_sealed() -> bool:
+            return session.tunnel is not None and session.tunnel.is_sealed
+
+        session.relay = Relay(partial(self._judge, session), is_sealed)
+        octets = peer + port.to_bytes(2, "big")
+        session.tunnel = self._seals.carry(session.relay.device, octets, now)
+        session.device = self._wire(session, sock, session.tunnel, End.CLIENT, nursery)
+        self.sessions.add(session)
+        session.device.begin(now)
+
+    def _wire(
+        self,
+        session: RelaySession,
+        sock: socket.socket,
+        machine: SegmentMachine[Event],
+        end: End,
+        nursery: trio.Nursery,
+    ) -> RelayWire:
+        return RelayWire(
+            sock,
+            machine,
+            partial(self._heed, session),
+            poll=self.poll,
+            backlog=partial(self._backlog, session, end.other),
+            nursery=nursery,
+            wheel=self.wheel,
+            on_close=partial(self._leave, session, end),
+        )
+
+    def _backlog(self, session: RelaySession, end: End) -> int:
+        """Return what waits for one side; all that a provider is not there yet for is too much."""
+        if end is End.SERVER and session.is_dialling:
+            return 1 << 62
+        return session.backlog(end)
+
+    # -- upstream ----------------------------------------------------------------------------
+
+    def _judge(
+        self, session: RelaySession, flow: TrackedFlow, asks: tuple[Ask, ...], via: str | None
+    ) -> Denial | None:
+        if self.draining:
+            return Denial(Refusal(Reason.DRAINING))
+        # VPPN-6-04
+        if via is not None and via not in self.config.vias:
+            return Denial(Refusal(Reason.POLICY, rule=f"VIA {via}: no such upstream"))
+        return self.desk.judge(session, flow, asks)
+
+    async def _dial(self, session: RelaySession, wanted: UpstreamWanted) -> None:
+        """Find a provider for `session`, in the order of the operator. VPPN-6-04."""
+        config = self.config
+        # VPPN-6-04
+        asked = [config.vias[wanted.via]] if wanted.via is not None else list(config.upstreams)
+        failed: list[str] = []
+        found: socket.socket | None = None
+        for upstream in asked:
+            name, host, port = upstream
+            try:
+                with trio.move_on_after(DIAL_S / len(asked)) as scope:
+                    found = await connect(host, port)
+            except OSError as error:
+                failed.append(f"{name}: {error.strerror or error}")
+            else:
+                if scope.cancelled_caught:
+                    failed.append(f"{name}: no answer")
+            if found is not None:
+                session.upstream = upstream
+                break
+        session.is_dialling = False
+        if found is None:
+            self._no_upstream(session, wanted, "; ".join(failed))
+        else:
+            self._connect(session, found)
+        self._forget(session)
+
+    def _no_upstream(self, session: RelaySession, wanted: UpstreamWanted, why: str) -> None:
+        """Nobody gives power: a new request hears that, a resumed one waits for another try."""
+        _log.warning("%s: no upstream: %s", session.where, why)
+        if not wanted.resumes:
+            for flow in session.relay.tracker.flows:
+                asked_mw = max((ask.desired.power_mw for ask in flow.asks), default=0)
+                refusal = Refusal(Reason.NO_CAPACITY, asked_mw, 0, 1000, rule=why)
+                session.relay.refuse(flow, Denial(refusal))
+        session.relay.cut(End.SERVER, None, now_ns())
+        self._drain_events(session)
+
+    def _drain_events(self, session: RelaySession) -> None:
+        """Handle what the side of a provider that is not there has to say."""
+        events: list[Event] = []
+        while (event := session.relay.provider.next_event()) is not None:
+            events.append(event)
+        self._heed(session, events)
+        session.flush()
+
+    def _connect(self, session: RelaySession, sock: socket.socket) -> None:
+        """Take a provider for `session`: what waits for it goes."""
+        nursery, relay, device = self._nursery, session.relay, session.device
+        if nursery is None or device is None or relay.is_over:
+            sock.close()
+            return
+        now = now_ns()
+        machine: SegmentMachine[Event] = relay.provider
+        if (seal := self.config.upstream_seal) is not None:
+            tunnel_session = Session(
+                seal, is_initiator=True, entropy=self._entropy, unix_offset_ns=unix_offset_ns()
+            )
+            machine = Tunnel(relay.provider, tunnel_session, now, is_initiator=True)
+        session.provider = self._wire(session, sock, machine, End.SERVER, nursery)
+        session.provider.partner, device.partner = device, session.provider
+        session.provider.now = now
+        session.provider.begin(now)
+        session.flush()
+        device.resume()
+
+    # -- events ------------------------------------------------------------------------------
+
+    def _heed(self, session: RelaySession, events: list[Event]) -> None:
+        """Act on what a wake-up of either side brought."""
+        now = now_ns()
+        log_tunnel(session.where, events)
+        for event in events:
+            match event:
+                case TunnelOpened() if not session.identity.is_sealed:
+                    session.identity = identity_of(session.tunnel)
+                    self.desk.admit(session)
+                    session.relay.proven(now)
+                case TunnelRekeyed():
+                    # VPPN-4-02
+                    session.identity = identity_of(session.tunnel)
+                    self.desk.admit(session)
+                case UpstreamWanted() if self._nursery is not None:
+                    session.is_dialling = True
+                    self._nursery.start_soon(self._dial, session, event)
+                case _:
+                    pass
+        self.desk.heed(session, events)
+        if any(isinstance(event, Hung) for event in events):
+            self._hang(session)
+        elif any(isinstance(event, FlowLeft) for event in events):
+            self._look(session)
+
+    def _hang(self, session: RelaySession) -> None:
+        """One side is gone: so is the other, after what waits for it. VPPN-6-04."""
+        for wire in session.wires:
+            wire.finish()
+        self._forget(session)
+
+    def _look(self, session: RelaySession) -> None:
+        """Hang up on whoever has no flow left, once we drain."""
+        if self.draining and session.relay.is_idle:
+            self._hang(session)
+
+    def _leave(self, session: RelaySession, end: End) -> None:
+        """The wire of one side is being closed."""
+        if end is End.CLIENT:
+            self._addresses.leave(session.peer)
+        self._forget(session)
+
+    def _forget(self, session: RelaySession) -> None:
+        if session.is_closed and session in self.sessions:
+            self.sessions.discard(session)
+        if self.draining and not self.sessions:
+            self._drained.set()
+
+    # -- orders ------------------------------------------------------------------------------
+
+    async def drain(self, most_ns: Duration = DRAIN_NS) -> None:
+        """Say FIN 601 on every flow to both sides, wait for that, then end `serve`."""
+        self.draining = True
+        refusal = Refusal(Reason.DRAINING)
+        for session in tuple(self.sessions):
+            session.relay.end_all(refusal, now_ns())
+            session.flush()
+            self._look(session)
+        if self.sessions:
+            with trio.move_on_after(most_ns / NS_PER_S):
+                await self._drained.wait()
+        self._stop.set()
+
+    def stop(self) -> None:
+        """End `serve` at once: connections are reset."""
+        self._stop.set()
