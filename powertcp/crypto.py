@@ -120,14 +120,29 @@ class ExchangeKey:
         self._key = X25519PrivateKey.from_private_bytes(secret)
         self.public: bytes = self._key.public_key().public_bytes_raw()
 
-    def exchange(self, public: bytes) -> bytes:
+    def exchange(self, public: "bytes | PeerKey") -> bytes:
         """Return the secret shared with the holder of `public`, 32 octets.
 
         Raises DecodeError 509 for a point of low order and for a wrong length.
         """
+        peer = public if isinstance(public, PeerKey) else PeerKey(public)
         # VPPN-2.1-03
         try:
-            return self._key.exchange(X25519PublicKey.from_public_bytes(public))
+            return self._key.exchange(peer.key)
+        except ValueError as error:
+            raise DecodeError(0, "key", DECRYPT, KEY_OCTETS, KEY_OCTETS) from error
+
+
+class PeerKey:
+    """The public half of somebody's X25519 key, for more than one exchange."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, public: bytes) -> None:
+        """Take 32 octets. Raises DecodeError 509 for a wrong length."""
+        # VPPN-2.1-03
+        try:
+            self.key = X25519PublicKey.from_public_bytes(public)
         except ValueError as error:
             raise DecodeError(0, "key", DECRYPT, len(public), KEY_OCTETS) from error
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from powertcp import crypto
-from powertcp.crypto import DECRYPT, KEY_OCTETS, TAG_OCTETS, Aead, ExchangeKey, KemKey
+from powertcp.crypto import DECRYPT, KEY_OCTETS, TAG_OCTETS, Aead, ExchangeKey, KemKey, PeerKey
 from powertcp.errors import DecodeError, LocalProtocolError, known
 from powertcp.machine import Buffer, Entropy
 from powertcp.vppn.patterns import DH_KEYS, NoiseProtocol, Token
@@ -106,10 +106,7 @@ class Symmetric:
     __slots__ = ("_chaining", "_cipher", "_protocol", "hash")
 
     def __init__(self, protocol: NoiseProtocol, prologue: bytes) -> None:
-        name = protocol.name.encode("ascii")
-        size = len(crypto.hash_octets(protocol.hashing, b""))
-        fits = len(name) <= size
-        self.hash = name.ljust(size, b"\0") if fits else crypto.hash_octets(protocol.hashing, name)
+        self.hash = protocol.start
         self._protocol = protocol
         self._chaining = self.hash
         self._cipher: Cipher | None = None
@@ -176,6 +173,7 @@ class Handshake:
         "_is_initiator",
         "_kem",
         "_own",
+        "_peers",
         "_protocol",
         "_psks",
         "_symmetric",
@@ -225,6 +223,8 @@ class Handshake:
         self._psks = list(psks)
         self._own = {Token.S: static} if static else {}
         self._their = {Token.S: remote_static} if remote_static else {}
+        # of those, what exchanges take, once one was made
+        self._peers: dict[Token, PeerKey] = {}
         self._kem: KemKey | None = None
         self._symmetric = Symmetric(protocol, prologue)
         self._done = 0
@@ -398,7 +398,10 @@ class Handshake:
         kinds = DH_KEYS[token]
         own, their = kinds if self._is_initiator else kinds[::-1]
         # VPPN-2.1-03
-        self._symmetric.mix_key(self._own[own].exchange(self._their[their]))
+        peer = self._peers.get(their)
+        if peer is None:
+            peer = self._peers[their] = PeerKey(self._their[their])
+        self._symmetric.mix_key(self._own[own].exchange(peer))
 
 
 __all__ = [

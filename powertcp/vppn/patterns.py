@@ -6,12 +6,12 @@ section 2.1 of the VPPN document.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
-from powertcp.crypto import CIPHERS, HASHES
+from powertcp.crypto import CIPHERS, HASHES, hash_octets
 from powertcp.errors import LocalProtocolError
 
 
@@ -101,6 +101,8 @@ class NoiseProtocol:
     cipher, hashing: names that `crypto` knows.
     known: the sides ("i", "r") whose static key the other one has before the first message.
     messages: their tokens; the initiator sends the first, then the sides take turns.
+    start: what the hash of a conversation begins with: section 5.2 of Noise.
+    psks: how many pre-shared keys are mixed in. statics: the sides whose static key travels.
     """
 
     name: str
@@ -108,6 +110,27 @@ class NoiseProtocol:
     hashing: str
     known: tuple[str, ...]
     messages: Messages
+    # found once: a protocol makes many handshakes
+    start: bytes = field(init=False)
+    psks: int = field(init=False)
+    statics: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find what every handshake asks of its protocol."""
+        name = self.name.encode("ascii")
+        size = len(hash_octets(self.hashing, b""))
+        fits = len(name) <= size
+        found = {
+            "start": name.ljust(size, b"\0") if fits else hash_octets(self.hashing, name),
+            "psks": sum(tokens.count(Token.PSK) for tokens in self.messages),
+            "statics": tuple(
+                side
+                for number, side in enumerate("ir")
+                if any(Token.S in tokens for tokens in self.messages[number::2])
+            ),
+        }
+        for word, value in found.items():
+            object.__setattr__(self, word, value)
 
     @classmethod
     def make(cls, name: str) -> Self:
@@ -147,14 +170,9 @@ class NoiseProtocol:
         """Return whether ML-KEM-768 takes part."""
         return Token.E1 in self.messages[0]
 
-    @property
-    def psks(self) -> int:
-        """Return how many pre-shared keys are mixed in."""
-        return sum(tokens.count(Token.PSK) for tokens in self.messages)
-
     def sends_static(self, *, is_initiator: bool) -> bool:
         """Return whether that side's static key travels in a message."""
-        return any(Token.S in tokens for tokens in self.messages[0 if is_initiator else 1 :: 2])
+        return ("i" if is_initiator else "r") in self.statics
 
 
 def _modify(messages: list[list[Token]], modifier: str, name: str) -> None:
