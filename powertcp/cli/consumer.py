@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from powertcp.cli.parser import Parser
-from powertcp.cli.sealing import add_device, device_seal, log_keys
+from powertcp.cli.sealing import add_device, device_seal, log_keys, read_via
 from powertcp.errors import ConfigError, HostError
 from powertcp.units import parse_duration_ns, parse_energy_uj
 
@@ -194,6 +194,7 @@ def read_wishes(options: "Options", asks: "list[Ask]") -> "Wishes":
         give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
         max_price=read("--max-price", options.max_price, parse_price),
         seal=seal,
+        via=read_via(options),
         connection=connection,
     )
 

@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     receipts: str = ""
     max_price: str = ""
     vppn: str = ""
+    via: str = ""
     seal: bool = False
     peer: str = ""
     cert: str = ""
@@ -81,6 +82,7 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "receipts": given.receipts,
         "max_price": given.max_price,
         "vppn": given.vppn,
+        "via": given.via,
         "seal": given.seal,
         "peer": given.peer,
         "cert": given.cert,

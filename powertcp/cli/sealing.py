@@ -41,6 +41,7 @@ def add_device(parse: argparse.ArgumentParser) -> None:
     """Add the options of a consumer."""
     add = parse.add_argument
     add("--vppn", metavar="HOST[:PORT]", help="the employer's gateway: --connect with --seal")
+    add("--via", metavar="NAME", help="the provider behind a gateway, by its name there")
     add("--seal", action="store_true", default=None, help="encrypt the power; needs --peer")
     add("--peer", metavar="KEY", help="the provider's identity: x25519:...")
     add("--cert", metavar="FILE", help="the employer's certificate of our key (none)")
@@ -103,6 +104,19 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
         privacy=Privacy(options.privacy),
         limits=EpochLimits(rekey_ns=rekey_ns),
     )
+
+
+def read_via(options: "Options") -> str | None:
+    """Return the name of a provider behind a gateway, None: any. Raises ConfigError."""
+    from powertcp.wire.options import MAX_VIA
+
+    name = options.via
+    if not name:
+        return None
+    if len(name) > MAX_VIA or not name.isascii() or not name.isprintable() or " " in name:
+        said = f"a name of at most {MAX_VIA} letters of ASCII, without blanks"
+        raise ConfigError(_COMMAND_LINE, "--via", said)
+    return name
 
 
 def provider_seal(

@@ -59,7 +59,7 @@ class Wishes:
     asks: one flow each. fallbacks: what each asks to keep after its lease, None nothing.
     mux: all on one connection. for_ns, energy_uj: of each flow, time in samples. give_up_ns: how
     long a lost provider is looked for. max_price: the most that is paid, None whatever is asked.
-    seal: how to seal, None in clear.
+    seal: how to seal, None in clear. via: the provider behind a gateway, None: as it chooses.
     """
 
     host: str
@@ -72,6 +72,7 @@ class Wishes:
     give_up_ns: Duration = 600 * NS_PER_S
     max_price: MaxPrice | None = None
     seal: SealConfig | None = None
+    via: str | None = None
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
 
 
@@ -291,6 +292,7 @@ class Link:
             before=each.profile if ticket else None,
             meter=each.book.meter if each.book and is_metered else None,
             pages=mark,
+            via=self._wishes.via,
             now=now,
         )
         each.flow_name = f"{self._where}/{each.flow}"

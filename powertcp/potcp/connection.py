@@ -125,6 +125,7 @@ class PowerConnection(Intake):
         want_samples: bool = False,
         meter: Meter | None = None,
         pages: PageMark | None = None,
+        via: str | None = None,
         now: Instant,
     ) -> int:
         """Ask for power; returns the flow. Best ask first, at most 4. Sends SYN.
@@ -132,7 +133,8 @@ class PowerConnection(Intake):
         fallback: what should stay granted when the lease lapses. ticket, esn_uj, before: resume a
         flow of which `esn_uj` is verified and `before` were the terms, by default the first ask.
         meter: when we wish for receipts, and our meter's key. pages: with a ticket, the receipts so
-        far, of FlowCut; then `meter` has the key of before.
+        far, of FlowCut; then `meter` has the key of before. via: the provider that a gateway is to
+        choose, by its name there.
         Raises LocalProtocolError at 256 flows or without an ask.
         """
         self._usable(now)
@@ -159,6 +161,7 @@ class PowerConnection(Intake):
             ticket=ticket,
             entity=entity,
             meter=meter,
+            via=via,
         )
         tagged = tuple(
             Ask(

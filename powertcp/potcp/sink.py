@@ -102,9 +102,15 @@ class SinkFlow(MeteredInflow):
         self.arm(now, self.link.config.open_ns)
 
     def _queue_syn(self, options: Options) -> None:
-        # PTCP-4-09
-        self.handshake = encode_segment(Control(self.id, Flag.SYN, self.base_uj, options))
-        self.negotiate(self.handshake)
+        octets = encode_segment(Control(self.id, Flag.SYN, self.base_uj, options))
+        # PTCP-4-09: VIA is for whoever relays the SYN, and ends there
+        bare = octets
+        if options.via is not None:
+            bare = encode_segment(
+                Control(self.id, Flag.SYN, self.base_uj, replace(options, via=None))
+            )
+        self.handshake = bare
+        self.negotiate(octets)
 
     def repeat_syn(self, now: Instant, segment: CookieSegment) -> None:
         """Repeat the SYN with the cookie, once."""
