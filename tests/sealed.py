@@ -7,19 +7,25 @@ from typing import Any
 from powertcp.crypto import ExchangeKey
 from powertcp.potcp.tickets import TicketOffice
 from powertcp.registry import SegmentType
+from powertcp.units import NS_PER_MS, NS_PER_S
 from powertcp.vppn.config import SealConfig
+from powertcp.vppn.epochs import EpochLimits
 from powertcp.vppn.noise import PatternId
 from powertcp.vppn.office import SealOffice
 from powertcp.vppn.session import Session
-from powertcp.vppn.tunnel import Tunnel
+from powertcp.vppn.tunnel import Tunnel, TunnelBroken
 from powertcp.wire.frames import RawSegment, Splitter, whole_segment
-from tests.conversation import START, Carrier, Pair, counting_entropy
+from powertcp.wire.options import Sampling
+from tests.conversation import SINK, SOURCE, START, Carrier, Pair, counting_entropy
 
 DEVICE = ExchangeKey(bytes([0x11]) * 32)
 PROVIDER = ExchangeKey(bytes([0x12]) * 32)
 # Unix time of START on the connection's clock
 UNIX_OFFSET = 1_763_700_000_000_000_000
 ALL_PATTERNS = tuple(PatternId)
+LIMITS = EpochLimits()
+OFTEN = replace(LIMITS, rekey_ns=NS_PER_S, spread_ns=0)
+BLOCK_MS = 100
 
 
 def device_config(pattern: PatternId = PatternId.IK, **changes: Any) -> SealConfig:
@@ -91,3 +97,33 @@ def raw_of(octets: bytes) -> RawSegment:
 
 def is_sealed(octets: bytes) -> bool:
     return octets[4] == SegmentType.SEALED
+
+
+def running(
+    pattern: PatternId = PatternId.IK_CLASSIC, limits: EpochLimits = LIMITS, **options: object
+) -> SealedPair:
+    """Return a pair with flow 1 energised."""
+    pair = SealedPair(
+        device_config(pattern, limits=limits),
+        provider_config(limits=limits),
+        **options,  # type: ignore[arg-type]
+    )
+    pair.energise("12V/1.5A", sampling=Sampling(1000))
+    return pair
+
+
+def codes(pair: SealedPair) -> list[int]:
+    """Return why each side broke off, 0 if it did not."""
+    broken = [pair.take(side, TunnelBroken) for side in (SINK, SOURCE)]
+    return [one[0].refusal.code if one else 0 for one in broken]
+
+
+def epochs(pair: SealedPair) -> list[int]:
+    return [tunnel.session.epoch for tunnel in pair.tunnels]
+
+
+def step(pair: SealedPair, milliseconds: int = BLOCK_MS) -> None:
+    """Let both timers run, carry nothing."""
+    pair.now += milliseconds * NS_PER_MS
+    for tunnel in pair.tunnels:
+        tunnel.handle_timer(pair.now)

@@ -333,7 +333,7 @@ class Session:
             third = handshake.write_message(self._payload(now, self._certificate_in(3), flight))
             self._send(encode_message(MESSAGE_3, 0, third))
         self._install(handshake, 0, now)
-        self._phase = _Phase.OPEN
+        self._phase, self._handshake = _Phase.OPEN, None
         self.is_confirmed, self._opening_until = True, None
         self.identity = Identity(self.config.pattern, self.config.peer, b"")
         # VPPN-2.3-02
