@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer status ledger vppn decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --key --keylog --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --over-limit --pattern --peer --per-peer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --source --state-dir --subject --supply --tariff --trace --ttl --until --vppn
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --key --keylog --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --over-limit --pattern --peer --per-peer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --source --state-dir --subject --supply --tariff --trace --ttl --until --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -104,6 +104,7 @@ complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -
 complete -c powertcp -n '_shtab_powertcp_using consumer' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l connect -x -d 'the provider (port 3251; IPv6 in brackets)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l vppn -x -d 'the employer'"'"'s gateway: --connect with --seal'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l via -x -d 'the provider behind a gateway, by its name there'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l seal -d 'encrypt the power; needs --peer'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l peer -x -d 'the provider'"'"'s identity: x25519:...'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l cert -xka "(__fish_complete_path (commandline -ct))" -d 'the employer'"'"'s certificate of our key (none)'
