@@ -19,7 +19,6 @@ from powertcp.drivers.windows import Windows
 from powertcp.errors import DecodeError, PowerRefused
 from powertcp.ledger import Code, Page, Side, Transfer, transfer_key
 from powertcp.ledger.memo import flow_memo
-from powertcp.ledger.receipt import SINK_SIGNS
 from powertcp.reclaim.track import TrackedFlow
 from powertcp.store import PageState
 from powertcp.units import NS_PER_S
@@ -112,24 +111,33 @@ class EmployeeBooks:
         self._accounts[flow] = account
         return account
 
-    def copy_passed(self, flow: TrackedFlow, octets: bytes) -> None:
-        """A page with the signature of the device passed: it is posted if it is what it says."""
+    # LEDG-7-06
+    def copy_came(self, flow: TrackedFlow, octets: bytes, on_done: Callable[[], None]) -> None:
+        """A page with the signature of the device is to pass: it is posted if it is what it says.
+
+        on_done: called when it is on the disk, or will not be.
+        """
         account = self._accounts.get(flow)
-        if account is None or octets[:SINK_SIGNS] != flow.page[:SINK_SIGNS]:
+        page = _read(flow, octets)
+        if account is None or page is None:
+            _log.warning(
+                "%s: this page is not what both signed", account.line.name if account else ""
+            )
+            on_done()
             return
-        try:
-            page = Page.from_wire(octets)
-        except DecodeError as error:
-            _log.warning("%s: page: %s", account.line.name, error)
-            return
-        keys = (page.source_key, page.sink_key) == (flow.source_key, flow.sink_key)
-        if not (keys and page.is_signed_by_source() and page.is_signed_by_sink()):
-            _log.warning("%s: page %d is not what both signed", account.line.name, page.page)
-            return
-        flow.page = b""
         account.counted_uj = max(account.counted_uj, page.end_uj)
         self.pages += 1
-        self._put(account, page.energy_uj, partial(self._store, account, page))
+        if self.is_stuck:
+            on_done()
+            return
+        job = partial(self._keep, account, page, on_done)
+        self._put(account, page.energy_uj, job)
+
+    async def _keep(self, account: FlowAccount, page: Page, on_done: Callable[[], None]) -> None:
+        try:
+            await self._store(account, page)
+        finally:
+            on_done()
 
     async def _store(self, account: FlowAccount, page: Page) -> None:
         transfers: tuple[Transfer, ...] = ()
@@ -249,6 +257,17 @@ class EmployeeBooks:
         except PowerRefused as refused:
             _log.error("ledger: %s", refused)
         self.on_failure()
+
+
+def _read(flow: TrackedFlow, octets: bytes) -> Page | None:
+    """Return the page that both meters of a flow signed, None for anything else."""
+    try:
+        page = Page.from_wire(octets)
+    except DecodeError:
+        return None
+    is_theirs = (page.source_key, page.sink_key) == (flow.source_key, flow.sink_key)
+    is_signed = is_theirs and page.is_signed_by_source() and page.is_signed_by_sink()
+    return page if is_signed else None
 
 
 def _transfer(key: bytes, account: FlowAccount, amount_uj: int, code: Code, memo: str) -> Transfer:

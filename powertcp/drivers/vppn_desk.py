@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import trio
@@ -18,7 +19,7 @@ from powertcp.machine import Event
 from powertcp.potcp.events import Ask
 from powertcp.potcp.pages import Claim
 from powertcp.profile import PowerProfile
-from powertcp.reclaim.relay import Denial, Denied, FlowLeft, Seen
+from powertcp.reclaim.relay import CopyHeld, Denial, Denied, FlowLeft, Seen
 from powertcp.reclaim.track import Phase, Sighting, TrackedFlow, What
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Explanation, Explanations
@@ -139,6 +140,12 @@ class GatewayDesk:
                     self._see(session, sighting, sighting.flow)
                     if sighting.what is What.BLOCK:
                         touched.add(sighting.flow)
+                case CopyHeld(flow=flow, page=page, number=number):
+                    done = partial(session.release, number)
+                    if self.books is not None:
+                        self.books.copy_came(flow, page, done)
+                    else:
+                        done()
                 case Denied(flow=flow, asks=asks, denial=denial):
                     wanted = asks[0].desired if asks else None
                     self._note(session, flow, "refused", denial.refusal, wanted)
@@ -159,8 +166,6 @@ class GatewayDesk:
                 account.ticket = segment.ticket
             case What.PAGE if isinstance(segment, Receipt):
                 books.page_passed(flow, Claim.of(segment.page).end_uj)
-            case What.COPY if isinstance(segment, Receipt):
-                books.copy_passed(flow, segment.page)
             case What.UNLAWFUL if sighting.refusal is not None:
                 self._note(session, flow, "heat", sighting.refusal)
             case What.TRIPPED:

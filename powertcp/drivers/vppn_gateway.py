@@ -88,7 +88,7 @@ class RelaySession:
         self.tunnel: Tunnel | None = None
         self.device: RelayWire | None = None
         self.provider: RelayWire | None = None
-        self.is_dialling = False
+        self.is_dialling = self.is_hanging = False
         self.relay: Relay
 
     @property
@@ -128,6 +128,21 @@ class RelaySession:
         for wire in self.wires:
             wire.flush()
             wire.rearm()
+
+    def release(self, number: int) -> None:
+        """What the provider is not to hear before it is written may go now. LEDG-7-06."""
+        self.relay.provider.release(number)
+        self.flush()
+        if self.is_hanging:
+            self.hang()
+
+    def hang(self) -> None:
+        """End both sides, after what waits for them."""
+        self.is_hanging = True
+        if self.device is not None:
+            self.device.finish()
+        if self.provider is not None and not self.relay.provider.is_held:
+            self.provider.finish()
 
 
 class VppnGateway:
@@ -248,7 +263,8 @@ class VppnGateway:
             return Denial(Refusal(Reason.DRAINING))
         # VPPN-6-04
         if via is not None and via not in self.config.vias:
-            return Denial(Refusal(Reason.POLICY, rule=f"VIA {via}: no such upstream"))
+            said = f"VIA {via}: no such upstream"
+            return Denial(Refusal(Reason.POLICY, rule=said, text=said))
         return self.desk.judge(session, flow, asks)
 
     async def _dial(self, session: RelaySession, wanted: UpstreamWanted) -> None:
@@ -284,7 +300,8 @@ class VppnGateway:
         if not wanted.resumes:
             for flow in session.relay.tracker.flows:
                 asked_mw = max((ask.desired.power_mw for ask in flow.asks), default=0)
-                refusal = Refusal(Reason.NO_CAPACITY, asked_mw, 0, 1000, rule=why)
+                said = "no provider answers the gateway"
+                refusal = Refusal(Reason.NO_CAPACITY, asked_mw, 0, 1000, rule=why, text=said)
                 session.relay.refuse(flow, Denial(refusal))
         session.relay.cut(End.SERVER, None, now_ns())
         self._drain_events(session)
@@ -346,8 +363,7 @@ class VppnGateway:
 
     def _hang(self, session: RelaySession) -> None:
         """One side is gone: so is the other, after what waits for it. VPPN-6-04."""
-        for wire in session.wires:
-            wire.finish()
+        session.hang()
         self._forget(session)
 
     def _look(self, session: RelaySession) -> None:

@@ -29,7 +29,7 @@ from powertcp.wire.frames import (
     whole_segment,
 )
 from powertcp.wire.options import Options
-from powertcp.wire.segments import Alert, Answer, Control, FeedSegment, Reneg
+from powertcp.wire.segments import Alert, Answer, Control, FeedSegment, Receipt, Reneg
 
 # octets that data_to_send gives out at once
 SEND_MAX: Final = 256 * 1024
@@ -64,6 +64,18 @@ class Seen(Event):
     """Something of a flow passed that its keeper may want to know."""
 
     sighting: Sighting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyHeld(Event):
+    """A page with the device's signature waits: call `release` with `number` when it is written.
+
+    page: 380 octets. Nothing of the device passes it. LEDG-7-06.
+    """
+
+    flow: TrackedFlow
+    page: bytes
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +116,6 @@ _TOLD: Final = frozenset(
         What.UNSOLICITED,
         What.CREDITED,
         What.PAGE,
-        What.COPY,
         What.TICKET,
         What.TRIPPED,
         What.OFFERED,
@@ -115,7 +126,17 @@ _TOLD: Final = frozenset(
 class Leg:
     """One side of a relay: a StreamMachine for a wire or inside a tunnel."""
 
-    __slots__ = ("_out", "_relay", "_splitter", "end", "events", "party", "peer_msp", "queued")
+    __slots__ = (
+        "_gates",
+        "_out",
+        "_relay",
+        "_splitter",
+        "end",
+        "events",
+        "party",
+        "peer_msp",
+        "queued",
+    )
 
     def __init__(self, relay: "Relay", end: End) -> None:
         """Begin with nothing queued. end: who is at the other end of it."""
@@ -127,6 +148,8 @@ class Leg:
         self.queued = 0
         self._relay = relay
         self._out: deque[bytes] = deque()
+        # what waits behind something that is being written, by its number
+        self._gates: dict[int, list[bytes]] = {}
         self._splitter = Splitter(MAX_MSP)
 
     @property
@@ -148,8 +171,28 @@ class Leg:
 
     def send(self, octets: bytes) -> None:
         """Queue a whole segment for this side."""
-        self._out.append(octets)
+        if self._gates:
+            next(reversed(self._gates.values())).append(octets)
+        else:
+            self._out.append(octets)
         self.queued += len(octets)
+
+    def hold(self, number: int) -> None:
+        """Let what is sent from now on wait for `release`."""
+        self._gates[number] = []
+
+    def release(self, number: int) -> None:
+        """Let go what waited for `number`, as far as it waits for nothing else."""
+        waited = self._gates.pop(number, None)
+        if waited is None:
+            return
+        before = next((key for key in reversed(self._gates) if key < number), None)
+        (self._out if before is None else self._gates[before]).extend(waited)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether something waits for `release`."""
+        return bool(self._gates)
 
     def data_to_send(self) -> bytes:
         """Drain whole segments, at most 256 KiB and one segment; b"" when there are none."""
@@ -207,6 +250,7 @@ class Relay:
         self._early: list[bytes] | None = []
         self._is_wanted = False
         self._endings: dict[int, _Ending] = {}
+        self._copies = 0
         self._refusals: deque[Instant] = deque(maxlen=REFUSALS_MAX + 1)
 
     # --- orders ------------------------------------------------------------------------------
@@ -311,6 +355,11 @@ class Relay:
             refusal = Refusal(Reason.LIMIT, len(octets), limit)
             self._refuse_segment(leg, raw, sighting._replace(refusal=refusal))
             return
+        # LEDG-7-06
+        if what is What.COPY and flow is not None and isinstance(segment, Receipt):
+            self._copies += 1
+            other.hold(self._copies)
+            leg.events.append(CopyHeld(flow=flow, page=segment.page, number=self._copies))
         other.send(octets)
         if isinstance(segment, Control) and segment.options.msp is not None:
             leg.peer_msp = segment.options.msp
