@@ -33,6 +33,9 @@ PRIVATE_ESN: Final = (1 << 64) - 1
 SHOW_NS: Final[Duration] = 5 * NS_PER_S
 FLOWS_MAX: Final = 256
 
+# of a header
+_FLOW: Final = slice(8, 12)
+_ESN: Final = slice(12, 20)
 _SEALED: Final = int(SegmentType.SEALED)
 _DATA: Final = int(SegmentType.DATA)
 _READY: Final = int(SegmentType.READY)
@@ -49,6 +52,8 @@ _MAGIC: Final = 0x504F
 _VERSION: Final = 1
 # magic, version and data offset as one number, type, flags, payload length, flow, ESN
 _unpack_head = Struct(">IBBHIQ").unpack_from
+# of one: magic, version and data offset, type, payload length, flow
+_unpack_data = Struct(">IBxHI").unpack_from
 _PLAIN: Final = _MAGIC << 16 | _VERSION << 8 | HEADER_OCTETS >> 2
 
 
@@ -196,6 +201,33 @@ def inner_segments(plain: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         at = end
 
 
+def data_ends(plain: bytes, flow: int, limit: int) -> list[int]:
+    """Return where to cut DATA of one flow into as few parts as possible, the last end included.
+
+    Bulk goes this way, four times as fast as by `inner_segments`. Nothing is returned where the
+    octets are anything else than whole DATA segments of `flow` without options, each within
+    `limit`: then those have to be looked at one by one.
+    """
+    ends: list[int] = []
+    at = begin = 0
+    last = len(plain) - HEADER_OCTETS
+    while at <= last:
+        head, kind, length, of = _unpack_data(plain, at)
+        end = at + HEADER_OCTETS + length
+        if head != _PLAIN or kind != _DATA or of != flow:
+            return []
+        if end - begin > limit:
+            if end - at > limit:
+                return []
+            ends.append(at)
+            begin = at
+        at = end
+    if not at or at != len(plain):
+        return []
+    ends.append(at)
+    return ends
+
+
 def _check_inner(head: int, at: int) -> None:
     try:
         check_header(head, 0, MAX_MSP)
@@ -210,6 +242,10 @@ def check_inner(plain: bytes, raw: RawSegment, privacy: Privacy) -> bytes:
     """
     is_police = privacy is Privacy.POLICE
     outer_flow, outer_esn, is_marked = raw[2], raw[3], raw[1] & _ECE
+    # VPPN-3-04
+    is_meant = is_police and not is_marked and plain[_ESN] == outer_esn.to_bytes(8, "big")
+    if is_meant and data_ends(plain, outer_flow, len(plain)):
+        return plain
     marks: list[int] = []
     stop = 0
     for start, end, kind, flow, esn in inner_segments(plain):
@@ -258,6 +294,15 @@ class Batcher:
         is_police = self._privacy is Privacy.POLICE
         found: list[bytes] = []
         begin = stop = 0
+        bulk = int.from_bytes(plain[_FLOW], "big")
+        # VPPN-3-07
+        for stop in data_ends(plain, bulk, limit):
+            part = plain[begin:stop]
+            esn = int.from_bytes(part[_ESN], "big")
+            found.append(self._record(part, limit, bulk, esn, sealer, now))
+            begin = stop
+        if found:
+            return found
         of, esn_there = -1, 0
         for start, end, kind, flow, esn in inner_segments(plain):
             # VPPN-3-07

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.profile import ProfileType
@@ -20,6 +22,7 @@ from powertcp.vppn.record import (
     Privacy,
     Sealer,
     check_inner,
+    data_ends,
     inner_segments,
     read_seal,
 )
@@ -419,3 +422,55 @@ def test_headers_in_this_file_are_those_of_the_protocol() -> None:
     assert HEADER.unpack_from(CREDIT)[6:] == (1, 7)
     assert HEADER.unpack_from(DATA)[4] == 0
     assert HEADER.unpack_from(MARKED)[4] == Flag.ECE
+
+
+LONG = encode_segment(Data(1, 9, False, memoryview(BLOCK * 3)))
+OTHER = encode_segment(Data(2, 9, False, memoryview(BLOCK)))
+LABELLED = pack_segment(SegmentType.DATA, 0, 1, 0, bytes(4), BLOCK)
+
+
+def one_by_one(plain: bytes, limit: int) -> list[int]:
+    """Return what `data_ends` promises for flow 1, as `inner_segments` sees it."""
+    ends, begin, stop = [], 0, 0
+    for start, end, kind, flow, _ in inner_segments(plain):
+        is_bulk = kind == SegmentType.DATA and flow == 1 and plain[start + 3] == 5
+        if not is_bulk or end - start > limit:
+            return []
+        if end - begin > limit:
+            ends.append(start)
+            begin = start
+        stop = end
+    return [*ends, stop] if stop == len(plain) > 0 else []
+
+
+MANY = st.lists(st.sampled_from([DATA, DATA, DATA, LONG, MARKED]), max_size=12)
+ODD = st.sampled_from([b"", b"", b"", CREDIT, OTHER, LABELLED, bytes(7), bytes(40)])
+
+
+@given(before=MANY, odd=ODD, after=MANY, limit=st.integers(30, 400))
+@example(before=[DATA, DATA], odd=b"", after=[LONG], limit=72)
+@example(before=[DATA], odd=b"", after=[], limit=35)
+def test_bulk_is_cut_where_segments_one_by_one_are(
+    before: list[bytes], odd: bytes, after: list[bytes], limit: int
+) -> None:
+    plain = b"".join([*before, odd, *(after if odd.strip(b"\0") else ())])
+    assert data_ends(plain, 1, limit) == one_by_one(plain, limit)
+    assert not data_ends(plain, 3, limit)
+    for short in range(1, min(len(plain), 20)):
+        assert not data_ends(plain[:-short], 1, limit) or not any(plain[-short:])
+
+
+@pytest.mark.requirement("VPPN-3-01", "VPPN-3-04")
+def test_bulk_that_is_not_what_the_header_says_is_refused() -> None:
+    octets = Sealer(0, KEY).seal(DATA + LONG + DATA, 1, 5)
+    assert opened(octets) == DATA + LONG + DATA
+    for plain, flow, esn in (
+        (DATA + DATA, 1, 6),
+        (DATA + DATA, 2, 5),
+        (DATA + OTHER, 1, 5),
+        (DATA + DATA[:-1], 1, 5),
+        (DATA + DATA + b"\0\1", 1, 5),
+    ):
+        with pytest.raises(DecodeError) as caught:
+            opened(Sealer(0, KEY).seal(plain, flow, esn))
+        assert caught.value.code == 509
