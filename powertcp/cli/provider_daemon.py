@@ -314,6 +314,8 @@ class _Daemon:
                     await nursery.start(control.serve, path)
                     nursery.start_soon(self._heed, signals)
                     nursery.start_soon(self._notifier.watch)
+                    if self._gate is not None:
+                        nursery.start_soon(self._gate.watch)
                     await self._serve(nursery, listeners)
                     nursery.cancel_scope.cancel()
         self._notifier.send(STOPPING=1)

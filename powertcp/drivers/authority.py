@@ -71,6 +71,32 @@ def read_authority(config: AuthorityConfig, *, is_start: bool) -> Authority:
     return Authority(watts, Revocations(lists, unreadable, config.is_krl_open), config)
 
 
+Marks = tuple[tuple[int, int, int] | None, ...]
+
+
+def marks_of(paths: Sequence[str]) -> Marks:
+    """Return what tells whether one of the files is another one than before."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            state = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((state.st_ino, state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+def read_lists_again(authority: Authority) -> Authority:
+    """Return `authority` with the revocation lists as they are now. Raises ConfigError."""
+    config = authority.config
+    try:
+        lists, unreadable = _read_lists(config.krls, is_start=False)
+    except InvalidText as invalid:
+        raise InvalidFile(invalid.file, invalid.faults) from invalid
+    return authority._replace(revocations=Revocations(lists, unreadable, config.is_krl_open))
+
+
 def _read(path: str, most: int) -> bytes:
     """Return a file, and one octet more than `most` of what is too long."""
     try:

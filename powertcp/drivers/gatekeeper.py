@@ -5,13 +5,22 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from powertcp.drivers.authority import Authority, AuthorityConfig, read_authority
+import trio
+
+from powertcp.drivers.authority import (
+    Authority,
+    AuthorityConfig,
+    marks_of,
+    read_authority,
+    read_lists_again,
+)
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.session import FlowRecord, Session
 from powertcp.drivers.shares import House, Shares
 from powertcp.drivers.verdict import Verdict, is_within, judge
 from powertcp.drivers.windows import Windows
+from powertcp.errors import ConfigError
 from powertcp.potcp.events import Ask
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
@@ -21,6 +30,7 @@ from powertcp.vppn.access import Applicant, Rights, find_rights
 
 # SHED gives so much time to who may draw no longer
 END_MS = 10_000
+WATCH_S = 10
 LOOK_NS = 10 * NS_PER_S  # a clock of the wall may be set
 RETRY_NS = 100 * NS_PER_MS
 _POWERED = frozenset(("energised", "ramping", "resumed"))
@@ -109,6 +119,21 @@ class Gatekeeper:
         watts = authority.watts
         _log.info("authorized watts: %d lines of %s", len(watts.rules), watts.file)
         self.recheck()
+
+    # VPPN-5-11
+    async def watch(self) -> None:
+        """Take each revocation list that is replaced, within WATCH_S; a bad one changes nothing."""
+        seen = marks_of(self.authority.config.krls)
+        while True:
+            await trio.sleep(WATCH_S)
+            marks = marks_of(self.authority.config.krls)
+            if marks == seen:
+                continue
+            seen = marks
+            try:
+                self.take(read_lists_again(self.authority))
+            except ConfigError as error:
+                _log.warning("revocation lists kept: %s", error)
 
     # VPPN-4-02
     def proved_again(self, session: Session) -> None:
