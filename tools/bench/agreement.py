@@ -20,7 +20,6 @@ from tools.bench.harness import Options, Pair, WrongResultError, bench, loop, me
 UNIT = "handshakes/CPU s"
 TLS = "TLS 1.3, mutual ECDSA P-256, ssl.MemoryBIO"
 HOST = "localhost"
-MESSAGES = 2
 GROUP = 8
 RATIO_ROUNDS = 5
 
@@ -89,13 +88,21 @@ def library_steps() -> Callable[[], int]:
         made.start_handshake()
         return made
 
+    def both() -> tuple[NoiseConnection, NoiseConnection]:
+        initiator, responder = side(starts=True), side(starts=False)
+        responder.read_message(initiator.write_message())
+        initiator.read_message(responder.write_message())
+        if initiator.get_handshake_hash() != responder.get_handshake_hash():
+            raise WrongResultError("noiseprotocol: the sides do not agree")
+        return initiator, responder
+
+    for one, other in (both(), both()[::-1]):
+        if other.decrypt(one.encrypt(b"power")) != b"power":
+            raise WrongResultError("noiseprotocol: the sides have different keys")
+
     def step() -> int:
         for _ in range(GROUP):
-            initiator, responder = side(starts=True), side(starts=False)
-            responder.read_message(initiator.write_message())
-            initiator.read_message(responder.write_message())
-            if initiator.get_handshake_hash() != responder.get_handshake_hash():
-                raise WrongResultError("noiseprotocol: the sides do not agree")
+            both()
         return GROUP
 
     return step

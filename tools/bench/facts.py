@@ -54,7 +54,7 @@ def congestion_control() -> str:
 
 def machine_facts() -> list[str]:
     """The head of a results file."""
-    packages = ("trio", "numpy", "construct", "websockets")
+    packages = ("trio", "numpy", "construct", "cryptography", "websockets", "noiseprotocol")
     return [
         f"machine: {kernel()}, {cpu_model()} x {cores()}, {platform.python_implementation()} "
         f"{platform.python_version()}",
