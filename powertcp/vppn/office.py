@@ -12,6 +12,7 @@ HALF_OPEN_COOKIE: Final = 256
 HALF_OPEN_REFUSE: Final = 1024
 # VPPN-2.3-02
 CLOCKS_APART_NS: Final[Duration] = 60 * NS_PER_S
+# VPPN-2.3-06
 REMEMBERED_NS: Final[Duration] = 120 * NS_PER_S
 REMEMBERED_MAX: Final = 65_536
 
@@ -65,6 +66,7 @@ class SealOffice:
         message. False: it may be a replay, or this identity has a reservation by such a SYN.
         """
         seen = self._seen
+        # VPPN-2.3-06
         while seen and next(iter(seen.values())) <= unix_ns - REMEMBERED_NS:
             seen.popitem(last=False)
         is_fresh = (

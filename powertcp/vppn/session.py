@@ -291,7 +291,7 @@ class Session:
 
     def _ask(self, plain: bytes, now: Instant) -> None:
         """Send message 1 of epoch 0, and with it one SYN."""
-        # VPPN-2.3-01
+        # VPPN-2.3-01, VPPN-2.3-04
         if not self._is_delayed:
             self._early = first_syn(plain)
         self._held = plain[len(self._early) :]
@@ -406,7 +406,7 @@ class Session:
         plain = payload.plain
         if not plain:
             return b""
-        # VPPN-2.3-01
+        # VPPN-2.3-01, VPPN-2.3-04
         if self._is_delayed or first_syn(plain) != plain:
             raise DecodeError(0, "early", DECRYPT, len(plain))
         office, handshake = self.office, known(self._handshake, "message 1 was read")
