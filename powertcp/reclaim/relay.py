@@ -221,7 +221,7 @@ class Leg:
 class _Ending:
     """A flow that we end. until: when patience is over. is_asked: FIN of ours waits upstream.
 
-    device_said, provider_said: a FIN of theirs crossed ours.
+    device_said, provider_said: a FIN of theirs crossed ours. device_done: it answered that one.
     """
 
     flow: TrackedFlow
@@ -230,6 +230,7 @@ class _Ending:
     is_asked: bool = True
     device_said: bool = False
     provider_said: bool = False
+    device_done: bool = False
 
 
 class Relay:
@@ -468,8 +469,10 @@ class Relay:
         flags = segment.flags if isinstance(segment, Control) else 0
         if flags == Flag.RST:
             del self._endings[raw[2]]
+            if ending.is_asked:
+                return False
             self._left(leg, ending)
-            return not ending.is_asked and leg is self.provider
+            return True
         if not ending.is_asked:
             # all that is upstream is over; of the device only its goodbye is missing
             if leg is self.device and flags in (Flag.FIN, _FIN_ACK):
@@ -479,8 +482,8 @@ class Relay:
                 self._left(leg, ending)
             return True
         if leg is self.device:
-            if flags == Flag.FIN:
-                ending.device_said = True
+            ending.device_said = ending.device_said or flags == Flag.FIN
+            ending.device_done = ending.device_done or flags == _FIN_ACK
             return flags in (Flag.FIN, _FIN_ACK)
         if flags == Flag.FIN:
             ending.provider_said = True
@@ -493,8 +496,9 @@ class Relay:
         """The provider is done with a flow: the device is told."""
         flow, esn_uj = ending.flow, ending.flow.verified_uj
         self.tracker.forget(flow)
-        if ending.device_said:
-            self.device.send(whole_segment(raw))
+        if ending.device_said or ending.device_done:
+            if ending.device_said:
+                self.device.send(whole_segment(raw))
             del self._endings[flow.number]
             self._left(self.provider, ending)
             return

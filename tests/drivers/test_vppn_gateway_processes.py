@@ -340,22 +340,32 @@ async def test_twenty_devices_draw_through_one_gateway(tmp_path: Path) -> None:
         inside(tmp_path, "--connections", "64") as (source, upstream),
         gateway(tmp_path, upstream, authorized="".join(lines)) as gate,
     ):
-        drawn: list[int] = []
+        drawn: dict[str, int] = {}
+        ready, starts = trio.Event(), trio.CapacityLimiter(4)
+        waiting = set(range(20))
 
         async def draw(number: int) -> None:
             key = write_key(tmp_path / f"lamp-{number}", keys[number])
-            words = gate.device("--key", key, power="12V/0.5A", name=f"state-{number}", time="3s")
-            async with running(tmp_path, *words) as sink:
-                await sink.until("ready")
+            words = gate.device("--key", key, power="12V/0.5A", name=f"state-{number}", time="")
+            async with AsyncExitStack() as stack:
+                async with starts:
+                    sink = await stack.enter_async_context(running(tmp_path, *words))
+                    await sink.until("ready")
+                waiting.discard(number)
+                if not waiting:
+                    ready.set()
+                await ready.wait()
+                await sink.until("readings", len(sink.all("readings")) + 2)
+                sink.signal(signal.SIGTERM)
                 assert await sink.end() == 0
-            drawn.append(sink.all("done")[0]["energy_uj"])
+                drawn[f"lamp-{number}"] = sink.all("closed")[-1]["esn_uj"]
 
         async with trio.open_nursery() as nursery:
             for number in range(20):
                 nursery.start_soon(draw, number)
         await ended(gate, source)
-    assert drawn == [18_000_000] * 20
-    assert employees(tmp_path / "gate") == {f"lamp-{n}": 18_000_000 for n in range(20)}
+    assert len(drawn) == 20
+    assert employees(tmp_path / "gate") == drawn
     assert pages(tmp_path / "gate") == pages(tmp_path / "inside")
 
 

@@ -1,0 +1,423 @@
+"""A relay between a device and its provider: what passes, what is answered, how flows are ended."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from powertcp.potcp.events import (
+    Alerted,
+    FlowClosed,
+    FlowCut,
+    FlowRefused,
+    PowerRequested,
+    RenegotiationAnswered,
+    RenegotiationRequested,
+)
+from powertcp.profile import ProfileType
+from powertcp.reclaim.relay import (
+    DRAIN_NS,
+    REFUSALS_MAX,
+    CopyHeld,
+    Denial,
+    Denied,
+    FlowLeft,
+    Hung,
+    UpstreamWanted,
+)
+from powertcp.reclaim.track import End, Phase
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_S
+from powertcp.wire.frames import encode_segment
+from powertcp.wire.options import Feed, Options
+from powertcp.wire.segments import Answer, Control, FeedSegment, Receipt
+from tests.conversation import SINK, SOURCE, ask, profile, segments
+from tests.middle import MiddlePair
+
+OVER = Denial(Refusal(Reason.WATT_LIMIT, 66_000, 65_000, rule="watts:1"), profile("12V/5A"))
+QUOTA = Refusal(Reason.ENERGY_QUOTA, 1_000, 1_000, 5_000)
+
+
+@pytest.mark.requirement("VPPN-6-01")
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_segments_pass_octet_for_octet_and_receipts_agree(size: int) -> None:
+    def cut(octets: bytes) -> Sequence[bytes]:
+        return [octets[at : at + size] for at in range(0, len(octets), size)]
+
+    pair = MiddlePair()
+    pair.chunk = cut
+    flow = pair.energise("12V/1A")
+    tracked = pair.flow
+    pair.run(flow, 10)
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    for side in (SINK, SOURCE):
+        said, told = pair.octets(side)
+        assert said == told
+    (page,) = pair.signed
+    assert page[4:36] == tracked.transcript
+    assert tracked.verified_uj == 12_000_000
+    assert [event.page for event in pair.all(CopyHeld)] == [page]
+    assert pair.all(UpstreamWanted) == [UpstreamWanted(via=None, resumes=False)]
+    (left,) = pair.all(FlowLeft)
+    assert (left.flow, left.is_cut) == (tracked, False)
+    assert pair.relay.is_idle
+
+
+@pytest.mark.requirement("VPPN-6-02")
+def test_a_syn_above_the_limits_is_answered_and_never_passed_on() -> None:
+    pair = MiddlePair()
+    pair.denial = OVER
+    pair.request(ask("12V/5.5A"))
+    refused = pair.one(SINK, FlowRefused)
+    assert (refused.refusal.code, refused.refusal.value) == (Reason.WATT_LIMIT, 66_000)
+    assert refused.best is not None
+    assert (refused.best.type, refused.best.current_ma) == (ProfileType.REFUSE, 5000)
+    assert pair.passed[SOURCE] == []
+    assert pair.take(SOURCE, PowerRequested) == []
+    (denied,) = pair.all(Denied)
+    assert denied.denial == OVER
+    assert pair.all(UpstreamWanted) == []
+    assert pair.relay.is_idle
+    # what is within them passes on the same connection
+    pair.denial = None
+    pair.request(ask("12V/1A"))
+    assert pair.one(SOURCE, PowerRequested).asks[0].desired.current_ma == 1000
+
+
+@pytest.mark.requirement("VPPN-6-02")
+def test_a_reneg_above_the_limits_is_rejected_here() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    before = pair.flow.asks
+    pair.denial = OVER
+    pair.sink.renegotiate(flow, [ask("12V/5.5A")], now=pair.now)
+    pair.exchange()
+    answered = pair.one(SINK, RenegotiationAnswered)
+    assert not answered.accepted
+    assert pair.take(SOURCE, RenegotiationRequested) == []
+    assert pair.flow.asks == before
+    pair.denial = None
+    pair.sink.renegotiate(flow, [ask("12V/2A")], now=pair.now)
+    pair.exchange()
+    pair.one(SOURCE, RenegotiationRequested)
+    pair.source.answer(
+        flow, accept=True, profile=profile("12V/2A", ProfileType.GRANT), now=pair.now
+    )
+    pair.exchange()
+    assert pair.flow.profile is not None
+    assert pair.flow.profile.current_ma == 2000
+
+
+@pytest.mark.requirement("VPPN-6-02")
+def test_a_proposal_of_the_provider_above_the_limits_is_rejected_too() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/2A", "12V/0.5A")
+    pair.source.shed(
+        flow, profile("12V/1A", ProfileType.OFFER), refusal=Refusal(Reason.BUDGET), now=pair.now
+    )
+    pair.exchange()
+    pair.denial = OVER
+    pair.source.renegotiate(flow, [ask("12V/2A")], now=pair.now)
+    pair.exchange()
+    assert pair.source.status(flow).state == "ENERGISED"
+    assert pair.source.status(flow).profile == pair.sink.status(flow).profile
+    assert pair.take(SINK, RenegotiationRequested) == []
+    assert any(isinstance(one, Answer) for one in segments(pair.passed[SOURCE][-1]))
+
+
+@pytest.mark.requirement("VPPN-6-05")
+def test_an_ended_flow_has_its_final_receipt_signed_by_both() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    pair.run(flow, 10)
+    tracked = pair.flow
+    pair.relay.alert(tracked, QUOTA)
+    pair.exchange()
+    assert pair.one(SINK, Alerted).refusal == QUOTA
+    pair.relay.end(tracked, QUOTA, pair.now)
+    assert pair.relay.is_ending(tracked)
+    # once is enough
+    pair.relay.end(tracked, QUOTA, pair.now)
+    pair.exchange()
+    for side in (SINK, SOURCE):
+        closed = pair.one(side, FlowClosed)
+        assert closed.refusal is not None
+        assert closed.refusal.code == Reason.ENERGY_QUOTA
+        assert closed.esn_uj == 12_000_000
+    (page,) = pair.signed
+    assert int.from_bytes(page[60:68], "big") == 12_000_000
+    # final
+    assert page[1] & 2
+    assert pair.relay.is_idle
+    (left,) = pair.all(FlowLeft)
+    assert left.refusal == QUOTA
+    assert pair.source.flows == pair.sink.flows == ()
+
+
+@pytest.mark.requirement("VPPN-6-05")
+@pytest.mark.parametrize("closer", [SINK, SOURCE])
+def test_an_end_may_cross_those_of_the_ends(closer: int) -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    pair.run(flow, 3)
+    (pair.sink, pair.source)[closer].close_flow(flow, now=pair.now)
+    pair.relay.end(pair.flow, QUOTA, pair.now)
+    pair.exchange()
+    assert pair.source.flows == pair.sink.flows == ()
+    assert pair.relay.is_idle
+    assert len(pair.all(FlowLeft)) == 1
+    assert len(pair.signed) == 1
+
+
+@pytest.mark.requirement("VPPN-6-05")
+def test_whoever_does_not_answer_an_end_is_reset() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    tracked, relay = pair.flow, pair.relay
+    relay.end(tracked, QUOTA, pair.now)
+    relay.provider.data_to_send()
+    assert relay.device.get_timer() == pair.now + 2 * DRAIN_NS
+    assert relay.provider.get_timer() is None
+    relay.device.handle_timer(pair.now + 2 * DRAIN_NS - 1)
+    assert relay.provider.queued == 0
+    relay.device.handle_timer(pair.now + 2 * DRAIN_NS)
+    (reset,) = segments(relay.provider.data_to_send())
+    (fin,) = segments(relay.device.data_to_send())
+    assert isinstance(reset, Control)
+    assert isinstance(fin, Control)
+    assert (reset.flags, fin.flags, fin.flow) == (Flag.RST, Flag.FIN, flow)
+    relay.device.handle_timer(pair.now + 3 * DRAIN_NS)
+    (reset,) = segments(relay.device.data_to_send())
+    assert isinstance(reset, Control)
+    assert reset.flags == Flag.RST
+    assert relay.is_idle
+    assert relay.get_timer() is None
+
+
+def test_a_flow_that_is_being_ended_may_be_reset_by_either() -> None:
+    for side in (SINK, SOURCE):
+        pair = MiddlePair()
+        flow = pair.energise("12V/1A")
+        pair.relay.end(pair.flow, QUOTA, pair.now)
+        leg = (pair.relay.device, pair.relay.provider)[side]
+        leg.receive_data(encode_segment(Control(flow, Flag.RST, 0)), pair.now)
+        pair.hear()
+        assert pair.relay.is_idle
+        assert len(pair.all(FlowLeft)) == 1
+
+
+# LEDG-7-06
+def test_nothing_of_the_device_passes_a_page_that_is_not_written() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    pair.run(flow, 5)
+    pair.is_slow = True
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    leg = pair.relay.provider
+    assert leg.is_held
+    assert leg.queued
+    assert leg.data_to_send() == b""
+    assert pair.signed == []
+    pair.write()
+    assert not leg.is_held
+    assert len(pair.signed) == 1
+    assert pair.source.flows == ()
+    # told twice, nothing happens
+    leg.release(1)
+
+
+def test_pages_are_let_go_in_order_whichever_is_written_first() -> None:
+    leg = MiddlePair().relay.provider
+    leg.send(b"a")
+    leg.hold(1)
+    leg.send(b"b")
+    leg.hold(2)
+    leg.send(b"c")
+    leg.release(2)
+    assert leg.data_to_send() == b"a"
+    leg.release(1)
+    assert leg.data_to_send() == b"bc"
+    assert leg.queued == 0
+
+
+@pytest.mark.requirement("VPPN-6-04")
+@pytest.mark.parametrize("end", list(End))
+def test_a_side_that_is_lost_is_a_cut_for_the_other(end: End) -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    pair.run(flow, 3)
+    tracked = pair.flow
+    leg = pair.relay.device if end is End.CLIENT else pair.relay.provider
+    leg.receive_eof(pair.now)
+    leg.receive_eof(pair.now)
+    pair.hear()
+    (left,) = pair.all(FlowLeft)
+    assert (left.flow, left.is_cut, left.flow.phase) == (tracked, True, Phase.OVER)
+    assert pair.all(Hung) == [Hung(end=end, refusal=None)]
+    assert leg.is_terminated
+    # the ends keep what they may resume
+    for one in (pair.sink, pair.source):
+        one.receive_eof(pair.now)
+    pair.collect()
+    assert pair.one(SINK, FlowCut).esn_uj == tracked.verified_uj == 3_600_000
+
+
+@pytest.mark.requirement("VPPN-2.3-03")
+def test_nothing_passes_before_the_device_is_proven() -> None:
+    pair = MiddlePair(is_proven=False)
+    pair.request(ask("12V/1A"))
+    assert pair.asked == []
+    assert pair.passed == [[], []]
+    pair.relay.proven(pair.now)
+    pair.exchange()
+    pair.one(SOURCE, PowerRequested)
+
+
+@pytest.mark.requirement("VPPN-2.2-04")
+def test_clear_power_is_refused() -> None:
+    pair = MiddlePair(is_proven=False, is_sealed=False)
+    pair.request(ask("12V/1A"))
+    (hung,) = pair.all(Hung)
+    assert hung.refusal is not None
+    assert hung.refusal.code == Reason.SEAL_REQUIRED
+    assert pair.sink.is_terminated
+    assert pair.passed[SOURCE] == [
+        encode_segment(Control(0, Flag.RST, 0, Options(reason=hung.refusal)))
+    ]
+
+
+@pytest.mark.requirement("VPPN-6-04")
+def test_via_goes_to_the_judge_and_no_further() -> None:
+    pair = MiddlePair()
+    flow = pair.request(ask("12V/1A"), via="lab")
+    assert [via for _, via in pair.asked] == ["lab"]
+    assert pair.all(UpstreamWanted) == [UpstreamWanted(via="lab", resumes=False)]
+    pair.one(SOURCE, PowerRequested)
+    pair.source.grant(flow, profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    pair.source.ready(flow, now=pair.now)
+    pair.exchange()
+    assert pair.sink.status(flow).state == "ENERGISED"
+    # one connection of a device is one upstream
+    pair.request(ask("12V/1A"), via="hall")
+    assert pair.one(SINK, FlowRefused).refusal.code == Reason.POLICY
+
+
+def test_a_provider_asks_for_nothing_and_broadcasts_nothing() -> None:
+    pair = MiddlePair()
+    syn = Control(2, Flag.SYN, 0, Options(profiles=(profile("12V/1A"),)))
+    pair.relay.provider.receive_data(encode_segment(syn), pair.now)
+    (reset,) = segments(pair.relay.provider.data_to_send())
+    assert isinstance(reset, Control)
+    assert reset.options.reason is not None
+    assert (reset.flags, reset.options.reason.code) == (Flag.RST, Reason.POLICY)
+    feed = Options(feed=Feed(b"f" * 16, 1))
+    asked = encode_segment(FeedSegment(0, Flag.SYN, 0, feed, b""))
+    pair.relay.device.receive_data(asked, pair.now)
+    alert, fin = segments(pair.relay.device.data_to_send())
+    assert isinstance(fin, FeedSegment)
+    assert fin.flags == Flag.FIN
+    assert pair.relay.provider.queued == 0
+    pair.relay.provider.receive_data(encode_segment(FeedSegment(0, 0, 0, feed, b"x")), pair.now)
+    assert pair.relay.device.queued == 0
+    del alert
+
+
+def test_what_no_endpoint_takes_ends_its_flow_on_both_sides() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    pair.relay.device.receive_data(encode_segment(Control(flow, Flag.ACK, 0)), pair.now)
+    pair.exchange()
+    for side in (SINK, SOURCE):
+        refusal = pair.one(side, FlowClosed).refusal
+        assert refusal is not None
+        assert refusal.code == Reason.STATE
+    assert pair.relay.is_idle
+    # of no flow: dropped, a FIN is answered
+    pair.relay.device.receive_data(encode_segment(Control(9, Flag.FIN, 0)), pair.now)
+    (answer,) = segments(pair.relay.device.data_to_send())
+    assert isinstance(answer, Control)
+    assert answer.flags == Flag.FIN | Flag.ACK
+    pair.relay.device.receive_data(encode_segment(Control(2, Flag.SYN, 0)), pair.now)
+    (reset,) = segments(pair.relay.device.data_to_send())
+    assert isinstance(reset, Control)
+    assert reset.flags == Flag.RST
+
+
+@pytest.mark.parametrize(
+    "octets", [b"GET / HTTP/1.1\r\n\r\n----", encode_segment(Control(0, Flag.FIN, 0))]
+)
+def test_a_fault_of_framing_ends_the_connection(octets: bytes) -> None:
+    pair = MiddlePair()
+    pair.energise("12V/1A")
+    pair.relay.device.receive_data(octets, pair.now)
+    pair.hear()
+    assert len(pair.all(Hung)) == 1
+    assert pair.relay.is_over
+    for leg in (pair.relay.device, pair.relay.provider):
+        (reset,) = segments(leg.data_to_send())
+        assert isinstance(reset, Control)
+        assert (reset.flow, reset.flags) == (0, Flag.RST)
+    pair.relay.device.receive_data(octets, pair.now)
+    assert pair.relay.provider.queued == 0
+
+
+def test_an_end_that_terminates_the_connection_is_heard_by_the_other() -> None:
+    pair = MiddlePair()
+    pair.energise("12V/1A")
+    pair.source.abort(Refusal(Reason.MAINTENANCE), now=pair.now)
+    pair.exchange()
+    assert pair.sink.is_terminated
+    (hung,) = pair.all(Hung)
+    assert hung.end is End.SERVER
+
+
+def test_requests_above_the_limits_are_churn_when_there_are_many() -> None:
+    pair = MiddlePair()
+    pair.denial = OVER
+    for _ in range(REFUSALS_MAX):
+        pair.request(ask("12V/5.5A"))
+        pair.now += NS_PER_S // 40
+    assert not pair.relay.is_over
+    pair.request(ask("12V/5.5A"))
+    (hung,) = pair.all(Hung)
+    assert hung.refusal == Refusal(Reason.CHURN, REFUSALS_MAX + 1, REFUSALS_MAX)
+
+
+def test_requests_far_apart_are_none() -> None:
+    pair = MiddlePair()
+    pair.denial = OVER
+    for _ in range(2 * REFUSALS_MAX):
+        pair.request(ask("12V/5.5A"))
+        pair.now += NS_PER_S // 10
+    assert not pair.relay.is_over
+
+
+def test_a_segment_that_fits_no_seal_of_the_other_side_ends_its_flow() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    pair.relay.device.peer_msp = 1024
+    octets = encode_segment(Receipt(flow, 0, bytes(380)))
+    pair.relay.provider.receive_data(octets, pair.now)
+    pair.hear()
+    assert pair.all(FlowLeft) == []
+    pair.relay.device.peer_msp = 400
+    pair.relay.provider.receive_data(octets, pair.now)
+    pair.hear()
+    (left,) = pair.all(FlowLeft)
+    assert left.refusal == Refusal(Reason.LIMIT, 400, 400 - 16)
+
+
+def test_all_flows_end_and_a_connection_may_be_closed() -> None:
+    pair = MiddlePair()
+    pair.energise("12V/1A")
+    pair.energise("12V/2A")
+    pair.relay.end_all(QUOTA, pair.now)
+    pair.exchange()
+    assert pair.relay.is_idle
+    assert len(pair.all(FlowLeft)) == 2
+    pair.relay.close(QUOTA)
+    pair.relay.close(QUOTA)
+    pair.hear()
+    assert len(pair.all(Hung)) == 1

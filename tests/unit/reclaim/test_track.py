@@ -1,0 +1,309 @@
+"""Following a connection from the middle: what each segment means, and what is verified."""
+
+import random
+
+import pytest
+
+from powertcp.profile import ProfileType
+from powertcp.reclaim.track import FLOWS_MAX, End, Phase, Sighting, Tracker, What
+from powertcp.registry import Flag, Reason, Refusal
+from powertcp.units import NS_PER_S
+from powertcp.wire.frames import Splitter, encode_segment
+from powertcp.wire.options import Meter, Options, Sampling
+from powertcp.wire.segments import (
+    Alert,
+    Answer,
+    Blocked,
+    Control,
+    CookieSegment,
+    Credit,
+    Data,
+    FeedSegment,
+    MaintainProbe,
+    Ready,
+    Receipt,
+    Reneg,
+    Segment,
+    Shed,
+    Ticket,
+    Trip,
+)
+from tests.conversation import SINK, SOURCE, Pair, profile
+
+GRANT = profile("12V/1A", ProfileType.GRANT)
+RATE = Sampling(1000)
+
+
+class Watched(Pair):
+    """Two ends that a tracker listens to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker = Tracker()
+        self.seen: list[What] = []
+
+    def pump(self, side: int) -> bytes:
+        octets = super().pump(side)
+        for raw in Splitter(65535).receive(octets):
+            end = End.CLIENT if side == SINK else End.SERVER
+            self.seen.append(self.tracker.see(end, raw, self.now).what)
+        return octets
+
+
+def saw(tracker: Tracker, end: End, segment: Segment, now: int = 0) -> Sighting:
+    (raw,) = Splitter(65535).receive(encode_segment(segment))
+    return tracker.see(end, raw, now)
+
+
+def syn(number: int = 1, **options: object) -> Control:
+    given = {"profiles": (profile("12V/1A"),), "sampling": RATE} | options
+    return Control(number, Flag.SYN, 0, Options(**given))  # type: ignore[arg-type]
+
+
+def powered(credit_uj: int = 10**9) -> Tracker:
+    """Return a tracker with flow 1 under 12 V, 1 A."""
+    tracker = Tracker()
+    saw(tracker, End.CLIENT, syn())
+    answer = Options(contract=1, profiles=(GRANT,), sampling=RATE)
+    saw(tracker, End.SERVER, Control(1, Flag.SYN | Flag.ACK, 0, answer))
+    saw(tracker, End.CLIENT, Control(1, Flag.ACK, 0, Options(contract=1, profiles=(GRANT,))))
+    saw(tracker, End.CLIENT, Credit(1, 0, credit_uj))
+    saw(tracker, End.SERVER, Ready(1, 0, Options(contract=1, profiles=(GRANT,))))
+    return tracker
+
+
+def block(counter: int = 0, volts: int = 12_000, samples: int = 100) -> bytes:
+    head = counter.to_bytes(4, "big") + b"\0\1" + samples.to_bytes(2, "big")
+    sample = volts.to_bytes(4, "big", signed=True) + (1_000_000).to_bytes(4, "big")
+    return head + sample * samples
+
+
+def test_a_flow_is_followed_from_its_syn_to_its_end() -> None:
+    pair = Watched()
+    flow = pair.energise("12V/1A")
+    (tracked,) = pair.tracker.flows
+    assert (tracked.phase, tracked.contract, tracked.sink) == (Phase.ENERGISED, 1, End.CLIENT)
+    assert tracked.profile == pair.source.status(flow).profile
+    pair.deliver(flow)
+    pair.deliver(flow)
+    assert tracked.verified_uj == pair.sink.status(flow).esn_uj == 2_400_000
+    assert tracked.opened_at == pair.now
+    for _ in range(20):
+        pair.advance(0.1)
+        pair.deliver(flow)
+    assert 2_400_000 < tracked.acked_uj <= tracked.verified_uj == 26_400_000
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    assert pair.tracker.flows == ()
+    assert tracked.phase is Phase.OVER
+    assert set(pair.seen) == {
+        What.ASKED, What.OFFERED, What.ACCEPTED, What.READY, What.CREDITED, What.BLOCK,
+        What.TICKET, What.PROBE, What.CLOSING, What.CLOSED,
+    }  # fmt: skip
+
+
+def test_terms_hold_from_ready_on_and_not_before() -> None:
+    pair = Watched()
+    flow = pair.energise("12V/2A", "12V/0.5A")
+    (tracked,) = pair.tracker.flows
+    pair.source.shed(
+        flow, profile("12V/1A", ProfileType.OFFER), refusal=Refusal(Reason.BUDGET), now=pair.now
+    )
+    pair.exchange()
+    assert tracked.profile is not None
+    assert tracked.profile.current_ma == 1000
+    assert tracked.contract == 3
+    assert [What.SHED in pair.seen, What.ANSWERED in pair.seen] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (Data(1, 0, False, block(7)), Reason.SAMPLE_GAP),
+        (Data(1, 5, False, block(100)), Reason.METER_MISMATCH),
+        (Data(1, 1_200_000, False, block(100, volts=400_000)), Reason.OVER_VOLTAGE),
+    ],
+)
+def test_what_a_sink_does_not_bank_is_heat_here_too(data: Data, code: Reason) -> None:
+    tracker = powered()
+    assert saw(tracker, End.SERVER, Data(1, 0, False, block())).energy_uj == 1_200_000
+    sighting = saw(tracker, End.SERVER, data)
+    assert sighting.what is What.UNLAWFUL
+    assert sighting.refusal is not None
+    assert sighting.refusal.code == code
+    (flow,) = tracker.flows
+    assert flow.verified_uj == 1_200_000
+    assert flow.heat_uj == sighting.energy_uj > 0
+    # and nothing after it is banked either
+    assert saw(tracker, End.SERVER, Data(1, 1_200_000, False, block(100))).what is What.UNLAWFUL
+    assert flow.verified_uj == 1_200_000
+
+
+def test_pairs_are_those_of_the_sampling() -> None:
+    tracker = powered()
+    two = b"\0\0\0\0\0\2\0\1" + bytes(16)
+    refusal = saw(tracker, End.SERVER, Data(1, 0, False, two)).refusal
+    assert refusal == Refusal(Reason.SAMPLE_GAP, 2, 1)
+
+
+def test_what_comes_beyond_credit_is_verified_up_to_it() -> None:
+    tracker = powered(credit_uj=1_000_000)
+    sighting = saw(tracker, End.SERVER, Data(1, 0, False, block()))
+    assert (sighting.what, sighting.energy_uj) == (What.UNLAWFUL, 1_000_000)
+    (flow,) = tracker.flows
+    assert (flow.verified_uj, flow.heat_uj) == (1_000_000, 200_000)
+
+
+def test_a_claim_of_the_header_is_only_a_claim() -> None:
+    tracker = powered()
+    saw(tracker, End.SERVER, Data(1, 9_000_000, False, block()))
+    (flow,) = tracker.flows
+    assert (flow.verified_uj, flow.claimed_uj) == (0, 9_000_000)
+
+
+def test_an_acknowledgement_of_more_than_there_was_is_cut() -> None:
+    tracker = powered()
+    saw(tracker, End.SERVER, Data(1, 0, False, block()))
+    saw(tracker, End.CLIENT, Credit(1, 99_000_000, 10**9))
+    assert tracker.flows[0].acked_uj == 1_200_000
+
+
+def test_a_resumed_flow_goes_on_at_its_energy() -> None:
+    tracker = Tracker()
+    saw(tracker, End.CLIENT, Control(1, Flag.SYN, 700, syn(ticket=b"x" * 40).options))
+    options = Options(contract=3, profiles=(GRANT,), sampling=RATE)
+    saw(tracker, End.SERVER, Control(1, Flag.SYN | Flag.ACK, 700, options))
+    (flow,) = tracker.flows
+    assert (flow.verified_uj, flow.base_uj, flow.ticket) == (700, 700, b"x" * 40)
+
+
+def test_power_without_a_contract_is_unsolicited() -> None:
+    tracker = Tracker()
+    assert saw(tracker, End.SERVER, Data(1, 0, False, block())).what is What.STRAY
+    saw(tracker, End.CLIENT, syn())
+    assert saw(tracker, End.SERVER, Data(1, 0, False, block())).what is What.UNSOLICITED
+    assert saw(powered(), End.CLIENT, Data(1, 0, False, block())).what is What.UNSOLICITED
+
+
+def test_receipts_are_told_from_their_copies() -> None:
+    tracker = Tracker()
+    saw(tracker, End.CLIENT, syn(meter=Meter(60, 0, b"k" * 32)))
+    options = Options(contract=1, profiles=(GRANT,), sampling=RATE, meter=Meter(60, 0, b"s" * 32))
+    saw(tracker, End.SERVER, Control(1, Flag.SYN | Flag.ACK, 0, options))
+    (flow,) = tracker.flows
+    assert (flow.sink_key, flow.source_key, flow.is_metered) == (b"k" * 32, b"s" * 32, True)
+    assert saw(tracker, End.SERVER, Receipt(1, 0, bytes(380))).what is What.PAGE
+    assert saw(tracker, End.CLIENT, Receipt(1, 0, bytes(380))).what is What.COPY
+
+
+def test_via_is_in_no_transcript() -> None:
+    plain, named = Tracker(), Tracker()
+    saw(plain, End.CLIENT, syn())
+    sighting = saw(named, End.CLIENT, syn(via="laboratory-2"))
+    assert named.flows[0].transcript == plain.flows[0].transcript
+    assert named.flows[0].handshake == encode_segment(syn())
+    assert isinstance(sighting.segment, Control)
+    assert sighting.segment.options.via == "laboratory-2"
+
+
+def test_a_repeated_syn_with_its_cookie_is_the_same_flow() -> None:
+    tracker = Tracker()
+    saw(tracker, End.CLIENT, syn())
+    assert saw(tracker, End.SERVER, CookieSegment(1, 0, b"c" * 32)).what is What.SENT_BACK
+    assert saw(tracker, End.CLIENT, syn(cookie=b"c" * 32)).what is What.ASKED
+    assert len(tracker.flows) == 1
+    assert saw(tracker, End.CLIENT, syn()).what is What.INVALID
+
+
+@pytest.mark.parametrize(
+    ("end", "segment", "what"),
+    [
+        (End.SERVER, Blocked(1, 0, 5), What.BLOCKED),
+        (End.CLIENT, Reneg(1, 0, Options(contract=2, profiles=(profile("12V/0.5A"),))), What.PROPOSED),
+        (End.SERVER, Reneg(1, 0, Options(contract=3, profiles=(GRANT.with_type(ProfileType.OFFER),))), What.PROPOSED),
+        (End.SERVER, Answer(1, 0, True, Options(contract=2)), What.ANSWERED),
+        (End.SERVER, Shed(1, 0, False, 1000, 0, Options(contract=3)), What.SHED),
+        (End.CLIENT, Trip(1, 0), What.TRIPPED),
+        (End.SERVER, Ticket(1, 0, 60, b"t"), What.TICKET),
+        (End.SERVER, Alert(1, 0, 2), What.ALERTED),
+        (End.SERVER, Alert(0, 0, 2), What.ALERTED),
+        (End.CLIENT, MaintainProbe(1, 0, 0), What.PROBE),
+        (End.CLIENT, Control(0, Flag.RST, 0), What.TERMINATED),
+        (End.CLIENT, FeedSegment(0, Flag.SYN, 0, Options(), b""), What.FEED),
+        (End.CLIENT, Control(1, Flag.FIN, 0), What.CLOSING),
+        (End.SERVER, Control(1, Flag.FIN | Flag.ACK, 0), What.CLOSED),
+        (End.SERVER, Control(1, Flag.RST, 0), What.RESET),
+        # of the wrong side, in the wrong place
+        (End.SERVER, Credit(1, 0, 5), What.INVALID),
+        (End.CLIENT, Shed(1, 0, False, 1000), What.INVALID),
+        (End.CLIENT, Ready(1, 0, Options(profiles=(GRANT,))), What.INVALID),
+        (End.SERVER, Ready(1, 0, Options()), What.INVALID),
+        (End.CLIENT, Ticket(1, 0, 60, b"t"), What.INVALID),
+        (End.SERVER, CookieSegment(1, 0, b"c" * 32), What.INVALID),
+        (End.SERVER, Control(1, Flag.SYN | Flag.ACK, 0), What.INVALID),
+        (End.CLIENT, Control(1, Flag.ACK, 0), What.INVALID),
+        (End.CLIENT, Control(0, Flag.FIN, 0), What.INVALID),
+        (End.CLIENT, Reneg(1, 0, Options(contract=2)), What.INVALID),
+        (End.CLIENT, syn(2), What.INVALID),
+        (End.CLIENT, syn(1), What.INVALID),
+        (End.CLIENT, Control(3, Flag.FIN, 0), What.STRAY),
+    ],
+)  # fmt: skip
+def test_what_each_segment_means(end: End, segment: Segment, what: What) -> None:
+    assert saw(powered(), end, segment).what is what
+
+
+def test_a_proposal_carries_what_would_be_drawn() -> None:
+    asked = profile("12V/0.5A")
+    reneg = Reneg(1, 0, Options(contract=2, profiles=(asked,)))
+    assert saw(powered(), End.CLIENT, reneg).asks[0].desired == asked
+    offer = profile("12V/3A", ProfileType.OFFER)
+    reneg = Reneg(1, 0, Options(contract=3, profiles=(offer,)))
+    assert [one.desired for one in saw(powered(), End.SERVER, reneg).asks] == [offer]
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling(1), Sampling(1000, nv_per_lsb=0)])
+def test_a_sampling_that_no_meter_keeps_is_invalid(sampling: Sampling | None) -> None:
+    tracker = Tracker()
+    saw(tracker, End.CLIENT, syn())
+    options = Options(contract=1, profiles=(GRANT,), sampling=sampling)
+    sighting = saw(tracker, End.SERVER, Control(1, Flag.SYN | Flag.ACK, 0, options))
+    assert sighting.what is What.INVALID
+
+
+def test_a_tracker_follows_256_flows_and_no_more() -> None:
+    tracker = Tracker()
+    for number in range(FLOWS_MAX):
+        assert saw(tracker, End.CLIENT, syn(2 * number + 1)).what is What.ASKED
+    sighting = saw(tracker, End.CLIENT, syn(2 * FLOWS_MAX + 1))
+    assert sighting.refusal == Refusal(Reason.LIMIT, FLOWS_MAX + 1, FLOWS_MAX)
+    assert len(tracker.flows) == FLOWS_MAX
+    tracker.forget(tracker.flows[0])
+    assert saw(tracker, End.CLIENT, syn(2 * FLOWS_MAX + 1)).what is What.ASKED
+    assert tracker.flow(2 * FLOWS_MAX + 1) is tracker.flows[-1]
+
+
+def test_a_type_that_is_skipped_whole_is_skipped() -> None:
+    octets = bytearray(encode_segment(MaintainProbe(1, 0, 0)))
+    octets[4] = 0x90
+    (raw,) = Splitter(65535).receive(bytes(octets))
+    assert Tracker().see(End.CLIENT, raw, 0).what is What.SKIPPED
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_octets_raise_or_grow_anything(seed: int) -> None:
+    chance = random.Random(seed)
+    pair = Pair()
+    flow = pair.energise("12V/1A")
+    for _ in range(3):
+        pair.deliver(flow)
+    said = [encode_segment(one) for side in (SINK, SOURCE) for one in pair.sent[side]]
+    tracker = powered()
+    for now in range(300):
+        octets = bytearray(chance.choice(said))
+        for _ in range(chance.randrange(4)):
+            octets[chance.randrange(4, len(octets))] = chance.randrange(256)
+        # a length that does not fit its octets is the splitter's business
+        for raw in Splitter(65535).receive(bytes(octets)):
+            tracker.see(chance.choice(list(End)), raw, now * NS_PER_S)
+    assert len(tracker.flows) <= FLOWS_MAX
