@@ -54,6 +54,17 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     raise LookupError(f"powertcp {name} --help prints no help of a parser")
 
 
+# actions with options of their own: a page each
+ACTIONS = {"vppn-gateway": "the employer's power for devices anywhere, from providers inside"}
+
+
+def gateway_parser() -> argparse.ArgumentParser:
+    """Return the parser of `powertcp vppn gateway`."""
+    from powertcp.cli.vppn_gateway import build_parser
+
+    return build_parser()
+
+
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return a fresh parser of each command."""
     return {name: parser_of(name) for name in cli.COMMANDS}
@@ -132,7 +143,8 @@ def page(name: str, parser: argparse.ArgumentParser, synopsis: str) -> str:
         group.title = "arguments" if group.title == "positional arguments" else group.title
     manual = Manpage(parser, _data={"manual_title": TITLE})
     manual.prog = f"powertcp-{name}" if name else "powertcp"
-    manual.description = cli.COMMANDS[name] if name else "ask for power in a handshake"
+    known = {"": "ask for power in a handshake", **cli.COMMANDS, **ACTIONS}
+    manual.description = known[name]
     manual.source = f"powertcp {powertcp.__version__}"
     manual.date = drafted()
     manual.add_section("synopsis", "=", synopsis)
@@ -166,6 +178,9 @@ def pages() -> Iterator[tuple[str, str]]:
     """Yield (file under tools/share, text) of each manual page."""
     for name, parser in parsers().items():
         yield f"man/man1/powertcp-{name}.1", page(name, parser, synopsis_of(name, parser))
+    gateway = gateway_parser()
+    synopsis = synopsis_of("vppn gateway", gateway)
+    yield "man/man1/powertcp-vppn-gateway.1", page("vppn-gateway", gateway, synopsis)
     top = argparse.ArgumentParser(prog="powertcp", epilog=cli.usage().partition("\n\nexample: ")[2])
     top.epilog = f"example:\n{top.epilog}"
     group = top.add_argument_group("commands")

@@ -27,7 +27,7 @@ COMMANDS = {
     "consumer": "ask for power and run something with it",
     "status": "what the running daemons do",
     "ledger": "the books: accounts, receipts, bills, and the first law",
-    "vppn": "identities, and who may draw what: keys, certificates, revocation",
+    "vppn": "identities, and who may draw what: keys, certificates, revocation, gateway",
     "decode": "explain octets field by field",
     "explain": "why a flow was refused, shed or tripped; the packaged drafts",
     "demo": "a provider, a consumer that powers a real process, live readings",

@@ -72,20 +72,12 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
     """Return the text of one daemon's status, at most 100 columns."""
     name = f' "{greeting["name"]}"' if greeting.get("name") else ""
     head = f"{greeting.get('role')}{name} pid {greeting.get('pid')}: {status.get('state')}"
-    if "rating_mw" not in status:
+    if "devices" in status:
+        text = [head + _relayed(status)]
+    elif "rating_mw" in status:
+        text = _offered(head, status)
+    else:
         return [head]
-    text = [
-        f"{head}, {_power(status, 'delivered_mw')} delivered, {_power(status, 'reserved_mw')} held of"
-        f" {_power(status, 'rating_mw')}",
-        f"  {status.get('flow_count')} flows on {status.get('connections')} connections,"
-        f" {format_energy(_whole(status, 'energy_uj'))} acknowledged (simulated),"
-        f" heat {format_energy(_whole(status, 'heat_uj'))}",
-    ]
-    text += [
-        f"  {supply.get('text')!s:<24} {_power(supply, 'delivered_mw'):>12} delivered"
-        f" {_power(supply, 'reserved_mw'):>12} held of {_power(supply, 'rating_mw')}"
-        for supply in _rows(status, "supplies")
-    ]
     if isinstance(ledger := status.get("ledger"), dict):
         state = "cannot be written" if ledger.get("is_read_only") else "writes"
         text.append(
@@ -102,14 +94,47 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
             f"  {bugs} bugs of powertcp ended a connection each: their tracebacks are in the log"
         )
     for flow in _rows(status, "flows"):
-        text.append(
-            f"  {flow.get('id')!s:<28} {flow.get('state')!s:<10} {flow.get('text')!s:<22}"
-            f" {_power(flow, 'power_mw'):>10} {format_energy(_whole(flow, 'energy_uj')):>14}"
-        )
-        if flow.get("rule"):
-            text.append(f"    {flow.get('name')} by {flow['rule']}")
-        if flow.get("refusal"):
-            text.append(f"    {flow['refusal']}")
+        text += _flow(flow)
+    return text
+
+
+def _relayed(status: "Fields") -> str:
+    """Return what a gateway relays."""
+    return (
+        f", {status.get('flow_count')} flows of {_power(status, 'contract_mw')} for"
+        f" {status.get('devices')} devices,"
+        f" {format_energy(_whole(status, 'energy_uj'))} verified (simulated),"
+        f" heat {format_energy(_whole(status, 'heat_uj'))}"
+    )
+
+
+def _offered(head: str, status: "Fields") -> list[str]:
+    """Return the lines of what a provider delivers and holds."""
+    text = [
+        f"{head}, {_power(status, 'delivered_mw')} delivered, {_power(status, 'reserved_mw')} held of"
+        f" {_power(status, 'rating_mw')}",
+        f"  {status.get('flow_count')} flows on {status.get('connections')} connections,"
+        f" {format_energy(_whole(status, 'energy_uj'))} acknowledged (simulated),"
+        f" heat {format_energy(_whole(status, 'heat_uj'))}",
+    ]
+    text += [
+        f"  {supply.get('text')!s:<24} {_power(supply, 'delivered_mw'):>12} delivered"
+        f" {_power(supply, 'reserved_mw'):>12} held of {_power(supply, 'rating_mw')}"
+        for supply in _rows(status, "supplies")
+    ]
+    return text
+
+
+def _flow(flow: "Fields") -> list[str]:
+    """Return the lines of one flow."""
+    text = [
+        f"  {flow.get('id')!s:<28} {flow.get('state')!s:<10} {flow.get('text')!s:<22}"
+        f" {_power(flow, 'power_mw'):>10} {format_energy(_whole(flow, 'energy_uj')):>14}"
+    ]
+    if flow.get("rule"):
+        text.append(f"    {flow.get('name')} by {flow['rule']}")
+    if flow.get("refusal"):
+        text.append(f"    {flow['refusal']}")
     return text
 
 

@@ -13,8 +13,10 @@ EXAMPLE = """examples:
     --groups staff --limits "max-power=65W voltage=5V-20V" > alice.cert
   powertcp vppn revoke --ca ca.key --krl staff.krl 4711
   powertcp vppn check authorized_watts alice.cert staff.krl
+  powertcp vppn gateway --authorized authorized_watts --upstream 10.0.0.5
 
-ACTION is keygen, show, sign, revoke or check.
+ACTION is keygen, show, sign, revoke, check or gateway. A gateway has options of its own: powertcp
+vppn gateway --help lists them.
 
 A revocation list lasts 24 hours: revoke without SERIAL or KEY signs it anew. Key files are for
 their owner alone (mode 0600); wider ones are refused.
@@ -37,6 +39,7 @@ ACTIONS = {
     "revoke": _Action("SERIAL or KEY", ("ca", "krl"), ("json",)),
     "check": _Action("FILE", (), ("json",)),
 }
+GATEWAY = "gateway"
 
 
 def build_parser() -> Parser:
@@ -44,7 +47,7 @@ def build_parser() -> Parser:
     purpose = "Make and show identities; sign, revoke and check who may draw what."
     parser = Parser("vppn", purpose, EXAMPLE, "ACTION [WHAT]...")
     add = parser.add_argument
-    add("action", metavar="ACTION", choices=tuple(ACTIONS), help="what to do")
+    add("action", metavar="ACTION", choices=(*ACTIONS, GATEWAY), help="what to do")
     add("what", metavar="WHAT", nargs="*", help="check: files; revoke: serials and keys")
     where = "$XDG_CONFIG_HOME/powertcp/identity"
     add("--out", metavar="FILE", help=f"keygen: the new key file ({where})")
@@ -64,12 +67,14 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     """Run `powertcp vppn`; returns the exit status."""
-    if argv[:1] == ["gateway"]:
+    if argv[:1] == [GATEWAY]:
         from powertcp.cli.vppn_gateway import main as relay
 
         return relay(argv[1:])
     parser = build_parser()
-    arguments = parser.parse_action(argv, ACTIONS)
+    arguments = parser.parse_action(argv, (*ACTIONS, GATEWAY))
+    if arguments.action == GATEWAY:
+        parser.error("gateway comes first: powertcp vppn gateway [OPTION]...")
     _check(parser, arguments)
     # the keys come with them: help and wrong words do without
     from powertcp.cli import credentials

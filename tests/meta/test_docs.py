@@ -34,7 +34,7 @@ def test_pages_and_completions_are_fresh(capsys: Say) -> None:
 
 def test_there_is_a_page_for_each_command() -> None:
     named = {path.stem for path in PAGES}
-    assert named == {"powertcp", *(f"powertcp-{name}" for name in cli.COMMANDS)}
+    assert named == {"powertcp", *(f"powertcp-{name}" for name in (*cli.COMMANDS, *docs.ACTIONS))}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])

@@ -170,7 +170,7 @@ complete -c powertcp -n '_shtab_powertcp_using vppn' -l limits -x -d 'sign: limi
 complete -c powertcp -n '_shtab_powertcp_using vppn' -l hours -x -d 'sign: valid so long, 1 to 720 h (8 h)'
 complete -c powertcp -n '_shtab_powertcp_using vppn' -l krl -xka "(__fish_complete_path (commandline -ct))" -d 'revoke: the revocation list; made if there is none'
 complete -c powertcp -n '_shtab_powertcp_using vppn' -l json -d 'one JSON object per line'
-complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -ka "keygen show sign revoke check" -d 'what to do'
+complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -ka "keygen show sign revoke check gateway" -d 'what to do'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a decode -d 'Explain octets of Power over TCP: segments, a power profile or pages of receipts.'
 complete -c powertcp -n '_shtab_powertcp_using decode' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using decode' -l as -xka "segment profile receipt" -d 'what the octets are (default: 16 octets are a profile, 380 or a multiple of it that begin with 01 are pages of receipts, all else segments)'
