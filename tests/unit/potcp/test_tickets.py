@@ -85,7 +85,6 @@ def test_a_ticket_is_good_for_the_identity_it_was_given_to(before: bytes, now: b
     assert here.redeem(ticket, GRANT, 150, START, party=before) is not None
 
 
-
 @pytest.mark.requirement("PTCP-10-04")
 def test_a_used_ticket_is_void_even_if_its_flow_were_there_again() -> None:
     here = office()
