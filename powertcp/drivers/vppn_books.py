@@ -4,7 +4,7 @@ A flow without receipts is counted by what its device says to have verified. VPP
 """
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -50,7 +50,11 @@ class FlowAccount:
     counted_uj: int = 0
     claimed_uj: int = 0
     number: int = 0
-    ticket: bytes = b""
+    tickets: tuple[bytes, ...] = ()
+
+    def note_ticket(self, ticket: bytes) -> None:
+        """The device has another ticket, or will have it: one of the last two resumes the flow."""
+        self.tickets = (*self.tickets[-1:], ticket)
 
     @property
     def open_uj(self) -> int:
@@ -75,7 +79,10 @@ class EmployeeBooks:
         # what waits for the disk, by employee
         self._queued: Counter[str] = Counter()
         self._accounts: dict[TrackedFlow, FlowAccount] = {}
-        self._cut: OrderedDict[bytes, tuple[int, FlowAccount]] = OrderedDict()
+        # flows that were cut, and until when they may be resumed, the oldest first
+        self._cut: dict[FlowAccount, int] = {}
+        # what is open, by employee
+        self._of_name: dict[str, set[FlowAccount]] = {}
 
     @property
     def is_stuck(self) -> bool:
@@ -100,7 +107,7 @@ class EmployeeBooks:
             return found
         account = FlowAccount(flow, name, source, who, Line(where))
         account.counted_uj = account.claimed_uj = flow.base_uj
-        _, before = self._cut.pop(flow.ticket or b"", (0, None))
+        before = self._take_cut(flow.ticket)
         # PTCP-10-03: a ticket that did not help begins a new flow
         if before is not None and flow.base_uj and before.name == name:
             account.counted_uj = min(before.counted_uj, flow.base_uj)
@@ -109,7 +116,28 @@ class EmployeeBooks:
         elif before is not None:
             self._post_rest(before)
         self._accounts[flow] = account
+        self._of_name.setdefault(name, set()).add(account)
         return account
+
+    def _take_cut(self, ticket: bytes | None) -> FlowAccount | None:
+        """Return the account of a flow that `ticket` resumes, None if there is none."""
+        if ticket is None:
+            return None
+        found = next((one for one in self._cut if ticket in one.tickets), None)
+        if found is not None:
+            self._forget_cut(found)
+        return found
+
+    def _forget_cut(self, account: FlowAccount) -> None:
+        del self._cut[account]
+        self._leave(account)
+
+    def _leave(self, account: FlowAccount) -> None:
+        """An account holds nothing open any more."""
+        accounts = self._of_name[account.name]
+        accounts.discard(account)
+        if not accounts:
+            del self._of_name[account.name]
 
     # LEDG-7-06
     def copy_came(self, flow: TrackedFlow, octets: bytes, on_done: Callable[[], None]) -> None:
@@ -166,12 +194,17 @@ class EmployeeBooks:
         account = self._accounts.pop(flow, None)
         if account is None:
             return
-        if not is_cut or not account.ticket:
+        if not is_cut or not account.tickets:
+            self._leave(account)
             self._post_rest(account)
             return
-        self._cut[account.ticket] = self._unix_ns() + CUT_NS, account
+        if not flow.is_metered:
+            self._post_rest(account)
+        self._cut[account] = self._unix_ns() + CUT_NS
         if len(self._cut) > CUT_MAX:
-            self._post_rest(self._cut.popitem(last=False)[1][1])
+            oldest = next(iter(self._cut))
+            self._forget_cut(oldest)
+            self._post_rest(oldest)
 
     def _post_rest(self, account: FlowAccount) -> None:
         """Post what the device said to have verified and signed no page for."""
@@ -199,14 +232,9 @@ class EmployeeBooks:
 
     def used_uj(self, name: str) -> dict[Period, int]:
         """Return what an employee has had in each window: posted, about to be, or not signed yet."""
-        open_uj = sum(
-            one.open_uj for one in (*self._accounts.values(), *self._waiting()) if one.name == name
-        )
+        open_uj = sum(one.open_uj for one in self._of_name.get(name, ()))
         open_uj += self._queued[name]
         return {period: uj + open_uj for period, uj in self.windows.used_uj(name).items()}
-
-    def _waiting(self) -> tuple[FlowAccount, ...]:
-        return tuple(account for _, account in self._cut.values())
 
     def balance(self) -> dict[str, object]:
         """Return what `status` shows."""
@@ -214,7 +242,7 @@ class EmployeeBooks:
             "pages": self.pages,
             "booked_uj": self._postings.booked_uj,
             "open_uj": sum(one.open_uj for one in self._accounts.values()),
-            "unsigned_uj": sum(one.open_uj for one in self._waiting()),
+            "unsigned_uj": sum(one.open_uj for one in self._cut),
             "residual_uj": self._postings.lost_uj,
             "is_read_only": self.is_stuck,
         }
@@ -234,7 +262,8 @@ class EmployeeBooks:
             async with trio.open_nursery() as nursery:
                 self._postings.nursery = nursery
                 yield
-                for account in (*self._accounts.values(), *self._waiting()):
+                # of one that was cut a page may follow, here or at another gateway
+                for account in self.accounts:
                     self._post_rest(account)
                 await self._postings.settle()
             regular.cancel_scope.cancel()
@@ -245,9 +274,9 @@ class EmployeeBooks:
             for account in self.accounts:
                 if not account.flow.is_metered:
                     self._post_rest(account)
-            for ticket, (until_ns, account) in tuple(self._cut.items()):
+            for account, until_ns in tuple(self._cut.items()):
                 if self._unix_ns() >= until_ns:
-                    del self._cut[ticket]
+                    self._forget_cut(account)
                     self._post_rest(account)
 
     async def _watch(self) -> None:

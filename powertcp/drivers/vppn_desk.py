@@ -2,14 +2,19 @@
 
 import ipaddress
 import logging
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
 import trio
 
-from powertcp.drivers.authority import Authority, AuthorityConfig, read_authority
+from powertcp.drivers.authority import (
+    Authority,
+    AuthorityConfig,
+    marks_of,
+    read_authority,
+    read_lists_again,
+)
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.vppn_books import EmployeeBooks
 from powertcp.drivers.vppn_gateway import RelaySession
@@ -29,7 +34,7 @@ from powertcp.vppn.authorized import Kind
 from powertcp.wire.segments import Receipt, Ticket
 
 LOOK_S: Final = 1.0
-# files are looked at so often; a revoked certificate is cut within that
+# revocation lists are looked at so often
 REREAD_S: Final = 10
 # VPPN-6-05: ALERT comes so long before a certificate ends, or at such a part of a quota
 ALERT_S: Final = 10
@@ -60,7 +65,9 @@ class GatewayDesk:
         self._admitted: dict[RelaySession, Admitted] = {}
         self._flows: dict[TrackedFlow, RelaySession] = {}
         self._alerted: set[tuple[TrackedFlow, int]] = set()
-        self._stamps = self._look_at_files()
+        self._marks = marks_of(config.krls)
+        # revocation lists that have expired
+        self._stale = 0
 
     @property
     def flows(self) -> tuple[tuple[TrackedFlow, RelaySession], ...]:
@@ -163,7 +170,7 @@ class GatewayDesk:
             case What.READY:
                 self._powered(session, flow, books)
             case What.TICKET if account is not None and isinstance(segment, Ticket):
-                account.ticket = segment.ticket
+                account.note_ticket(segment.ticket)
             case What.PAGE if isinstance(segment, Receipt):
                 books.page_passed(flow, Claim.of(segment.page).end_uj)
             case What.UNLAWFUL if sighting.refusal is not None:
@@ -282,7 +289,6 @@ class GatewayDesk:
     def take(self, authority: Authority) -> None:
         """Go by `authority` from now on, and check every flow at once."""
         self.authority = authority
-        self._stamps = self._look_at_files()
         watts = authority.watts
         _log.info("authorized watts: %d lines of %s", len(watts.rules), watts.file)
         self.recheck()
@@ -301,21 +307,8 @@ class GatewayDesk:
             if isinstance(found, Refusal):
                 self._end(session, flow, found)
 
-    def _look_at_files(self) -> tuple[tuple[int, int, int], ...]:
-        """Return what tells whether a file is another one."""
-        config = self.authority.config
-        found: list[tuple[int, int, int]] = []
-        for path in (config.authorized, *config.krls):
-            try:
-                stat = os.stat(path)
-            except OSError:
-                found.append((0, 0, 0))
-            else:
-                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
-        return tuple(found)
-
     async def run(self) -> None:
-        """Look each second whose time is over, and at the files; never returns."""
+        """Look each second whose time is over, and at the lists; never returns."""
         looks = 0
         while True:
             await trio.sleep_until(trio.current_time() + LOOK_S)
@@ -324,29 +317,32 @@ class GatewayDesk:
                 self._reread()
             self.check()
 
-    # VPPN-5-05
+    # VPPN-5-11
     def _reread(self) -> None:
-        """Read files again that are others by now; what is not valid changes nothing."""
-        stamps = self._look_at_files()
-        if stamps == self._stamps:
+        """Take revocation lists that were replaced; what is not valid changes nothing."""
+        marks = marks_of(self.authority.config.krls)
+        if marks == self._marks:
             return
-        self._stamps = stamps
+        self._marks = marks
         try:
-            self.take(read_authority(self.authority.config, is_start=False))
+            self.take(read_lists_again(self.authority))
         except ConfigError as error:
-            _log.warning("configuration kept: %s", error)
+            _log.warning("revocation lists kept: %s", error)
 
     # VPPN-6-05
     def check(self) -> None:
         """End flows whose certificate or line ended; tell those whose does soon."""
         now_s = self._unix_ns() // NS_PER_S
-        moments = [one.expires_s for one in self.authority.revocations.lists]
+        stale = sum(one.expires_s <= now_s for one in self.authority.revocations.lists)
+        if stale != self._stale:
+            self._stale = stale
+            self.recheck()
         for session, admitted in tuple(self._admitted.items()):
             rights = admitted.rights
             if isinstance(rights, Refusal):
                 continue
             ends_s = rights.ends_s
-            if any(moment <= now_s for moment in moments) or (ends_s and ends_s <= now_s):
+            if ends_s is not None and ends_s <= now_s:
                 self.admit(session)
             elif ends_s is not None and ends_s - now_s <= ALERT_S:
                 soon = Refusal(Reason.CERT_EXPIRED, ends_s, now_s, rule=rights.rule)

@@ -76,6 +76,9 @@ class Desk(Protocol):
     def heed(self, session: "RelaySession", events: Sequence[Event]) -> None:
         """Take note of what passed."""
 
+    def close(self, session: "RelaySession") -> None:
+        """Forget `session`: both its sides are gone."""
+
 
 class RelaySession:
     """One device: its wire, its relay, the wire of its provider."""
@@ -88,7 +91,7 @@ class RelaySession:
         self.tunnel: Tunnel | None = None
         self.device: RelayWire | None = None
         self.provider: RelayWire | None = None
-        self.is_dialling = self.is_hanging = False
+        self.is_dialling = self.is_hanging = self.is_leaving = False
         self.relay: Relay
 
     @property
@@ -165,6 +168,7 @@ class VppnGateway:
         self._seals = Seals(config.seal, TicketOffice(entropy), entropy, is_required=True)
         self._addresses = AddressLimit(config.per_address)
         self._nursery: trio.Nursery | None = None
+        self._gone: list[RelaySession] = []
         self._drained, self._stop = trio.Event(), trio.Event()
 
     # -- serving -----------------------------------------------------------------------------
@@ -240,7 +244,7 @@ class VppnGateway:
         return RelayWire(
             sock,
             machine,
-            partial(self._heed, session),
+            partial(self._heed, session, end),
             poll=self.poll,
             backlog=partial(self._backlog, session, end.other),
             nursery=nursery,
@@ -302,16 +306,17 @@ class VppnGateway:
                 asked_mw = max((ask.desired.power_mw for ask in flow.asks), default=0)
                 said = "no provider answers the gateway"
                 refusal = Refusal(Reason.NO_CAPACITY, asked_mw, 0, 1000, rule=why, text=said)
-                session.relay.refuse(flow, Denial(refusal))
+                session.relay.give_up(flow, Denial(refusal))
         session.relay.cut(End.SERVER, None, now_ns())
         self._drain_events(session)
 
     def _drain_events(self, session: RelaySession) -> None:
-        """Handle what the side of a provider that is not there has to say."""
+        """Handle what happened outside of a wake-up: to a provider that is not there."""
         events: list[Event] = []
-        while (event := session.relay.provider.next_event()) is not None:
-            events.append(event)
-        self._heed(session, events)
+        for leg in (session.relay.device, session.relay.provider):
+            while (event := leg.next_event()) is not None:
+                events.append(event)
+        self._heed(session, End.SERVER, events)
         session.flush()
 
     def _connect(self, session: RelaySession, sock: socket.socket) -> None:
@@ -336,20 +341,17 @@ class VppnGateway:
 
     # -- events ------------------------------------------------------------------------------
 
-    def _heed(self, session: RelaySession, events: list[Event]) -> None:
+    def _heed(self, session: RelaySession, end: End, events: list[Event]) -> None:
         """Act on what a wake-up of either side brought."""
-        now = now_ns()
-        log_tunnel(session.where, events)
+        upstream = session.upstream.name if session.upstream else ""
+        log_tunnel(session.where if end is End.CLIENT else upstream, events)
         for event in events:
             match event:
-                case TunnelOpened() if not session.identity.is_sealed:
-                    session.identity = identity_of(session.tunnel)
-                    self.desk.admit(session)
-                    session.relay.proven(now)
-                case TunnelRekeyed():
+                case TunnelOpened() | TunnelRekeyed() if end is End.CLIENT:
                     # VPPN-4-02
                     session.identity = identity_of(session.tunnel)
                     self.desk.admit(session)
+                    session.relay.proven(now_ns())
                 case UpstreamWanted() if self._nursery is not None:
                     session.is_dialling = True
                     self._nursery.start_soon(self._dial, session, event)
@@ -377,11 +379,31 @@ class VppnGateway:
             self._addresses.leave(session.peer)
         self._forget(session)
 
-    def _forget(self, session: RelaySession) -> None:
-        if session.is_closed and session in self.sessions:
+    def get_timer(self) -> Instant | None:
+        """Return when `handle_timer` is due: as soon as somebody left."""
+        return now_ns() if self._gone else None
+
+    def handle_timer(self, now: Instant) -> None:
+        """Forget who left, once its wires have said all they had to."""
+        gone, self._gone = self._gone, []
+        for session in gone:
             self.sessions.discard(session)
+            self.desk.close(session)
+            for wire in session.wires:
+                wire.partner = None
+                wire.retire()
         if self.draining and not self.sessions:
             self._drained.set()
+
+    def flush(self) -> bool:
+        """Do nothing: each change flushes its own wires."""
+        return True
+
+    def _forget(self, session: RelaySession) -> None:
+        if session.is_closed and session in self.sessions and not session.is_leaving:
+            session.is_leaving = True
+            self._gone.append(session)
+            self.wheel.arm(self, now_ns())
 
     # -- orders ------------------------------------------------------------------------------
 

@@ -302,6 +302,11 @@ class Relay:
         self._say(self._leg(flow.sink), Control(flow.number, Flag.RST, 0, options))
         self.tracker.forget(flow)
 
+    def give_up(self, flow: TrackedFlow, denial: Denial) -> None:
+        """Refuse a SYN that was to pass, because there is nobody to pass it to."""
+        self.refuse(flow, denial)
+        self.device.events.append(FlowLeft(flow=flow, refusal=denial.refusal))
+
     def reset(self, flow: TrackedFlow, refusal: Refusal) -> None:
         """Say RST to both sides of a flow, and forget it."""
         control = Control(flow.number, Flag.RST, flow.verified_uj, Options(reason=refusal))

@@ -260,7 +260,9 @@ class Tracker:
                 raise Breach(Refusal(Reason.LIMIT, len(self._flows) + 1, FLOWS_MAX))
         asks = read_asks(options.profiles)
         self._highest[sender] = max(self._highest[sender], number)
-        flow = TrackedFlow(number, sender, now, asks)
+        if flow is None or not is_repeat:
+            flow = TrackedFlow(number, sender, now)
+        flow.asks = asks
         flow.ticket, flow.handshake = options.ticket, _without_via(raw, syn)
         flow.base_uj = flow.acked_uj = syn.esn
         flow.sink_key = options.meter.key if options.meter is not None else b""
