@@ -159,6 +159,15 @@ def test_any_other_counter_is_refused() -> None:
                 opener.open(raw_of(octets[wrong]), 0)
 
 
+@pytest.mark.requirement("VPPN-3-03")
+def test_a_counter_that_is_not_the_nonce_is_refused() -> None:
+    """By somebody who holds the key: everything else is right."""
+    for counter, code in ((0, 0), (1, 509), ((1 << 64) - 1, 509)):
+        head = HEADER.pack(0x504F, 1, 9, SegmentType.SEALED, 0, len(CREDIT) + 16, 1, 7)
+        head += encode_options(Options(seal=Seal(0, counter)))
+        assert code_of(head + Cipher("ChaChaPoly", KEY).seal(CREDIT, head)) == code
+
+
 @pytest.mark.requirement("VPPN-3-02", "VPPN-3-03", "VPPN-3-04")
 @pytest.mark.parametrize("shows", [False, True])
 def test_every_bit_of_a_sealed_segment_counts_but_ece(*, shows: bool) -> None:

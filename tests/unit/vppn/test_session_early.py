@@ -16,7 +16,7 @@ from powertcp.vppn.session import Session
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
 from powertcp.wire.frames import Splitter, credit_segment, encode_segment, pack_segment
 from powertcp.wire.options import Options, Seal, decode_options, encode_options
-from powertcp.wire.segments import Control
+from powertcp.wire.segments import Control, CookieSegment
 from tests.conversation import SINK, SOURCE, START, ask, counting_entropy, profile
 from tests.sealed import (
     DEVICE,
@@ -174,6 +174,19 @@ def test_a_wrong_cookie_counts_as_none_and_one_cookie_is_given() -> None:
             assert code_of(pair, SOURCE) == code
             pair.tunnels[SOURCE].receive_eof(pair.now)
             assert office.half_open == load
+
+
+@pytest.mark.requirement("VPPN-2.2-02", "VPPN-2.2-04")
+def test_an_initiator_repeats_message_1_once() -> None:
+    pair = asking()
+    pair.tunnels[SINK].data_to_send()
+    cookie = encode_segment(CookieSegment(0, 0, bytes(32)))
+    pair.tunnels[SINK].receive_data(cookie, pair.now)
+    assert decode_options(raw_of(pair.tunnels[SINK].data_to_send())[4]).cookie == bytes(32)
+    pair.tunnels[SINK].receive_data(cookie, pair.now)
+    pair.collect()
+    assert code_of(pair, SINK) == 208
+    assert pair.tunnels[SINK].data_to_send() == b""
 
 
 @pytest.mark.requirement("VPPN-2.2-05", "VPPN-2.2-06")

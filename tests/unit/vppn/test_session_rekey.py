@@ -294,7 +294,7 @@ def test_a_responder_takes_two_in_a_row_and_then_one_each_second() -> None:
         pair = running()
         rekeyer = Rekeyer(pair)
         found = [rekeyer.at(time) for time in times]
-        assert found == [0] * len(times) if is_taken else [*[0] * (len(times) - 1), 511]
+        assert found == [*[0] * (len(times) - 1), 0 if is_taken else 511]
 
 
 class Rekeyer:
@@ -387,6 +387,16 @@ def test_a_rekey_of_another_epoch_pattern_or_hash_or_with_segments_is_refused() 
     ):
         rekeyer = Rekeyer(running())
         assert rekeyer.hear(rekeyer.first(**changes)) == code
+
+
+@pytest.mark.requirement("VPPN-2.2-05", "VPPN-4-01")
+def test_the_octet_of_the_pattern_is_not_free_at_a_rekey_either() -> None:
+    for number in (*PatternId, *range(0, 256, 15)):
+        rekeyer = Rekeyer(running())
+        octets = rekeyer.first()
+        assert octets[36] == CLASSIC
+        bent = octets[:36] + bytes([number]) + octets[37:]
+        assert rekeyer.hear(bent) == (0 if number == CLASSIC else 509)
 
 
 @pytest.mark.requirement("VPPN-4-07")

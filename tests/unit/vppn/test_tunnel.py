@@ -62,8 +62,13 @@ def test_a_tunnel_is_a_stream_machine() -> None:
     assert (machine.data_to_send(), machine.next_event(), machine.get_timer()) == (b"", None, None)
     machine.receive_data(b"", START)
     machine.handle_timer(START)
-    with pytest.raises(LocalProtocolError, match="the clock went back"):
-        machine.handle_timer(START - 1)
+    for call in (
+        machine.handle_timer,
+        machine.receive_eof,
+        lambda now: machine.receive_data(b"", now),
+    ):
+        with pytest.raises(LocalProtocolError, match="the clock went back"):
+            call(START - 1)
     machine.receive_eof(START)
     assert machine.next_event() is not None
     assert machine.next_event() is None
