@@ -167,7 +167,15 @@ class EmployeeBooks:
         finally:
             on_done()
 
+    async def _is_of_another(self, account: FlowAccount, page: Page) -> bool:
+        """Whether a device repeats what it signed at another gateway, whose books have it."""
+        if page.end_uj > account.flow.base_uj or not page.page:
+            return False
+        return await self.ledger.last_page(page.transcript, Side.SOURCE) is None
+
     async def _store(self, account: FlowAccount, page: Page) -> None:
+        if await self._is_of_another(account, page):
+            return
         transfers: tuple[Transfer, ...] = ()
         debit, credit = f"{KIND}:{account.name}", f"source:{account.source}"
         if page.energy_uj:
