@@ -118,14 +118,14 @@ def test_every_octet_counts_but_ece(recording: Recording) -> None:
     for side in (SINK, SOURCE):
         heard = recording.heard[side]
         for number, (now, octets) in enumerate(heard):
+            before = recording.feed(side, heard[:number])
             # of padded text a part only
-            apart = size(11 + 16 * (len(octets) // 200), 1)
+            apart = size(23 + 16 * (len(octets) // 200), 1)
             for bit, bent in flipped(octets, apart):
                 if bit == 41:
                     continue
                 told = [*heard[:number], (now, bent), *heard[number + 1 :]]
                 result = recording.feed(side, told, waits=True)
-                before = recording.feed(side, heard[:number])
                 assert result.banked_uj == before.banked_uj, (number, bit)
                 assert result.is_ready == before.is_ready
                 assert result.is_over
@@ -134,7 +134,7 @@ def test_every_octet_counts_but_ece(recording: Recording) -> None:
                 allowed = FRAMING | SEALING | {507} if bit >> 3 != 4 else {208, 507}
                 assert result.codes[0] in allowed, (number, bit, result.codes)
                 count += 1
-    assert count > 500
+    assert count > 300
 
 
 @each
