@@ -273,19 +273,28 @@ class EmployeeBooks:
                 # of one that was cut a page may follow, here or at another gateway
                 for account in self.accounts:
                     self._post_rest(account)
-                await self._postings.settle()
+                await self.settle()
             regular.cancel_scope.cancel()
+
+    async def settle(self) -> None:
+        """Wait until all that was put down is on the disk, or nothing can be written."""
+        await self._postings.settle()
+
+    async def post_due(self) -> None:
+        """Post what no page will cover, and wait for the disk."""
+        for account in self.accounts:
+            if not account.flow.is_metered:
+                self._post_rest(account)
+        for account, until_ns in tuple(self._cut.items()):
+            if self._unix_ns() >= until_ns:
+                self._forget_cut(account)
+                self._post_rest(account)
+        await self.settle()
 
     async def _post_regularly(self) -> None:
         while True:
             await trio.sleep_until(trio.current_time() + UNSIGNED_S)
-            for account in self.accounts:
-                if not account.flow.is_metered:
-                    self._post_rest(account)
-            for account, until_ns in tuple(self._cut.items()):
-                if self._unix_ns() >= until_ns:
-                    self._forget_cut(account)
-                    self._post_rest(account)
+            await self.post_due()
 
     async def _watch(self) -> None:
         await self.ledger.wait_read_only()
