@@ -138,28 +138,37 @@ class Gatekeeper:
     # VPPN-4-02
     def proved_again(self, session: Session) -> None:
         """Evaluate again: a handshake proved the identity of `session` once more."""
-        for record in tuple(session.flows.values()):
-            if record in self._shares:
-                self._recheck(record)
-                self._shares.look(record)
+        records = [record for record in session.flows.values() if record in self._shares]
+        self._recheck(session, records)
+        # what one of them may have changes with any of them: once for all of an identity
+        for party in dict.fromkeys(record.party for record in records):
+            self._shares.share(party)
 
     def recheck(self) -> None:
         """Evaluate every flow again: another file, another time, another window of a quota."""
         self._moment_ns = None
+        records: dict[Session, list[FlowRecord]] = {}
         for record in self._shares.flows:
-            self._recheck(record)
+            records.setdefault(record.session, []).append(record)
+        for session, flows in records.items():
+            self._recheck(session, flows)
         self._shares.share_all()
         if self._books is not None:
             self._books.revise()
 
-    def _recheck(self, record: FlowRecord) -> None:
-        found = self._appraise(record.session)
-        self._ending.pop(record, None)
-        if isinstance(found, Refusal):
-            self.end(record, found)
+    def _recheck(self, session: Session, records: Sequence[FlowRecord]) -> None:
+        """Evaluate flows of `session` again: a certificate is verified once for all of them."""
+        if not records:
             return
-        self._shares.enter(record, found)
-        self._wait(found)
+        found = self._appraise(session)
+        for record in records:
+            self._ending.pop(record, None)
+            if isinstance(found, Refusal):
+                self.end(record, found)
+            else:
+                self._shares.enter(record, found)
+        if isinstance(found, Rights):
+            self._wait(found)
 
     def look(self, record: FlowRecord) -> None:
         """Share again what the identity of a flow may have: it waited for its power."""

@@ -4,13 +4,15 @@
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from powertcp.drivers import gatekeeper
 from powertcp.drivers.authority import AuthorityConfig
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.gatekeeper import Gatekeeper
@@ -37,7 +39,7 @@ from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.store import LedgerStore
 from powertcp.units import NS_PER_S
-from powertcp.vppn.access import OverLimit
+from powertcp.vppn.access import OverLimit, Rights
 from powertcp.vppn.certificate import Certificate, issue_certificate
 from powertcp.vppn.identity import Algorithm, PublicKey, SecretKey
 from powertcp.vppn.limits import Limits
@@ -356,6 +358,36 @@ async def test_an_identity_that_is_proved_again_is_evaluated_again(tmp_path: Pat
             session.identity = SEALED
             site.gate.proved_again(session)
             assert (await ended(sink))[0].code == Reason.KEY_UNKNOWN
+
+
+@pytest.mark.requirement("VPPN-4-02")
+async def test_one_handshake_is_one_evaluation_whatever_the_number_of_flows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with guarded(tmp_path, EMPLOYER, identity=certificate()) as site:
+        async with client(site.address) as one, client(site.address) as other:
+            for sink in (one, other):
+                for _ in range(6):
+                    sink.ask("20V/0.1A")
+                await sink.until(PowerReady, 6)
+            done: Counter[str] = Counter()
+
+            def counting(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
+                def counted(*arguments: Any) -> Any:
+                    done[name] += 1
+                    return verb(*arguments)
+
+                return counted
+
+            appraise = counting("appraised", gatekeeper.find_rights)
+            monkeypatch.setattr("powertcp.drivers.gatekeeper.find_rights", appraise)
+            monkeypatch.setattr(Rights, "allow", counting("allowed", Rights.allow))
+            session = next(iter(site.provider.sessions))
+            site.gate.proved_again(session)
+            assert done == {"appraised": 1, "allowed": 12}
+            done.clear()
+            site.gate.recheck()
+            assert done == {"appraised": 2, "allowed": 12}
 
 
 # -- quotas --------------------------------------------------------------------------------------
