@@ -195,6 +195,13 @@ def read_who_may_draw(options: ProviderOptions, *, is_start: bool) -> Authority 
     return read_authority(config, is_start=is_start) if config is not None else None
 
 
+def check_seal_stays(before: ProviderOptions, now: ProviderOptions) -> None:
+    """Raise ConfigError for another way of sealing: it is settled at the start."""
+    for name in ("seal", "stealth", "key", "allow_classic", "privacy", "keylog"):
+        if getattr(before, name) != getattr(now, name):
+            raise ConfigError("configuration", name, "how power is sealed is settled at the start")
+
+
 def read_tariff(path: str) -> TariffDocument | None:
     """Read a tariff document, None without one. Raises ConfigError naming what is wrong."""
     if not path:
@@ -280,6 +287,8 @@ class _Daemon:
         if (seal := provider_seal(self._options, os.environ)) is not None:
             config = log_keys(seal[0], self._options.keylog, os.environ)
             self._provider.seal(config, is_required=seal[1])
+            if authority is None:
+                _log.warning("sealed power for whoever knows our key: there is no --authorized")
         self._report = ProviderReport(self._provider)
         self._notifier = Notifier(os.environ)
         self._ledger: Ledger | None = None
@@ -457,6 +466,7 @@ class _Daemon:
             if (authority is None) != (self._gate is None):
                 said = "whether a file says who may draw is settled at the start"
                 raise ConfigError("configuration", "authorized", said)
+            check_seal_stays(self._options, options)
             self._reprice(read_tariff(options.tariff))
             self._limit(options)
             self._provider.reload(config)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from powertcp.errors import ConfigError
+from powertcp.errors import ConfigError, DecodeError
 from powertcp.units import NS_PER_S, parse_duration_ns
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from powertcp.vppn.identity import PublicKey
     from powertcp.vppn.noise import PatternId
 
+_DEVICE = (
+    "peer", "cert", "pattern", "rekey", "key", "allow_classic", "privacy", "keylog",
+)  # fmt: skip
 PATTERNS = ("ik", "xk", "nk")
 _COMMAND_LINE = "command line"
 
@@ -32,7 +35,8 @@ def add_shared(parse: argparse.ArgumentParser) -> None:
     add(
         "--privacy",
         choices=("police", "private"),
-        help="police: length and ESN tell who listens what appliance runs; private: padded (police)",
+        help="police: length and ESN tell who listens what appliance runs; private: padded. The same"
+        " at both ends (police)",
     )
     add("--keylog", metavar="FILE", help="write every key: who has it reads all power (off)")
 
@@ -67,9 +71,11 @@ def add_provider(parse: argparse.ArgumentParser) -> None:
 def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig | None":
     """Return how a consumer seals, None in clear. Raises ConfigError, HostError."""
     if not options.seal:
-        for name in ("peer", "cert", "keylog"):
-            if getattr(options, name):
-                raise ConfigError(_COMMAND_LINE, f"--{name}", "it is about --seal, or --vppn HOST")
+        plain = type(options)()
+        for name in _DEVICE:
+            if getattr(options, name) != getattr(plain, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(_COMMAND_LINE, flag, "it is about --seal, or --vppn HOST")
         return None
     from powertcp.cli.consumer_options import read
     from powertcp.cli.keys import identity_path, read_key
@@ -168,10 +174,19 @@ def _read_peer(text: str) -> "PublicKey":
     if not text:
         said = "whose power? --peer x25519:..., as `powertcp vppn show` prints it at the provider"
         raise ConfigError(_COMMAND_LINE, "--peer", said)
+    from powertcp.crypto import KEY_OCTETS, ExchangeKey
+
     try:
-        return PublicKey.parse(text, Algorithm.X25519)
+        peer = PublicKey.parse(text, Algorithm.X25519)
     except ValueError as error:
         raise ConfigError(_COMMAND_LINE, "--peer", str(error)) from error
+    try:
+        ExchangeKey(bytes(KEY_OCTETS)).exchange(peer.octets)
+    except DecodeError as error:
+        raise ConfigError(
+            _COMMAND_LINE, "--peer", "a point of low order is nobody's key"
+        ) from error
+    return peer
 
 
 def log_keys(config: "SealConfig", name: str, environ: Mapping[str, str]) -> "SealConfig":

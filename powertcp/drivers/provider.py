@@ -235,7 +235,8 @@ class Provider:
         if session.tunnel is not None:
             self._prove(session, events)
         self.admissions.handle(session, events, wire.now)
-        heed_subscribers(self.station, session, events)
+        needs_seal = self.admissions.needs_seal
+        heed_subscribers(self.station, session, events, needs_seal=needs_seal)
         if session.machine.is_terminated:
             wire.finish()
         if wire.closed or self.admissions.draining:
@@ -244,7 +245,7 @@ class Provider:
     def _prove(self, session: Session, events: list[Event]) -> None:
         """Take what the handshakes of a tunnel proved before anything is answered."""
         session.identity = identity_of(session.tunnel)
-        log_tunnel(format_address(session.host, session.port), events)
+        log_tunnel(format_address(session.host, session.port), events, session.tunnel)
         # VPPN-4-02
         if any(type(event) is TunnelRekeyed for event in events):
             self.admissions.proved_again(session)

@@ -74,6 +74,7 @@ class Seals:
             entropy=self._entropy,
             office=self.office,
             peer=peer,
+            address=peer[:-2],
             unix_offset_ns=unix_offset_ns(),
         )
         # VPPN-2.2-03
@@ -100,8 +101,9 @@ def identity_of(tunnel: Tunnel | None) -> Identity:
     return Identity(is_sealed=True, key=key, certificate=proven.certificate)
 
 
-def log_tunnel(where: str, events: Iterable[Event]) -> None:
-    """Log what became of the tunnel to `where`."""
+def log_tunnel(where: str, events: Iterable[Event], tunnel: Tunnel | None = None) -> None:
+    """Log what became of the tunnel to `where`; strangers, who may come often, are no warning."""
+    level = logging.WARNING if tunnel and tunnel.session.is_confirmed else logging.INFO
     for event in events:
         match event:
             case TunnelOpened(identity=who):
@@ -110,7 +112,7 @@ def log_tunnel(where: str, events: Iterable[Event]) -> None:
             case TunnelRekeyed(epoch=epoch):
                 _log.debug("%s: epoch %d", where, epoch)
             case TunnelBroken(refusal=refusal):
-                _log.warning("%s: seal broken, %s", where, refusal.sentence())
+                _log.log(level, "%s: seal broken, %s", where, refusal.sentence())
             case _:
                 pass
 
@@ -136,8 +138,10 @@ class CertificateFile:
 
     def _read(self) -> bytes:
         try:
-            with open(self._path, "rb") as file:
-                octets = file.read(MAX_OCTETS + 1)
+            # a pipe without a writer would hold us
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                octets = file.read(MAX_OCTETS + 1) or b""
         except OSError as error:
             raise HostError(error.errno or 5, self._path, "read a certificate") from error
         certificate = parse_certificate(octets, self._path)
@@ -154,6 +158,7 @@ class KeyLog:
     def __init__(self, path: Path) -> None:
         """Open `path` for its owner alone, and say so aloud. Raises HostError."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags |= os.O_NONBLOCK  # a pipe without a reader would hold us
         try:
             self._file = os.open(path, flags, 0o600)
             os.fchmod(self._file, 0o600)

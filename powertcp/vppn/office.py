@@ -59,11 +59,10 @@ class SealOffice:
         return self.half_open >= HALF_OPEN_REFUSE
 
     # VPPN-2.3-02
-    def takes_early(self, who: bytes, ephemeral: bytes, said_ns: int, unix_ns: int) -> bool:
-        """Return whether the SYN of a first message is used now, and note it.
+    def meets(self, ephemeral: bytes, said_ns: int, unix_ns: int) -> bool:
+        """Return whether a first message is surely no replay, and note it.
 
-        who: the identity, or the peer's address where it has none. said_ns: Unix time in the
-        message. False: it may be a replay, or this identity has a reservation by such a SYN.
+        ephemeral: the initiator's key in it. said_ns: Unix time in it.
         """
         seen = self._seen
         # VPPN-2.3-06
@@ -78,7 +77,19 @@ class SealOffice:
         if not is_fresh:
             return False
         seen[ephemeral] = unix_ns
-        # VPPN-2.3-03
+        return True
+
+    def takes_early(self, who: bytes, ephemeral: bytes, said_ns: int, unix_ns: int) -> bool:
+        """Return whether the SYN of a first message is used now, and note it.
+
+        who: the identity, or the peer's address where it has none. False: it may be a replay, or
+        this identity has a reservation by such a SYN.
+        """
+        return self.meets(ephemeral, said_ns, unix_ns) and self.reserves(who)
+
+    # VPPN-2.3-03
+    def reserves(self, who: bytes) -> bool:
+        """Return whether `who` has no reservation by an early SYN yet, and note this one."""
         if who in self._early:
             return False
         self._early.add(who)

@@ -65,7 +65,8 @@ class _Phase(Enum):
 class Session:
     """The sealed side of one connection.
 
-    office: shared by the responders of a process. peer: octets that name the peer's address.
+    office: shared by the responders of a process. peer: octets that name the peer's address and
+    port, for cookies; address: as limits count it.
     Methods that take octets of the peer raise DecodeError: the connection is over then.
     """
 
@@ -73,8 +74,8 @@ class Session:
         "_abandoned", "_asked", "_attempt_until", "_cookie_used", "_early", "_early_name",
         "_handshake", "_hash", "_held", "_is_half_open", "_is_initiator", "_next_hash",
         "_opening_until", "_out", "_owes_first", "_phase", "_rekey_at", "_rekeys_until", "_static",
-        "channel", "config", "entropy", "identity", "is_confirmed", "office", "peer", "queued",
-        "unix_offset_ns",
+        "address", "channel", "config", "entropy", "identity", "is_confirmed", "office", "peer",
+        "queued", "unix_offset_ns",
     )  # fmt: skip
 
     def __init__(
@@ -85,10 +86,12 @@ class Session:
         entropy: Entropy,
         office: SealOffice | None = None,
         peer: bytes = b"",
+        address: bytes = b"",
         unix_offset_ns: Duration = 0,
     ) -> None:
         """Begin. Raises LocalProtocolError for a config by which no handshake can be held."""
-        self.config, self.entropy, self.office, self.peer = config, entropy, office, peer
+        self.config, self.entropy, self.office = config, entropy, office
+        self.peer, self.address = peer, address
         self.unix_offset_ns = unix_offset_ns
         self.channel = Channel(config.privacy, config.limits)
         # who the peer is, as soon as it is proven
@@ -368,6 +371,9 @@ class Session:
         self.config = replace(self.config, pattern=pattern)
         self._handshake = handshake = self._begin(0)
         payload = decode_payload(handshake.read_message(message))
+        # VPPN-2.2-03
+        if self.config.stealth and not self._is_new(handshake, payload, now):
+            raise DecodeError(0, "time", DECRYPT)
         if self.office is not None:
             self.office.half_open += 1
             self._is_half_open = True
@@ -410,14 +416,20 @@ class Session:
         if self._is_delayed or first_syn(plain) != plain:
             raise DecodeError(0, "early", DECRYPT, len(plain))
         office, handshake = self.office, known(self._handshake, "message 1 was read")
-        name = self._static or self.peer
-        ephemeral = known(handshake.remote_ephemeral, "message 1 has it")
-        unix_ns = now + self.unix_offset_ns
+        name = self._static or self.address or self.peer
+        is_new = self.config.stealth or self._is_new(handshake, payload, now)
         # VPPN-2.3-02
-        if office is None or not office.takes_early(name, ephemeral, payload.time_ns, unix_ns):
+        if office is None or not is_new or not office.reserves(name):
             return b""
         self._early, self._early_name = plain, name
         return plain
+
+    def _is_new(self, handshake: Handshake, payload: Payload, now: Instant) -> bool:
+        """Return whether message 1 is surely no replay; asked once of each."""
+        if self.office is None:
+            return False
+        ephemeral = known(handshake.remote_ephemeral, "message 1 has it")
+        return self.office.meets(ephemeral, payload.time_ns, now + self.unix_offset_ns)
 
     def _answer(self, plain: bytes, now: Instant) -> None:
         """Send message 2 of epoch 0 with what is queued."""

@@ -5,6 +5,7 @@ connection as a cut does, so that tickets stay good. VPPN sections 2.2 to 4.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Protocol
@@ -66,6 +67,13 @@ class Inner(StreamMachine[Event], Protocol):
         """End as at the end of the stream, for `refusal`."""
 
 
+# nobody has proven them: for people only
+_HINTS: Final[Mapping[int, str]] = {
+    Reason.DECRYPT: "; another key than the expected one, or a pattern that it does not take",
+    Reason.STATE: "; it does not seal",
+}
+
+
 class _Mode(Enum):
     # nothing was said or heard
     OPEN = auto()
@@ -84,6 +92,7 @@ class Tunnel:
 
     __slots__ = (
         "_events",
+        "_fault",
         "_head",
         "_inner",
         "_is_initiator",
@@ -111,6 +120,8 @@ class Tunnel:
         self._now = now
         self._splitter = Splitter(MAX_MSP)
         self._events: deque[Event] = deque()
+        # met while sealing; the connection ends at the next wake-up, which is due at once
+        self._fault: DecodeError | None = None
         # the first octets, until they say whether the connection is sealed
         self._head = b""
 
@@ -142,6 +153,7 @@ class Tunnel:
     def receive_data(self, data: Buffer, now: Instant) -> None:
         """Take octets of the peer; never raises on their content."""
         self._tick(now)
+        self._break_late(now)
         mode = self._mode
         if mode is _Mode.CLEAR:
             self._inner.receive_data(data, now)
@@ -179,7 +191,8 @@ class Tunnel:
             try:
                 self._seal(inner, session)
             except DecodeError as error:
-                self._break(error, self._now)
+                # the time of the last octets may be older than that of the verbs since
+                self._fault, self._mode = error, _Mode.OVER
         if inner.is_terminated:
             session.leave()
         if self._mode is not _Mode.SEALED:
@@ -194,12 +207,15 @@ class Tunnel:
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline."""
+        if self._fault is not None:
+            return self._now
         times = (self._inner.get_timer(), self._session_timer())
         return min((time for time in times if time is not None), default=None)
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`."""
         self._tick(now)
+        self._break_late(now)
         due = self._session_timer()
         if due is not None and now >= due:
             try:
@@ -214,6 +230,12 @@ class Tunnel:
         if now < self._now:
             raise LocalProtocolError(f"the clock went back from {self._now} to {now}")
         self._now = now
+
+    def _break_late(self, now: Instant) -> None:
+        """End the connection for a fault that was met while sealing."""
+        error, self._fault = self._fault, None
+        if error is not None:
+            self._break(error, now)
 
     def _session_timer(self) -> Instant | None:
         if self._mode in (_Mode.CLEAR, _Mode.OVER) or self._inner.is_terminated:
@@ -283,5 +305,6 @@ def _said_in_clear(raw: RawSegment) -> str:
     except DecodeError:
         return "in clear"
     if isinstance(segment, Control) and segment.flags == Flag.RST and segment.options.reason:
-        return f"in clear: {segment.options.reason.sentence()}"
+        reason = segment.options.reason
+        return f"the other end said in clear: {reason.sentence()}{_HINTS.get(reason.code, '')}"
     return "in clear"

@@ -1,5 +1,6 @@
 """Sealed power between real daemons, with a relay on the path that holds no key."""
 
+import signal
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -262,3 +263,50 @@ async def test_a_certificate_that_is_renewed_in_time_keeps_the_power_on(tmp_path
             renew(cert, 4712)
             assert await sink.end() == 0
         assert sink.all("done")[0]["energy_uj"] == 130_000_000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--key", "k"), "it is about --seal"),
+        (("--privacy", "private"), "it is about --seal"),
+        (("--pattern", "xk"), "it is about --seal"),
+        (("--rekey", "5s"), "it is about --seal"),
+        (("--allow-classic",), "it is about --seal"),
+        (("--seal", "--peer", "x25519:" + "A" * 43 + "="), "nobody's key"),
+        (("--seal", "--peer", "x25519:AQ" + "A" * 41 + "="), "nobody's key"),
+        (("--seal",), "whose power?"),
+    ],
+)
+async def test_wrong_words_about_seals_are_one_sentence(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    given = ("consumer", "--connect", "127.0.0.1:1", "--request", "12V/1A", *words)
+    async with running(tmp_path, *given) as sink:
+        assert await sink.end() == 2
+        await sink.until_logged(said)
+
+
+def rewrite(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+async def test_how_power_is_sealed_is_settled_at_the_start(tmp_path: Path) -> None:
+    config = tmp_path / "provider.toml"
+    text = f'supply = ["12V/5A"]\nlisten = ["127.0.0.1:0"]\nkey = "{write_key(tmp_path / "site", SITE)}"\n'
+    rewrite(config, text + 'seal = "opt"\n')
+    async with running(tmp_path, "provider", "--config", str(config)) as source:
+        await source.until("listening")
+        await source.until_logged("there is no --authorized")
+        rewrite(config, text + 'seal = "req"\n')
+        source.signal(signal.SIGHUP)
+        await source.until_logged("how power is sealed is settled at the start")
+
+
+@pytest.mark.requirement("VPPN-2.2-04")
+async def test_a_feed_is_for_nobody_where_power_must_be_sealed(tmp_path: Path) -> None:
+    async with site(tmp_path, "--feed", "12V/1A", "--feed-to", "127.0.0.1") as where:
+        words = ("consumer", "--feed", where.relay.address, "--for", "2s", "--give-up", "2s")
+        async with running(tmp_path, *words) as sink:
+            assert await sink.end() != 0
+        assert all(one["energy_uj"] == 0 for one in sink.all("done"))

@@ -531,3 +531,33 @@ def test_what_a_responder_says_in_message_2_must_be_whole_segments() -> None:
             assert not session.is_open
         else:
             assert session.receive(raw, START) == plain
+
+
+@pytest.mark.requirement("VPPN-2.2-03", "VPPN-2.3-02")
+def test_a_stealthy_responder_does_not_answer_a_copy() -> None:
+    office = SealOffice(TicketOffice(counting_entropy(7)), START + UNIX_OFFSET - 1)
+    octets = asking().tunnels[SINK].data_to_send()
+    hidden = provider_config(stealth=True)
+    first = listening(office, provider=hidden)
+    assert hear(first, octets)
+    for later in (0, 1, 119):
+        again = listening(office, START + later * NS_PER_S, provider=hidden)
+        assert hear(again, octets) == b""
+        assert again.tunnels[SOURCE].session.identity is None
+    # forgotten, but its time is too old
+    assert hear(listening(office, START + 121 * NS_PER_S, provider=hidden), octets) == b""
+    assert office.half_open == 1
+
+
+@pytest.mark.requirement("VPPN-2.3-03")
+def test_guests_of_one_address_have_one_early_reservation_whatever_their_port() -> None:
+    office = SealOffice(TicketOffice(counting_entropy(7)), START + UNIX_OFFSET - 1)
+    asked = []
+    for number in range(3):
+        pair = listening(office, seed=1000 + number)
+        session = pair.tunnels[SOURCE].session
+        session.peer, session.address = b"peer" + bytes([0, number]), b"peer"
+        octets = asking(PatternId.NK_CLASSIC, seed=2000 + number).tunnels[SINK].data_to_send()
+        hear(pair, octets)
+        asked.append(len(pair.take(SOURCE, PowerRequested)))
+    assert asked == [1, 0, 0]
