@@ -125,10 +125,10 @@ class Allowances:
         second_uj = record.profile.power_mw * 1000
         return max(LEAST_S * second_uj, min(most_uj, PAGES * meter.receipt_s * second_uj))
 
-    def refusal(self, host: str) -> Refusal | None:
-        """Return why an address gets nothing more, None: something is left."""
-        name = f"sink:{host}"
-        if self.windows is not None and (refusal := self.windows.refusal(name)) is not None:
+    def refusal(self, record: FlowRecord) -> Refusal | None:
+        """Return why whom a flow is for gets nothing more, None: something is left."""
+        name, windows = f"sink:{record.party}", self.windows
+        if windows is not None and (refusal := windows.refusal(name, record.rights)) is not None:
             return refusal
         return self._refusal(name)
 
@@ -139,9 +139,15 @@ class Allowances:
             return None
         return Refusal(Reason.ENERGY_QUOTA, used_uj, self.quota_uj)
 
-    def limit_uj(self, name: str) -> int | None:
-        """Return what an account may have had in all by now, None: no limit."""
-        most_uj = self.windows.most_uj(name) if self.windows else None
+    def limit_uj(self, name: str, record: FlowRecord) -> int | None:
+        """Return what an account may have had in all by now for a flow of it, None: no limit."""
+        return self._least(self.windows.most_uj(name, record.rights) if self.windows else None)
+
+    def _account_limit_uj(self, name: str) -> int | None:
+        """Return the same for all flows of an account: what the one that may have most has."""
+        return self._least(self.windows.account_most_uj(name) if self.windows else None)
+
+    def _least(self, most_uj: int | None) -> int | None:
         limits = [uj for uj in (self.quota_uj, most_uj) if uj is not None]
         return min(limits, default=None)
 
@@ -149,25 +155,26 @@ class Allowances:
         account = self._ledger.account(name)
         return account.debit - account.credit + account.reserved if account else 0
 
-    def _free_uj(self, name: str) -> int:
+    def _free_uj(self, name: str, record: FlowRecord) -> int:
         """Return what may be reserved by the quota, and by the floor that the account has."""
         account = self._ledger.account(name)
         by_floor = account.free if account else None
         free_uj = MAX_AMOUNT if by_floor is None else by_floor
-        if (limit_uj := self.limit_uj(name)) is not None:
+        if (limit_uj := self.limit_uj(name, record)) is not None:
             free_uj = min(free_uj, limit_uj - self._used_uj(name))
         return max(0, free_uj)
 
     def _floor(self, name: str) -> int | None:
         """Return the floor of an account: not above what was reserved under a larger quota."""
-        limit_uj = self.limit_uj(name)
+        limit_uj = self._account_limit_uj(name)
         if limit_uj is None or name in self.exempt:
             return None
         return -max(limit_uj, self._used_uj(name))
 
     def _turn(self, name: str) -> AbstractAsyncContextManager[None]:
-        """Let who reserves on an account without a floor see what others before it reserved."""
-        if name not in self.exempt:
+        """Let who reserves see what others before it reserved, where the floor is not its own."""
+        is_mixed = self.windows is not None and self.windows.is_mixed(name)
+        if name not in self.exempt and not is_mixed:
             return nullcontext()
         return self._turns.setdefault(name, trio.Lock())
 
@@ -180,7 +187,7 @@ class Allowances:
         del self.exempt[name]
         if name in self._turns and not self._turns[name].locked():
             del self._turns[name]
-        if self.limit_uj(name) is not None and self._ledger.account(name) is not None:
+        if self._account_limit_uj(name) is not None and self._ledger.account(name) is not None:
             await self._ledger.set_floor(name, ENERGY, self._floor(name))
 
     # LEDG-7-05
@@ -226,7 +233,7 @@ class Allowances:
 
     def _next_uj(self, book: Holder, allowance: Allowance, own_uj: int = 0) -> int:
         """Return what a flow may reserve that gives `own_uj` back for it."""
-        free_uj = self._free_uj(allowance.name) + own_uj
+        free_uj = self._free_uj(allowance.name, book.record) + own_uj
         return min(free_uj, self._most_uj(allowance, book.record))
 
     # LEDG-7-05
@@ -409,11 +416,11 @@ class Allowances:
 
     def _spent(self, book: Holder, allowance: Allowance) -> None:
         allowance.is_last = allowance.is_spent = True
-        name, windows = allowance.name, self.windows
+        name, windows, rights = allowance.name, self.windows, book.record.rights
         refusal = self._refusal(name)
-        if refusal is None and windows is not None and windows.most_uj(name) is not None:
+        if refusal is None and windows is not None and windows.most_uj(name, rights) is not None:
             # what is renewed is waited for, and others may give back
-            later = windows.refusal(name)
+            later = windows.refusal(name, rights)
             allowance.is_spent = later is not None
             self.on_wait(book.record, later)
             return

@@ -45,19 +45,19 @@ class Billing:
         self._office = office
 
     # LEDG-7-07
-    def refusal(self, party: str, meter: Meter | None) -> Refusal | None:
-        """Return why `party`, which asks for `meter`, gets no contract; None: nothing is against."""
+    def refusal(self, record: FlowRecord, meter: Meter | None) -> Refusal | None:
+        """Return why a flow that asks for `meter` gets no contract; None: nothing is against."""
         books = self.books
         if books is None:
             return None
-        limited = books.allowances.limit_uj(f"sink:{party}") is not None
+        limited = books.allowances.limit_uj(f"sink:{record.party}", record) is not None
         if meter is None and (books.requires_receipts or limited):
             return Refusal(Reason.PAYMENT_REQUIRED, rule="receipts are required")
-        return books.refusal(party)
+        return books.refusal(record)
 
-    def offer(self, party: str) -> tuple[Meter | None, Tariff | None]:
-        """Return what a grant to `party` says of receipts and price."""
-        return (self.books.meter_of(party), self.books.tariff()) if self.books else (None, None)
+    def offer(self, record: FlowRecord) -> tuple[Meter | None, Tariff | None]:
+        """Return what a grant on a flow says of receipts and price."""
+        return (self.books.meter_of(record), self.books.tariff()) if self.books else (None, None)
 
     def terms(self, record: FlowRecord, supply: PowerProfile, tariff: Tariff | None) -> None:
         """Terms took effect on a flow, perhaps its first ones."""

@@ -73,9 +73,19 @@ class Gatekeeper:
         rights = self._appraise(record.session)
         if isinstance(rights, Refusal):
             return Verdict((), rights)
-        self._shares.enter(record, rights)
+        if not self._shares.has_room(record, rights):
+            return Verdict((), Refusal(Reason.NO_CAPACITY, rule="too many quotas are counted"))
+        is_new = record not in self._shares
+        if is_new:
+            record.rights = rights
+        else:
+            self._shares.enter(record, rights)
         standing = self._shares.standing(record)
         verdict = judge(rights, asks, standing, self.authority.config.over)
+        if is_new:
+            if not verdict.asks:
+                return verdict  # what is refused changes nothing
+            self._shares.enter(record, rights)
         most_mw = max((held_mw(ask.desired) for ask in verdict.asks), default=0)
         self._shares.ask(record, most_mw)
         self._wait(rights)

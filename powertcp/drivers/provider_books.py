@@ -105,10 +105,10 @@ class ProviderBooks:
         for book in self._books:
             self._postings.put(book, partial(self.allowances.revise, book))
 
-    def meter_of(self, party: str) -> Meter:
-        """Return how often `party` signs: often enough that flows share its quota."""
-        windows = self.allowances.windows
-        quota_uj = windows.least_quota_uj(party) if windows else None
+    def meter_of(self, record: FlowRecord) -> Meter:
+        """Return how often who draws signs: often enough that flows share its quota."""
+        quotas = record.rights.limits.quotas if record.rights else ()
+        quota_uj = min((uj for _, uj in quotas), default=None)
         if quota_uj is None:
             return self.meter
         page_uj = min(self.meter.receipt_uj, max(1, quota_uj // QUOTA_PAGES))
@@ -136,11 +136,11 @@ class ProviderBooks:
         return self.pricing.terms() if self.pricing else None
 
     # LEDG-7-07
-    def refusal(self, host: str = "") -> Refusal | None:
-        """Return why `host` gets no contract; None: the ledger can be written, and has some left."""
+    def refusal(self, record: FlowRecord | None = None) -> Refusal | None:
+        """Return why a flow gets no contract; None: the ledger can be written, and has some left."""
         if self._postings.is_stuck:
             return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
-        return self.allowances.refusal(host) if host else None
+        return self.allowances.refusal(record) if record else None
 
     @property
     def supplied(self) -> frozenset[SuppliedFlow]:
@@ -164,8 +164,8 @@ class ProviderBooks:
     def _reserve(self, book: SuppliedFlow) -> None:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
         allowances, name = self.allowances, f"sink:{book.there}"
-        if allowances.limit_uj(name) is not None:
-            meter = self.meter_of(book.there)
+        if allowances.limit_uj(name, book.record) is not None:
+            meter = self.meter_of(book.record)
             source = f"source:{book.here}"
             book.allowance = Allowance(book.identity, name, source, meter, book.who)
             book.record.allowed_uj = 0
@@ -255,7 +255,7 @@ class ProviderBooks:
 
     def _end(self, book: SuppliedFlow, event: FlowClosed) -> None:
         if event.signed_uj is None:
-            self._post_unsigned(book, event.acked_uj)
+            self._post_unsigned(book, event.acked_uj - book.posted_uj)
             return
         unsigned_uj = max(0, event.acked_uj - event.signed_uj)
         allowance = book.allowance
@@ -263,6 +263,9 @@ class ProviderBooks:
             given_uj = event.esn_uj - max(event.acked_uj, event.signed_uj)
             end = partial(self.allowances.end, allowance, unsigned_uj, given_uj)
             self._postings.put(book, end, unsigned_uj)
+        elif book.record.rights is not None:
+            # a quota that comes later counts it too
+            self._post_unsigned(book, unsigned_uj)
         else:
             self._lost_uj += unsigned_uj
         if unsigned_uj:
@@ -287,21 +290,20 @@ class ProviderBooks:
             return
         status = machine.status(record.flow)
         if status.signed_uj is None:
-            self._post_unsigned(book, status.acked_uj)
+            self._post_unsigned(book, status.acked_uj - book.posted_uj)
 
-    def _post_unsigned(self, book: SuppliedFlow, acked_uj: int) -> None:
+    def _post_unsigned(self, book: SuppliedFlow, energy_uj: int) -> None:
         transfers = unsigned_transfers(
             book.identity,
             book.number,
-            acked_uj - book.posted_uj,
+            energy_uj,
             Side.SOURCE,
             here=book.here,
             there=book.there,
             who=book.who,
         )
         if transfers:
-            energy_uj = acked_uj - book.posted_uj
-            book.number, book.posted_uj = book.number + 1, acked_uj
+            book.number, book.posted_uj = book.number + 1, book.posted_uj + energy_uj
             self._postings.put(book, lambda: self.ledger.post(*transfers), energy_uj)
 
     def balance(self, energy_uj: int) -> dict[str, object]:

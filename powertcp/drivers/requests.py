@@ -73,7 +73,7 @@ class Requests:
     def _unfit(self, record: FlowRecord, event: PowerRequested) -> Refusal | None:
         """Return why nothing could be granted whatever is free."""
         # LEDG-7-07
-        if (refusal := self._billing.refusal(record.party, event.meter)) is not None:
+        if (refusal := self._billing.refusal(record, event.meter)) is not None:
             return refusal
         sampling, desired = event.sampling, event.asks[0].desired
         # PTCP-3.2-01
@@ -107,7 +107,7 @@ class Requests:
             self._breaker.release(record)
             self._refuse(record, event, Choice(None, -1, refusal=unfit), now)
             return
-        meter, tariff = self._billing.offer(record.party)
+        meter, tariff = self._billing.offer(record)
         if choice.grant is None:
             refusal = choice.refusal or Refusal(Reason.NO_CAPACITY)
             record.state = "offered"

@@ -173,7 +173,8 @@ class FlowRecord:
     blocked: credit is short until the next CREDIT, or a page is not back yet. relieved_until: no
     ECE until then. book: what the ledger knows of it, None without a ledger. offered:
     a price that the sink has not answered to. allowed_uj: ESN up to which the ledger has reserved
-    energy, None: no limit. rights: what whoever draws may have, None where nobody asks.
+    energy, None: no limit. rights: what whoever draws may have, None where nobody asks. host: from
+    where it was asked for; another path does not change by which address it is counted.
     """
 
     __slots__ = (
@@ -184,6 +185,7 @@ class FlowRecord:
         "counter",
         "demand_mw",
         "flow",
+        "host",
         "key",
         "offered",
         "profile",
@@ -205,6 +207,7 @@ class FlowRecord:
     def __init__(self, session: Session, flow: int) -> None:
         """Begin as a request."""
         self.session = session
+        self.host = session.host
         self.flow = flow
         self.key = 0
         self.state = "requested"
@@ -231,9 +234,16 @@ class FlowRecord:
     @property
     def party(self) -> str:
         """Whom limits and books count it for: the key that a line names, else the address."""
-        key, rights = self.session.identity.key, self.rights
-        is_named = rights is not None and rights.kind in (Kind.KEY, Kind.ISSUER)
-        return str(key) if is_named and key is not None else self.session.party
+        return self.party_by(self.rights)
+
+    def party_by(self, rights: "Rights | None") -> str:
+        """Return whom it would count for by `rights`; a guest has what clear power has not."""
+        key, address = self.session.identity.key, party_of(self.host)
+        if rights is None or rights.kind is Kind.CLEAR:
+            return address
+        if rights.kind is Kind.GUEST or key is None:
+            return f"guest:{address}"
+        return str(key)
 
     # VPPN-5-10
     @property

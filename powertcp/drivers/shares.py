@@ -71,7 +71,12 @@ class Shares:
         self._party[record] = record.party
         self._parties.setdefault(record.party, {})[record] = most_mw
         if self.windows is not None:
-            self.windows.note(record.party, rights)
+            self.windows.note(record.party, rights, record)
+
+    def has_room(self, record: FlowRecord, rights: Rights) -> bool:
+        """Return whether what `rights` limit by the hour, day or month can be counted."""
+        windows = self.windows
+        return windows is None or windows.has_room(record.party_by(rights), rights)
 
     def ask(self, record: FlowRecord, most_mw: int) -> None:
         """Count what `record` may be granted at most, as long as nothing is held for it."""
@@ -82,6 +87,8 @@ class Shares:
         party = self._party.get(record)
         self._drop(record)
         self._spent.pop(record, None)
+        if self.windows is not None and party is not None:
+            self.windows.drop(party, record)
         if party in self._limited:
             self.share(party)
 
@@ -91,6 +98,8 @@ class Shares:
         if spent is not None:
             self._spent[new] = spent
         self.enter(new, rights)
+        if self.windows is not None:
+            self.windows.drop(old.party, old)
         self.ask(new, most_mw)
         self.share(new.party)
 
@@ -113,7 +122,9 @@ class Shares:
         return self._standing(record, held)
 
     def _standing(self, record: FlowRecord, held: int) -> Standing:
-        used = self.windows.used_uj(record.party) if self.windows is not None else {}
+        rights, used = record.rights, {}
+        if self.windows is not None and rights is not None and rights.limits.quotas:
+            used = self.windows.used_uj(record.party)
         return Standing(held, used, self._unix_ns() // NS_PER_S)
 
     def _claim_mw(self, record: FlowRecord) -> int:
@@ -183,7 +194,8 @@ class Shares:
         if (refusal := self._endings.refusal(record)) is not None:
             return 0, refusal
         if record in self._spent:
-            if self.windows is not None and self.windows.refusal(f"sink:{record.party}"):
+            name = f"sink:{record.party}"
+            if self.windows is not None and self.windows.refusal(name, record.rights):
                 return 0, self._spent[record]
             del self._spent[record]
         rights = record.rights

@@ -5,6 +5,7 @@ of the accounts say it.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from powertcp.drivers.ledger import Ledger
 from powertcp.profile import PowerProfile, ProfileType
@@ -13,18 +14,26 @@ from powertcp.units import NS_PER_S
 from powertcp.vppn.access import OverLimit, Rights, Wish
 from powertcp.vppn.limits import Period
 
+MAX_COUNTED: Final = 65_536  # windows of parties: who comes then gets no quota
+SETTLED_S: Final = 60  # after the last flow of a party all that it had is in the ledger
 _NOTHING = PowerProfile.parse("1V/0A", ProfileType.REQUEST)
 
 
 class Windows:
-    """What accounts have had in the current window of each period, and what of it they may have."""
+    """What accounts have had in the current window of each period, and what of it they may have.
+
+    Bound: MAX_COUNTED windows of parties with quotas, and what the ledger had at the start.
+    """
 
     def __init__(self, ledger: Ledger, unix_ns: Callable[[], int], kind: str = "sink") -> None:
         """Begin with what `ledger` has, once `load` has read it. kind: of the accounts."""
         self._ledger = ledger
         self._kind = f"{kind}:"
         self._unix_ns = unix_ns
-        self._rights: dict[str, Rights] = {}
+        # by account: the flows that there are, and by what they draw
+        self._holders: dict[str, dict[object, Rights]] = {}
+        self._left: dict[str, int] = {}  # Unix time at which the last of them left
+        self._purged_s = 0
         # by account and period: when the window began, and what the account had had by then
         self._begun: dict[tuple[str, Period], tuple[int, int]] = {}
 
@@ -37,12 +46,53 @@ class Windows:
                 if name.startswith(self._kind):
                     self._begun[name, period] = (start_s, self._had_uj(name) - energy_uj)
 
-    def note(self, party: str, rights: Rights) -> None:
-        """Go by the quotas of `rights` for `party`, and count it from now on at the latest."""
+    def note(self, party: str, rights: Rights, holder: object = None) -> None:
+        """Count `party` from now on at the latest, if `rights` have quotas.
+
+        holder: the flow that draws by them, which `drop` is told of; None: it is counted for good.
+        """
         name = f"{self._kind}{party}"
-        self._rights[name] = rights
-        for period in Period:
-            self._base_uj(name, period)
+        if not rights.limits.quotas:
+            self.drop(party, holder)
+            return
+        self._purge()
+        self._holders.setdefault(name, {})[holder] = rights
+        for period, _ in rights.limits.quotas:
+            self._begun.setdefault((name, period), (self._start_s(period), self._had_uj(name)))
+
+    def drop(self, party: str, holder: object) -> None:
+        """A flow is over: after the last one a party is forgotten once nothing depends on it."""
+        name = f"{self._kind}{party}"
+        holders = self._holders.get(name, {})
+        if holders.pop(holder, None) is not None and not holders:
+            del self._holders[name]
+            self._left[name] = self._now_s()
+
+    def __len__(self) -> int:
+        """Return how many windows of parties are remembered."""
+        return len(self._begun)
+
+    def has_room(self, party: str, rights: Rights) -> bool:
+        """Return whether `party` can be counted: who had energy is not forgotten for another."""
+        self._purge()
+        name, quotas = f"{self._kind}{party}", rights.limits.quotas
+        new = sum((name, period) not in self._begun for period, _ in quotas)
+        return not new or len(self._begun) + new <= MAX_COUNTED
+
+    def _purge(self) -> None:
+        """Forget who has left: at the end of a window, or soon if nothing was had of it."""
+        now_s = self._now_s()
+        if 0 <= now_s - self._purged_s < SETTLED_S:
+            return
+        self._purged_s = now_s
+        settled = {name for name, left_s in self._left.items() if now_s - left_s >= SETTLED_S}
+        for (name, period), (start_s, base_uj) in tuple(self._begun.items()):
+            is_over = start_s < self._start_s(period)
+            is_idle = name in settled and self._had_uj(name) == base_uj
+            if name not in self._holders and (is_over or is_idle):
+                del self._begun[name, period]
+        for name in settled:
+            del self._left[name]
 
     def used_uj(self, party: str) -> dict[Period, int]:
         """Return what `party` has had in each window, as both have signed."""
@@ -50,21 +100,24 @@ class Windows:
         had_uj = self._had_uj(name)
         return {period: had_uj - self._base_uj(name, period) for period in Period}
 
-    def most_uj(self, name: str) -> int | None:
+    def most_uj(self, name: str, rights: Rights | None) -> int | None:
         """Return what an account may have had in all before its next window, None: no limit."""
-        rights = self._rights.get(name)
         quotas = rights.limits.quotas if rights else ()
         most = (self._base_uj(name, period) + quota_uj for period, quota_uj in quotas)
         return min(most, default=None)
 
-    def least_quota_uj(self, party: str) -> int | None:
-        """Return the smallest quota of `party`, None for none."""
-        rights = self._rights.get(f"{self._kind}{party}")
-        return min((uj for _, uj in rights.limits.quotas), default=None) if rights else None
+    def account_most_uj(self, name: str) -> int | None:
+        """Return the same by the widest of the rights by which flows draw on it."""
+        found = (self.most_uj(name, one) for one in self._holders.get(name, {}).values())
+        return max((uj for uj in found if uj is not None), default=None)
 
-    def refusal(self, name: str) -> Refusal | None:
+    def is_mixed(self, name: str) -> bool:
+        """Return whether flows of an account have different quotas."""
+        return len({one.limits.quotas for one in self._holders.get(name, {}).values()}) > 1
+
+    def refusal(self, name: str, rights: Rights | None) -> Refusal | None:
         """Return why an account gets nothing more: what is reserved counts as if it was used."""
-        rights, account = self._rights.get(name), self._ledger.account(name)
+        account = self._ledger.account(name)
         if rights is None or not rights.limits.quotas or account is None:
             return None
         had_uj = self._had_uj(name) + account.reserved
@@ -83,10 +136,18 @@ class Windows:
         return account.debit - account.credit if account else 0
 
     def _base_uj(self, name: str, period: Period) -> int:
-        """Return what an account had had when the window of now began."""
-        start_s, _ = period.window(self._unix_ns() // NS_PER_S)
+        """Return what an account had had when the window of now began; all, if nobody counts it."""
+        start_s = self._start_s(period)
         begun = self._begun.get((name, period))
+        if begun is None:
+            return self._had_uj(name)
         # a clock that was put back begins no new window
-        if begun is None or begun[0] < start_s:
+        if begun[0] < start_s:
             begun = self._begun[name, period] = (start_s, self._had_uj(name))
         return begun[1]
+
+    def _now_s(self) -> int:
+        return self._unix_ns() // NS_PER_S
+
+    def _start_s(self, period: Period) -> int:
+        return period.window(self._now_s())[0]

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from powertcp.drivers import gatekeeper
 from powertcp.drivers.authority import AuthorityConfig
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.gatekeeper import Gatekeeper
@@ -22,6 +21,7 @@ from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.session import CLEAR, Identity, Session
 from powertcp.errors import ConfigError
+from powertcp.ledger import Code
 from powertcp.ledger.memo import FlowMemo, read_memo
 from powertcp.potcp.events import (
     Ask,
@@ -39,7 +39,7 @@ from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.store import LedgerStore
 from powertcp.units import NS_PER_S
-from powertcp.vppn.access import OverLimit, Rights
+from powertcp.vppn.access import OverLimit, Rights, find_rights
 from powertcp.vppn.certificate import Certificate, issue_certificate
 from powertcp.vppn.identity import Algorithm, PublicKey, SecretKey
 from powertcp.vppn.limits import Limits
@@ -66,12 +66,14 @@ class Wall:
 class Site:
     """A provider and the file that says who may draw what."""
 
-    def __init__(self, provider: Provider, gate: Gatekeeper, address: str, wall: Wall) -> None:
+    def __init__(
+        self, provider: Provider, gate: Gatekeeper, address: str, wall: Wall, identity: Identity
+    ) -> None:
         self.provider = provider
         self.gate = gate
         self.address = address
         self.wall = wall
-        self.identity = Identity()
+        self.identity = identity  # what the next handshake proves
 
     @property
     def path(self) -> Path:
@@ -111,12 +113,14 @@ async def guarded(
         over=over,
     )
 
+    sites: list[Site] = []
+
     class Proved(Session):
         """A session of which the handshake is over."""
 
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            self.identity = identity
+            self.identity = sites[0].identity
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("powertcp.drivers.provider.Session", Proved)
@@ -125,7 +129,9 @@ async def guarded(
                 provider.keep_books(books)
             gate = Gatekeeper(config, provider.admissions, wall)
             await provider.admissions.guard(gate)
-            yield Site(provider, gate, address, wall)
+            site = Site(provider, gate, address, wall, identity)
+            sites.append(site)
+            yield site
 
 
 def certificate(*, serial: int = 4711, hours: int = 8) -> Identity:
@@ -137,6 +143,7 @@ def certificate(*, serial: int = 4711, hours: int = 8) -> Identity:
     return Identity(is_sealed=True, key=ALICE, certificate=issue_certificate(made, CA))
 
 
+GUEST = Identity(is_sealed=True)
 SEALED = Identity(is_sealed=True, key=ALICE)
 EMPLOYER = f"issuer {CA.public} groups=staff max-power=65W employer"
 
@@ -379,7 +386,7 @@ async def test_one_handshake_is_one_evaluation_whatever_the_number_of_flows(
 
                 return counted
 
-            appraise = counting("appraised", gatekeeper.find_rights)
+            appraise = counting("appraised", find_rights)
             monkeypatch.setattr("powertcp.drivers.gatekeeper.find_rights", appraise)
             monkeypatch.setattr(Rights, "allow", counting("allowed", Rights.allow))
             session = next(iter(site.provider.sessions))
@@ -502,6 +509,51 @@ async def test_a_new_quota_is_for_running_flows_too(tmp_path: Path) -> None:
         site.rewrite("clear max-power=65W quota=1J/day")
         why = await suspended(payer)
         assert (why.code, why.limit) == (Reason.ENERGY_QUOTA, 1_000_000)
+
+
+@pytest.mark.requirement("VPPN-5-09")
+async def test_clear_power_and_a_guest_of_one_address_do_not_touch_each_others_quota(
+    tmp_path: Path,
+) -> None:
+    lines = ("guest max-power=65W quota=40J/hour", "clear max-power=10W")
+    async with booked(tmp_path, *lines, identity=GUEST) as site:
+        async with client(site.address) as sink:
+            payer = Payer(sink)
+            payer.ask("20V/1A")
+            await payer.until(SamplesReceived)
+            site.identity = CLEAR
+            async with client(site.address) as other:
+                assert (await refused(other, "20V/1A")).refusal.code == Reason.WATT_LIMIT
+                clear = Payer(other)
+                clear.ask("20V/0.1A")
+                await clear.until(PageReceived)
+                why = await suspended(payer)
+                assert (why.code, why.value, why.limit) == (205, 40_000_000, 40_000_000)
+                site.gate.recheck()
+                await clear.until(PageReceived, 2)
+                assert not clear.count(ShedReceived)
+                assert not payer.count(FlowClosed)
+                await clear.close(3)
+            await payer.close(1)
+    had = balances(tmp_path)
+    assert 35_000_000 < had["sink:guest:127.0.0.1"] <= 40_000_000
+    assert had["sink:127.0.0.1"] > 0
+
+
+async def test_what_was_not_signed_of_a_flow_with_receipts_is_posted_as_such(
+    tmp_path: Path,
+) -> None:
+    async with booked(tmp_path, "clear max-power=65W") as site, client(site.address) as sink:
+        payer = Payer(sink)
+        payer.signs = False
+        flow = payer.ask("20V/1A")
+        batch = await payer.until(SamplesReceived, 2)
+        assert isinstance(batch, SamplesReceived)
+        payer.queue(sink.machine.reset_flow, flow, Refusal(Reason.NORMAL))
+        await eventually(lambda: not any(one.flows for one in site.provider.sessions))
+    assert balances(tmp_path)["sink:127.0.0.1"] >= batch.esn_uj
+    with LedgerStore(tmp_path / "ledger.db", read_only=True) as store:
+        assert {entry.code for entry in store.entries()} == {Code.UNSIGNED}
 
 
 # -- another path --------------------------------------------------------------------------------
