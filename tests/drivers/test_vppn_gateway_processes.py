@@ -1,6 +1,7 @@
 """An employer's gateway between real devices and real providers."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ from tests.drivers.gateways import (
 )
 from tests.drivers.processes import Running, asked, running
 from tests.drivers.relay import DOWN, relaying
+
+# each is a process; more of them starve what is tested beside it
+DEVICES = 20 if "POWERTCP_LONG" in os.environ else 6
 
 
 async def ended(*daemons: Running | Gate) -> None:
@@ -334,8 +338,8 @@ async def test_without_via_the_first_upstream_that_accepts_gives(tmp_path: Path)
 
 
 @pytest.mark.requirement("VPPN-6-01", "VPPN-6-03")
-async def test_twenty_devices_draw_through_one_gateway(tmp_path: Path) -> None:
-    keys = [SecretKey(Algorithm.X25519, bytes([0x40 + number]) * 32) for number in range(20)]
+async def test_many_devices_draw_through_one_gateway(tmp_path: Path) -> None:
+    keys = [SecretKey(Algorithm.X25519, bytes([0x40 + number]) * 32) for number in range(DEVICES)]
     lines = [f"key {key.public} max-power=20W lamp-{n}\n" for n, key in enumerate(keys)]
     async with (
         inside(tmp_path, "--connections", "64") as (source, upstream),
@@ -343,7 +347,7 @@ async def test_twenty_devices_draw_through_one_gateway(tmp_path: Path) -> None:
     ):
         drawn: dict[str, int] = {}
         ready, starts = trio.Event(), trio.CapacityLimiter(4)
-        waiting = set(range(20))
+        waiting = set(range(DEVICES))
 
         async def draw(number: int) -> None:
             key = write_key(tmp_path / f"lamp-{number}", keys[number])
@@ -362,10 +366,10 @@ async def test_twenty_devices_draw_through_one_gateway(tmp_path: Path) -> None:
                 drawn[f"lamp-{number}"] = sink.all("closed")[-1]["esn_uj"]
 
         async with trio.open_nursery() as nursery:
-            for number in range(20):
+            for number in range(DEVICES):
                 nursery.start_soon(draw, number)
         await ended(gate, source)
-    assert len(drawn) == 20
+    assert len(drawn) == DEVICES
     assert employees(tmp_path / "gate") == drawn
     assert pages(tmp_path / "gate") == pages(tmp_path / "inside")
 
