@@ -386,7 +386,7 @@ class Admissions:
             return None
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
-        record.host = old.host
+        record.host, record.metered = old.host, old.metered
         self.quiet(old, "moved")
         self.billing.moved(old, record)
         excess = self.breaker.move(old, record, session.peer)

@@ -191,14 +191,17 @@ class Allowances:
             await self._ledger.set_floor(name, ENERGY, self._floor(name))
 
     # LEDG-7-05
-    async def begin(self, book: Holder) -> None:
-        """Power flows: reserve for it; until that is on the disk nothing is delivered."""
+    async def begin(self, book: Holder, start_uj: int = 0) -> None:
+        """Power flows: reserve for it; until that is on the disk nothing is delivered.
+
+        start_uj: ESN up to which it is posted already.
+        """
         allowance = book.allowance
-        if allowance is None:
+        if allowance is None or allowance.held is not None:
             return
         async with self._turn(allowance.name):
             await self._ledger.set_floor(allowance.name, ENERGY, self._floor(allowance.name))
-            await self._reserve(book, allowance, 0)
+            await self._reserve(book, allowance, start_uj)
 
     # LEDG-7-05
     async def revise(self, book: Holder) -> None:

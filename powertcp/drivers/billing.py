@@ -45,15 +45,22 @@ class Billing:
         self._office = office
 
     # LEDG-7-07
-    def refusal(self, record: FlowRecord, meter: Meter | None) -> Refusal | None:
-        """Return why a flow that asks for `meter` gets no contract; None: nothing is against."""
+    def refusal(self, record: FlowRecord) -> Refusal | None:
+        """Return why a flow gets no contract; None: nothing is against."""
+        if self.books is None:
+            return None
+        return self.unmetered(record) or self.books.refusal(record)
+
+    # LEDG-7-05
+    def unmetered(self, record: FlowRecord) -> Refusal | None:
+        """Return why a flow without receipts gets neither a contract nor other terms."""
         books = self.books
-        if books is None:
+        if books is None or record.metered:
             return None
         limited = books.allowances.limit_uj(f"sink:{record.party}", record) is not None
-        if meter is None and (books.requires_receipts or limited):
+        if books.requires_receipts or limited:
             return Refusal(Reason.PAYMENT_REQUIRED, rule="receipts are required")
-        return books.refusal(record)
+        return None
 
     def offer(self, record: FlowRecord) -> tuple[Meter | None, Tariff | None]:
         """Return what a grant on a flow says of receipts and price."""

@@ -53,7 +53,6 @@ class Gatekeeper:
         self._books: ProviderBooks | None = None
         self._shares = Shares(house, self, unix_ns)
         self._ending: dict[FlowRecord, tuple[Refusal, Instant]] = {}
-        self._look_at: Instant = 0
         self._moment_ns: int | None = None  # Unix time at which something begins or ends
 
     async def begin(self, books: ProviderBooks | None) -> None:
@@ -76,6 +75,8 @@ class Gatekeeper:
         if not self._shares.has_room(record, rights):
             return Verdict((), Refusal(Reason.NO_CAPACITY, rule="too many quotas are counted"))
         is_new = record not in self._shares
+        if not is_new and (refusal := self._misfit(record, record.party, rights)) is not None:
+            return Verdict((), refusal)
         if is_new:
             record.rights = rights
         else:
@@ -175,10 +176,27 @@ class Gatekeeper:
             self._ending.pop(record, None)
             if isinstance(found, Refusal):
                 self.end(record, found)
+            elif (refusal := self._misfit(record, record.party, found)) is not None:
+                self.end(record, refusal)
             else:
-                self._shares.enter(record, found)
+                self._enter(record, found)
         if isinstance(found, Rights):
             self._wait(found)
+
+    # VPPN-5-12
+    def _misfit(self, record: FlowRecord, party: str, rights: Rights) -> Refusal | None:
+        """Return why a flow that began for `party` may not go on by `rights`."""
+        if record.party_by(rights) != party:
+            return Refusal(Reason.IDENTITY_MISMATCH, rule=f"{rights.rule}, begun for {party}")
+        if rights.limits.quotas and not record.metered:
+            return Refusal(Reason.PAYMENT_REQUIRED, rule=f"{rights.rule} quota, and no receipts")
+        return None
+
+    def _enter(self, record: FlowRecord, rights: Rights) -> None:
+        """Let a flow go on by `rights`."""
+        self._shares.enter(record, rights)
+        if rights.limits.quotas and self._books is not None:
+            self._books.limited(record)
 
     def look(self, record: FlowRecord) -> None:
         """Share again what the identity of a flow may have: it waited for its power."""
@@ -192,10 +210,13 @@ class Gatekeeper:
         """A ticket moved a flow; return why it may not be drawn where it is."""
         self._ending.pop(old, None)
         found = self._appraise(new.session)
-        if isinstance(found, Refusal):
+        refusal = found if isinstance(found, Refusal) else self._misfit(new, old.party, found)
+        if isinstance(found, Refusal) or refusal is not None:
+            new.rights = old.rights  # by which its end is posted
             self._shares.leave(old)
-            return found
+            return refusal
         self._shares.move(old, new, found)
+        self._enter(new, found)
         self._wait(found)
         return None
 
@@ -216,9 +237,6 @@ class Gatekeeper:
         """Do what is due; return when to call again, None: when there is news."""
         if self._moment_ns is not None and self._unix_ns() >= self._moment_ns:
             self.recheck()
-        elif now >= self._look_at:
-            self._look_at = now + LOOK_NS
-            self._shares.look_unreserved()
         for record in tuple(self._ending):
             self._close(record, now)
         times = [now + RETRY_NS] if self._ending else []

@@ -165,17 +165,29 @@ class ProviderBooks:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
         allowances, name = self.allowances, f"sink:{book.there}"
         if allowances.limit_uj(name, book.record) is not None:
-            meter = self.meter_of(book.record)
-            source = f"source:{book.here}"
-            book.allowance = Allowance(book.identity, name, source, meter, book.who)
-            book.record.allowed_uj = 0
-            self._postings.put(book, partial(allowances.begin, book))
+            self._begin(book, self.meter_of(book.record))
             return
         allowances.exempt[name] += 1
         account = self.ledger.account(name)
         if account is not None and account.floor is not None:
             # a quota of before, which nobody sets any more
             self._postings.put(book, lambda: self.ledger.set_floor(name, account.unit, None))
+
+    def _begin(self, book: SuppliedFlow, meter: Meter) -> None:
+        name, source = f"sink:{book.there}", f"source:{book.here}"
+        book.allowance = Allowance(book.identity, name, source, meter, book.who)
+        book.record.allowed_uj = 0
+        self._postings.put(book, lambda: self.allowances.begin(book, book.paged_uj))
+
+    # LEDG-7-05
+    def limited(self, record: FlowRecord) -> None:
+        """Whoever draws on `record` has a quota: a flow that began without one reserves too."""
+        book: SuppliedFlow | None = record.book
+        if book is not None and book.allowance is None:
+            name = f"sink:{book.there}"
+            # its pages are due as they were agreed
+            self._begin(book, self.meter)
+            self._postings.put(book, lambda: self.allowances.included(name))
 
     def moved(self, old: FlowRecord, new: FlowRecord) -> None:
         """A ticket moved a flow: its pages and postings go on."""
@@ -240,6 +252,7 @@ class ProviderBooks:
                 page.transcript, page.page, Side.SOURCE, octets, state, *transfers
             )
         if state is PageState.COUNTERSIGNED:
+            book.paged_uj = page.end_uj
             self.on_kept(book.record, octets)
 
     def closed(self, record: FlowRecord, event: FlowClosed) -> None:

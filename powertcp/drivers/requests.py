@@ -49,6 +49,7 @@ class Requests:
         self, record: FlowRecord, event: PowerRequested, now: Instant, refusal: Refusal | None
     ) -> None:
         """Answer a SYN, now or once others have been shed; with `refusal`, whatever it asks for."""
+        record.metered = event.meter is not None
         verdict = Verdict((), refusal) if refusal is not None else self._judge(record, event.asks)
         refusal = self._unfit(record, event) if verdict.asks else verdict.refusal
         if refusal is not None:
@@ -73,7 +74,7 @@ class Requests:
     def _unfit(self, record: FlowRecord, event: PowerRequested) -> Refusal | None:
         """Return why nothing could be granted whatever is free."""
         # LEDG-7-07
-        if (refusal := self._billing.refusal(record, event.meter)) is not None:
+        if (refusal := self._billing.refusal(record)) is not None:
             return refusal
         sampling, desired = event.sampling, event.asks[0].desired
         # PTCP-3.2-01
@@ -190,7 +191,7 @@ class Requests:
         """Answer a RENEG."""
         machine = record.session.machine
         verdict = self._judge(record, event.asks)
-        unfit = verdict.refusal or self._too_fine(record, event)
+        unfit = verdict.refusal or self._billing.unmetered(record) or self._too_fine(record, event)
         if unfit is None:
             choice = self._breaker.renegotiate(record, verdict.asks, now)
         else:

@@ -174,7 +174,8 @@ class FlowRecord:
     ECE until then. book: what the ledger knows of it, None without a ledger. offered:
     a price that the sink has not answered to. allowed_uj: ESN up to which the ledger has reserved
     energy, None: no limit. rights: what whoever draws may have, None where nobody asks. host: from
-    where it was asked for; another path does not change by which address it is counted.
+    where it was asked for; another path does not change by which address it is counted. metered:
+    receipts were asked for.
     """
 
     __slots__ = (
@@ -187,6 +188,7 @@ class FlowRecord:
         "flow",
         "host",
         "key",
+        "metered",
         "offered",
         "profile",
         "ready_at",
@@ -209,6 +211,7 @@ class FlowRecord:
         self.session = session
         self.host = session.host
         self.flow = flow
+        self.metered = False
         self.key = 0
         self.state = "requested"
         self.profile = None
@@ -236,6 +239,7 @@ class FlowRecord:
         """Whom limits and books count it for: the key that a line names, else the address."""
         return self.party_by(self.rights)
 
+    # VPPN-5-12
     def party_by(self, rights: "Rights | None") -> str:
         """Return whom it would count for by `rights`; a guest has what clear power has not."""
         key, address = self.session.identity.key, party_of(self.host)

@@ -153,12 +153,6 @@ class Shares:
         for party in tuple(self._parties):
             self.share(party)
 
-    def look_unreserved(self) -> None:
-        """Look at flows from before their quota: nothing that they reserve ends them."""
-        for record in self.flows:
-            if record.allowed_uj is None and record.rights and record.rights.limits.quotas:
-                self.look(record)
-
     def look(self, record: FlowRecord) -> None:
         """Share again what the identity of a flow may have: its terms are others."""
         if record in self._party:

@@ -19,7 +19,8 @@ class SuppliedFlow(Line):
     record: the flow as it is now. here: its supply. there: its peer's key, or address. who: by what
     name it draws, for the memo. start_ns: Unix time of its first READY. identity: 32 octets that no
     other flow has. tariff: in force. allowance: what it has reserved, None without a quota.
-    posted_uj: register at the last unsigned posting, the number-th.
+    posted_uj: register at the last unsigned posting, the number-th. paged_uj: at the end of the last
+    page that is on the disk with both signatures.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class SuppliedFlow(Line):
         "here",
         "identity",
         "number",
+        "paged_uj",
         "posted_uj",
         "record",
         "start_ns",
@@ -47,4 +49,4 @@ class SuppliedFlow(Line):
         self.chain: PageChain | None = None
         self.allowance: Allowance | None = None
         self.tariff: Tariff | None = None
-        self.number = self.posted_uj = 0
+        self.number = self.posted_uj = self.paged_uj = 0

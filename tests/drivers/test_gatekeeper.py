@@ -20,7 +20,7 @@ from powertcp.drivers.provider import Provider
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.session import CLEAR, Identity, Session
-from powertcp.errors import ConfigError
+from powertcp.errors import ConfigError, known
 from powertcp.ledger import Code
 from powertcp.ledger.memo import FlowMemo, read_memo
 from powertcp.potcp.events import (
@@ -507,6 +507,8 @@ async def test_a_new_quota_is_for_running_flows_too(tmp_path: Path) -> None:
         payer.ask("20V/1A")
         await payer.until(PageReceived, 2)
         site.rewrite("clear max-power=65W quota=1J/day")
+        [book] = known(site.provider.admissions.billing.books, "it keeps some").supplied
+        assert book.allowance is not None
         why = await suspended(payer)
         assert (why.code, why.limit) == (Reason.ENERGY_QUOTA, 1_000_000)
 
@@ -556,6 +558,44 @@ async def test_what_was_not_signed_of_a_flow_with_receipts_is_posted_as_such(
         assert {entry.code for entry in store.entries()} == {Code.UNSIGNED}
 
 
+@pytest.mark.requirement("VPPN-5-12")
+async def test_without_receipts_there_is_no_quota_that_comes_later(tmp_path: Path) -> None:
+    async with booked(tmp_path, "clear max-power=65W") as site, client(site.address) as sink:
+        await powered(sink, "20V/1A")
+        books = known(site.provider.admissions.billing.books, "it keeps some")
+        books.limit(requires_receipts=True, quota_uj=None)
+        asks = [Ask(PowerProfile.parse("20V/2A"))]
+        sink.stream.queue(sink.machine.renegotiate, 1, asks, now=now_ns())
+        answer = await sink.until(RenegotiationAnswered)
+        assert isinstance(answer, RenegotiationAnswered)
+        assert answer.refusal is not None
+        assert answer.refusal.code == Reason.PAYMENT_REQUIRED
+        site.rewrite("clear max-power=65W quota=1kWh/day")
+        why, said = await ended(sink)
+        assert why.code == Reason.PAYMENT_REQUIRED
+        assert said is not None
+        assert said.code == Reason.PAYMENT_REQUIRED
+
+
+LATER = (f"issuer {CA.public} groups=staff max-power=65W quota=40J/hour", "guest max-power=10W")
+
+
+@pytest.mark.requirement("VPPN-5-12", "VPPN-4-02", "VPPN-5-09")
+async def test_a_certificate_that_comes_at_the_rekey_ends_what_a_guest_began(
+    tmp_path: Path,
+) -> None:
+    async with booked(tmp_path, *LATER, identity=SEALED) as site:
+        async with client(site.address) as sink:
+            await powered(sink, "20V/3A", "20V/0.1A")
+            [session] = site.provider.sessions
+            session.identity = certificate()
+            site.gate.proved_again(session)
+            why, said = await ended(sink)
+            assert why.code == Reason.IDENTITY_MISMATCH
+            assert said is not None
+            assert said.code == Reason.IDENTITY_MISMATCH
+
+
 # -- another path --------------------------------------------------------------------------------
 
 
@@ -602,3 +642,20 @@ async def test_a_ticket_is_of_no_use_in_clear_where_power_must_be_sealed(tmp_pat
             assert closed.refusal is not None
             assert closed.refusal.code == Reason.SEAL_REQUIRED
             await eventually(lambda: site.provider.breaker.held_mw == 0)
+
+
+@pytest.mark.requirement("VPPN-5-12", "VPPN-5-09")
+async def test_a_certificate_that_comes_with_a_ticket_ends_what_a_guest_began(
+    tmp_path: Path,
+) -> None:
+    async with booked(tmp_path, *LATER, identity=SEALED) as site:
+        async with client(site.address) as old:
+            await powered(old, "20V/0.5A")
+            site.identity = certificate()
+            async with client(site.address) as new:
+                await resumed(old, new, "20V/0.5A")
+                closed = await new.until(FlowClosed)
+                assert isinstance(closed, FlowClosed)
+                assert closed.refusal is not None
+                assert closed.refusal.code == Reason.IDENTITY_MISMATCH
+                await eventually(lambda: site.provider.breaker.held_mw == 0)
