@@ -187,7 +187,11 @@ REASONS = table(
         _row(Reason.SAMPLING, "Hz", "sampling at {value} Hz, the limit is {limit} Hz"),
         _row(Reason.AUTH_REQUIRED, "", "an identity is required"),
         _row(Reason.KEY_UNKNOWN, "", "the key is not known"),
-        _row(Reason.CERT_EXPIRED, "", "the certificate begins or ends at {value} s, it is {limit} s of Unix time"),
+        _row(
+            Reason.CERT_EXPIRED,
+            "",
+            "the certificate begins or ends at {value} s, it is {limit} s of Unix time",
+        ),
         _row(Reason.CERT_REVOKED, "", "the certificate is revoked"),
         _row(Reason.WATT_LIMIT, "mW", "asked {value} mW, this peer may have {limit} mW"),
         _row(Reason.ENERGY_QUOTA, "uJ", "used {value} uJ of a quota of {limit} uJ"),
