@@ -52,12 +52,12 @@ class Windows:
         holder: the flow that draws by them, which `drop` is told of; None: it is counted for good.
         """
         name = f"{self._kind}{party}"
-        if not rights.limits.quotas:
+        if holder is not None and not rights.limits.quotas:
             self.drop(party, holder)
             return
         self._purge()
         self._holders.setdefault(name, {})[holder] = rights
-        for period, _ in rights.limits.quotas:
+        for period in Period if holder is None else dict(rights.limits.quotas):
             self._begun.setdefault((name, period), (self._start_s(period), self._had_uj(name)))
 
     def drop(self, party: str, holder: object) -> None:
