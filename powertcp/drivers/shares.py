@@ -124,7 +124,7 @@ class Shares:
     def _standing(self, record: FlowRecord, held: int) -> Standing:
         rights, used = record.rights, {}
         if self.windows is not None and rights is not None and rights.limits.quotas:
-            used = self.windows.used_uj(record.party)
+            used = self.windows.used_uj(record.party, begins=False)
         return Standing(held, used, self._unix_ns() // NS_PER_S)
 
     def _claim_mw(self, record: FlowRecord) -> int:

@@ -94,9 +94,14 @@ class Windows:
         for name in settled:
             del self._left[name]
 
-    def used_uj(self, party: str) -> dict[Period, int]:
-        """Return what `party` has had in each window, as both have signed."""
+    def used_uj(self, party: str, *, begins: bool = True) -> dict[Period, int]:
+        """Return what `party` has had in each window, as both have signed.
+
+        begins: it is counted from now on at the latest.
+        """
         name = f"{self._kind}{party}"
+        for period in Period if begins else ():
+            self._begun.setdefault((name, period), (self._start_s(period), self._had_uj(name)))
         had_uj = self._had_uj(name)
         return {period: had_uj - self._base_uj(name, period) for period in Period}
 
