@@ -1,6 +1,8 @@
 """Wires of a relay: what one side does not take, the other is not asked for."""
 
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,25 @@ class Middle:
     def waits(self, number: int) -> int:
         return self.wires[number].queued
 
+    def close(self) -> None:
+        for wire in self.wires:
+            wire.abort()
+        for far in (self.device, self.provider):
+            far.close()
+
+
+@asynccontextmanager
+async def relaying() -> AsyncIterator[tuple[Middle, trio.Nursery]]:
+    """A relay in the middle; at the end nothing of it is open."""
+    async with trio.open_nursery() as nursery:
+        middle = Middle(nursery)
+        try:
+            yield middle, nursery
+        finally:
+            middle.close()
+            nursery.cancel_scope.cancel()
+    middle.poll.close()
+
 
 async def pour(sock: trio.socket.SocketType, octets: bytes) -> None:
     view = memoryview(octets)
@@ -69,8 +90,7 @@ async def pour(sock: trio.socket.SocketType, octets: bytes) -> None:
 
 @pytest.mark.parametrize("up", [True, False], ids=["device", "provider"])
 async def test_a_side_that_does_not_read_stops_the_other(up: bool) -> None:
-    async with trio.open_nursery() as nursery:
-        middle = Middle(nursery)
+    async with relaying() as (middle, nursery):
         near, far = (middle.device, middle.provider)[:: 1 if up else -1]
         reading = middle.wires[0 if up else 1]
         writing = middle.wires[1 if up else 0]
@@ -88,12 +108,10 @@ async def test_a_side_that_does_not_read_stops_the_other(up: bool) -> None:
                 came += len(await far.recv(1 << 16))
         assert came == len(PROBES)
         assert not reading.is_paused
-        nursery.cancel_scope.cancel()
 
 
 async def test_the_end_of_one_side_is_told() -> None:
-    async with trio.open_nursery() as nursery:
-        middle = Middle(nursery)
+    async with relaying() as (middle, _):
         await pour(middle.device, PROBES[:3600])
         middle.device.close()
         came = 0
@@ -104,4 +122,3 @@ async def test_the_end_of_one_side_is_told() -> None:
                 await trio.lowlevel.checkpoint()
         middle.wires[1].finish()
         assert await middle.provider.recv(1) == b""
-        nursery.cancel_scope.cancel()
