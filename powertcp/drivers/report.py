@@ -6,6 +6,7 @@ import trio
 
 from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.explained import explained
 from powertcp.drivers.feed import FeedStation
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.session import FlowRecord
@@ -113,27 +114,8 @@ class ProviderReport:
         last decisions on any.
         """
         await trio.lowlevel.checkpoint()
-        what, memory = str(request.get("what") or ""), self._provider.explanations
-        found = [memory.about(what)] if what else list(memory.last(20))
-        now = now_ns()
-        rows: list[Fields] = [
-            {
-                "flow": one.flow,
-                "identity": one.identity,
-                "what": one.what,
-                "code": one.refusal.code,
-                "sentence": one.refusal.sentence(),
-                "value": one.refusal.value,
-                "limit": one.refusal.limit,
-                "rule": one.refusal.rule,
-                "state": one.state,
-                "ago_ns": now - one.now_ns,
-                "wanted": one.wanted.format() if one.wanted else "",
-                "given": one.given.format() if one.given else "",
-            }
-            for one in found
-            if one is not None
-        ]
+        what = str(request.get("what") or "")
+        rows = explained(self._provider.explanations, what, now_ns())
         live = self._live(what) if what else None
         if live is not None:
             rows.insert(0, live)

@@ -6,6 +6,7 @@ import trio
 
 from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.explained import explained
 from powertcp.drivers.vppn_desk import GatewayDesk
 from powertcp.drivers.vppn_gateway import RelaySession, VppnGateway
 from powertcp.reclaim.track import TrackedFlow
@@ -78,27 +79,8 @@ class GatewayReport:
     async def explain(self, request: Mapping[str, object]) -> Fields | Refusal:
         """Answer `explain`: the last decision on a flow; without `what` the last ones on any."""
         await trio.lowlevel.checkpoint()
-        what, memory = str(request.get("what") or ""), self._desk.explanations
-        found = [memory.about(what)] if what else list(memory.last(20))
-        now = now_ns()
-        rows: list[Fields] = [
-            {
-                "flow": one.flow,
-                "identity": one.identity,
-                "what": one.what,
-                "code": one.refusal.code,
-                "sentence": one.refusal.sentence(),
-                "value": one.refusal.value,
-                "limit": one.refusal.limit,
-                "rule": one.refusal.rule,
-                "state": one.state,
-                "ago_ns": now - one.now_ns,
-                "wanted": one.wanted.format() if one.wanted else "",
-                "given": one.given.format() if one.given else "",
-            }
-            for one in found
-            if one is not None
-        ]
+        what = str(request.get("what") or "")
+        rows = explained(self._desk.explanations, what, now_ns())
         if live := self._live(what):
             rows.insert(0, live)
         if rows or not what:

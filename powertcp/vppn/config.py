@@ -8,7 +8,8 @@ from powertcp import crypto
 from powertcp.crypto import ExchangeKey
 from powertcp.units import NS_PER_S, Duration
 from powertcp.vppn.epochs import EpochLimits
-from powertcp.vppn.noise import Encapsulate, PatternId
+from powertcp.vppn.noise import PROTOCOLS, Encapsulate, PatternId
+from powertcp.vppn.patterns import Token
 from powertcp.vppn.record import Privacy
 
 OPENING_NS: Final[Duration] = 5 * NS_PER_S
@@ -39,6 +40,13 @@ class SealConfig:
     key_log: KeyLog | None = None
     # the library draws its own entropy here: an argument, so that vectors replay
     encapsulate: Encapsulate = crypto.encapsulate
+
+    # VPPN-2.2-01
+    def certificate_in(self, message: int) -> bytes:
+        """Return our certificate where it goes with our static key; messages count from 1."""
+        if Token.S not in PROTOCOLS[self.pattern].messages[message - 1]:
+            return b""
+        return self.renewed() if self.renewed is not None else self.certificate
 
 
 @dataclass(frozen=True, slots=True)

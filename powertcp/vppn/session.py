@@ -31,7 +31,6 @@ from powertcp.vppn.message import (
 )
 from powertcp.vppn.noise import PROTOCOLS, Handshake, prologue
 from powertcp.vppn.office import SealOffice
-from powertcp.vppn.patterns import Token
 from powertcp.vppn.record import inner_segments
 from powertcp.wire.frames import (
     COOKIE_OCTETS,
@@ -284,14 +283,6 @@ class Session:
     def _payload(self, now: Instant, certificate: bytes = b"", plain: bytes = b"") -> bytes:
         return Payload(now + self.unix_offset_ns, certificate, plain).encode()
 
-    # VPPN-2.2-01
-    def _certificate_in(self, message: int) -> bytes:
-        """Return our certificate where it goes with our static key."""
-        config = self.config
-        if Token.S not in PROTOCOLS[config.pattern].messages[message - 1]:
-            return b""
-        return config.renewed() if config.renewed is not None else config.certificate
-
     def _ask(self, plain: bytes, now: Instant) -> None:
         """Send message 1 of epoch 0, and with it one SYN."""
         # VPPN-2.3-01, VPPN-2.3-04
@@ -299,7 +290,7 @@ class Session:
             self._early = first_syn(plain)
         self._held = plain[len(self._early) :]
         self._handshake = self._begin(0)
-        payload = self._payload(now, self._certificate_in(1), self._early)
+        payload = self._payload(now, self.config.certificate_in(1), self._early)
         message = self._handshake.write_message(payload)
         self._asked = bytes([self.config.pattern, 0]) + message
         self._send(encode_message(MESSAGE_1, 0, self._asked))
@@ -333,7 +324,9 @@ class Session:
         if self._is_delayed:
             flight = self._held if len(self._held) <= FLIGHT_MAX else b""
             self._held = self._held[len(flight) :]
-            third = handshake.write_message(self._payload(now, self._certificate_in(3), flight))
+            third = handshake.write_message(
+                self._payload(now, self.config.certificate_in(3), flight)
+            )
             self._send(encode_message(MESSAGE_3, 0, third))
         self._install(handshake, 0, now)
         self._phase, self._handshake = _Phase.OPEN, None
@@ -548,7 +541,7 @@ class Session:
             return
         epoch = next_epoch(self.channel.epoch)
         self._handshake = self._begin(epoch)
-        message = self._handshake.write_message(self._payload(now, self._certificate_in(1)))
+        message = self._handshake.write_message(self._payload(now, self.config.certificate_in(1)))
         octets = bytes([self.config.pattern, 0]) + message
         # VPPN-4-05: between the sealed segments, not inside them
         self._send(encode_message(MESSAGE_1, epoch, octets))
@@ -567,7 +560,7 @@ class Session:
         if payload.plain:
             raise DecodeError(0, "early", DECRYPT, len(payload.plain))
         if self._is_delayed:
-            third = handshake.write_message(self._payload(now, self._certificate_in(3)))
+            third = handshake.write_message(self._payload(now, self.config.certificate_in(3)))
             self._send(encode_message(MESSAGE_3, epoch, third))
         self._handshake, self._attempt_until = None, None
         self._install(handshake, epoch, now)
