@@ -174,18 +174,15 @@ def read_wishes(options: "Options", asks: "list[Ask]") -> "Wishes":
     from powertcp.cli.consumer_options import read
     from powertcp.drivers.consumer import Wishes
     from powertcp.drivers.dial import parse_address
+    from powertcp.drivers.guide import Named, Place
     from powertcp.drivers.price import parse_price
-    from powertcp.drivers.sealing import sealed_limits
-    from powertcp.potcp import ConnectionConfig
 
     host, port = parse_address(options.connect) if options.connect else ("", 0)
-    seal, connection = device_seal(options, os.environ), ConnectionConfig()
+    seal = device_seal(options, os.environ)
     if seal is not None:
         seal = log_keys(seal, options.keylog, os.environ)
-        connection = sealed_limits(connection)
     return Wishes(
-        host=host,
-        port=port,
+        guide=Named(Place(host=host, port=port, seal=seal)),
         asks=asks,
         fallbacks=read_fallbacks(options, asks),
         mux=options.mux,
@@ -193,9 +190,7 @@ def read_wishes(options: "Options", asks: "list[Ask]") -> "Wishes":
         energy_uj=read_end("--energy", options.energy, parse_energy_uj),
         give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
         max_price=read("--max-price", options.max_price, parse_price),
-        seal=seal,
         via=read_via(options),
-        connection=connection,
     )
 
 

@@ -74,6 +74,11 @@ def tariff_facts(tariff: Tariff | None) -> dict[str, object]:
     return {"currency": tariff.currency, "price_micro_per_kwh": tariff.price}
 
 
+def _nowhere(refusal: Refusal) -> bool:
+    """There is nobody else to ask."""
+    return False
+
+
 class Appliance:
     """A wish, its flow if there is one, and its load.
 
@@ -107,6 +112,8 @@ class Appliance:
         self.flow_name = ""  # as the provider calls it: our HOST:PORT/FLOW
         self.ticket: bytes | None = None
         self.mark: PageMark | None = None  # where the receipts of the lost path stand
+        # told a no: whether another provider is asked, so that it is not the end
+        self.elsewhere: Callable[[Refusal], bool] = _nowhere
         self.book: FlowBook | None = None  # what the ledger knows of it, if one is kept
         self.granted: PowerGranted | None = None
         self.profile: PowerProfile | None = None
@@ -363,7 +370,8 @@ class Appliance:
         self.tell(Lost(refusal=refusal, returning=True))
 
     def _refused(self, refusal: Refusal, now: Instant) -> None:
-        again = self.patience.note_refusal(refusal, now)
+        # DPDP-6-02
+        again = self.elsewhere(refusal) or self.patience.note_refusal(refusal, now)
         self.say("refused", refusal_facts(refusal) | {"again": again})
         if not again:
             self.finish(NO, refusal)

@@ -15,6 +15,7 @@ import powertcp
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import parse_address
+from powertcp.drivers.guide import Named, Place
 from powertcp.drivers.panel import Panel
 from powertcp.loads import primes
 from powertcp.loads.command import CommandLoad
@@ -91,8 +92,7 @@ class Light:
             ProfileType.MINIMUM, current_ma=max(1, self._desired.current_ma // 10)
         )
         wishes = Wishes(
-            host=host,
-            port=port,
+            guide=Named(Place(host=host, port=port)),
             asks=[Ask(self._desired, least)],
             for_ns=self._for_ns,
             give_up_ns=10 * NS_PER_S,

@@ -13,10 +13,11 @@ import trio
 from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.dial import connect, format_address
+from powertcp.drivers.guide import Guide, Place
 from powertcp.drivers.patience import NEVER, back_off_ns
 from powertcp.drivers.price import MaxPrice
 from powertcp.drivers.reply import answer_page, lease_until, reply
-from powertcp.drivers.sealing import seal_client
+from powertcp.drivers.sealing import seal_client, sealed_limits
 from powertcp.drivers.stream import SegmentMachine, SegmentStream
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
@@ -56,14 +57,13 @@ OPEN_GAP_NS = NS_PER_S // 16
 class Wishes:
     """What a consumer is asked to do.
 
-    asks: one flow each. fallbacks: what each asks to keep after its lease, None nothing.
-    mux: all on one connection. for_ns, energy_uj: of each flow, time in samples. give_up_ns: how
-    long a lost provider is looked for. max_price: the most that is paid, None whatever is asked.
-    seal: how to seal, None in clear. via: the provider behind a gateway, None: as it chooses.
+    guide: names the provider. asks: one flow each. fallbacks: what each asks to keep after its
+    lease, None nothing. mux: all on one connection. for_ns, energy_uj: of each flow, time in
+    samples. give_up_ns: how long a lost provider is looked for. max_price: the most that is paid,
+    None whatever is asked. via: the provider behind a gateway, None: as it chooses.
     """
 
-    host: str
-    port: int
+    guide: Guide
     asks: Sequence[Ask]
     fallbacks: Sequence[PowerProfile | None] = ()
     mux: bool = False
@@ -71,7 +71,6 @@ class Wishes:
     energy_uj: int | None = None
     give_up_ns: Duration = 600 * NS_PER_S
     max_price: MaxPrice | None = None
-    seal: SealConfig | None = None
     via: str | None = None
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
 
@@ -101,7 +100,12 @@ class Link:
         self._lost_at: Instant | None = None
         self._stale_at: Instant | None = None
         self._is_sealed = False  # this connection is
+        self._place: Place | None = None  # the provider that is asked, or was last
+        self._is_leaving = False  # it said no, and another one may be asked
+        self._asking_since: Instant | None = None  # without power since then
+        self._no: Refusal | None = None  # the last one since then
         for each in appliances:
+            each.elsewhere = self._elsewhere
             if each.book is not None:
                 each.book.on_answer = partial(self._answer_page, each)
 
@@ -192,36 +196,53 @@ class Link:
 
     async def _once(self) -> None:
         """One connection, from SYN to its end."""
-        self._heard = self._is_sealed = False
-        host, port = self._wishes.host, self._wishes.port
+        self._heard = self._is_sealed = self._is_leaving = False
+        place = self._place = await self._whom()
+        if place is None:
+            return
         sock = None
         with trio.move_on_after(OPEN_S):
-            sock = await connect(host, port)
+            sock = await connect(place.host, place.port)
         if sock is None:
             raise TimeoutError(f"no answer within {OPEN_S} s")
         self._where = format_address(*sock.getsockname()[:2])
-        peer = format_address(host, port)
+        peer = str(place)
+        config = self._wishes.connection
         trace = self._tracer.open("sink", peer) if self._tracer else None
         kind = PowerConnection if trace is None else TracedConnection
         machine = kind(
             client=True,
-            config=self._wishes.connection,
+            config=sealed_limits(config) if place.seal else config,
             entropy=os.urandom,
             peer=peer.encode(),
             trace=trace,
         )
         machine.unix_offset_ns = unix_offset_ns()
         try:
-            await self._talk(sock, machine)
+            await self._talk(sock, machine, place.seal)
         finally:
             if trace is not None:
                 trace.close()
         self._machine = self._stream = None
         self._after()
 
-    async def _talk(self, sock: socket.socket, machine: PowerConnection) -> None:
+    async def _whom(self) -> Place | None:
+        """Return whom to ask; None, and the contracts are over, when nobody was found in time."""
+        since = self._asking_since = self._asking_since or now_ns()
+        leases = (each.lease_until for each in self._appliances)
+        with trio.CancelScope() as scope:
+            scope.deadline = max(since + self._wishes.give_up_ns, *leases) / NS_PER_S
+            return await self._wishes.guide.place([each.ask for each in self.wanted])
+        silent = format_duration(now_ns() - since)
+        for each in self.wanted:
+            each.say("unreachable", {"provider": "", "sentence": f"no power found for {silent}"})
+            each.finish(NO if self._no else NO_ANSWER, self._no)
+        return None
+
+    async def _talk(
+        self, sock: socket.socket, machine: PowerConnection, seal: SealConfig | None
+    ) -> None:
         """Serve one connection until its end."""
-        seal = self._wishes.seal
         carrier: SegmentMachine[Event] = machine
         if seal is not None:
             carrier = seal_client(machine, seal, os.urandom, now_ns())
@@ -249,6 +270,8 @@ class Link:
         while True:
             now = now_ns()
             waiting = [each for each in self.wanted if not each.flow and not each.closing]
+            if self._is_leaving:
+                waiting = []
             for each in waiting:
                 # PTCP-13-02
                 if each.patience.due <= now >= next_open:
@@ -348,6 +371,8 @@ class Link:
         each.take(event, now, lease_until(machine, flow))
         if isinstance(event, PowerReady | PowerOffered | FlowRefused):
             self._heard, self._losses, self._lost_at = True, 0, None
+        if isinstance(event, PowerReady):
+            self._powered()
         if isinstance(event, FlowClosed):
             self._leave(event)
         elif each.flow in machine.flows:
@@ -359,9 +384,26 @@ class Link:
             with suppress(WireBroken):
                 self._stream.queue(answer_page, self._machine, each, now_ns())
 
+    def _powered(self) -> None:
+        self._asking_since = self._no = None
+        if self._place is not None:
+            self._wishes.guide.powered(self._place)
+
+    # DPDP-6-02
+    def _elsewhere(self, refusal: Refusal) -> bool:
+        """Whether another provider is asked instead of the one that said no."""
+        self._no = refusal
+        if self._place is None or any(each.flow and each.was_ready for each in self._appliances):
+            return False
+        self._is_leaving = self._wishes.guide.refused(self._place, refusal)
+        return self._is_leaving
+
     def _leave(self, event: FlowClosed) -> None:
-        """Hang up on a provider that drains, so that it can go; its successor is asked."""
+        """Hang up on a provider that drains, so that it can go, or that said no; ask another one."""
         drains = event.refusal is not None and event.refusal.code == Reason.DRAINING
+        if drains and event.refusal is not None and self._place is not None:
+            self._wishes.guide.refused(self._place, event.refusal)
+        drains |= self._is_leaving
         if drains and self._stream is not None and not any(each.flow for each in self.wanted):
             self._stream.finish()
 
@@ -385,6 +427,8 @@ class Link:
                 each.say("sealed", {"pattern": event.identity.pattern.word})
             return
         is_final = not self._is_sealed and event.refusal.code != Reason.TIMEOUT
+        if is_final and self._others():
+            is_final = False
         for each in self.wanted:
             each.say("seal broken", refusal_facts(event.refusal))
             if is_final and not each.was_ready:
@@ -395,6 +439,8 @@ class Link:
         now = now_ns()
         self._losses += not self._heard
         is_over = not self._heard and self._is_beyond(self._lost_at, now)
+        if not self._heard and self._others():
+            self._losses = 0
         self._lost_at = self._lost_at or now
         self._stale_at = None
         for each in self.wanted:
@@ -414,7 +460,7 @@ class Link:
         if since is not None and self._is_beyond(since, now):
             # PTCP-14-02: a busy machine may look here first; the lease is said to be over before
             stream.handle_timer(now)
-            where = format_address(self._wishes.host, self._wishes.port)
+            where = str(self._place)
             silent = format_duration(now - since)
             for each in self.wanted:
                 said = f"{where}: no answer for {silent}"
@@ -432,15 +478,23 @@ class Link:
     def _unreachable(self, error: OSError) -> None:
         """Nobody answers: final for who never had power, else until the patience ends."""
         now = now_ns()
-        where = format_address(self._wishes.host, self._wishes.port)
+        where = str(self._place)
         reason = error.strerror or str(error)
         self._lost_at = self._lost_at or now
-        self._losses += 1
+        others = self._others()
+        self._losses = 0 if others else self._losses + 1
         patience = now - self._lost_at < self._wishes.give_up_ns
         for each in self.wanted:
-            if not each.was_ready or not patience:
-                each.say("unreachable", {"provider": where, "sentence": f"{where}: {reason}"})
+            is_over = not patience or not (each.was_ready or others)
+            if is_over or others:
+                facts = {"provider": where, "sentence": f"{where}: {reason}", "again": not is_over}
+                each.say("unreachable", facts)
+            if is_over:
                 each.finish(NO_ANSWER)
+
+    def _others(self) -> bool:
+        """Whether others may be asked, now that nobody answers where we asked."""
+        return self._place is not None and self._wishes.guide.failed(self._place)
 
     async def _pause(self) -> None:
         """Wait before the next connection: a little after a cut, longer when nobody answers.

@@ -6,6 +6,7 @@ import trio
 from powertcp.drivers.appetite import Appetite
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.dial import parse_address
+from powertcp.drivers.guide import Named, Place
 from powertcp.loads import Ended, SupplyChannel
 from powertcp.potcp.events import Ask
 from powertcp.profile import PowerProfile, ProfileType
@@ -56,7 +57,7 @@ async def test_a_load_that_does_not_read_gets_less_and_the_connection_lives() ->
             PowerProfile.parse("230V/1A@50Hz", ProfileType.REQUEST),
             PowerProfile.parse("230V/0.5A@50Hz", ProfileType.MINIMUM),
         )
-        sink = Consumer(Wishes(host=host, port=port, asks=[ask]), [load], said)
+        sink = Consumer(Wishes(guide=Named(Place(host=host, port=port)), asks=[ask]), [load], said)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sink.run)
             await said.until("demand")

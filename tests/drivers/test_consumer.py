@@ -10,6 +10,7 @@ import trio.testing
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import listen, parse_address
+from powertcp.drivers.guide import Named, Place
 from powertcp.drivers.provider import Provider, ProviderConfig
 from powertcp.loads import make_load
 from powertcp.potcp.events import Ask
@@ -63,7 +64,7 @@ def consumer(address: str, said: Said, *requests: str, **wishes: object) -> Cons
     host, port = parse_address(address)
     asks = [Ask(PowerProfile.parse(text, ProfileType.REQUEST)) for text in requests]
     return Consumer(
-        Wishes(host=host, port=port, asks=asks, **wishes),  # type: ignore[arg-type]
+        Wishes(guide=Named(Place(host=host, port=port)), asks=asks, **wishes),  # type: ignore[arg-type]
         [make_load("none") for _ in requests],
         said,
     )
@@ -193,8 +194,7 @@ async def test_a_shed_reaches_the_load_and_a_restore_is_accepted() -> None:
     async with providing("12V/5A", rating_mw=20_000) as (provider, address):
         sink = Consumer(
             Wishes(
-                host="127.0.0.1",
-                port=parse_address(address)[1],
+                guide=Named(Place(host="127.0.0.1", port=parse_address(address)[1])),
                 asks=[
                     Ask(
                         PowerProfile.parse("12V/1A", ProfileType.REQUEST),

@@ -13,6 +13,7 @@ from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.consumer_books import ConsumerBooks, open_consumer_ledger
 from powertcp.drivers.dial import parse_address
 from powertcp.drivers.flow_book import party
+from powertcp.drivers.guide import Named, Place
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.price import MaxPrice
 from powertcp.errors import ConfigError
@@ -52,13 +53,14 @@ async def consuming(
 ) -> AsyncIterator[Consumer]:
     """A consumer whose books are in `folder`; run it."""
     host, port = parse_address(address)
+    place = Named(Place(host=host, port=port))
     asks = [Ask(PowerProfile.parse(text, ProfileType.REQUEST)) for text in requests]
     async with open_consumer_ledger(folder, is_given=True) as ledger:
         books = ConsumerBooks(
             ledger, there=address, unix_ns=virtual_unix_ns, clock=lambda: Clock.SYNCHRONISED
         )
         sink = Consumer(
-            Wishes(host=host, port=port, asks=asks, connection=PATIENT, **wishes),  # type: ignore[arg-type]
+            Wishes(guide=place, asks=asks, connection=PATIENT, **wishes),  # type: ignore[arg-type]
             [make_load("none") for _ in requests],
             said,
             books=books,

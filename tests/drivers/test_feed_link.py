@@ -14,6 +14,7 @@ from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.feed_link import FeedLink, open_feed
 from powertcp.drivers.feed_wish import FeedWish, parse_wish
 from powertcp.drivers.groups import Group, GroupSender
+from powertcp.drivers.guide import Named, Place
 from powertcp.errors import ConfigError, HostError
 from powertcp.ledger import Flags, Page
 from powertcp.loads import make_load
@@ -31,7 +32,7 @@ async def hearing(
 ) -> AsyncIterator[Consumer]:
     """Give a consumer that will hear `wish`."""
     async with open_feed(wish, state) as heard:
-        empty = Wishes(host="", port=0, asks=[], **wishes)  # type: ignore[arg-type]
+        empty = Wishes(guide=Named(Place(host="", port=0)), asks=[], **wishes)  # type: ignore[arg-type]
         yield Consumer(empty, [make_load("none")], said, feed=heard)
 
 

@@ -14,6 +14,7 @@ from powertcp.drivers import link
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, parse_address
+from powertcp.drivers.guide import Named, Place
 from powertcp.dve import encode_block
 from powertcp.loads import SupplyChannel
 from powertcp.potcp import ConnectionConfig, PowerConnection
@@ -174,7 +175,9 @@ async def test_a_load_that_ends_after_a_trip_ends_with_its_own_status() -> None:
         host, port = parse_address(address)
         config = ConnectionConfig(drain_ns=NS_PER_S)
         wishes = Wishes(
-            host=host, port=port, asks=[Ask(PowerProfile.parse("12V/1A"))], connection=config
+            guide=Named(Place(host=host, port=port)),
+            asks=[Ask(PowerProfile.parse("12V/1A"))],
+            connection=config,
         )
         with trio.fail_after(20):
             assert await Consumer(wishes, [Brief(said)], said).run() == 7

@@ -8,6 +8,7 @@ import trio
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.consumer_books import ConsumerBooks, open_consumer_ledger
 from powertcp.drivers.dial import parse_address
+from powertcp.drivers.guide import Named, Place
 from powertcp.drivers.provider import Provider
 from powertcp.ledger import Code, Page
 from powertcp.loads import make_load
@@ -65,7 +66,7 @@ async def test_both_books_hold_the_same_pages_and_the_same_bill(tmp_path: Path) 
     tariff = prices(36_000_000_000, 90_000_000_000)
     async with billed(ours, tariff=tariff, clock=clock) as (provider, _, address):
         host, port = parse_address(address)
-        wishes = Wishes(host=host, port=port, asks=asks, for_ns=9 * NS_PER_S)
+        wishes = Wishes(guide=Named(Place(host=host, port=port)), asks=asks, for_ns=9 * NS_PER_S)
         async with open_consumer_ledger(theirs, is_given=True) as ledger:
             books = ConsumerBooks(ledger, there=address, receipt_s=1, unix_ns=clock)
             sink = Consumer(wishes, [make_load("none") for _ in asks], said, books=books)

@@ -5,6 +5,7 @@ import trio
 
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.dial import listen, parse_address
+from powertcp.drivers.guide import Named, Place
 from powertcp.drivers.provider import Provider, ProviderConfig
 from powertcp.drivers.usage import Usage
 from powertcp.potcp.events import Ask
@@ -48,7 +49,7 @@ async def test_what_is_not_used_is_reclaimed_and_asked_for_again() -> None:
             PowerProfile.parse("230V/1A@50Hz,giveback", ProfileType.REQUEST),
             PowerProfile.parse("230V/0.3A@50Hz", ProfileType.MINIMUM),
         )
-        sink = Consumer(Wishes(host=host, port=port, asks=[ask]), [load], said)
+        sink = Consumer(Wishes(guide=Named(Place(host=host, port=port)), asks=[ask]), [load], said)
         nursery.start_soon(sink.run)
         await said.until("shed")
         await said.until("ready", 2)

@@ -1,0 +1,66 @@
+"""Who is asked for power: the one provider that was named, or whoever a search finds."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from powertcp.drivers.dial import format_address
+from powertcp.potcp.events import Ask
+from powertcp.registry import Refusal
+from powertcp.vppn.config import SealConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A provider to ask: where it listens, and how power from it is sealed.
+
+    host: a name or an address, with its scope if it is link-local. seal: None in clear.
+    """
+
+    host: str
+    port: int
+    seal: SealConfig | None = None
+
+    def __str__(self) -> str:
+        return format_address(self.host, self.port)
+
+
+class Guide(Protocol):
+    """Names the provider that is asked next, and hears what became of it."""
+
+    async def place(self, asks: list[Ask]) -> Place:
+        """Return whom to ask for `asks`; waits while there is nobody."""
+
+    def failed(self, place: Place) -> bool:
+        """Nobody answered there. Returns whether others may be asked: it is not the end."""
+
+    # DPDP-6-02
+    def refused(self, place: Place, refusal: Refusal) -> bool:
+        """It said no. Returns whether others may be asked: it is not the end."""
+
+    def powered(self, place: Place) -> None:
+        """It gives power."""
+
+
+class Named:
+    """The guide of who was told whom to ask: always the same, whose no is a no."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    async def place(self, asks: list[Ask]) -> Place:
+        """Return the one provider."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return self._place
+
+    def failed(self, place: Place) -> bool:
+        """Nobody else may be asked."""
+        return False
+
+    def refused(self, place: Place, refusal: Refusal) -> bool:
+        """Nobody else may be asked."""
+        return False
+
+    def powered(self, place: Place) -> None:
+        """There is nothing to learn from it."""
