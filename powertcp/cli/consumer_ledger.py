@@ -11,7 +11,6 @@ from powertcp.drivers.consumer_books import (
     open_consumer_ledger,
 )
 from powertcp.drivers.daemon import state_folder
-from powertcp.drivers.dial import format_address, parse_address
 from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
 
 
@@ -30,6 +29,5 @@ async def open_books(options: Options, *, is_kept: bool) -> AsyncIterator[Consum
     )
     is_given = bool(options.state_dir or os.environ.get("STATE_DIRECTORY"))
     folder = Path(state_folder(os.environ, "consumer", options.state_dir))
-    there = format_address(*parse_address(options.connect))
     async with open_consumer_ledger(folder, is_given=is_given) as ledger:
-        yield ConsumerBooks(ledger, there=there, receipt_s=receipt_s, receipt_uj=receipt_uj)
+        yield ConsumerBooks(ledger, receipt_s=receipt_s, receipt_uj=receipt_uj)

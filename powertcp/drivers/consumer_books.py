@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from powertcp.drivers.clock import clock_kind, unix_ns
-from powertcp.drivers.flow_book import Contract, FlowBook, Job, party
+from powertcp.drivers.flow_book import Contract, FlowBook, Job
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.errors import ConfigError, HostError, PowerRefused
 from powertcp.ledger import Clock
@@ -29,7 +29,7 @@ MOST_FOLDERS: Final = 64  # consumers of one user at a time, each with a ledger
 class ConsumerBooks:
     """Everything one consumer writes down; `keeping` runs it.
 
-    there: the provider, as accounts name it. clock: how far the times of pages can be trusted.
+    clock: how far the times of pages can be trusted.
     on_failure: told once why the ledger cannot be written any more.
     """
 
@@ -37,7 +37,6 @@ class ConsumerBooks:
         self,
         ledger: Ledger,
         *,
-        there: str,
         receipt_s: int = RECEIPT_S,
         receipt_uj: int = RECEIPT_UJ,
         unix_ns: Callable[[], int] = time.time_ns,
@@ -46,7 +45,6 @@ class ConsumerBooks:
     ) -> None:
         """Write to `ledger`, and wish for a page each `receipt_s` or `receipt_uj`, 0: not by it."""
         self.ledger = ledger
-        self.there = party(there)
         self.meter = Meter(receipt_s, receipt_uj, ledger.meter.public)
         self.unix_ns = unix_ns
         self.clock = clock or clock_kind
@@ -86,9 +84,9 @@ class ConsumerBooks:
             return None
         return Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
 
-    def currencies(self) -> set[str]:
-        """Return the currencies in which we or the provider were paid."""
-        names = [f"{way}:{who}" for way in ("payer", "payee") for who in (SELF, self.there)]
+    def currencies(self, there: str) -> set[str]:
+        """Return the currencies in which we or the provider `there` were paid."""
+        names = [f"{way}:{who}" for way in ("payer", "payee") for who in (SELF, there)]
         found = [account for name in names if (account := self.ledger.account(name))]
         return {account.unit.removeprefix("micro-") for account in found}
 

@@ -50,12 +50,11 @@ class Contract(Protocol):
 class Books(Protocol):
     """The books of which this is one: `ConsumerBooks`.
 
-    meter: what a SYN says of receipts. there: the provider, as accounts name it.
+    meter: what a SYN says of receipts.
     """
 
     ledger: Ledger
     meter: Meter
-    there: str
     unix_ns: Callable[[], int]
     clock: Callable[[], Clock]
     entropy: Entropy
@@ -63,8 +62,8 @@ class Books(Protocol):
     def refusal(self) -> Refusal | None:
         """Return why no contract can be made; None: the ledger can be written."""
 
-    def currencies(self) -> set[str]:
-        """Return the currencies in which we or the provider were paid."""
+    def currencies(self, there: str) -> set[str]:
+        """Return the currencies in which we or the provider `there` were paid."""
 
     def start(self, job: Job) -> None:
         """Run what posts for one contract."""
@@ -73,7 +72,8 @@ class Books(Protocol):
 class _Run:
     """One flow on all its paths: from its first READY until it is over.
 
-    identity: 32 octets, of postings without pages; the number-th is next. taken_uj: banked.
+    there: the provider it began with, as accounts name it. identity: 32 octets, of postings
+    without pages; the number-th is next. taken_uj: banked.
     booked_uj: of it in the ledger. priced_uj: of it settled at a price.
     """
 
@@ -86,10 +86,12 @@ class _Run:
         "priced_uj",
         "taken_uj",
         "tariff",
+        "there",
     )
 
-    def __init__(self, chain: PageChain, identity: bytes, *, is_metered: bool) -> None:
+    def __init__(self, chain: PageChain, identity: bytes, there: str, *, is_metered: bool) -> None:
         self.chain = chain
+        self.there = there
         self.identity = identity
         self.is_metered = is_metered
         self.number = self.taken_uj = self.booked_uj = self.priced_uj = 0
@@ -105,13 +107,14 @@ class _Run:
 class FlowBook:
     """What the books know of one contract, over all flows that power it.
 
-    pages, signed_uj: countersigned. disputed: pages that were not. unsigned_uj: energy that was to
+    there: the provider of the next flow, as accounts name it. pages, signed_uj: countersigned. disputed: pages that were not. unsigned_uj: energy that was to
     have a receipt and has none. costs: millionths, by currency.
     """
 
     def __init__(self, books: Books, contract: Contract) -> None:
         """Begin without a flow. `on_answer` is set by who has the paths."""
         self.on_answer: Callable[[], None] = _nothing
+        self.there = ""
         self.pages = self.signed_uj = self.disputed = self.unsigned_uj = 0
         self.costs: dict[str, int] = {}
         self._books = books
@@ -140,7 +143,7 @@ class FlowBook:
         """Return why `tariff` cannot be booked: an account has one unit."""
         if tariff is None:
             return None
-        kept = self._books.currencies()
+        kept = self._books.currencies(self.there)
         if self._run is not None and self._run.tariff is not None:
             kept.add(self._run.tariff.currency)
         if kept <= {tariff.currency}:
@@ -193,7 +196,7 @@ class FlowBook:
                 books.ledger.meter, Side.SINK, stamp(books.unix_ns(), books.clock())[0]
             )
             identity = books.entropy(IDENTITY_OCTETS)
-            self._run = _Run(chain, identity, is_metered=granted.meter is not None)
+            self._run = _Run(chain, identity, self.there, is_metered=granted.meter is not None)
         run = self._run
         if run is not None and run.tariff != event.tariff:
             if not run.is_metered:
@@ -250,7 +253,7 @@ class FlowBook:
         currency = event.facts.tariff.currency if event.facts.tariff else ""
         here = self._here
         transfers = page_transfers(
-            page, Side.SINK, here=here, there=self._books.there, load=here, currency=currency
+            page, Side.SINK, here=here, there=run.there, load=here, currency=currency
         )
         # LEDG-7-06
         try:
@@ -336,7 +339,7 @@ class FlowBook:
             run.taken_uj - run.booked_uj,
             Side.SINK,
             here=here,
-            there=self._books.there,
+            there=run.there,
             load=here,
         )
         if not transfers:

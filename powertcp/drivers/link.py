@@ -13,6 +13,7 @@ import trio
 from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.dial import connect, format_address
+from powertcp.drivers.flow_book import party
 from powertcp.drivers.guide import Guide, Place
 from powertcp.drivers.patience import NEVER, back_off_ns
 from powertcp.drivers.price import MaxPrice
@@ -207,6 +208,7 @@ class Link:
             raise TimeoutError(f"no answer within {OPEN_S} s")
         self._where = format_address(*sock.getsockname()[:2])
         peer = str(place)
+        self._name_books(party(peer))
         config = self._wishes.connection
         trace = self._tracer.open("sink", peer) if self._tracer else None
         kind = PowerConnection if trace is None else TracedConnection
@@ -225,6 +227,12 @@ class Link:
                 trace.close()
         self._machine = self._stream = None
         self._after()
+
+    def _name_books(self, there: str) -> None:
+        """Tell the books whose power comes."""
+        for each in self.wanted:
+            if each.book is not None:
+                each.book.there = there
 
     async def _whom(self) -> Place | None:
         """Return whom to ask; None, and the contracts are over, when nobody was found in time."""

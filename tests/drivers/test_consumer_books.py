@@ -56,9 +56,7 @@ async def consuming(
     place = Named(Place(host=host, port=port))
     asks = [Ask(PowerProfile.parse(text, ProfileType.REQUEST)) for text in requests]
     async with open_consumer_ledger(folder, is_given=True) as ledger:
-        books = ConsumerBooks(
-            ledger, there=address, unix_ns=virtual_unix_ns, clock=lambda: Clock.SYNCHRONISED
-        )
+        books = ConsumerBooks(ledger, unix_ns=virtual_unix_ns, clock=lambda: Clock.SYNCHRONISED)
         sink = Consumer(
             Wishes(guide=place, asks=asks, connection=PATIENT, **wishes),  # type: ignore[arg-type]
             [make_load("none") for _ in requests],

@@ -68,7 +68,7 @@ async def test_both_books_hold_the_same_pages_and_the_same_bill(tmp_path: Path) 
         host, port = parse_address(address)
         wishes = Wishes(guide=Named(Place(host=host, port=port)), asks=asks, for_ns=9 * NS_PER_S)
         async with open_consumer_ledger(theirs, is_given=True) as ledger:
-            books = ConsumerBooks(ledger, there=address, receipt_s=1, unix_ns=clock)
+            books = ConsumerBooks(ledger, receipt_s=1, unix_ns=clock)
             sink = Consumer(wishes, [make_load("none") for _ in asks], said, books=books)
             with trio.fail_after(50):
                 async with trio.open_nursery() as nursery:
