@@ -1,0 +1,267 @@
+"""The door of python-zeroconf: its own thread, its caches, its names. Nothing here knows of trio.
+
+Every method may wait: call them in a worker thread, where no event loop runs, and so the resolver
+starts its own. What it tells, it tells in threads of its own. Import this in a worker thread too:
+it takes 0.2 s.
+"""
+
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import zeroconf
+from zeroconf import ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
+
+from powertcp.dpdp.entry import Address, Service
+from powertcp.drivers.sightings import Own, Sighting
+from powertcp.errors import HostError
+
+VERIFY_S = 2.0  # DPDP-4-05
+_CLASS_IN = 1
+_TYPE_PTR, _TYPE_TXT, _TYPE_SRV = 12, 16, 33
+_QUERY = 0
+_MOST_LABEL = 63
+_log = logging.getLogger("dpdp")
+# it warns of what we say ourselves, or what is no fault
+logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
+
+
+class Resolver:
+    """One instance of zeroconf on some interfaces: browses, resolves, announces."""
+
+    def __init__(self, speakers: Sequence[str | int], tell: Callable[[Sighting], None]) -> None:
+        """Begin to listen; `tell` is called in other threads. Raises HostError."""
+        self._tell = tell
+        self._own: ServiceInfo | None = None
+        try:
+            self._zc = Zeroconf(interfaces=list(speakers))
+        except (OSError, RuntimeError) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            raise HostError(number or errno.EIO, "UDP port 5353", "speak mDNS") from error
+        self._browser: ServiceBrowser | None = None
+
+    def close(self) -> None:
+        """Say goodbye for what is announced, and end; 0.4 s."""
+        with suppress(zeroconf.Error, OSError, RuntimeError):
+            self._zc.close()
+
+    def set_speakers(self, speakers: Sequence[str | int]) -> None:
+        """Speak on other interfaces. Raises HostError."""
+        try:
+            self._zc.update_interfaces(list(speakers))
+        except (zeroconf.Error, OSError, RuntimeError) as error:
+            raise _host_error(error, "speak on other interfaces") from error
+
+    # -- browsing ------------------------------------------------------------------------------
+
+    def browse(self, kinds: Sequence[str], *, is_passive: bool) -> None:
+        """Tell of every instance of `kinds`; without a query if `is_passive`."""
+        if is_passive:
+            self._zc.add_listener(_Silent(self._zc, kinds, self._see), None)
+        else:
+            self._browser = ServiceBrowser(self._zc, list(kinds), handlers=[self._heed])
+
+    def _heed(
+        self,
+        zeroconf: Zeroconf,
+        service_type: str,
+        name: str,
+        state_change: ServiceStateChange,
+    ) -> None:
+        self._see(service_type, name, is_gone=state_change is ServiceStateChange.Removed)
+
+    def _see(self, kind: str, name: str, *, is_gone: bool) -> None:
+        """Tell of one name; a stranger chose it, so that nothing it causes ends the thread."""
+        try:
+            info = ServiceInfo(kind, name)
+            is_whole = not is_gone and info.load_from_cache(self._zc)
+            self._tell(
+                Sighting(kind, info.get_name(), _service(info) if is_whole else None, is_gone)
+            )
+        except (zeroconf.Error, ValueError, OSError) as error:
+            _log.debug("%r: %s", name, error)
+
+    def names(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
+        """Return (kind, instance) of everything in the cache."""
+        return [
+            (kind, record.alias.removesuffix(f".{kind}"))
+            for kind in kinds
+            for record in self._zc.cache.entries_with_name(kind)
+            if isinstance(record, zeroconf.DNSPointer)
+        ]
+
+    def resolve(self, kind: str, instance: str, most_ms: int) -> Service | None:
+        """Ask for what is missing of an instance; None when nothing answered in time."""
+        return self._ask(kind, instance, lambda info: info.request(self._zc, most_ms))
+
+    def recall(self, kind: str, instance: str) -> Service | None:
+        """Return what the cache holds of an instance, if that is anything; asks nobody."""
+        return self._ask(
+            kind, instance, lambda info: bool(info.load_from_cache(self._zc) or info.port)
+        )
+
+    def _ask(self, kind: str, instance: str, ask: Callable[[ServiceInfo], bool]) -> Service | None:
+        try:
+            info = ServiceInfo(kind, f"{instance}.{kind}")
+            return _service(info) if ask(info) else None
+        except (zeroconf.Error, ValueError, OSError, AssertionError) as error:
+            _log.debug("%r: %s", instance, error)
+            return None
+
+    # DPDP-4-05
+    def verify(self, kind: str, instance: str) -> Service | None:
+        """Ask once whether an instance is still there, whatever the cache says; waits 2 s at most."""
+        name = f"{instance}.{kind}"
+        fresh = _Fresh(name)
+        self._zc.add_listener(fresh, None)
+        try:
+            out = zeroconf.DNSOutgoing(_QUERY)
+            out.add_question(zeroconf.DNSQuestion(name, _TYPE_SRV, _CLASS_IN))
+            out.add_question(zeroconf.DNSQuestion(name, _TYPE_TXT, _CLASS_IN))
+            self._zc.send(out)
+            is_there = fresh.heard.wait(VERIFY_S)
+        except (zeroconf.Error, ValueError) as error:
+            _log.debug("%r: %s", instance, error)
+            return None
+        finally:
+            self._zc.remove_listener(fresh)
+        return self.resolve(kind, instance, round(VERIFY_S * 500)) if is_there else None
+
+    # -- announcing ----------------------------------------------------------------------------
+
+    def register(self, own: Own) -> bool:
+        """Probe and announce; 1.2 s. Returns False when the name is taken. Raises HostError."""
+        info = _info(own)
+        try:
+            self._zc.register_service(info)
+        except (zeroconf.NonUniqueNameException, zeroconf.ServiceNameAlreadyRegistered):
+            return False
+        except (zeroconf.Error, OSError, RuntimeError) as error:
+            raise _host_error(error, "announce power") from error
+        self._own = info
+        return True
+
+    def update(self, own: Own) -> None:
+        """Announce other values under the same name. Raises HostError."""
+        info = _info(own)
+        try:
+            self._zc.update_service(info)
+        except (zeroconf.Error, OSError, RuntimeError, KeyError) as error:
+            raise _host_error(error, "announce power") from error
+        self._own = info
+
+    def unregister(self) -> None:
+        """Say goodbye; 0.4 s. Raises HostError."""
+        info, self._own = self._own, None
+        if info is None:
+            return
+        try:
+            self._zc.unregister_service(info)
+        except (zeroconf.Error, OSError, RuntimeError, KeyError) as error:
+            raise _host_error(error, "say goodbye") from error
+
+    # DPDP-5-02
+    def under(self, kind: str, instance: str) -> list[tuple[bytes, int, str]]:
+        """Return (TXT, port, host) of every record that others gave this name, ours included."""
+        name = f"{instance}.{kind}"
+        cache = self._zc.cache
+        texts = cache.get_all_by_details(name, _TYPE_TXT, _CLASS_IN)
+        places = cache.get_all_by_details(name, _TYPE_SRV, _CLASS_IN)
+        found = [each for each in places if isinstance(each, zeroconf.DNSService)]
+        port, host = (found[-1].port, found[-1].server) if found else (0, "")
+        return [(each.text, port, host) for each in texts if isinstance(each, zeroconf.DNSText)]
+
+
+class _Silent(zeroconf.RecordUpdateListener):
+    """Hears what others ask for and announce."""
+
+    def __init__(self, zc: Zeroconf, kinds: Sequence[str], see: Callable[..., None]) -> None:
+        super().__init__()
+        self._kinds, self._see, self._zc = tuple(kinds), see, zc
+        self._changed: dict[tuple[str, str], bool] = {}
+
+    def async_update_records(
+        self, zc: Zeroconf, now: float, records: list[zeroconf.RecordUpdate]
+    ) -> None:
+        for update in records:
+            record = update.new
+            if isinstance(record, zeroconf.DNSPointer) and record.name in self._kinds:
+                self._changed[record.name, record.alias] = record.is_expired(now)
+                continue
+            for kind in self._kinds:
+                if record.name.endswith(f".{kind}") and not record.is_expired(now):
+                    self._changed.setdefault((kind, record.name), False)
+
+    def async_update_records_complete(self) -> None:
+        changed, self._changed = self._changed, {}
+        for (kind, name), is_gone in changed.items():
+            self._see(kind, name, is_gone=is_gone)
+
+
+class _Fresh(zeroconf.RecordUpdateListener):
+    """Hears whether somebody says that an instance is there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.heard = threading.Event()
+        self._name = name.lower()
+
+    def async_update_records(
+        self, zc: Zeroconf, now: float, records: list[zeroconf.RecordUpdate]
+    ) -> None:
+        if any(
+            update.new.key == self._name
+            and update.new.type in (_TYPE_SRV, _TYPE_TXT)
+            and not update.new.is_expired(now)
+            for update in records
+        ):
+            self.heard.set()
+
+    def async_update_records_complete(self) -> None:
+        pass
+
+
+def _service(info: ServiceInfo) -> Service:
+    port = info.port or 0
+    return Service(
+        instance=info.get_name(),
+        kind=info.type,
+        host=info.server or "",
+        port=port,
+        addresses=tuple(
+            address
+            for text in info.parsed_scoped_addresses()
+            if (address := _address(text, port)) is not None
+        ),
+        txt=info.text or b"",
+    )
+
+
+def _address(text: str, port: int) -> Address | None:
+    """Return an address with the name of its interface, None for a useless one."""
+    host, _, index = text.partition("%")
+    if not host.lower().startswith("fe80:"):
+        return Address(host, "", port)
+    try:
+        return Address(host, socket.if_indextoname(int(index)), port)
+    except (ValueError, OSError):
+        return None
+
+
+def _info(own: Own) -> ServiceInfo:
+    return ServiceInfo(
+        own.kind,
+        f"{own.instance}.{own.kind}",
+        own.port,
+        properties=own.txt,
+        server=own.host,
+        parsed_addresses=list(own.addresses),
+    )
+
+
+def _host_error(error: Exception, wanted: str) -> HostError:
+    number = error.errno if isinstance(error, OSError) else None
+    return HostError(number or errno.ETIMEDOUT, "mDNS", wanted)
