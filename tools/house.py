@@ -30,9 +30,10 @@ SANS_IO = (
     "wire",
     "dve",
     "potcp",
+    "dpdp",
     "sources",
 )
-CITING_ROOMS = ("wire", "potcp", "vppn", "snmp", "mplamps")
+CITING_ROOMS = ("wire", "potcp", "vppn", "dpdp", "snmp", "mplamps")
 MODULE_LINES, DRIVER_LINES, FUNCTION_LINES = 600, 300, 70
 CITATION = re.compile(r"\b[A-Z]{4}-\d+(?:\.\d+)*-\d\d+\b|^\s*## [\w.-]+#[\d.]+", re.MULTILINE)
 Function = ast.FunctionDef | ast.AsyncFunctionDef

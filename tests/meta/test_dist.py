@@ -35,7 +35,8 @@ def sdist(folder: Path, *, without: str = "", extra: str = "") -> Path:
 
 
 def test_lists_name_something() -> None:
-    assert check_dist.drafts() == ["draft-powertcp-protocol-00.txt", "draft-powertcp-vppn-00.txt"]
+    names = ("dpdp", "protocol", "vppn")
+    assert check_dist.drafts() == [f"draft-powertcp-{name}-00.txt" for name in names]
     assert len(check_dist.shared()) >= 10
 
 
