@@ -12,6 +12,8 @@ from powertcp.errors import ConfigError, nearest
 from powertcp.units import parse_duration_ns, parse_energy_uj, parse_power_mw
 
 COMMAND_LINE = "command line"
+# of a command, wherever a value of it came from
+CONFIGURATION = "configuration"
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 _PATH = re.compile(r" - at `\$?([^`]*)`")
 StructT = TypeVar("StructT", bound=msgspec.Struct)
@@ -46,28 +48,36 @@ def decode_quantity(kind: type, value: object) -> object:
     return kind(parse(value))
 
 
-class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of provider.toml, named as the flags."""
+class DaemonOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of every daemon: where it listens, who may draw, how it is sealed, where it writes."""
 
     listen: tuple[str, ...] = ("[::]:3251",)
+    connections: int = 64
+    authorized: str = ""
+    krl: tuple[str, ...] = ()
+    krl_fail: Literal["closed", "open"] = "closed"
+    key: str = ""
+    stealth: bool = False
+    allow_classic: bool = False
+    privacy: Literal["police", "private"] = "police"
+    keylog: str = ""
+    control: str = ""
+    state_dir: str = ""
+    log_format: Literal["text", "json"] = "text"
+
+
+class ProviderOptions(DaemonOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of provider.toml, beside those of every daemon; named as the flags."""
+
     supply: tuple[str, ...] = ()
     source: str = "mains"
     rating: PowerMw | None = None
     name: str = ""
     ramp: PowerMw | None = None
     per_peer: PowerMw | None = None
-    connections: int = 64
     best_priority: int = 1
-    authorized: str = ""
-    krl: tuple[str, ...] = ()
-    krl_fail: Literal["closed", "open"] = "closed"
     over_limit: Literal["refuse", "offer"] = "refuse"
     seal: Literal["req", "opt", "off"] = "off"
-    stealth: bool = False
-    key: str = ""
-    allow_classic: bool = False
-    privacy: Literal["police", "private"] = "police"
-    keylog: str = ""
     lease: DurationNs = DurationNs(60_000_000_000)
     grace: DurationNs = DurationNs(10_000_000_000)
     seed: int = 0
@@ -79,9 +89,6 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     require_receipts: bool = False
     quota: EnergyUj | None = None
     ledger: bool = True
-    control: str = ""
-    state_dir: str = ""
-    log_format: str = "text"
     trace: str = ""
 
 

@@ -336,6 +336,11 @@ class Provider:
         _log.info("rating %s, %d supplies", format_power(config.rating_mw), len(config.supplies))
         self._wake(now)
 
+    @property
+    def draining(self) -> bool:
+        """Whether nobody new is served."""
+        return self.admissions.draining
+
     # LEDG-7-07
     def _end_metered(self) -> None:
         """Say FIN 602 on every flow with receipts: nothing can be written down any more."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from powertcp.cli.config import ProviderOptions, check_lines, decode, find_file, load
+from powertcp.cli.config import DaemonOptions, ProviderOptions, check_lines, decode, find_file, load
 from powertcp.errors import ConfigError
 
 
@@ -67,3 +67,11 @@ def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
         load(ProviderOptions, "provider", {}, config=str(file), environ={})
     with pytest.raises(ConfigError):
         load(ProviderOptions, "provider", {}, config=str(tmp_path / "none"), environ={})
+
+
+def test_a_daemon_has_its_own_keys_and_those_of_every_daemon() -> None:
+    options = decode(ProviderOptions, {"authorized": "w", "log_format": "json"}, "f")
+    assert isinstance(options, DaemonOptions)
+    assert (options.listen, options.log_format) == (("[::]:3251",), "json")
+    with pytest.raises(ConfigError, match="log_format: Invalid enum value 'xml'"):
+        decode(ProviderOptions, {"log_format": "xml"}, "f")
