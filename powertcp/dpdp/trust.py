@@ -94,6 +94,7 @@ class Proof:
         """Whether a VPPN handshake is needed."""
         return self.static_key is not None
 
+    # DPDP-7-07
     def missing(self, shown: Shown) -> str:
         """Return what `shown` lacks, a sentence; "" when all is proved.
 
@@ -128,7 +129,7 @@ class Verdict:
     """How far an advert may be followed.
 
     level: that which the provider has once `proof` is shown. refusal: why it is not followed, a
-    sentence, "" when it is. is_downgrade: it lacks the key that is pinned for its id.
+    sentence, "" when it is. is_downgrade: it lacks the key that is pinned for its provider.
     """
 
     level: Level
@@ -159,10 +160,10 @@ class Trust:
         sites: Iterable[bytes] = (),
         known: Mapping[bytes, KnownProvider] | None = None,
     ) -> Self:
-        """Return the trust that pins and sites make; without `level` the strictest that fits all.
+        """Return the trust that pins and sites make; without `level` the strictest of them.
 
-        That is `site` with a site (pinned providers are believed as well), `pinned` with a pin, of
-        options or of `known`, else `any`. Raises ValueError for a level nobody could have.
+        That is `pinned` with a pin, of options or of `known`, else `site` with a site, else `any`.
+        Raises ValueError for a level that nobody could have.
         """
         given = tuple(pins)
         met = known or {}
@@ -171,8 +172,9 @@ class Trust:
         keys = frozenset(pin.octets for pin in given if pin.kind != _ID)
         trusted = frozenset(sites)
         warning = ""
+        # DPDP-7-08
         if level is None:
-            level = Level.SITE if trusted else Level.PINNED if given or pinned else Level.ANY
+            level = Level.PINNED if given or pinned else Level.SITE if trusted else Level.ANY
             warning = NO_TRUST if level is Level.ANY else ""
         if level is Level.PINNED and not (given or pinned):
             raise ValueError("trust in pinned providers needs a pin, x25519:BASE64 or id:HEX")
@@ -210,9 +212,10 @@ class Trust:
             and advert.exchange_key == met.exchange_key
         )
 
+    # DPDP-7-09
     def is_downgrade(self, advert: Advert) -> bool:
         """Return whether `advert` lacks the VPPN key that is pinned for its provider."""
-        return advert.exchange_key is None and self.pinned_key(advert) is not None
+        return self.pinned_key(advert) not in (None, advert.exchange_key)
 
     def judge(self, advert: Advert, *, is_suspect: bool = False, can_seal: bool = True) -> Verdict:
         """Return how far `advert` may be followed, and what must be proved after connecting.
@@ -224,11 +227,12 @@ class Trust:
             return _judge_pinned(advert, pinned, can_seal=can_seal)
         own = advert.exchange_key if can_seal else None
         proof = Proof(provider=advert.id, static_key=own)
-        # whoever copies an id is suspect with the provider it belongs to, and no key tells them
+        # DPDP-5-03: whoever copies an id is suspect with the provider it belongs to, and no key tells them
         if advert.id in self.ids and not is_suspect:
             met = self.known.get(advert.id)
             meter_key = None if met is None else met.meter_key
             return Verdict(level=Level.PINNED, proof=replace(proof, meter_key=meter_key))
+        # DPDP-7-07
         is_wanted = self.level is Level.SITE or self.is_site(advert)
         if is_wanted and self.sites and own is not None:
             level, proof = Level.SITE, replace(proof, sites=self.sites)
@@ -243,6 +247,7 @@ class Trust:
         return Verdict(level=level, proof=proof, refusal=refusal)
 
 
+# DPDP-7-09
 def _judge_pinned(advert: Advert, pinned: bytes, *, can_seal: bool) -> Verdict:
     """Return the verdict about a provider whose key is pinned: that key by VPPN, or nothing."""
     own = advert.exchange_key
@@ -254,4 +259,4 @@ def _judge_pinned(advert: Advert, pinned: bytes, *, can_seal: bool) -> Verdict:
     else:
         refusal = "" if can_seal else "pinned by its key, and no VPPN is configured"
     proof = Proof(provider=advert.id, static_key=pinned)
-    return Verdict(level=Level.PINNED, proof=proof, refusal=refusal, is_downgrade=own is None)
+    return Verdict(level=Level.PINNED, proof=proof, refusal=refusal, is_downgrade=own != pinned)

@@ -119,6 +119,7 @@ def test_a_provider_stands_once() -> None:
         parse_known(format_known([BENCH, BENCH, STRANGER]))
 
 
+@pytest.mark.requirement("DPDP-7-04")
 def test_a_file_has_a_greatest_number_of_lines() -> None:
     assert len(parse_known(format_known(many(MAX_KNOWN).values()))) == MAX_KNOWN
     with pytest.raises(ConfigError, match="line 4098: more than 4,096 providers"):
@@ -142,6 +143,7 @@ def test_an_id_is_hex() -> None:
 # ---- memory -------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("DPDP-7-04")
 def test_a_handshake_adds_what_it_shows() -> None:
     first = KnownProvider(id=BENCH.id, first_s=10, last_s=10, name="Bench")
     known = remember({}, first)
@@ -160,6 +162,7 @@ def test_the_table_given_is_left_alone() -> None:
     assert known == table(BENCH)
 
 
+@pytest.mark.requirement("DPDP-7-04")
 def test_a_key_that_is_known_stays() -> None:
     loose = replace(BENCH, is_pinned=False)
     impostor = KnownProvider(id=BENCH.id, first_s=0, last_s=MAX_UNIX_S, exchange_key=OTHER)
@@ -181,6 +184,7 @@ def test_a_meter_key_of_somebody_else_is_not_kept() -> None:
     assert remember({}, replace(met, id=BENCH.id))[BENCH.id].meter_key == METER
 
 
+@pytest.mark.requirement("DPDP-7-04")
 def test_the_one_met_least_recently_is_forgotten() -> None:
     known = many(MAX_KNOWN - 1)
     last = (MAX_KNOWN - 2).to_bytes(16)

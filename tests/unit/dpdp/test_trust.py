@@ -55,18 +55,19 @@ def test_what_is_no_pin(text: str, said: str) -> None:
         Pin.parse(text)
 
 
+@pytest.mark.requirement("DPDP-7-08")
 def test_the_level_follows_from_what_is_configured() -> None:
     assert Trust.make().level is Level.ANY
     assert Trust.make(pins=[ID_PIN]).level is Level.PINNED
     assert Trust.make(known=met(is_pinned=True)).level is Level.PINNED
     assert Trust.make(known=met()).level is Level.ANY
     assert Trust.make(sites=[SITE]).level is Level.SITE
-    # both are believed then: a pin proves more than a site
-    assert Trust.make(pins=[KEY_PIN], sites=[SITE]).level is Level.SITE
+    assert Trust.make(pins=[KEY_PIN], sites=[SITE]).level is Level.PINNED
     assert Trust.make(Level.ANY, pins=[KEY_PIN], sites=[SITE]).level is Level.ANY
     assert Trust.make(Level.SITE, known=met(is_pinned=True)).level is Level.SITE
 
 
+@pytest.mark.requirement("DPDP-7-08")
 def test_nothing_configured_is_said_and_a_level_asked_for_is_not() -> None:
     assert Trust.make().warning == NO_TRUST
     assert Trust.make(Level.ANY).warning == Trust.make(sites=[SITE]).warning == ""
@@ -100,6 +101,7 @@ def test_at_any_the_key_of_the_advert_is_the_one_to_find(
     assert verdict.proof.is_sealed == (key is not None)
 
 
+@pytest.mark.requirement("DPDP-5-03", "DPDP-7-07")
 def test_a_pinned_key_is_what_must_be_shown() -> None:
     for trust in (
         Trust.make(pins=[KEY_PIN]),
@@ -116,7 +118,10 @@ def test_a_pinned_key_is_what_must_be_shown() -> None:
         assert "no VPPN is configured" in trust.judge(ADVERT, can_seal=False).refusal
 
 
-def test_an_advert_without_the_key_that_is_pinned_is_a_downgrade_at_every_level() -> None:
+@pytest.mark.requirement("DPDP-7-09")
+def test_an_advert_with_another_key_or_none_for_the_pinned_one_is_a_downgrade_at_every_level() -> (
+    None
+):
     for trust in (
         Trust.make(pins=[KEY_PIN], known=met()),
         Trust.make(Level.ANY, pins=[ID_PIN], known=met()),
@@ -128,8 +133,8 @@ def test_an_advert_without_the_key_that_is_pinned_is_a_downgrade_at_every_level(
         assert verdict.refusal == f"it shows no key, pinned is {KEY_TEXT}"
         other = trust.judge(ROGUE)
         assert other.refusal == f"it shows {OTHER_TEXT}, pinned is {KEY_TEXT}"
-        assert not other.is_downgrade
-        assert not trust.is_downgrade(ROGUE)
+        assert other.is_downgrade
+        assert trust.is_downgrade(ROGUE)
         assert not trust.is_downgrade(ADVERT)
         assert trust.is_pinned(CLEAR)
 
@@ -140,6 +145,7 @@ def test_of_two_pinned_keys_of_one_provider_each_will_do() -> None:
     assert trust.judge(ROGUE).proof.static_key == OTHER
 
 
+@pytest.mark.requirement("DPDP-5-03", "DPDP-7-07")
 def test_a_pin_without_a_key_holds_while_nobody_else_has_the_id() -> None:
     trust = Trust.make(pins=[ID_PIN])
     assert trust.judge(CLEAR).proof == Proof(provider=ID)
@@ -158,6 +164,7 @@ def test_the_meter_that_is_known_for_a_pinned_id_must_be_shown() -> None:
     assert proof.missing(Shown()).startswith("its meter is not ed25519:")
 
 
+@pytest.mark.requirement("DPDP-7-07")
 def test_a_site_has_to_certify_every_key() -> None:
     trust = Trust.make(sites=[SITE])
     verdict = trust.judge(ADVERT)
@@ -183,8 +190,9 @@ def test_at_any_a_site_counts_once_it_has_certified_the_key() -> None:
     assert not Trust.make(Level.ANY, sites=[SITE], known=blank).is_site(CLEAR)
 
 
+@pytest.mark.requirement("DPDP-7-07")
 def test_who_is_not_pinned_is_below() -> None:
-    trust = Trust.make(Level.PINNED, pins=[KEY_PIN], sites=[SITE])
+    trust = Trust.make(pins=[KEY_PIN], sites=[SITE])
     assert trust.judge(STRANGER).refusal == "any, below pinned"
     sited = {STRANGER.id: replace(KNOWN, id=STRANGER.id, exchange_key=OTHER, site_key=SITE)}
     assert replace(trust, known=sited).judge(STRANGER).refusal == "site, below pinned"
@@ -198,6 +206,7 @@ OWN = Shown(static_key=KEY, issuer=SITE, subject=KEY)
 BY_METER = Shown(static_key=KEY, issuer=SITE, subject=METER, is_meter_key=True, has_signed=True)
 
 
+@pytest.mark.requirement("DPDP-7-07")
 @pytest.mark.parametrize(
     ("proof", "shown", "missing"),
     [
