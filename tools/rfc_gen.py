@@ -204,6 +204,7 @@ def _vector(rfc: Path, path: Path) -> list[str]:
     if "reject" in said:
         text += f"; reject with {said['reject']}"
         text += f", value {said['value']}" if "value" in said else ""
+        text += f", field {said['field']}" if "field" in said else ""
     kind = "hex" if path.suffix == ".hex" else "json"
     href = quoteattr(f"../{path.relative_to(rfc).as_posix()}")
     return [
@@ -224,4 +225,5 @@ def generate(rfc: Path) -> dict[str, str]:
     for layout in registry["layout"]:
         made[f"{layout['name']}.txt"] = diagram([(n, w) for n, w in layout["fields"]])
     made["vectors.xml"] = vectors(rfc, "protocol")
+    made["vectors-dpdp.xml"] = vectors(rfc, "dpdp")
     return made
