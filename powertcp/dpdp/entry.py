@@ -56,6 +56,11 @@ class Service:
         """What its entry is kept under."""
         return key_of(self.kind, self.instance)
 
+    @property
+    def target(self) -> str:
+        """The target of SRV, in lower case."""
+        return self.host.translate(_LOWER)
+
 
 class Standing(StrEnum):
     """How far an advert can be used: DEAD, MALFORMED and UNKNOWN_VERSION never, SUSPECT last."""
