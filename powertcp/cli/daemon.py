@@ -159,14 +159,27 @@ def run_daemon(command: Command[OptionsT], arguments: Mapping[str, Any]) -> int:
 def reader(
     command: Command[OptionsT], arguments: Mapping[str, Any]
 ) -> Callable[[], Effective[OptionsT]]:
-    """Return what reads the configuration of `command`, each time from its file."""
+    """Return what reads the configuration of `command`, each time from its file.
+
+    It raises ConfigError.
+    """
     flags = {name: value for name, value in arguments.items() if name not in _NOT_KEYS}
     config: str | None = arguments["config"]
 
     def read() -> Effective[OptionsT]:
-        return load(command.options, command.name, flags, config=config, environ=os.environ)
+        found = load(command.options, command.name, flags, config=config, environ=os.environ)
+        _check_listening(found.options)
+        return found
 
     return read
+
+
+def _check_listening(options: DaemonOptions) -> None:
+    for address in options.listen:
+        parse_address(address)
+    if options.connections < 1:
+        said = f"at least 1 is needed, got {options.connections}"
+        raise ConfigError(CONFIGURATION, "connections", said)
 
 
 def _say_check(name: str, effective: Effective[OptionsT], *, as_json: bool) -> None:

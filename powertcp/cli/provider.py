@@ -1,5 +1,6 @@
 """`powertcp provider`: offer power; a breaker that admits, meters and sheds."""
 
+from powertcp.cli.daemon_options import add_access, add_listening, add_running
 from powertcp.cli.parser import Parser
 from powertcp.cli.sealing import add_provider
 
@@ -15,7 +16,7 @@ def build_parser() -> Parser:
     parser = Parser("provider", "Offer power: a breaker that admits, meters and sheds.", EXAMPLE)
     add = parser.add_argument
     add("--supply", action="append", metavar="PROFILE", help="a voltage to offer, repeatable")
-    add("--listen", action="append", metavar="ADDR", help="HOST:PORT, repeatable ([::]:3251)")
+    add_listening(parser)
     add("--rating", metavar="POWER", help="of all supplies together (their sum)")
     add(
         "--source",
@@ -25,14 +26,8 @@ def build_parser() -> Parser:
     add("--name", help="what people see (empty)")
     add("--ramp", metavar="POWER", help="connect at most so much in a second (at once)")
     add("--per-peer", metavar="POWER", help="most for one address or IPv6 /64 (no limit)")
-    add("--connections", type=int, metavar="N", help="of one address or IPv6 /64 (64)")
     add("--best-priority", type=int, metavar="N", help="best class anyone may have (1)")
-    add("--authorized", metavar="FILE", help="authorized_watts: who may draw what (anybody)")
-    add("--krl", action="append", metavar="FILE", help="revocation list, repeatable (none)")
-    add(
-        "--krl-fail", choices=("closed", "open"),
-        help="certificates without a fresh list: refused, or not (closed)",
-    )  # fmt: skip
+    add_access(parser, " (anybody)")
     add(
         "--over-limit", choices=("refuse", "offer"),
         help="of a request above a limit: refuse it, or offer less (refuse)",
@@ -55,16 +50,9 @@ def build_parser() -> Parser:
         "--no-ledger", dest="ledger", action="store_false", default=None,
         help="write nothing down, sign no receipts",
     )  # fmt: skip
-    add("--control", metavar="PATH", help="control socket (provider-PID.sock)")
-    add("--state-dir", metavar="DIR", help="ledger, meter key, control socket")
     add("--trace", metavar="DIR", help="a file of events of each connection (none)")
-    add("--log-format", choices=("text", "json"), help="of the log on stderr (text)")
-    add("--config", metavar="FILE", help="TOML file (XDG, then /etc/powertcp/provider.toml)")
-    add("--check", action="store_true", help="decode the configuration and exit")
     add("--drain", action="store_true", help="tell a running provider to drain")
-    add("--json", action="store_true", help="one JSON object per line on stdout")
-    add("-v", "--verbose", action="store_true", help="say more")
-    add("-q", "--quiet", action="store_true", help="say less")
+    add_running(parser, "provider")
     return parser
 
 

@@ -15,7 +15,6 @@ from powertcp.drivers.authority import Authority, AuthorityConfig, read_authorit
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Fields, ask, find_sockets
 from powertcp.drivers.daemon import state_folder
-from powertcp.drivers.dial import parse_address
 from powertcp.drivers.feed import FeedConfig
 from powertcp.drivers.feed_books import open_station
 from powertcp.drivers.gatekeeper import Gatekeeper
@@ -68,8 +67,6 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
     feed = feed_config(options)
     if not supplies and feed is None:
         raise ConfigError(CONFIGURATION, "supply", "nothing to offer: --supply 12V/5A, for example")
-    for address in options.listen:
-        parse_address(address)
     lease_s, rest = divmod(options.lease, NS_PER_S)
     if rest:
         raise ConfigError(CONFIGURATION, "lease", "a lease is in whole seconds")
@@ -87,9 +84,6 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
                 f"{format_duration(least)}..{format_duration(most)}, got {format_duration(given)}"
             )
             raise ConfigError(CONFIGURATION, name, said)
-    if options.connections < 1:
-        said = f"at least 1 is needed, got {options.connections}"
-        raise ConfigError(CONFIGURATION, "connections", said)
     if options.ramp is not None and options.ramp < 1:
         raise ConfigError(CONFIGURATION, "ramp", "more than 0 W in a second is needed")
     if not 1 <= options.best_priority <= 15:

@@ -9,7 +9,7 @@ from powertcp.errors import ConfigError, DecodeError
 from powertcp.units import NS_PER_S, parse_duration_ns
 
 if TYPE_CHECKING:
-    from powertcp.cli.config import ProviderOptions
+    from powertcp.cli.config import DaemonOptions, ProviderOptions
     from powertcp.cli.consumer_options import Options
     from powertcp.vppn.config import SealConfig
     from powertcp.vppn.identity import PublicKey
@@ -20,6 +20,8 @@ _DEVICE = (
 )  # fmt: skip
 PATTERNS = ("ik", "xk", "nk")
 _COMMAND_LINE = "command line"
+_CONFIGURATION = "configuration"
+NO_KEM = "the cryptography library of this machine has no ML-KEM-768; --allow-classic does without"
 
 
 def add_shared(parse: argparse.ArgumentParser) -> None:
@@ -55,17 +57,22 @@ def add_device(parse: argparse.ArgumentParser) -> None:
     add_shared(parse)
 
 
+def add_daemon(parse: argparse.ArgumentParser, otherwise: str = "") -> None:
+    """Add the options of whoever is asked for sealed power. otherwise: what --stealth leaves out."""
+    parse.add_argument(
+        "--stealth",
+        action="store_true",
+        default=None,
+        help=f"no answer at all to whoever does not know our key{otherwise}",
+    )
+    add_shared(parse)
+
+
 def add_provider(parse: argparse.ArgumentParser) -> None:
     """Add the options of a provider."""
     add = parse.add_argument
     add("--seal", choices=("req", "opt", "off"), help="sealed power only, too, or never (off)")
-    add(
-        "--stealth",
-        action="store_true",
-        default=None,
-        help="no answer at all to whoever does not know our key; sealed power only",
-    )
-    add_shared(parse)
+    add_daemon(parse, "; sealed power only")
 
 
 def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig | None":
@@ -132,10 +139,15 @@ def provider_seal(
     if options.seal == "off":
         for name in ("key", "stealth", "keylog"):
             if getattr(options, name):
-                raise ConfigError("configuration", name, "it is about --seal req or --seal opt")
+                raise ConfigError(_CONFIGURATION, name, "it is about --seal req or --seal opt")
         return None
     if options.stealth and options.seal != "req":
-        raise ConfigError("configuration", "stealth", "it needs --seal req: clear power answers")
+        raise ConfigError(_CONFIGURATION, "stealth", "it needs --seal req: clear power answers")
+    return daemon_seal(options, environ), options.seal == "req"
+
+
+def daemon_seal(options: "DaemonOptions", environ: Mapping[str, str]) -> "SealConfig":
+    """Return how a daemon seals towards whoever asks it. Raises ConfigError, HostError."""
     from powertcp.cli.keys import identity_path, read_key
     from powertcp.crypto import HAS_KEM, ExchangeKey
     from powertcp.vppn.config import SealConfig
@@ -143,18 +155,14 @@ def provider_seal(
     from powertcp.vppn.record import Privacy
 
     if not HAS_KEM and not options.allow_classic:
-        raise ConfigError("configuration", "seal", NO_KEM)
+        raise ConfigError(_CONFIGURATION, "allow_classic", NO_KEM)
     path = Path(options.key) if options.key else identity_path(environ)
-    config = SealConfig(
+    return SealConfig(
         key=ExchangeKey(read_key(path, Algorithm.X25519).octets),
         allow_classic=options.allow_classic,
         stealth=options.stealth,
         privacy=Privacy(options.privacy),
     )
-    return config, options.seal == "req"
-
-
-NO_KEM = "the cryptography library of this machine has no ML-KEM-768; --allow-classic does without"
 
 
 def _check_pattern(pattern: "PatternId", *, allow_classic: bool) -> None:

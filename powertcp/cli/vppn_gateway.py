@@ -1,6 +1,8 @@
 """`powertcp vppn gateway`: the employer's power for devices anywhere, from providers inside."""
 
+from powertcp.cli.daemon_options import add_access, add_listening, add_running
 from powertcp.cli.parser import Parser
+from powertcp.cli.sealing import add_daemon
 
 EXAMPLE = """example:
   powertcp vppn gateway --listen [::]:3251 --authorized authorized_watts --upstream 10.0.0.5
@@ -18,7 +20,7 @@ def build_parser() -> Parser:
     purpose = "Give devices anywhere, behind a seal, the power of providers inside."
     parser = Parser("vppn gateway", purpose, EXAMPLE)
     add = parser.add_argument
-    add("--listen", action="append", metavar="ADDR", help="HOST:PORT, repeatable ([::]:3251)")
+    add_listening(parser)
     add("--upstream", action="append", metavar="HOST[:PORT]", help="a provider, the first first")
     add("--upstream-peer", metavar="KEY", help="seal towards providers: their x25519:... (clear)")
     add(
@@ -27,35 +29,9 @@ def build_parser() -> Parser:
         metavar="NAME=HOST[:PORT]",
         help="a provider that devices may name",
     )
-    add("--key", metavar="FILE", help="our identity, of powertcp vppn keygen (XDG: identity)")
-    add("--authorized", metavar="FILE", help="authorized_watts: who may draw what")
-    add("--krl", action="append", metavar="FILE", help="revocation list, repeatable (none)")
-    add(
-        "--krl-fail", choices=("closed", "open"),
-        help="certificates without a fresh list: refused, or not (closed)",
-    )  # fmt: skip
-    add("--connections", type=int, metavar="N", help="of one address or IPv6 /64 (64)")
-    add(
-        "--allow-classic", action="store_true", default=None,
-        help="handshakes without ML-KEM too, where both sides do",
-    )  # fmt: skip
-    add(
-        "--stealth", action="store_true", default=None,
-        help="no answer at all to whoever does not know our key",
-    )  # fmt: skip
-    add(
-        "--privacy", choices=("police", "private"),
-        help="police: length and ESN tell who listens what appliance runs; private: padded (police)",
-    )  # fmt: skip
-    add("--keylog", metavar="FILE", help="write every key: who has it reads all power (off)")
-    add("--control", metavar="PATH", help="control socket (gateway-PID.sock)")
-    add("--state-dir", metavar="DIR", help="ledger, meter key, control socket")
-    add("--log-format", choices=("text", "json"), help="of the log on stderr (text)")
-    add("--config", metavar="FILE", help="TOML file (XDG, then /etc/powertcp/gateway.toml)")
-    add("--check", action="store_true", help="decode the configuration and exit")
-    add("--json", action="store_true", help="one JSON object per line on stdout")
-    add("-v", "--verbose", action="store_true", help="say more")
-    add("-q", "--quiet", action="store_true", help="say less")
+    add_access(parser)
+    add_daemon(parser)
+    add_running(parser, "gateway")
     return parser
 
 

@@ -9,9 +9,7 @@ from typing import Any
 
 from powertcp.cli.config import CONFIGURATION, DaemonOptions
 from powertcp.cli.daemon import Command, enter_ledger, run_daemon
-from powertcp.cli.keys import identity_path, read_key
-from powertcp.cli.sealing import NO_KEM, log_keys
-from powertcp.crypto import HAS_KEM, ExchangeKey
+from powertcp.cli.sealing import daemon_seal, log_keys
 from powertcp.drivers.authority import AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Fields, Verb
@@ -24,7 +22,6 @@ from powertcp.errors import ConfigError
 from powertcp.registry import Reason, Refusal
 from powertcp.vppn.config import SealConfig
 from powertcp.vppn.identity import Algorithm, PublicKey
-from powertcp.vppn.record import Privacy
 from powertcp.wire.options import MAX_VIA
 
 
@@ -63,33 +60,19 @@ def authority_config(options: GatewayOptions) -> AuthorityConfig:
 def gateway_config(options: GatewayOptions, environ: Mapping[str, str]) -> GatewayConfig:
     """Return what the driver needs. Raises ConfigError naming the key and what is wrong."""
     authority_config(options)
-    for address in options.listen:
-        parse_address(address)
     upstreams = [_upstream(text, text) for text in options.upstream]
     vias = _vias(options.via)
     if not upstreams and not vias:
         said = "whose power? --upstream HOST[:PORT], for example 10.0.0.5"
         raise ConfigError(CONFIGURATION, "upstream", said)
-    if options.connections < 1:
-        said = f"at least 1 is needed, got {options.connections}"
-        raise ConfigError(CONFIGURATION, "connections", said)
-    if not HAS_KEM and not options.allow_classic:
-        raise ConfigError(CONFIGURATION, "key", NO_KEM)
-    path = Path(options.key) if options.key else identity_path(environ)
-    key = ExchangeKey(read_key(path, Algorithm.X25519).octets)
-    seal = SealConfig(
-        key=key,
-        allow_classic=options.allow_classic,
-        stealth=options.stealth,
-        privacy=Privacy(options.privacy),
-    )
+    seal = daemon_seal(options, environ)
     upstream_seal = None
     if options.upstream_peer:
         try:
             peer = PublicKey.parse(options.upstream_peer, Algorithm.X25519)
         except ValueError as error:
             raise ConfigError(CONFIGURATION, "upstream_peer", str(error)) from error
-        upstream_seal = SealConfig(key=key, peer=peer.octets, privacy=Privacy(options.privacy))
+        upstream_seal = SealConfig(key=seal.key, peer=peer.octets, privacy=seal.privacy)
     return GatewayConfig(
         upstreams=upstreams,
         vias=vias,

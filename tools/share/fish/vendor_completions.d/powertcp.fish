@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer status ledger vppn decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --key --keylog --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --over-limit --pattern --peer --per-peer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --source --state-dir --subject --supply --tariff --trace --ttl --until --via --vppn
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --over-limit --pattern --peer --per-peer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --source --state-dir --subject --supply --tariff --trace --ttl --until --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -62,12 +62,12 @@ complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -
 complete -c powertcp -n '_shtab_powertcp_using provider' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l supply -x -d 'a voltage to offer, repeatable'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l listen -x -d 'HOST:PORT, repeatable ([::]:3251)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l connections -x -d 'of one address or IPv6 /64 (64)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l rating -x -d 'of all supplies together (their sum)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l source -x -d 'mains, or with faults: mains:sag=70%@10s/500ms (mains)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l name -x -d 'what people see (empty)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l ramp -x -d 'connect at most so much in a second (at once)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l per-peer -x -d 'most for one address or IPv6 /64 (no limit)'
-complete -c powertcp -n '_shtab_powertcp_using provider' -l connections -x -d 'of one address or IPv6 /64 (64)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l best-priority -x -d 'best class anyone may have (1)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l authorized -xka "(__fish_complete_path (commandline -ct))" -d 'authorized_watts: who may draw what (anybody)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l krl -xka "(__fish_complete_path (commandline -ct))" -d 'revocation list, repeatable (none)'
@@ -90,13 +90,13 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l tariff -xka "(__fish
 complete -c powertcp -n '_shtab_powertcp_using provider' -l require-receipts -d 'power only who countersigns receipts'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l quota -x -d 'most for one address or IPv6 /64 in all (no limit)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l no-ledger -d 'write nothing down, sign no receipts'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l trace -xka "(__fish_complete_directories)" -d 'a file of events of each connection (none)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l drain -d 'tell a running provider to drain'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (provider-PID.sock)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger, meter key, control socket'
-complete -c powertcp -n '_shtab_powertcp_using provider' -l trace -xka "(__fish_complete_directories)" -d 'a file of events of each connection (none)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l log-format -xka "text json" -d 'of the log on stderr (text)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file (XDG, then /etc/powertcp/provider.toml)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l check -d 'decode the configuration and exit'
-complete -c powertcp -n '_shtab_powertcp_using provider' -l drain -d 'tell a running provider to drain'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l json -d 'one JSON object per line on stdout'
 complete -c powertcp -n '_shtab_powertcp_using provider' -s v -l verbose -d 'say more'
 complete -c powertcp -n '_shtab_powertcp_using provider' -s q -l quiet -d 'say less'
@@ -174,6 +174,7 @@ complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_n
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a decode -d 'Explain octets of Power over TCP: segments, a power profile or pages of receipts.'
 complete -c powertcp -n '_shtab_powertcp_using decode' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using decode' -l as -xka "segment profile receipt" -d 'what the octets are (default: 16 octets are a profile, 380 or a multiple of it that begin with 01 are pages of receipts, all else segments)'
+complete -c powertcp -n '_shtab_powertcp_using decode' -l keys -xka "(__fish_complete_path (commandline -ct))" -d 'open sealed segments with the keys that --keylog of either end wrote (none)'
 complete -c powertcp -n '_shtab_powertcp_using decode' -s v -l verbose -d 'every field with its offset'
 complete -c powertcp -n '_shtab_powertcp_using decode' -l json -d 'one JSON object per line'
 complete -c powertcp -n '_shtab_powertcp_using decode; and test $_shtab_powertcp_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'hex digits, a file, or standard input'
