@@ -43,8 +43,11 @@ class SealConfig:
 
     # VPPN-2.2-01
     def certificate_in(self, message: int) -> bytes:
-        """Return our certificate where it goes with our static key; messages count from 1."""
-        if Token.S not in PROTOCOLS[self.pattern].messages[message - 1]:
+        """Return our certificate where it goes; messages count from 1, the second is a responder's.
+
+        That of an initiator goes with its static key.
+        """
+        if message != 2 and Token.S not in PROTOCOLS[self.pattern].messages[message - 1]:
             return b""
         return self.renewed() if self.renewed is not None else self.certificate
 

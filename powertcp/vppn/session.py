@@ -280,8 +280,10 @@ class Session:
             encapsulate=config.encapsulate,
         )
 
-    def _payload(self, now: Instant, certificate: bytes = b"", plain: bytes = b"") -> bytes:
-        return Payload(now + self.unix_offset_ns, certificate, plain).encode()
+    def _payload(self, message: int, now: Instant, plain: bytes = b"") -> bytes:
+        """Return what the first, second or third message says."""
+        time_ns = now + self.unix_offset_ns
+        return Payload(time_ns, self.config.certificate_in(message), plain).encode()
 
     def _ask(self, plain: bytes, now: Instant) -> None:
         """Send message 1 of epoch 0, and with it one SYN."""
@@ -290,7 +292,7 @@ class Session:
             self._early = first_syn(plain)
         self._held = plain[len(self._early) :]
         self._handshake = self._begin(0)
-        payload = self._payload(now, self.config.certificate_in(1), self._early)
+        payload = self._payload(1, now, self._early)
         message = self._handshake.write_message(payload)
         self._asked = bytes([self.config.pattern, 0]) + message
         self._send(encode_message(MESSAGE_1, 0, self._asked))
@@ -324,14 +326,12 @@ class Session:
         if self._is_delayed:
             flight = self._held if len(self._held) <= FLIGHT_MAX else b""
             self._held = self._held[len(flight) :]
-            third = handshake.write_message(
-                self._payload(now, self.config.certificate_in(3), flight)
-            )
+            third = handshake.write_message(self._payload(3, now, flight))
             self._send(encode_message(MESSAGE_3, 0, third))
         self._install(handshake, 0, now)
         self._phase, self._handshake = _Phase.OPEN, None
         self.is_confirmed, self._opening_until = True, None
-        self.identity = Identity(self.config.pattern, self.config.peer, b"")
+        self.identity = Identity(self.config.pattern, self.config.peer, payload.certificate)
         # VPPN-2.3-02
         flow = self._early[8:12]
         segments = inner_segments(payload.plain)
@@ -430,7 +430,7 @@ class Session:
         # with a third message it is not yet known who is there
         flight = plain if len(plain) <= FLIGHT_MAX and not self._is_delayed else b""
         self._held = plain[len(flight) :]
-        message = handshake.write_message(self._payload(now, plain=flight))
+        message = handshake.write_message(self._payload(2, now, flight))
         self._send(encode_message(MESSAGE_2, 0, message))
         if self._is_delayed:
             self._phase = _Phase.ANSWERED
@@ -541,7 +541,7 @@ class Session:
             return
         epoch = next_epoch(self.channel.epoch)
         self._handshake = self._begin(epoch)
-        message = self._handshake.write_message(self._payload(now, self.config.certificate_in(1)))
+        message = self._handshake.write_message(self._payload(1, now))
         octets = bytes([self.config.pattern, 0]) + message
         # VPPN-4-05: between the sealed segments, not inside them
         self._send(encode_message(MESSAGE_1, epoch, octets))
@@ -560,9 +560,10 @@ class Session:
         if payload.plain:
             raise DecodeError(0, "early", DECRYPT, len(payload.plain))
         if self._is_delayed:
-            third = handshake.write_message(self._payload(now, self.config.certificate_in(3)))
+            third = handshake.write_message(self._payload(3, now))
             self._send(encode_message(MESSAGE_3, epoch, third))
         self._handshake, self._attempt_until = None, None
+        self.identity = Identity(self.config.pattern, self.config.peer, payload.certificate)
         self._install(handshake, epoch, now)
         # VPPN-4-03
         self._say_something(now)
@@ -584,7 +585,7 @@ class Session:
         payload = decode_payload(handshake.read_message(message))
         if payload.plain:
             raise DecodeError(0, "early", DECRYPT, len(payload.plain))
-        self._send(encode_message(MESSAGE_2, epoch, handshake.write_message(self._payload(now))))
+        self._send(encode_message(MESSAGE_2, epoch, handshake.write_message(self._payload(2, now))))
         if not self._is_delayed:
             self._finish_rekey(handshake, epoch, payload, now)
 

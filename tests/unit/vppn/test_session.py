@@ -12,10 +12,11 @@ from powertcp.potcp.events import ConnectionTerminated
 from powertcp.registry import Flag, Reason, SegmentType
 from powertcp.units import NS_PER_S
 from powertcp.vppn.config import OPENING_NS, Identity, SealConfig
+from powertcp.vppn.epochs import EpochLimits
 from powertcp.vppn.message import MESSAGE_1, Payload, encode_message
 from powertcp.vppn.noise import PROTOCOLS, Handshake, PatternId, prologue
 from powertcp.vppn.session import Session
-from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
+from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened, TunnelRekeyed
 from powertcp.wire.frames import encode_segment, pack_segment
 from powertcp.wire.options import Options, Seal, decode_options, encode_options
 from powertcp.wire.segments import Control, Sealed
@@ -29,6 +30,7 @@ from tests.sealed import (
     is_sealed,
     provider_config,
     raw_of,
+    step,
 )
 
 HYBRID, CLASSIC = PatternId.IK, PatternId.IK_CLASSIC
@@ -143,6 +145,23 @@ def test_the_certificate_goes_where_the_static_key_goes() -> None:
         CLASSIC: [len(CERTIFICATE), 0, 0],
         PatternId.XK_CLASSIC: [0, 0, len(CERTIFICATE)],
     }
+
+
+@every
+@pytest.mark.requirement("VPPN-2.2-01")
+def test_a_provider_may_show_a_certificate_in_message_2_and_at_each_rekey(
+    pattern: PatternId,
+) -> None:
+    renewed = [CERTIFICATE]
+    device = device_config(pattern, limits=EpochLimits(rekey_ns=NS_PER_S, spread_ns=1))
+    pair = SealedPair(device, provider_config(renewed=lambda: renewed[-1]))
+    pair.energise()
+    shown = identity_of(pair, SINK)
+    assert shown == Identity(pattern, PROVIDER.public, CERTIFICATE)
+    renewed.append(b"renewed")
+    step(pair, 1001)
+    pair.exchange()
+    assert pair.one(SINK, TunnelRekeyed).identity.certificate == b"renewed"
 
 
 class Stranger:
