@@ -1,6 +1,7 @@
-"""Writes the vector of the VPPN draft: rfc/vectors/vppn/sealed-exchange.json.
+"""Writes the vector of the VPPN draft, rfc/vectors/vppn/sealed-exchange.json, and as one captures it.
 
-`python -m tools.vppn_vectors [--check]`. A handshake ik, power in its first flight, and three sealed
+`python -m tools.vppn_vectors [--check]`. The octets and the key log, by which `powertcp decode` opens
+them, are tests/data/sealed-exchange.hex and .keys. A handshake ik, power in its first flight, and three sealed
 segments. All entropy is fixed: each secret is one octet, repeated.
 """
 
@@ -19,6 +20,7 @@ from powertcp.wire.frames import Splitter
 
 VECTORS = Path(__file__).resolve().parent.parent / "rfc" / "vectors"
 PATH = VECTORS / "vppn" / "sealed-exchange.json"
+CAPTURE = VECTORS.parent.parent / "tests" / "data" / "sealed-exchange.hex"
 TIME_NS = 1_763_712_000_000_000_000
 ROW = 24
 REQUIREMENTS = (
@@ -121,13 +123,36 @@ def exchange() -> dict[str, Any]:
     }
 
 
+def capture(said: dict[str, Any]) -> str:
+    """Return the segments of a conversation as a file of hex digits."""
+    lines = ["; made by tools/vppn_vectors.py"]
+    for one in said["segments"]:
+        lines += [f"; {one['from']}: {', '.join(one['plain'])}", *one["octets"]]
+    return "\n".join(lines) + "\n"
+
+
+def key_log(said: dict[str, Any]) -> str:
+    """Return the keys of a conversation as both its ends log them."""
+    ephemeral = ExchangeKey(secret("initiator ephemeral")).public.hex()
+    rows = [
+        f"VPPN_KEY {ephemeral} 00000000 {who} {''.join(key)}" for who, key in said["keys"].items()
+    ]
+    return "\n".join(["# made by tools/vppn_vectors.py", *rows]) + "\n"
+
+
 def main(argv: list[str]) -> int:
-    """Write the vector, or with --check compare it. Returns 0, or 1 for a difference."""
-    text = json.dumps(exchange(), indent=1) + "\n"
+    """Write the files, or with --check compare them. Returns 0, or 1 for a difference."""
+    said = exchange()
+    texts = {
+        PATH: json.dumps(said, indent=1) + "\n",
+        CAPTURE: capture(said),
+        CAPTURE.with_suffix(".keys"): key_log(said),
+    }
     if argv == ["--check"]:
-        return 0 if PATH.exists() and PATH.read_text() == text else 1
-    PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(text)
+        return int(any(not it.exists() or it.read_text() != texts[it] for it in texts))
+    for path, text in texts.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     return 0
 
 

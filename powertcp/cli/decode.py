@@ -4,17 +4,24 @@ import json
 import string
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from powertcp.cli.parser import Parser
+from powertcp.errors import ConfigError
 from powertcp.registry import REASONS
 
 if TYPE_CHECKING:
+    from powertcp.cli.unsealing import Seen, Unsealer
     from powertcp.wire.schema import Rejected
     from powertcp.wire.values import Row
 
+    Wanted = Callable[[], Unsealer]
+
 HEADER_OCTETS = 20
+TAG_OCTETS = 16
+SEALED = b"\x10"
 PAGE_OCTETS = 380
 MAX_MSP = 65535
 # a file is read whole: more than an hour of a lamp's DATA
@@ -24,18 +31,39 @@ EXAMPLES = """examples:
   powertcp decode -v 4402002ee00005dc00000e1000001000         each field with its offset
   powertcp decode -v rfc/vectors/protocol/syn-dc-lamp.hex     a file of hex digits, or of octets
   powertcp decode --as receipt pages.ptr                      pages of receipts, 380 octets each
+  powertcp decode --keys keys.log -v sealed.bin               sealed power, opened with a key log
   tail -c +1 stream.bin | powertcp decode --json -            a stream, one JSON object per segment
 
-exit codes: 0 all understood, 1 an error in the octets, 2 usage
+exit codes: 0 all understood, 1 an error in the octets or no key for them, 2 usage
 """
 
 
 class Piece(NamedTuple):
-    """One layout to explain: its octets and their offset in the input."""
+    """One layout to explain: its octets and their offset in the input.
+
+    sealed_in: offset of the segment in which it was sealed, None where it is in clear.
+    """
 
     layout: str
     octets: bytes
     offset: int
+    sealed_in: int | None = None
+
+    @property
+    def depth(self) -> int:
+        """How far its lines are indented."""
+        return 0 if self.sealed_in is None else 1
+
+
+class Fault(NamedTuple):
+    """An error. offset: in the input. requirement: what refuses it. said: instead of the numbers."""
+
+    offset: int
+    field: str
+    value: int
+    requirement: str
+    said: str = ""
+    code: int = 0
 
 
 def build_parser() -> Parser:
@@ -53,6 +81,11 @@ def build_parser() -> Parser:
         choices=("segment", "profile", "receipt"),
         help="what the octets are (default: 16 octets are a profile, 380 or a multiple of it that"
         " begin with 01 are pages of receipts, all else segments)",
+    )
+    parser.add_argument(
+        "--keys",
+        metavar="FILE",
+        help="open sealed segments with the keys that --keylog of either end wrote (none)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="every field with its offset")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
@@ -155,8 +188,8 @@ def receipt_line(values: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-def segment_line(values: dict[str, Any], octets: int) -> str:
-    """Return one line for a segment."""
+def segment_line(values: dict[str, Any], octets: int, seen: "Seen | None" = None) -> str:
+    """Return one line for a segment. seen: what is known of it if it is sealed."""
     if "skipped" in values:
         return f"type {values['type']:#04x} not known, skipped, {octets} octets"
     kind = "+".join(values["flags"]) if values["type"] == "CTL" else values["type"]
@@ -166,8 +199,9 @@ def segment_line(values: dict[str, Any], octets: int) -> str:
     samples = payload.pop("samples", None)
     if samples is not None:
         payload["samples"] = len(samples) // (2 * payload["pairs"])
-    said = [f"{key}={value}" for key, value in payload.items()]
+    said = [f"{key}={value}" for key, value in payload.items()] if seen is None else []
     said += [option_line(option) for option in values["options"]]
+    said += [] if seen is None else [seen.said]
     return f"{kind} flow {values['flow']} ESN {values['esn']:,} uJ" + "".join(
         f"  {it}" for it in said
     )
@@ -186,17 +220,24 @@ def row_line(row: "Row", offset: int) -> str:
     return f"{offset + row.offset:04x}  {digits:<26} {'  ' * row.depth}{said}".rstrip()
 
 
-def table(piece: Piece) -> "tuple[list[str], Rejected | None]":
+def table(piece: Piece, seen: "Seen | None") -> "tuple[list[str], Rejected | None]":
     """Return the table of a piece and its fault."""
     # construct comes with the schema: help and wrong words do without
-    from powertcp.wire.values import explain
+    from powertcp.wire.values import Row, explain
 
     said = explain(piece.octets, piece.layout, MAX_MSP)
     shown = [row for row in said.rows if any(row.octets) or row.field not in QUIET]
-    return [row_line(row, piece.offset) for row in shown], said.fault
+    if seen is not None and seen.parts:
+        if shown[-1].field == "octets":
+            shown.pop()
+        shown += [Row(*part, depth=1) for part in seen.parts]
+    rows = (row._replace(depth=row.depth + piece.depth) for row in shown)
+    return [row_line(row, piece.offset) for row in rows], said.fault
 
 
-def summary(piece: Piece, as_json: bool) -> "tuple[list[str], Rejected | None]":
+def summary(
+    piece: Piece, seen: "Seen | None", as_json: bool
+) -> "tuple[list[str], Rejected | None]":
     """Return one line for a piece, as text or JSON, and its fault."""
     from powertcp.wire.schema import Rejected
     from powertcp.wire.values import parse
@@ -206,26 +247,35 @@ def summary(piece: Piece, as_json: bool) -> "tuple[list[str], Rejected | None]":
     except Rejected as fault:
         return [], fault
     if as_json:
-        return [json.dumps({"offset": piece.offset, "layout": piece.layout, **values})], None
+        where = {} if piece.sealed_in is None else {"sealed_in": piece.sealed_in}
+        known = seen.values if seen else {}
+        said = {"offset": piece.offset, "layout": piece.layout, **where, **values, **known}
+        return [json.dumps(said)], None
     if piece.layout == "profile":
         return [profile_line(values)], None
     if piece.layout == "receipt":
         return [f"{piece.offset:04x}  {receipt_line(values)}"], None
-    return [f"{piece.offset:04x}  {segment_line(values, len(piece.octets))}"], None
+    line = segment_line(values, len(piece.octets), seen)
+    return [f"{piece.offset:04x}  {'  ' * piece.depth}{line}"], None
 
 
-def fault_line(fault: "Rejected", piece: Piece, as_json: bool) -> str:
+def fault_line(fault: Fault, as_json: bool, depth: int = 0) -> str:
     """Return the line that names an error: code, offset, field, value, requirement."""
     row = REASONS.get(fault.code)
     name = row.name if row else str(fault.code)
-    at = piece.offset + fault.offset
     if as_json:
-        said = {"offset": at, "error": fault.code, "name": name, "field": fault.field}
-        return json.dumps({**said, "value": fault.value, "requirement": requirement_of(fault)})
-    return (
-        f"{at:04x}  error {fault.code} {name}: field {fault.field}, value {fault.value}"
-        f" [{requirement_of(fault)}]"
-    )
+        known = {"offset": fault.offset, "error": fault.code, "name": name, "field": fault.field}
+        known |= {"value": fault.value, "requirement": fault.requirement}
+        return json.dumps(known | ({"sentence": fault.said} if fault.said else {}))
+    text = fault.said or f"field {fault.field}, value {fault.value}"
+    line = f"{fault.offset:04x}  {'  ' * depth}error {fault.code} {name}: {text}"
+    return f"{line} [{fault.requirement}]" if fault.requirement else line
+
+
+def fault_of(fault: "Rejected", piece: Piece) -> Fault:
+    """Return an error that the schema found in a piece."""
+    at = piece.offset + fault.offset
+    return Fault(at, fault.field, fault.value, requirement_of(fault), code=fault.code)
 
 
 def requirement_of(fault: "Rejected") -> str:
@@ -242,39 +292,92 @@ def requirement_of(fault: "Rejected") -> str:
     return by_code.get(fault.code, "PTCP-2.3-03")
 
 
-def report(found: Iterable[Piece], verbose: bool, as_json: bool) -> Iterator[tuple[str, bool]]:
-    """Yield (line, is an error) for each piece."""
+def report(
+    found: Iterable[Piece], verbose: bool, as_json: bool, unsealer: "Wanted | None" = None
+) -> Iterator[tuple[str, bool]]:
+    """Yield (line, is an error) for each piece. unsealer: gives who knows the sealed ones."""
     first = True
     for piece in found:
+        seen = look(piece, unsealer)
         if verbose and not as_json:
             if not first:
                 yield "", False
-            lines, fault = table(piece)
+            lines, fault = table(piece, seen)
         else:
-            lines, fault = summary(piece, as_json)
+            lines, fault = summary(piece, seen, as_json)
         for line in lines:
             yield line, False
         if fault is not None:
-            yield fault_line(fault, piece, as_json), True
+            yield fault_line(fault_of(fault, piece), as_json, piece.depth), True
+        elif seen is not None:
+            yield from inside(piece, seen, verbose, as_json)
         first = False
 
 
+def look(piece: Piece, unsealer: "Wanted | None") -> "Seen | None":
+    """Return what is known of a sealed segment, None of anything else."""
+    if unsealer is None or piece.layout != "segment" or piece.octets[4:5] != SEALED:
+        return None
+    from powertcp.wire.schema import Rejected, parse_segment
+
+    try:
+        parse_segment(piece.octets, MAX_MSP)
+    except Rejected:
+        return None
+    return unsealer().look(piece.octets)
+
+
+def inside(piece: Piece, seen: "Seen", verbose: bool, as_json: bool) -> Iterator[tuple[str, bool]]:
+    """Yield (line, is an error) for what a sealed segment holds, and why it would be refused."""
+    plain = seen.inside or b""
+    # a cipher of streams: each octet has the place of its sealed one
+    start = piece.offset + len(piece.octets) - TAG_OCTETS - len(plain)
+    has_fault = False
+    for each in pieces(plain, "segment"):
+        one = each._replace(offset=start + each.offset, sealed_in=piece.offset)
+        if verbose and not as_json:
+            yield "", False
+        # VPPN-3-01
+        if not any(one.octets):
+            if not as_json:
+                yield f"{one.offset:04x}    padding {len(one.octets):,} octets", False
+            break
+        for line, is_fault in report([one], verbose, as_json):
+            has_fault |= is_fault
+            yield line, is_fault
+    if seen.wrong is not None and not has_fault:
+        wrong = seen.wrong._replace(offset=piece.offset + seen.wrong.offset)
+        yield fault_line(Fault(*wrong), as_json, 1), True
+
+
 def main(argv: list[str]) -> int:
-    """Run the command. Returns 0, 1 for an error in the octets, 2 for usage."""
+    """Run the command. Returns 0, 1 for an error in the octets or no key, 2 for usage."""
     try:
         options = build_parser().parse_args(argv)
     except SystemExit as exit_:
         return int(exit_.code or 0)
+    unsealer = cache(partial(unsealer_of, options.keys))
     try:
         octets = read_input(options.input, lambda: sys.stdin.buffer.read(MAX_INPUT))
-    except ValueError as error:
+        if options.keys is not None:
+            unsealer()
+    except (ValueError, ConfigError) as error:
         print(f"powertcp decode: {error}", file=sys.stderr)
         return 2
     if not octets:
         print("powertcp decode: no octets", file=sys.stderr)
         return 2
+    found = pieces(octets, options.layout)
     status = 0
-    for line, is_error in report(pieces(octets, options.layout), options.verbose, options.json):
+    for line, is_error in report(found, options.verbose, options.json, unsealer):
         print(line)
         status |= is_error
     return status
+
+
+def unsealer_of(keys: str | None) -> "Unsealer":
+    """Return who knows sealed segments. keys: name of a key log. Raises ConfigError."""
+    # it comes with ciphers: octets in clear do without
+    from powertcp.cli.unsealing import Unsealer, read_keys
+
+    return Unsealer(None if keys is None else read_keys(keys))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from powertcp.crypto import DECRYPT, KEY_OCTETS, unseal
+from powertcp.crypto import DECRYPT, KEY_OCTETS, TAG_OCTETS, unseal
 from powertcp.errors import DecodeError
 from powertcp.registry import Flag
 from powertcp.vppn.faults import Fault, InvalidText
@@ -154,7 +154,7 @@ class KeyRing:
             return Opened(one, seal.counter, plain)
         if not tried:
             raise DecodeError(HEADER_OCTETS, "key", DECRYPT, seal.epoch)
-        raise DecodeError(len(associated) + len(sealed), "tag", DECRYPT, tried)
+        raise DecodeError(len(associated) + max(len(sealed) - TAG_OCTETS, 0), "tag", DECRYPT, tried)
 
     def _candidates(self, epoch: int) -> Iterator[LoggedKey]:
         """Yield the keys of an epoch, those of handshakes met last first."""
