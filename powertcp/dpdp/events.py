@@ -64,7 +64,7 @@ class Flooded(Event):
 class Register(Event):
     """Announce `advert` as `instance`, then call `registered`, `refused` or `failed`.
 
-    It takes the place of a registration under another name, which is to be withdrawn first.
+    What is registered under another name is to be withdrawn before.
     """
 
     instance: str
@@ -73,7 +73,7 @@ class Register(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update(Event):
-    """Announce other TXT data for the name that is registered, or the same once more."""
+    """Announce `advert` under the name that is registered; `failed` if that cannot be done."""
 
     instance: str
     advert: Advert
@@ -93,3 +93,11 @@ class Renamed(Event):
     instance: str
     was: str
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contested(Event):
+    """Somebody else announces `instance`, which is ours and stays so. other: what its id says."""
+
+    instance: str
+    other: str
