@@ -1,5 +1,6 @@
 """Sealed power between real daemons, with a relay on the path that holds no key."""
 
+import json
 import signal
 import struct
 from collections.abc import AsyncIterator
@@ -310,3 +311,64 @@ async def test_a_feed_is_for_nobody_where_power_must_be_sealed(tmp_path: Path) -
         async with running(tmp_path, *words) as sink:
             assert await sink.end() != 0
         assert all(one["energy_uj"] == 0 for one in sink.all("done"))
+
+
+async def decoded(folder: Path, octets: bytes, keys: Path) -> tuple[int, Running]:
+    """Return the exit status of `powertcp decode --keys` on what was captured, and its objects."""
+    captured = folder / "captured"
+    captured.write_bytes(octets)
+    async with running(folder, "decode", "--keys", str(keys), str(captured)) as one:
+        await one.until_closed()
+        return await one.end(), one
+
+
+@pytest.mark.requirement("VPPN-3-01", "VPPN-3-02", "VPPN-3-03")
+async def test_who_has_the_key_log_reads_what_the_relay_heard_and_nobody_else(
+    tmp_path: Path,
+) -> None:
+    log, traces = tmp_path / "keys.log", tmp_path / "traces"
+    async with site(tmp_path, "--keylog", str(log), "--trace", str(traces)) as where:
+        # the first SYN goes with the handshake, the second one with a segment of its own
+        words = device(where, "--request", "12V/1A", "--mux", "--rekey", "1s", time="3s")
+        async with running(tmp_path, *words) as sink:
+            assert await sink.end() == 0
+        energy_uj = sum(one["energy_uj"] for one in sink.all("done"))
+        await where.provider.until_logged("KEY LOG")
+    up, down = where.relay.octets
+    status, said = await decoded(tmp_path, up, log)
+    assert status == 0
+    first = said.events[0]["handshake"]
+    assert (first["message"], first["pattern"], first["epoch"]) == (1, "ik", 0)
+    inside = [one for one in said.events if "sealed_in" in one]
+    (syn,) = [one for one in inside if one["flags"] == ["SYN"]]
+    asked_for = [one for one in syn["options"] if one["option"] == "PROFILE"]
+    assert [(one["type"], one["voltage_mv"], one["current_ma"]) for one in asked_for] == [
+        ("REQUEST", 12_000, 1_000)
+    ]
+    status, said = await decoded(tmp_path, down, log)
+    assert status == 0
+    opened = [one["opened"] for one in said.events if "opened" in one]
+    assert {one["sender"] for one in opened} == {"responder"}
+    assert {one["epoch"] for one in opened} >= {0, 1, 2}
+    blocks = [one for one in said.events if one["type"] == "DATA" and "sealed_in" in one]
+    assert {one["flow"] for one in blocks} == {1, 3}
+    assert {tuple(one["payload"]["samples"][:2]) for one in blocks} == {
+        (12_000, 2_000_000), (12_000, 1_000_000)
+    }  # fmt: skip
+    # samples of mV and uA, 1000 each second: to the microjoule
+    samples = [one["payload"]["samples"] for one in blocks]
+    power = sum(v * i for block in samples for v, i in zip(block[::2], block[1::2], strict=True))
+    assert power // 1_000_000 == energy_uj == 108_000_000
+    # keys of another connection
+    wrong = tmp_path / "wrong.log"
+    lines = log.read_text().splitlines()
+    wrong.write_text("".join(f"{line[:-64]}{line[:-65:-1]}\n" for line in lines))
+    status, said = await decoded(tmp_path, down, wrong)
+    assert status == 1
+    assert not [one for one in said.events if "sealed_in" in one or "opened" in one]
+    assert {one["name"] for one in said.events if "error" in one} == {"DECRYPT"}
+    told = json.dumps(said.events)
+    traced = "".join(one.read_text() for one in traces.iterdir())
+    assert "REQUEST 12V" not in told
+    for secret in (*(line[-64:] for line in lines), '"samples"', "segment_sent"):
+        assert secret not in told + traced
