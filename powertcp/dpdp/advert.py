@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 
 from powertcp.crypto import KEY_OCTETS, SIGNATURE_OCTETS
-from powertcp.dpdp.txt import MAX_KEY, MAX_TXT, Pair, TxtString, is_key, join_txt, read_txt
+from powertcp.dpdp.txt import MAX_KEY, MAX_TXT, Pair, TxtString, join_txt, read_txt
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.profile import OCTETS, PowerProfile, ProfileType, is_minimum_of
 from powertcp.registry import Reason
@@ -168,7 +168,7 @@ def encode_txt(advert: Advert) -> bytes:
     fitted = fit(advert)
     # DPDP-3-02
     for key, value in fitted.others:
-        if len(key) > MAX_KEY or not is_key(key) or key != key.lower() or " " in key:
+        if len(key) > MAX_KEY or key != key.lower() or " " in key:
             raise LocalProtocolError(f'a key is up to {MAX_KEY} lower-case letters, got "{key}"')
         if not _PRINTABLE.fullmatch(value or b""):
             raise LocalProtocolError(f"{key}: a value is printable ASCII")
@@ -190,7 +190,7 @@ def fit(advert: Advert) -> Advert:
     """Return `advert` as it is sent: p4, p3 and p2 left out, in this order, above 400 octets."""
     sent = tuple(
         Offer(offer=one.offer.as_sent(), minimum=one.minimum and one.minimum.as_sent())
-        for one in advert.offers
+        for one in advert.offers[:MAX_OFFERS]
     )
     fitted = replace(advert, offers=sent)
     while len(fitted.offers) > 1 and len(join_txt(_pairs(fitted))) > MAX_TXT:
@@ -218,7 +218,11 @@ def _pairs(advert: Advert) -> list[Pair]:
         "exp": None if advert.expires_s is None else str(advert.expires_s),
         "sig": _letters(advert.signature),
     }
-    pairs: list[Pair] = [(key, text.encode()) for key, text in texts.items() if text is not None]
+    pairs: list[Pair] = [
+        (key, text.encode("utf-8", "surrogatepass"))
+        for key, text in texts.items()
+        if text is not None
+    ]
     return pairs + list(advert.others)
 
 
@@ -316,7 +320,7 @@ def _loc(value: bytes) -> str:
     return text
 
 
-# key, field of the advert, parser that raises ValueError
+# DPDP-3-07: key, field of the advert, parser that raises ValueError
 _Rows: TypeAlias = tuple[tuple[str, str, Callable[[bytes], Any]], ...]
 _REQUIRED: Final[_Rows] = (
     ("id", "id", _id),

@@ -68,9 +68,14 @@ def split_txt(octets: bytes) -> list[Pair]:
 
 
 def join_txt(pairs: Iterable[Pair]) -> bytes:
-    """Return the TXT record of `pairs`. Raises LocalProtocolError for one above 255 octets."""
+    """Return the TXT record of `pairs`.
+
+    Raises LocalProtocolError for a key that is none and for a string above 255 octets.
+    """
     strings = []
     for key, value in pairs:
+        if not is_key(key):
+            raise LocalProtocolError(f'a key is printable ASCII without "=", got "{key}"')
         octets = key.encode("ascii") + (b"" if value is None else b"=" + value)
         if len(octets) > MAX_STRING:
             text = f"{key}: {len(octets):,} octets in one string, at most {MAX_STRING}"
