@@ -1,0 +1,76 @@
+"""Services as a resolver tells of them, for tests of the browser: providers, copies and rogues."""
+
+from dataclasses import replace
+from typing import Any
+
+from powertcp.crypto import SigningKey
+from powertcp.dpdp.advert import TYPE_TCP, Advert, Offer, encode_txt, provider_id
+from powertcp.dpdp.entry import Address, Entry, Service, Signed, Standing
+from powertcp.machine import Event
+from powertcp.profile import PowerProfile, ProfileType
+
+METER = SigningKey(bytes([7]) * 32)
+OFFER = Offer(
+    offer=PowerProfile.make(ProfileType.OFFER, 12_000, 3_000),
+    minimum=PowerProfile.make(ProfileType.MINIMUM, 5_000, 1_000),
+)
+ADVERT = Advert(id=provider_id(METER.public), offers=(OFFER,), cap_mw=36_000, source="grid")
+
+
+def numbered_id(number: int) -> bytes:
+    """Return the id of a provider."""
+    return number.to_bytes(16, "big")
+
+
+def service(
+    name: str = "bench",
+    *,
+    host: str = "",
+    ip: str = "10.0.0.7",
+    txt: bytes | None = None,
+    kind: str = TYPE_TCP,
+    port: int = 3251,
+    **said: Any,
+) -> Service:
+    """Return what a resolver says of one instance. said: what its advert says otherwise."""
+    advert = replace(ADVERT, **said)
+    return Service(
+        instance=name,
+        kind=kind,
+        host=host or f"{name}.local.",
+        port=port,
+        addresses=(Address(ip, "", port),) if ip else (),
+        txt=encode_txt(advert) if txt is None else txt,
+    )
+
+
+def stranger(number: int, **said: Any) -> Service:
+    """Return one of many, each on a host of its own."""
+    return service(f"power {number}", **{"id": numbered_id(number)} | said)
+
+
+def entry(service: Service, advert: Advert | None = ADVERT) -> Entry:
+    """Return an entry that nobody has judged."""
+    return Entry(
+        key=service.key,
+        service=service,
+        advert=advert,
+        fault="",
+        standing=Standing.GOOD,
+        why="",
+        signed=Signed.NONE,
+        pinned=False,
+        site=False,
+        first_ns=0,
+        last_ns=0,
+        dead_until_ns=0,
+        addresses=(),
+    )
+
+
+def drain(machine: Any) -> list[Event]:
+    """Take every event."""
+    found = []
+    while (event := machine.next_event()) is not None:
+        found.append(event)
+    return found
