@@ -63,6 +63,7 @@ class DaemonOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keylog: str = ""
     control: str = ""
     state_dir: str = ""
+    trace: str = ""
     log_format: Literal["text", "json"] = "text"
 
 
@@ -89,7 +90,7 @@ class ProviderOptions(DaemonOptions, frozen=True, kw_only=True, forbid_unknown_f
     require_receipts: bool = False
     quota: EnergyUj | None = None
     ledger: bool = True
-    trace: str = ""
+    mdns: bool = True
 
 
 class Effective(NamedTuple, Generic[StructT]):

@@ -26,6 +26,7 @@ def add_running(parse: argparse.ArgumentParser, name: str) -> None:
     add = parse.add_argument
     add("--control", metavar="PATH", help=f"control socket ({name}-PID.sock)")
     add("--state-dir", metavar="DIR", help="ledger, meter key, control socket")
+    add("--trace", metavar="DIR", help="a file of events of each connection (none)")
     add("--log-format", choices=("text", "json"), help="of the log on stderr (text)")
     add("--config", metavar="FILE", help=f"TOML file (XDG, then /etc/powertcp/{name}.toml)")
     add("--check", action="store_true", help="decode the configuration and exit")

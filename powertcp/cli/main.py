@@ -25,6 +25,7 @@ PIPE_CLOSED = 141
 COMMANDS = {
     "provider": "offer power: a breaker that admits, meters and sheds",
     "consumer": "ask for power and run something with it",
+    "discover": "the providers on this link",
     "status": "what the running daemons do",
     "ledger": "the books: accounts, receipts, bills, and the first law",
     "vppn": "identities, and who may draw what: keys, certificates, revocation, gateway",
@@ -42,6 +43,8 @@ def find(name: str) -> Command:
             from powertcp.cli.provider import main as command
         case "consumer":
             from powertcp.cli.consumer import main as command
+        case "discover":
+            from powertcp.cli.discover import main as command
         case "status":
             from powertcp.cli.status import main as command
         case "ledger":

@@ -23,7 +23,11 @@ def build_parser() -> Parser:
         metavar="KIND[:ARGS]",
         help="mains, or with faults: mains:sag=70%%@10s/500ms (mains)",
     )
-    add("--name", help="what people see (empty)")
+    add("--name", help="what people see (HOST power)")
+    add(
+        "--no-mdns", dest="mdns", action="store_false", default=None,
+        help="announce nothing on the link",
+    )  # fmt: skip
     add("--ramp", metavar="POWER", help="connect at most so much in a second (at once)")
     add("--per-peer", metavar="POWER", help="most for one address or IPv6 /64 (no limit)")
     add("--best-priority", type=int, metavar="N", help="best class anyone may have (1)")
@@ -50,7 +54,6 @@ def build_parser() -> Parser:
         "--no-ledger", dest="ledger", action="store_false", default=None,
         help="write nothing down, sign no receipts",
     )  # fmt: skip
-    add("--trace", metavar="DIR", help="a file of events of each connection (none)")
     add("--drain", action="store_true", help="tell a running provider to drain")
     add_running(parser, "provider")
     return parser

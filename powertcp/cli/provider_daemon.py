@@ -8,18 +8,23 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from powertcp.cli.config import CONFIGURATION, ProviderOptions
 from powertcp.cli.daemon import Command, enter_ledger, reader, run_daemon
 from powertcp.cli.sealing import log_keys, provider_seal
 from powertcp.drivers.authority import Authority, AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Fields, ask, find_sockets
-from powertcp.drivers.daemon import state_folder
+from powertcp.drivers.daemon import make_private, state_folder
+from powertcp.drivers.dial import parse_address
 from powertcp.drivers.feed import FeedConfig
 from powertcp.drivers.feed_books import open_station
 from powertcp.drivers.gatekeeper import Gatekeeper
 from powertcp.drivers.groups import FEED_GROUPS, find_interface, parse_group
 from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.offers import Identity, identity_octets
+from powertcp.drivers.presence import Presence
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.report import ProviderReport
@@ -231,7 +236,10 @@ class _Provided:
         self.server = Provider(provider_config(options), tracer=self._tracer)
         authority = authority_config(options)
         self._gate = Gatekeeper(authority, self.server.admissions, unix_ns) if authority else None
-        if (seal := provider_seal(options, os.environ)) is not None:
+        self._seal = seal = provider_seal(options, os.environ)
+        self._presence: Presence | None = None
+        self._is_served = trio.Event()
+        if seal is not None:
             config = log_keys(seal[0], options.keylog, os.environ)
             self.server.seal(config, is_required=seal[1])
             if authority is None:
@@ -249,6 +257,27 @@ class _Provided:
             await self.server.admissions.guard(self._gate)
         if ledger is not None:
             await self._broadcast(stack, state, ledger)
+        self._introduce(state, ledger)
+
+    def _introduce(self, state: Path, ledger: Ledger | None) -> None:
+        """Settle what is told to the link: who hides from strangers tells nothing."""
+        options = self._options
+        if options.stealth or not (options.mdns or ledger):
+            return
+        if ledger is None:
+            make_private(state)
+        key = ledger.meter if ledger else None
+        secret = self._seal[0].key if self._seal else None
+        identity = Identity(
+            id=identity_octets(state, key),
+            key=key,
+            exchange_key=secret.public if secret else None,
+            seal=options.seal if secret else None,
+        )
+        self._presence = Presence(self.server, identity, options.name)
+        self.report.adverts = self._presence.adverts
+        if options.mdns:
+            self.server.farewell = self._presence.withdraw
 
     async def _keep_books(self, stack: AsyncExitStack, state: Path) -> Ledger:
         """Open the ledger, and let the provider write down what it delivers."""
@@ -271,12 +300,19 @@ class _Provided:
             self.server.station = await stack.enter_async_context(opened)
 
     async def watch(self) -> None:
-        """Look whose time is over."""
-        if self._gate is not None:
-            await self._gate.watch()
+        """Look whose time is over, and announce what is offered."""
+        async with trio.open_nursery() as nursery:
+            if self._gate is not None:
+                nursery.start_soon(self._gate.watch)
+            await self._is_served.wait()
+            if self._presence is not None and self._options.mdns:
+                await self._presence.run()
 
     def listening(self, where: Sequence[str]) -> tuple[Fields, str]:
         """Return what to say of the addresses that are served."""
+        if self._presence is not None:
+            self._presence.listening([parse_address(text) for text in where])
+        self._is_served.set()
         config, station = self.server.config, self.server.station
         facts: Fields = {"rating_mw": config.rating_mw}
         if station is not None:

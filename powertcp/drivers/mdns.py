@@ -3,6 +3,7 @@
 mDNS is never needed: what fails is said once, and tried again after 5, 10, 20 .. 300 s.
 """
 
+import errno
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -165,7 +166,9 @@ async def open_mdns(names: Sequence[str] = ()) -> AsyncIterator[Mdns]:
 
 
 def _make(words: Sequence[str | int], tell: Callable[[Sighting], None]) -> "Resolver":
-    """Load zeroconf and open it, in a thread."""
-    from powertcp.drivers.dpdp import Resolver
-
+    """Load zeroconf and open it, in a thread. Raises HostError."""
+    try:
+        from powertcp.drivers.dpdp import Resolver
+    except ImportError as error:
+        raise HostError(errno.ENOPKG, "zeroconf", "speak mDNS") from error
     return Resolver(words, tell)

@@ -71,23 +71,21 @@ def flow_advert(provider: Provider, identity: Identity) -> Advert | None:
     )
 
 
-def feed_advert(provider: Provider, identity: Identity) -> tuple[Advert, str, int] | None:
-    """Return what is said of a broadcast, its multicast group and port; None without one."""
+def feed_advert(provider: Provider, identity: Identity) -> Advert | None:
+    """Return what is said of a broadcast, None without one. A group has the port of its advert."""
     station = provider.station
     if station is None or station.sender is None:
         return None
     profile = station.source.profile
-    group, port = station.config.groups[0]
-    advert = Advert(
+    return Advert(
         id=identity.id,
         offers=(Offer(offer=_offer(profile, profile.power_mw)),),
         cap_mw=profile.power_mw,
         source="feed",
         tariff=_tariff(provider),
-        group=group,
+        group=station.config.groups[0][0],
         feed=station.source.feed.feed_id,
     )
-    return advert, group, port
 
 
 def _offer(profile: PowerProfile, most_mw: int) -> PowerProfile:

@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -67,10 +67,12 @@ class ProviderConfig:
 class Provider:
     """A breaker with listeners: one poll task and one wheel for all connections.
 
-    station: what it broadcasts, None for nothing; set before `serve`.
+    station: what it broadcasts, None for nothing; set before `serve`. farewell: what is awaited
+    when it begins to drain, before anything is closed.
     """
 
     station: FeedStation | None
+    farewell: Callable[[], Awaitable[None]] | None
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Provider:
         )
         self.sessions: set[Session] = set()
         self.station = None
+        self.farewell = None
         self.refused_connections = 0
         self._entropy = entropy
         self._seals: Seals | None = None
@@ -351,6 +354,9 @@ class Provider:
     async def drain(self, most_ns: Duration = DRAIN_NS) -> None:
         """Say FIN 601 on every flow, wait at most T_DRAIN, then end `serve`."""
         self.admissions.draining = True
+        # DPDP-4-03
+        if self.farewell is not None:
+            await self.farewell()
         refusal = Refusal(Reason.DRAINING)
         if self.station is not None:
             self.station.stop()

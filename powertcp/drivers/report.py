@@ -1,6 +1,6 @@
 """What a provider tells of itself: status, flows, why; and the orders it takes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -20,10 +20,11 @@ Fields = dict[str, object]
 
 
 class ProviderReport:
-    """Verbs of the control socket that only look, and `set`."""
+    """Verbs of the control socket that only look, and `set`. adverts: what is told to the link."""
 
     def __init__(self, provider: Provider) -> None:
         """Tell of `provider`."""
+        self.adverts: Callable[[], list[Fields]] = list
         self._provider = provider
 
     def line(self) -> str:
@@ -82,6 +83,7 @@ class ProviderReport:
                 }
                 for index, supply in enumerate(breaker.supplies)
             ],
+            "adverts": self.adverts(),
         }
         if books.billing.books is not None:
             answer["ledger"] = books.billing.books.balance(energy_uj)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -108,10 +108,17 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, *words: str, **environment: str) -> AsyncIterator[Running]:
-    """Run `powertcp WORDS --json` with its sockets and state under `folder`."""
+async def running(
+    folder: Path, *words: str, before: Sequence[str] = (), **environment: str
+) -> AsyncIterator[Running]:
+    """Run `powertcp WORDS --json` with its sockets and state under `folder`.
+
+    before: words that run it elsewhere, in a namespace of the test. Where there are none a provider
+    announces itself to nobody.
+    """
+    quiet = ["--no-mdns"] if words[0] == "provider" and not before else []
     process: trio.Process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "powertcp", *words, "--json"],
+        [*before, sys.executable, "-m", "powertcp", *words, *quiet, "--json"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,205 @@
+"""What `powertcp discover` does once its words are read: look, and say what was found."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from powertcp.cli.adverts import SHORT, facts, lay_out, row, table
+from powertcp.dpdp.advert import TYPE_TCP
+from powertcp.dpdp.engine import Browser
+from powertcp.dpdp.entry import Entry, Standing
+from powertcp.dpdp.events import AdvertChanged, AdvertGone, AdvertSeen, Downgrade, IdClash
+from powertcp.dpdp.known import KeyKind, KnownProvider, format_key, remember
+from powertcp.dpdp.trust import Level, Trust
+from powertcp.dpdp.txt import show_text
+from powertcp.drivers.acquaintances import read_acquaintances, write_acquaintances
+from powertcp.drivers.daemon import now_ns, state_folder, unix_offset_ns
+from powertcp.drivers.discovery import Discovery, open_discovery
+from powertcp.errors import ConfigError
+from powertcp.machine import Event
+from powertcp.units import NS_PER_S
+
+DONE, NO, NOTHING = 0, 1, 3
+QUIET_S = 1.0  # nothing new for so long: that was all
+_SIGNS = {AdvertSeen: "new", AdvertChanged: "changed", AdvertGone: "gone"}
+
+
+def discover(given: argparse.Namespace, *, timeout_s: float) -> int:
+    """Do what the words say; returns the exit status. Raises ConfigError, HostError."""
+    folder = state_folder(os.environ, "consumer", given.state_dir or "")
+    known = read_acquaintances(folder)
+    try:
+        trust = Trust.make(Level(given.trust) if given.trust else None, known=known)
+    except ValueError as error:
+        raise ConfigError("command line", "--trust", str(error)) from error
+    search = Search(given, trust, timeout_s)
+    trio.run(search.run)
+    if given.pin:
+        return pin(given.pin, search.entries, known, folder)
+    return search.report()
+
+
+class Search:
+    """One look at the link. entries: what was found, whatever is wrong with it."""
+
+    def __init__(self, given: argparse.Namespace, trust: Trust, timeout_s: float) -> None:
+        """Look as the words say, for at most `timeout_s`."""
+        self._given, self._trust, self._timeout_s = given, trust, timeout_s
+        self.entries: list[Entry] = []
+        self._fault = ""
+        self._took_s = 0.0
+        self._links: list[str] = []
+
+    async def run(self) -> None:
+        """Look until nothing new comes."""
+        given = self._given
+        browser = Browser(now_ns(), trust=self._trust, unix_offset_ns=unix_offset_ns())
+        began = trio.current_time()
+        async with open_discovery(
+            given.interface or (), browser=browser, is_passive=given.passive
+        ) as found:
+            self._links = [each.name for each in found.mdns.chosen]
+            with trio.move_on_after(self._timeout_s):
+                await self._listen(found, began)
+            self.entries, self._fault = found.snapshot(), found.fault
+
+    async def _listen(self, found: Discovery, began: float) -> None:
+        """Take events until it is enough."""
+        while True:
+            is_early = bool(found.snapshot()) and not self._given.watch
+            wait_s = QUIET_S if is_early and not self._given.passive else float("inf")
+            with trio.move_on_after(wait_s) as quiet:
+                event = await found.events.receive()
+                self._took_s = trio.current_time() - began
+                if self._given.watch:
+                    self._tell(event)
+                if self._given.one and self._usable(found.snapshot()):
+                    return
+            if quiet.cancelled_caught and not found.is_asking:
+                return
+
+    # -- what is said ----------------------------------------------------------------------------
+
+    def _tell(self, event: Event) -> None:
+        """Print one change."""
+        match event:
+            case AdvertSeen(entry=entry) | AdvertChanged(entry=entry) | AdvertGone(entry=entry):
+                if self._is_wanted(entry):
+                    self._say(_SIGNS[type(event)], entry, "")
+            case Downgrade(entry=entry, text=text):
+                self._say("downgrade", entry, text)
+            case IdClash(entry=entry, other=other):
+                self._say("id-clash", entry, f"also {show_text(other.service.instance)}")
+            case _:
+                pass
+
+    def _say(self, what: str, entry: Entry, more: str) -> None:
+        if self._given.json:
+            print(json.dumps({"event": what, **facts(entry), "more": more}), flush=True)
+            return
+        clock = time.strftime("%H:%M:%S")
+        print(f"{clock} {what:<9} {lay_out([row(entry)])[0]}  {more}".rstrip(), flush=True)
+
+    def report(self) -> int:
+        """Print what was found; returns the exit status."""
+        wanted = [entry for entry in self.entries if self._is_wanted(entry)]
+        if self._given.one:
+            wanted = self._usable(wanted)[:1]
+        if self._given.watch:
+            return DONE if wanted else NOTHING
+        if not wanted:
+            print(f"powertcp discover: {self._nothing()}", file=sys.stderr)
+            return NOTHING
+        if self._given.json:
+            for entry in wanted:
+                print(json.dumps(facts(entry)))
+            return DONE
+        print("\n".join(table(wanted)))
+        print(self._summary())
+        return DONE
+
+    def _summary(self) -> str:
+        providers = sum(entry.service.kind == TYPE_TCP for entry in self.entries)
+        feeds = len(self.entries) - providers
+        links = len(self._links)
+        return (
+            f"{_count(providers, 'provider')}, {_count(feeds, 'feed')} in {self._took_s:.1f} s"
+            f" ({_count(links, 'interface')})"
+        )
+
+    def _nothing(self) -> str:
+        """Say that nothing was found, and what to do then."""
+        if self._fault:
+            return f"nothing found: {self._fault}"
+        where = ", ".join(self._links) or "no interface"
+        hidden = len(self.entries)
+        if hidden:
+            return f"nothing that can be used on {where}; --all shows {hidden} more"
+        return (
+            f"nothing found on {where}; Wi-Fi with client isolation and container bridges hide"
+            " providers: powertcp consumer --connect HOST does without"
+        )
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        """Return whether an entry is shown."""
+        if entry.service.kind != TYPE_TCP and not self._given.feeds:
+            return False
+        return self._given.all or _is_good(entry)
+
+    def _usable(self, entries: Sequence[Entry]) -> list[Entry]:
+        return [entry for entry in entries if self._is_wanted(entry) and _is_good(entry)]
+
+
+def _is_good(entry: Entry) -> bool:
+    is_full = entry.advert is not None and not entry.advert.cap_mw
+    return entry.standing is Standing.GOOD and not is_full
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+# ---- pins ---------------------------------------------------------------------------------------
+
+
+def pin(
+    wanted: str, entries: Sequence[Entry], known: dict[bytes, KnownProvider], folder: Path
+) -> int:
+    """Believe the provider whose id begins with `wanted` from now on; returns the exit status."""
+    digits = wanted.lower().removeprefix("id:")
+    found = {
+        entry.advert.id: entry
+        for entry in entries
+        if entry.advert is not None and digits and entry.advert.id.hex().startswith(digits)
+    }
+    if not found:
+        print(f"powertcp discover: no provider {wanted} on this link", file=sys.stderr)
+        return NOTHING
+    if len(found) > 1:
+        said = f"{len(found)} providers begin with {wanted}: give more digits"
+        raise ConfigError("command line", "--pin", said)
+    (provider, entry) = next(iter(found.items()))
+    if entry.standing is not Standing.GOOD:
+        said = f"{digits[:SHORT]} is {entry.standing}: {entry.fault or entry.why}"
+        print(f"powertcp discover: {show_text(said)}", file=sys.stderr)
+        return NO
+    advert = entry.advert
+    key = advert.exchange_key if advert is not None else None
+    now_s = time.time_ns() // NS_PER_S
+    met = KnownProvider(
+        id=provider, first_s=now_s, last_s=now_s, name=entry.service.instance,
+        exchange_key=key, is_pinned=True,
+    )  # fmt: skip
+    write_acquaintances(folder, remember(known, met))
+    name = show_text(entry.service.instance)
+    shown = format_key(key, KeyKind.X25519) if key else "no key: it is believed by its id alone"
+    print(
+        f'pinned id:{provider.hex()} "{name}"\n  {shown}\n  compare it with `powertcp vppn show` there'
+    )
+    return DONE
