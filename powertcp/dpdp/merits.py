@@ -1,7 +1,6 @@
 """What speaks for a provider: its rank, step by step, and how to say it (section 6, DPDP-6-05)."""
 
 import math
-from dataclasses import dataclass
 from hashlib import blake2s
 from typing import Final, NamedTuple
 
@@ -45,8 +44,7 @@ class Rank(NamedTuple):
         return self.is_partly, self.distrust, self.source, self.tariff
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Merits:
+class Merits(NamedTuple):
     """What there is to say for a provider that passed every filter.
 
     verdict: how far it is believed, and what the handshake must prove. common: what it offers of
@@ -153,10 +151,10 @@ def distance_step(rtt: Duration | None) -> int:
 def draw_lot(seed: bytes, provider: bytes, cap_mw: int) -> float:
     """Return the lot of a provider for the consumer that `seed` names, the smallest one wins.
 
-    seed: up to 32 octets. Each provider wins with the probability of its share of all `cap_mw`,
+    seed: any octets. provider: 16. Each provider wins with the probability of its share of all `cap_mw`,
     which is at least 1: exponential variates of that rate, so that a lot depends on nobody else's
     and a greater capacity never makes it worse.
     """
-    octets = blake2s(provider, digest_size=8, key=seed).digest()
+    octets = blake2s(seed + provider, digest_size=8).digest()
     chance = (int.from_bytes(octets) + 1) / _DRAWS
     return -math.log(chance) / cap_mw

@@ -26,6 +26,7 @@ MAX_MEASURED: Final = 8
 # octets of a key of BLAKE2s
 MAX_SEED: Final = 32
 DEFAULT_PREFER: Final = ("reclaimed", "battery", "grid", "feed")
+_USABLE: Final = (Standing.GOOD, Standing.SUSPECT)
 _REASON: Final = "what was rejected has a reason"
 _STRONGEST: Final = max(level.strength for level in Level)
 # prices that can be compared, those in another currency, those that are not stated
@@ -77,8 +78,7 @@ class Situation:
 NOWHERE: Final = Situation()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An advert and what became of it.
 
     why: CHOSEN for the one to try first, NEXT for those to try then, else the first filter that it
@@ -90,7 +90,7 @@ class Candidate:
     why: Why
     merits: Merits | None = None
     finding: Finding | None = None
-    first: Merits | None = field(default=None, repr=False)
+    first: Merits | None = None
 
     @property
     def sentence(self) -> str:
@@ -142,17 +142,12 @@ def select(
         if isinstance(found, Merits):
             kept.append((found.rank, entry, found))
         else:
-            rejected.append(Candidate(entry=entry, why=found.why, finding=found))
+            rejected.append(Candidate(entry, found.why, finding=found))
     # DPDP-6-05
     kept.sort(key=lambda one: one[0])
     rejected.sort(key=lambda one: (one.why.place, one.entry.key))
-    chosen = [
-        Candidate(entry=entry, why=Why.CHOSEN, merits=merits) for _, entry, merits in kept[:1]
-    ]
-    later = [
-        Candidate(entry=entry, why=Why.NEXT, merits=merits, first=kept[0][2])
-        for _, entry, merits in kept[1:]
-    ]
+    chosen = [Candidate(entry, Why.CHOSEN, merits) for _, entry, merits in kept[:1]]
+    later = [Candidate(entry, Why.NEXT, merits, first=kept[0][2]) for _, entry, merits in kept[1:]]
     return chosen + later + rejected
 
 
@@ -171,7 +166,7 @@ class _Selection:
     def judge(self, entry: Entry) -> Merits | Finding:
         """Return the merits of one advert, or the first filter that it does not pass."""
         advert = entry.advert
-        if advert is None or entry.standing not in (Standing.GOOD, Standing.SUSPECT):
+        if advert is None or entry.standing not in _USABLE:
             return self._unusable(entry)
         if finding := self._unreachable(entry, advert) or self._unsealed(advert):
             return finding
@@ -187,25 +182,18 @@ class _Selection:
             return finding
         rtt = self._situation.rtt.get(entry.key)
         rank = Rank(
-            is_suspect=is_suspect,
-            is_partly=not common.is_served(free_mw),
-            distrust=_STRONGEST - verdict.level.strength,
-            is_other=not is_current,
-            source=self._sources.get(advert.source, len(self._sources)),
-            tariff=self._price_step(advert.tariff),
-            distance=distance_step(rtt),
-            lot=draw_lot(self._seed, advert.id, free_mw),
-            key=entry.key,
+            is_suspect,
+            not common.is_served(free_mw),
+            _STRONGEST - verdict.level.strength,
+            not is_current,
+            self._sources.get(advert.source, len(self._sources)),
+            self._price_step(advert.tariff),
+            distance_step(rtt),
+            draw_lot(self._seed, advert.id, free_mw),
+            entry.key,
         )
-        return Merits(
-            rank=rank,
-            advert=advert,
-            verdict=verdict,
-            common=common,
-            free_mw=free_mw,
-            rtt=rtt,
-            doubt=entry.why if is_suspect else "",
-        )
+        doubt = entry.why if is_suspect else ""
+        return Merits(rank, advert, verdict, common, free_mw, rtt, doubt)
 
     def _unusable(self, entry: Entry) -> Finding:
         """Return why nothing can be done with an advert."""
@@ -239,8 +227,8 @@ class _Selection:
     def _distrusted(self, entry: Entry, verdict: Verdict) -> Finding | None:
         if verdict.refusal:
             return Finding(Why.TRUST, words=(verdict.refusal,))
-        is_stranger = verdict.level is Level.ANY and entry.signed in (Signed.NONE, Signed.BAD)
-        if self._need.is_sealed_only and is_stranger:
+        is_stranger = self._need.is_sealed_only and verdict.level is Level.ANY
+        if is_stranger and entry.signed in (Signed.NONE, Signed.BAD):
             return Finding(Why.TRUST, words=("a stranger whose advert is not signed",))
         return None
 

@@ -5,10 +5,10 @@ connecting: section 7.3 of the DPDP draft.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from powertcp.dpdp.advert import Advert, provider_id
 from powertcp.dpdp.known import KeyKind, KnownProvider, format_key, parse_id, parse_key
@@ -75,8 +75,7 @@ class Shown:
     meter_key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Proof(NamedTuple):
     """What the handshake must show before any power is taken.
 
     provider: id of the advert. static_key: that the VPPN handshake must be with; None: none is
@@ -124,8 +123,7 @@ class Proof:
         return "" if shown.has_signed else "the meter that is certified has not signed the advert"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """How far an advert may be followed.
 
     level: that which the provider has once `proof` is shown. refusal: why it is not followed, a
@@ -226,25 +224,25 @@ class Trust:
         if pinned is not None:
             return _judge_pinned(advert, pinned, can_seal=can_seal)
         own = advert.exchange_key if can_seal else None
-        proof = Proof(provider=advert.id, static_key=own)
+        proof = Proof(advert.id, own)
         # DPDP-5-03: whoever copies an id is suspect with the provider it belongs to, and no key tells them
         if advert.id in self.ids and not is_suspect:
             met = self.known.get(advert.id)
             meter_key = None if met is None else met.meter_key
-            return Verdict(level=Level.PINNED, proof=replace(proof, meter_key=meter_key))
+            return Verdict(Level.PINNED, proof._replace(meter_key=meter_key))
         # DPDP-7-07
-        is_wanted = self.level is Level.SITE or self.is_site(advert)
+        is_wanted = self.level is Level.SITE or (self.sites and self.is_site(advert))
         if is_wanted and self.sites and own is not None:
-            level, proof = Level.SITE, replace(proof, sites=self.sites)
+            level, proof = Level.SITE, proof._replace(sites=self.sites)
         else:
             level = Level.ANY
         refusal = ""
-        if level.strength < self.level.strength:
+        if self.level is not level and level.strength < self.level.strength:
             refusal = f"{level}, below {self.level}"
             if self.level is Level.SITE and own is None:
                 why = "it shows no key" if can_seal else "no VPPN is configured"
                 refusal = f"{refusal}: {why}"
-        return Verdict(level=level, proof=proof, refusal=refusal)
+        return Verdict(level, proof, refusal)
 
 
 # DPDP-7-09
@@ -258,5 +256,4 @@ def _judge_pinned(advert: Advert, pinned: bytes, *, can_seal: bool) -> Verdict:
         refusal = f"it shows {format_key(own, KeyKind.X25519)}, pinned is {wanted}"
     else:
         refusal = "" if can_seal else "pinned by its key, and no VPPN is configured"
-    proof = Proof(provider=advert.id, static_key=pinned)
-    return Verdict(level=Level.PINNED, proof=proof, refusal=refusal, is_downgrade=own != pinned)
+    return Verdict(Level.PINNED, Proof(advert.id, pinned), refusal, own != pinned)

@@ -33,7 +33,7 @@ def merits(**changes: Any) -> Merits:
         rtt=400_000,
         doubt="",
     )
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def test_what_is_said_of_a_provider() -> None:

@@ -201,7 +201,7 @@ def test_who_is_not_pinned_is_below() -> None:
 # ---- proofs -------------------------------------------------------------------------------------
 
 SEALED = Proof(provider=ID, static_key=KEY)
-CERTIFIED = replace(SEALED, sites=frozenset([SITE]))
+CERTIFIED = SEALED._replace(sites=frozenset([SITE]))
 OWN = Shown(static_key=KEY, issuer=SITE, subject=KEY)
 BY_METER = Shown(static_key=KEY, issuer=SITE, subject=METER, is_meter_key=True, has_signed=True)
 
