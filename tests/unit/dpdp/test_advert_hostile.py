@@ -11,8 +11,8 @@ from powertcp.crypto import SIGNATURE_OCTETS
 from powertcp.dpdp.advert import MAX_OFFERS, MAX_SOURCE, Advert, decode_txt, encode_txt
 from powertcp.dpdp.txt import MAX_HEARD_TXT, show_text, split_txt
 from powertcp.errors import DecodeError, LocalProtocolError
-from tests.records import ADVERTS, BENCH, FULL, record
 from tests.full import size
+from tests.records import ADVERTS, BENCH, FULL, record
 
 WHOLE = encode_txt(FULL)
 KEYS = ("txtvers", "id", "p1", "p2", "p3", "p4", "cap", "src", "tariff", "vk", "seal", "grp", "feed",
