@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from powertcp.cli.finding import add_finding, check_named
 from powertcp.cli.parser import Parser
 from powertcp.cli.sealing import add_device, device_seal, log_keys, read_via
 from powertcp.errors import ConfigError, HostError
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from powertcp.loads import Load
     from powertcp.potcp.events import Ask
     from powertcp.profile import PowerProfile, ProfileType
+    from powertcp.vppn.config import SealConfig
 
 LOADS = "lamp, hum[=FILE.wav], hostcap, none"
 EXAMPLE = """example:
   powertcp consumer --connect 127.0.0.1 --request 12V/1.5A --minimum 5V/0.5A \\
       --run 'sha256sum /dev/zero'
   powertcp consumer --connect [::1]:3251 --request 230V/1A@50Hz --load lamp --for 60s
+  powertcp consumer --request 12V/1A --run 'make'          from whoever is found on this network
   powertcp consumer --feed multicast --load lamp
 
 exit status: 0 done (with --run: the command's own), 1 refused, tripped, a receipt disputed or the
@@ -61,7 +64,8 @@ def parser() -> Parser:
         "consumer", "Ask a provider for power; run something exactly while it is powered.", EXAMPLE
     )
     add = parse.add_argument
-    add("--connect", metavar="HOST[:PORT]", help="the provider (port 3251; IPv6 in brackets)")
+    add("--connect", metavar="HOST[:PORT]", help="the provider (port 3251; whoever is found)")
+    add_finding(parse)
     add_device(parse)
     add("--request", action=_Request, metavar="V/I[@Hz]", help="power, repeatable: 12V/1.5A")
     add("--minimum", action=_Request, metavar="V/I[@Hz]", help="least for the --request before it")
@@ -111,13 +115,10 @@ def main(argv: list[str]) -> int:
         if options.connect or options.request or options.mux:
             said = "a feed is heard, nothing is asked for: without --connect, --request and --mux"
             raise ConfigError("command line", "--feed", said)
+        check_named(options)
         return consume(options)
-    if not options.connect:
-        raise ConfigError(
-            "command line",
-            "--connect",
-            "no provider named: give --connect HOST[:PORT], nothing is discovered by itself yet",
-        )
+    if options.connect:
+        check_named(options)
     if not options.request:
         raise ConfigError("command line", "--request", "no power asked for, try --request 12V/1A")
     return consume(options)
@@ -130,6 +131,7 @@ def consume(options: "Options") -> int:
     import trio
 
     from powertcp.cli.consumer_ledger import open_books
+    from powertcp.cli.finding import guided, read_search
     from powertcp.cli.readings import JsonReport, TextReport
     from powertcp.drivers.consumer import Consumer
     from powertcp.drivers.daemon import set_up_logging
@@ -142,10 +144,14 @@ def consume(options: "Options") -> int:
     spool_streams()
     level = logging.WARNING if options.quiet else logging.INFO
     set_up_logging(os.environ, level=logging.DEBUG if options.verbose else level)
-    wishes = read_wishes(options, asks)
+    seal = read_seal(options)
+    wishes = read_wishes(options, asks, seal)
     loads = build_loads(options, len(asks) or 1)
     report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
     tracer = open_tracer(options.trace)
+    search = None
+    if not options.connect and not options.feed:
+        search = read_search(options, seal)
     path, feed = control_path(options), feed_wish(options, wishes.give_up_ns)
     state = Path(options.state_dir) if options.state_dir else None
 
@@ -153,9 +159,10 @@ def consume(options: "Options") -> int:
         async with (
             open_feed(feed, state) as heard,
             open_books(options, is_kept=feed is None) as books,
+            guided(wishes, search, report) as guided_wishes,
             trio.open_nursery() as nursery,
         ):
-            consumer = Consumer(wishes, loads, report, tracer, heard, books)
+            consumer = Consumer(guided_wishes, loads, report, tracer, heard, books)
             await nursery.start(Desk(consumer).control().serve, path)
             status = await consumer.run()
             nursery.cancel_scope.cancel()
@@ -169,7 +176,13 @@ def consume(options: "Options") -> int:
             tracer.close()
 
 
-def read_wishes(options: "Options", asks: "list[Ask]") -> "Wishes":
+def read_seal(options: "Options") -> "SealConfig | None":
+    """Return how power is sealed, None in clear. Raises ConfigError, HostError."""
+    seal = device_seal(options, os.environ)
+    return seal if seal is None else log_keys(seal, options.keylog, os.environ)
+
+
+def read_wishes(options: "Options", asks: "list[Ask]", seal: "SealConfig | None") -> "Wishes":
     """Return what a consumer is asked to do. Raises ConfigError with a sentence."""
     from powertcp.cli.consumer_options import read
     from powertcp.drivers.consumer import Wishes
@@ -178,9 +191,6 @@ def read_wishes(options: "Options", asks: "list[Ask]") -> "Wishes":
     from powertcp.drivers.price import parse_price
 
     host, port = parse_address(options.connect) if options.connect else ("", 0)
-    seal = device_seal(options, os.environ)
-    if seal is not None:
-        seal = log_keys(seal, options.keylog, os.environ)
     return Wishes(
         guide=Named(Place(host=host, port=port, seal=seal)),
         asks=asks,

@@ -42,6 +42,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     receipts: str = ""
     max_price: str = ""
     vppn: str = ""
+    trust: str = ""
+    pin: tuple[str, ...] = ()
+    site: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    prefer: str = ""
+    src: str = ""
+    interface: tuple[str, ...] = ()
     via: str = ""
     seal: bool = False
     peer: str = ""
@@ -82,6 +89,13 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "receipts": given.receipts,
         "max_price": given.max_price,
         "vppn": given.vppn,
+        "trust": given.trust,
+        "pin": given.pin and tuple(given.pin),
+        "site": given.site and tuple(given.site),
+        "static": given.static and tuple(given.static),
+        "prefer": given.prefer,
+        "src": given.src,
+        "interface": given.interface and tuple(given.interface),
         "via": given.via,
         "seal": given.seal,
         "peer": given.peer,

@@ -72,6 +72,8 @@ def sentence(event: str, facts: Facts) -> str:
             return f"page {signed}, {format_energy(number(facts, 'energy_uj'))}{reason}"
         case "demand":
             return f"{facts['load']} keeps up with {format_power(number(facts, 'demand_mw'))}"
+        case "found" | "searching" | "warning":
+            return str(facts["sentence"])
         case "refused":
             return f"refused {facts['sentence']}"
         case "offered":

@@ -76,7 +76,10 @@ def add_provider(parse: argparse.ArgumentParser) -> None:
 
 
 def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig | None":
-    """Return how a consumer seals, None in clear. Raises ConfigError, HostError."""
+    """Return how a consumer seals, None in clear. Raises ConfigError, HostError.
+
+    Its `peer` is None where the provider is to be found.
+    """
     if not options.seal:
         plain = type(options)()
         for name in _DEVICE:
@@ -96,7 +99,8 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
 
     pattern = PatternId[options.pattern.upper().replace("-", "_")]
     _check_pattern(pattern, allow_classic=options.allow_classic)
-    peer = _read_peer(options.peer)
+    # whoever is found shows its key in its advert
+    peer = _read_peer(options.peer) if options.peer or options.connect else None
     secret = None
     if pattern not in (PatternId.NK, PatternId.NK_CLASSIC):
         path = Path(options.key) if options.key else identity_path(environ)
@@ -110,7 +114,7 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
     certificate = CertificateFile(options.cert, secret.public) if secret and options.cert else None
     return SealConfig(
         key=None if secret is None else ExchangeKey(secret.octets),
-        peer=peer.octets,
+        peer=peer.octets if peer else None,
         pattern=pattern,
         renewed=certificate,
         allow_classic=options.allow_classic,

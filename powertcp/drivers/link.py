@@ -5,18 +5,21 @@ import random
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import trio
 
+from powertcp.dpdp.trust import Shown
 from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
+from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.flow_book import party
 from powertcp.drivers.guide import Guide, Place
 from powertcp.drivers.patience import NEVER, back_off_ns
 from powertcp.drivers.price import MaxPrice
+from powertcp.drivers.proof import shown_by
 from powertcp.drivers.reply import answer_page, lease_until, reply
 from powertcp.drivers.sealing import seal_client, sealed_limits
 from powertcp.drivers.stream import SegmentMachine, SegmentStream
@@ -37,6 +40,7 @@ from powertcp.potcp.events import (
     FlowEvent,
     FlowRefused,
     LeaseRenewed,
+    PowerGranted,
     PowerOffered,
     PowerReady,
     SamplesReceived,
@@ -102,6 +106,7 @@ class Link:
         self._stale_at: Instant | None = None
         self._is_sealed = False  # this connection is
         self._place: Place | None = None  # the provider that is asked, or was last
+        self._shown = Shown()  # what the provider has shown of itself on this connection
         self._is_leaving = False  # it said no, and another one may be asked
         self._asking_since: Instant | None = None  # without power since then
         self._no: Refusal | None = None  # the last one since then
@@ -198,6 +203,7 @@ class Link:
     async def _once(self) -> None:
         """One connection, from SYN to its end."""
         self._heard = self._is_sealed = self._is_leaving = False
+        self._shown = Shown()
         place = self._place = await self._whom()
         if place is None:
             return
@@ -376,6 +382,8 @@ class Link:
         each = next((one for one in self._appliances if one.flow == flow), None)
         if each is None:
             return
+        if isinstance(event, PowerGranted) and not self._is_believed(event):
+            return
         each.take(event, now, lease_until(machine, flow))
         if isinstance(event, PowerReady | PowerOffered | FlowRefused):
             self._heard, self._losses, self._lost_at = True, 0, None
@@ -395,7 +403,25 @@ class Link:
     def _powered(self) -> None:
         self._asking_since = self._no = None
         if self._place is not None:
-            self._wishes.guide.powered(self._place)
+            self._wishes.guide.powered(self._place, self._shown)
+
+    # DPDP-7-07
+    def _is_believed(self, event: PowerGranted) -> bool:
+        """Whether the provider has proved to be whom we trust; if not, it is left without a word."""
+        meter_key = event.meter.key if event.meter is not None else None
+        self._shown = replace(self._shown, meter_key=meter_key)
+        place = self._place
+        lacks = place.proof.missing(self._shown) if place is not None and place.proof else ""
+        if not lacks:
+            return True
+        others = self._others()
+        for each in self.wanted:
+            each.say("not trusted", {"provider": str(place), "sentence": f"{place}: {lacks}"})
+            if not others and not each.was_ready:
+                each.finish(NO)
+        if self._stream is not None:
+            self._stream.abort()
+        return False
 
     # DPDP-6-02
     def _elsewhere(self, refusal: Refusal) -> bool:
@@ -431,6 +457,9 @@ class Link:
         """The provider has proven its key, or the seal broke: a cut, but for who never had it."""
         if isinstance(event, TunnelOpened):
             self._is_sealed = True
+            if self._place is not None:
+                now_s = unix_ns() // NS_PER_S
+                self._shown = shown_by(self._place, event.identity.certificate, now_s)
             for each in self.wanted:
                 each.say("sealed", {"pattern": event.identity.pattern.word})
             return

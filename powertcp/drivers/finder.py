@@ -1,0 +1,325 @@
+"""A consumer without an address: it finds a provider, asks it, and the next one when it says no."""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from powertcp.dpdp.engine import Browser
+from powertcp.dpdp.entry import Address, Entry, Signed
+from powertcp.dpdp.events import Downgrade, IdClash
+from powertcp.dpdp.known import KnownProvider, remember
+from powertcp.dpdp.ranges import Ask as Wish
+from powertcp.dpdp.select import (
+    DEFAULT_PREFER,
+    MAX_MEASURED,
+    Candidate,
+    Need,
+    Situation,
+    select,
+)
+from powertcp.dpdp.trust import Shown, Trust
+from powertcp.dpdp.txt import show_text
+from powertcp.drivers.acquaintances import read_acquaintances, write_acquaintances
+from powertcp.drivers.appliance import Say
+from powertcp.drivers.clock import unix_ns
+from powertcp.drivers.daemon import now_ns, unix_offset_ns
+from powertcp.drivers.dial import connect
+from powertcp.drivers.discovery import Discovery, open_discovery
+from powertcp.drivers.guide import Place
+from powertcp.drivers.price import MaxPrice
+from powertcp.errors import ConfigError, HostError, known
+from powertcp.potcp.events import Ask
+from powertcp.registry import Refusal
+from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
+from powertcp.vppn.config import SealConfig
+
+QUIET_NS: Final[Duration] = 150 * NS_PER_MS  # nothing new for so long: those are all there are
+SETTLE_NS: Final[Duration] = NS_PER_S  # after the first that would do
+MEASURE_S: Final = 0.5  # one TCP connect to each of the first eight
+HINT_NS: Final[Duration] = 3 * NS_PER_S
+LEAST_WAIT_NS: Final[Duration] = NS_PER_S
+MOST_WAIT_NS: Final[Duration] = 30 * NS_PER_S
+MOST_DEAD_NS: Final[Duration] = 3600 * NS_PER_S
+HINT: Final = (
+    "no provider found yet; Wi-Fi with client isolation and container bridges hide providers:"
+    " --connect HOST names one"
+)
+_log = logging.getLogger("dpdp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How providers are looked for.
+
+    seal: how power is sealed, without the provider's key, None in clear. statics: providers that are
+    asked when nobody is found, named by hand. folder: of known_providers.
+    """
+
+    trust: Trust
+    folder: Path
+    seal: SealConfig | None = None
+    max_price: MaxPrice | None = None
+    sources: frozenset[str] | None = None
+    prefer: tuple[str, ...] = DEFAULT_PREFER
+    statics: tuple[Place, ...] = ()
+    interfaces: tuple[str, ...] = ()
+
+
+class Finder:
+    """A guide that finds providers on the link."""
+
+    def __init__(self, search: Search, discovery: Discovery, say: Say, seed: bytes) -> None:
+        """Look as `search` says; `say` is told what is found and why it is chosen."""
+        self._search, self._discovery, self._say, self._seed = search, discovery, say, seed
+        self._news = trio.Event()
+        self._news_ns: Instant = now_ns()
+        self._rtt: dict[str, Duration] = {}
+        # who has refused, by id; those named by hand, by name; and until when
+        self._waits: dict[bytes, Instant] = {}
+        self._static_waits: dict[str, tuple[Instant, int]] = {}
+        self._met: Mapping[bytes, KnownProvider] = search.trust.known
+        self._has_hinted = False
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Hear what is found; until cancelled."""
+        if self._search.trust.warning:
+            # DPDP-7-08
+            self._say("warning", {"sentence": self._search.trust.warning})
+        async with trio.open_nursery() as self._nursery:
+            async for event in self._discovery.events:
+                self._discovery.has_lost = False
+                self._news_ns = now_ns()
+                self._news.set()
+                if isinstance(event, Downgrade | IdClash):
+                    name = show_text(event.entry.service.instance)
+                    more = event.text if isinstance(event, Downgrade) else "two of one id"
+                    self._say("suspect", {"provider": name, "sentence": f"{name}: {more}"})
+
+    # -- the guide -----------------------------------------------------------------------------
+
+    async def place(self, asks: Sequence[Ask]) -> Place:
+        """Return the best provider for all of `asks`; waits while there is none."""
+        began, since = now_ns(), None
+        while True:
+            now = now_ns()
+            kept = self._kept(asks, now)
+            since = since or now if kept else None
+            due = self._settled_at(since, now)
+            if kept and due <= now:
+                await self._measure([each.entry for each in kept[:MAX_MEASURED]])
+                if again := self._kept(asks, now_ns()):
+                    return self._take(again[0])
+                continue
+            # DPDP-8-02
+            if not kept and now - began >= SETTLE_NS // 3 and (named := self._static(now)):
+                return named
+            self._hint(began, now)
+            await self._wait(due if kept else self._next(began, now))
+
+    def failed(self, place: Place) -> bool:
+        """Nobody answered there: it is dead for 30 s and more, and another one is asked."""
+        if place.entry is not None and place.entry.advert is not None:
+            address = known(place.address, "an advert leads to an address")
+            self._discovery.failed(place.entry.advert.id, address)
+            self._rtt.pop(place.entry.key, None)
+        else:
+            _, times = self._static_waits.get(str(place), (0, 0))
+            pause = min(MOST_WAIT_NS << min(times, 8), MOST_DEAD_NS)
+            self._static_waits[str(place)] = (now_ns() + pause, times + 1)
+        return True
+
+    # DPDP-6-02
+    def refused(self, place: Place, refusal: Refusal) -> bool:
+        """It is left alone for as long as it said, 1..30 s, and another one is asked."""
+        said = refusal.retry_ms * NS_PER_MS or MOST_WAIT_NS
+        pause = min(max(said, LEAST_WAIT_NS), MOST_WAIT_NS)
+        until = now_ns() + round(pause * random.uniform(0.8, 1.2))
+        if place.entry is not None and place.entry.advert is not None:
+            self._waits[place.entry.advert.id] = until
+        else:
+            self._static_waits[str(place)] = (until, 0)
+        return True
+
+    def powered(self, place: Place, shown: Shown) -> None:
+        """It gives power: it is remembered with the keys it has shown."""
+        entry = place.entry
+        if entry is None or entry.advert is None:
+            self._static_waits.pop(str(place), None)
+            return
+        self._discovery.succeeded(entry.advert.id, known(place.address, "an advert has one"))
+        self._waits.pop(entry.advert.id, None)
+        now_s = unix_ns() // NS_PER_S
+        is_site = place.proof is not None and shown.issuer in place.proof.sites
+        met = KnownProvider(
+            id=entry.advert.id,
+            first_s=now_s,
+            last_s=now_s,
+            name=entry.service.instance,
+            meter_key=shown.meter_key,
+            exchange_key=shown.static_key,
+            site_key=shown.issuer if is_site else None,
+            has_signed=entry.signed is Signed.GOOD,
+        )
+        if (shown.meter_key or shown.static_key) and self._nursery is not None:
+            self._nursery.start_soon(self._remember, met, entry.signed is Signed.GOOD)
+
+    # -- choosing ------------------------------------------------------------------------------
+
+    def candidates(self, asks: Sequence[Ask], now: Instant) -> list[Candidate]:
+        """Return every advert with what speaks for it or against it, those for the first of `asks`.
+
+        An advert that does not do for one of the others is against it.
+        """
+        price, seal = self._search.max_price, self._search.seal
+        situation = Situation(now=now, rtt=self._rtt, waits=self._waits)
+        found: list[Candidate] = []
+        for ask in reversed(asks):
+            need = Need(
+                asks=(Wish(ask.desired, ask.minimum),),
+                max_price_micro=price.micro if price else None,
+                currency=price.currency if price else "",
+                sources=self._search.sources,
+                prefer=self._search.prefer,
+                can_seal=seal is not None,
+                is_sealed_only=seal is not None,
+            )
+            entries = self._discovery.snapshot()
+            against = {one.entry.key: one for one in found if one.merits is None}
+            judged = select(entries, need, self._search.trust, self._seed, situation)
+            found = [against.get(one.entry.key, one) for one in judged]
+        return found
+
+    def _kept(self, asks: Sequence[Ask], now: Instant) -> list[Candidate]:
+        return [
+            one
+            for one in self.candidates(asks, now)
+            if one.merits is not None and one.entry.addresses
+        ]
+
+    def _take(self, best: Candidate) -> Place:
+        """Return where the best candidate is, and say why it is the best."""
+        entry, address = best.entry, best.entry.addresses[0]
+        verdict = known(best.merits, "it was kept").verdict
+        seal, key = self._search.seal, verdict.proof.static_key
+        if seal is not None:
+            seal = replace(seal, peer=key)
+        name = show_text(entry.service.instance)
+        self._say(
+            "found",
+            {
+                "provider": name,
+                "id": entry.advert.id.hex() if entry.advert else "",
+                "address": str(address),
+                "sentence": f"{name} at {address}: {best.sentence}",
+                **best.numbers,
+            },
+        )
+        host = f"{address.host}%{address.scope}" if address.scope else address.host
+        return Place(
+            host=host,
+            port=address.port,
+            seal=seal,
+            proof=verdict.proof,
+            entry=entry,
+            address=address,
+        )
+
+    def _static(self, now: Instant) -> Place | None:
+        """Return a provider that was named by hand and may be asked now."""
+        for place in self._search.statics:
+            until, _ = self._static_waits.get(str(place), (0, 0))
+            if until <= now:
+                self._say("found", {"address": str(place), "sentence": f"{place}, named by hand"})
+                return place
+        return None
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def _settled_at(self, since: Instant | None, now: Instant) -> Instant:
+        """Return when it is time to choose: when nothing new has come for a while."""
+        if since is None:
+            return now
+        return min(since + SETTLE_NS, max(since, self._news_ns) + QUIET_NS)
+
+    def _next(self, began: Instant, now: Instant) -> Instant:
+        """Return when there may be somebody to ask without news."""
+        times = [*self._waits.values(), *(until for until, _ in self._static_waits.values())]
+        times += [entry.dead_until_ns for entry in self._discovery.snapshot()]
+        times += [began + HINT_NS, began + SETTLE_NS // 3]
+        return min((time for time in times if time > now), default=now + MOST_WAIT_NS)
+
+    async def _wait(self, until: Instant) -> None:
+        self._news = trio.Event()
+        with trio.move_on_at(until / NS_PER_S):
+            await self._news.wait()
+
+    def _hint(self, began: Instant, now: Instant) -> None:
+        """Say once what may be the matter when nothing is found."""
+        if not self._has_hinted and now - began >= HINT_NS:
+            self._has_hinted = True
+            fault = self._discovery.fault
+            self._say("searching", {"sentence": fault or HINT})
+
+    # -- the link ------------------------------------------------------------------------------
+
+    async def _measure(self, entries: Sequence[Entry]) -> None:
+        """Measure how far those are that are not measured yet; one alone needs no comparison."""
+        unknown = [entry for entry in entries if entry.key not in self._rtt]
+        if len(entries) < 2 or not unknown:
+            return
+        own = {
+            str(address.ip)
+            for interface in self._discovery.mdns.chosen
+            for address in interface.addresses
+        }
+        with trio.move_on_after(MEASURE_S):
+            async with trio.open_nursery() as nursery:
+                for entry in unknown:
+                    if entry.addresses[0].host in own:
+                        self._rtt[entry.key] = 0
+                    else:
+                        nursery.start_soon(self._connect, entry.key, entry.addresses[0])
+
+    async def _connect(self, key: str, address: Address) -> None:
+        began = now_ns()
+        host = f"{address.host}%{address.scope}" if address.scope else address.host
+        with suppress(OSError):
+            (await connect(host, address.port)).close()
+            self._rtt[key] = max(1, now_ns() - began)
+
+    async def _remember(self, met: KnownProvider, is_vouched: bool) -> None:
+        """Write down who was met; that it cannot be written is no reason to go without power."""
+        folder = self._search.folder
+
+        def write() -> Mapping[bytes, KnownProvider]:
+            found = remember(read_acquaintances(folder), met, is_vouched=is_vouched)
+            write_acquaintances(folder, found)
+            return found
+
+        try:
+            self._met = await trio.to_thread.run_sync(write)
+        except (HostError, ConfigError) as error:
+            _log.warning("%s", error)
+
+
+@asynccontextmanager
+async def open_finder(search: Search, say: Say, seed: bytes) -> AsyncIterator[Finder]:
+    """Find providers until the block ends. Raises HostError, ConfigError as `open_discovery` does."""
+    browser = Browser(now_ns(), trust=search.trust, unix_offset_ns=unix_offset_ns())
+    async with (
+        open_discovery(search.interfaces, browser=browser) as discovery,
+        trio.open_nursery() as nursery,
+    ):
+        finder = Finder(search, discovery, say, seed)
+        nursery.start_soon(finder.run)
+        try:
+            yield finder
+        finally:
+            nursery.cancel_scope.cancel()
