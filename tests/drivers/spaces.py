@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 
-NEEDS = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
+NEEDS = {"ip": "iproute2", "sysctl": "procps", "unshare": "util-linux", "nsenter": "util-linux"}
 AVAHI = {
     "avahi-daemon": "avahi-daemon", "avahi-browse": "avahi-utils",
     "avahi-publish": "avahi-utils", "dbus-daemon": "dbus",
