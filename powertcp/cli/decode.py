@@ -220,43 +220,58 @@ def row_line(row: "Row", offset: int) -> str:
     return f"{offset + row.offset:04x}  {digits:<26} {'  ' * row.depth}{said}".rstrip()
 
 
-def table(piece: Piece, seen: "Seen | None") -> "tuple[list[str], Rejected | None]":
-    """Return the table of a piece and its fault."""
+class Said(NamedTuple):
+    """The lines of a piece; its fault, if it has one; what is known of it if it is sealed."""
+
+    lines: list[str]
+    fault: "Rejected | None" = None
+    seen: "Seen | None" = None
+
+
+def table(piece: Piece, unsealer: "Wanted | None") -> Said:
+    """Return the table of a piece."""
     # construct comes with the schema: help and wrong words do without
     from powertcp.wire.values import Row, explain
 
     said = explain(piece.octets, piece.layout, MAX_MSP)
     shown = [row for row in said.rows if any(row.octets) or row.field not in QUIET]
+    seen = look(piece, unsealer) if said.fault is None else None
     if seen is not None and seen.parts:
         if shown[-1].field == "octets":
             shown.pop()
         shown += [Row(*part, depth=1) for part in seen.parts]
     rows = (row._replace(depth=row.depth + piece.depth) for row in shown)
-    return [row_line(row, piece.offset) for row in rows], said.fault
+    return Said([row_line(row, piece.offset) for row in rows], said.fault, seen)
 
 
-def summary(
-    piece: Piece, seen: "Seen | None", as_json: bool
-) -> "tuple[list[str], Rejected | None]":
-    """Return one line for a piece, as text or JSON, and its fault."""
+def summary(piece: Piece, unsealer: "Wanted | None", as_json: bool) -> Said:
+    """Return one line for a piece, as text or JSON."""
     from powertcp.wire.schema import Rejected
     from powertcp.wire.values import parse
 
     try:
         values = parse(piece.layout, piece.octets, MAX_MSP)
     except Rejected as fault:
-        return [], fault
+        return Said([], fault)
+    seen = look(piece, unsealer)
     if as_json:
         where = {} if piece.sealed_in is None else {"sealed_in": piece.sealed_in}
         known = seen.values if seen else {}
         said = {"offset": piece.offset, "layout": piece.layout, **where, **values, **known}
-        return [json.dumps(said)], None
+        return Said([json.dumps(said)], seen=seen)
     if piece.layout == "profile":
-        return [profile_line(values)], None
+        return Said([profile_line(values)])
     if piece.layout == "receipt":
-        return [f"{piece.offset:04x}  {receipt_line(values)}"], None
+        return Said([f"{piece.offset:04x}  {receipt_line(values)}"])
     line = segment_line(values, len(piece.octets), seen)
-    return [f"{piece.offset:04x}  {'  ' * piece.depth}{line}"], None
+    return Said([f"{piece.offset:04x}  {'  ' * piece.depth}{line}"], seen=seen)
+
+
+def look(piece: Piece, unsealer: "Wanted | None") -> "Seen | None":
+    """Return what is known of a piece that the schema takes if it is sealed, else None."""
+    if unsealer is None or piece.layout != "segment" or piece.octets[4:5] != SEALED:
+        return None
+    return unsealer().look(piece.octets)
 
 
 def fault_line(fault: Fault, as_json: bool, depth: int = 0) -> str:
@@ -298,33 +313,19 @@ def report(
     """Yield (line, is an error) for each piece. unsealer: gives who knows the sealed ones."""
     first = True
     for piece in found:
-        seen = look(piece, unsealer)
         if verbose and not as_json:
             if not first:
                 yield "", False
-            lines, fault = table(piece, seen)
+            said = table(piece, unsealer)
         else:
-            lines, fault = summary(piece, seen, as_json)
-        for line in lines:
+            said = summary(piece, unsealer, as_json)
+        for line in said.lines:
             yield line, False
-        if fault is not None:
-            yield fault_line(fault_of(fault, piece), as_json, piece.depth), True
-        elif seen is not None:
-            yield from inside(piece, seen, verbose, as_json)
+        if said.fault is not None:
+            yield fault_line(fault_of(said.fault, piece), as_json, piece.depth), True
+        elif said.seen is not None:
+            yield from inside(piece, said.seen, verbose, as_json)
         first = False
-
-
-def look(piece: Piece, unsealer: "Wanted | None") -> "Seen | None":
-    """Return what is known of a sealed segment, None of anything else."""
-    if unsealer is None or piece.layout != "segment" or piece.octets[4:5] != SEALED:
-        return None
-    from powertcp.wire.schema import Rejected, parse_segment
-
-    try:
-        parse_segment(piece.octets, MAX_MSP)
-    except Rejected:
-        return None
-    return unsealer().look(piece.octets)
 
 
 def inside(piece: Piece, seen: "Seen", verbose: bool, as_json: bool) -> Iterator[tuple[str, bool]]:
