@@ -6,6 +6,7 @@ from typing import Final
 from powertcp.dpdp.advert import Advert, Offer, Tariff
 from powertcp.dpdp.entry import Entry, Standing
 from powertcp.dpdp.txt import show_text, split_txt
+from powertcp.dpdp.why import format_price
 from powertcp.errors import DecodeError
 from powertcp.profile import Phases, Waveform
 from powertcp.units import format_power
@@ -16,16 +17,13 @@ _LEAST: Final = (8, 19, 27, 6, 9, 10, 6)
 _MOST_NAME: Final = 40
 
 
-def format_price(tariff: Tariff | None) -> str:
+def format_tariff(tariff: Tariff | None) -> str:
     """Return `0.25 EUR`, of one kWh; `free`; `-` when it is not stated."""
     if tariff is None:
         return "-"
     if not tariff.micro_per_kwh:
         return "free"
-    sign = "-" if tariff.micro_per_kwh < 0 else ""
-    whole, part = divmod(abs(tariff.micro_per_kwh), 1_000_000)
-    digits = f"{part:06}".rstrip("0").ljust(2, "0")
-    return f"{sign}{whole}.{digits} {tariff.currency}"
+    return f"{format_price(tariff.micro_per_kwh)} {tariff.currency}"
 
 
 def format_offer(offer: Offer) -> str:
@@ -61,7 +59,7 @@ def row(entry: Entry) -> tuple[str, ...]:
     return (
         advert.id.hex()[:SHORT], name, offers,
         format_power(advert.cap_mw) if advert.cap_mw else "full",
-        show_text(advert.source), format_price(advert.tariff), trust_of(entry),
+        show_text(advert.source), format_tariff(advert.tariff), trust_of(entry),
         "  ".join([where, *filter(None, rare)]),
     )  # fmt: skip
 

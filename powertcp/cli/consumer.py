@@ -36,7 +36,7 @@ exit status: 0 done (with --run: the command's own), 1 refused, tripped, a recei
   ledger not written, 2 usage, 3 no answer or connection lost, 70 a bug"""
 
 
-class _Request(argparse.Action):
+class Request(argparse.Action):
     """Collects --request with the --minimum and the --fallback that follow it."""
 
     def __call__(
@@ -67,9 +67,9 @@ def parser() -> Parser:
     add("--connect", metavar="HOST[:PORT]", help="the provider (port 3251; whoever is found)")
     add_finding(parse)
     add_device(parse)
-    add("--request", action=_Request, metavar="V/I[@Hz]", help="power, repeatable: 12V/1.5A")
-    add("--minimum", action=_Request, metavar="V/I[@Hz]", help="least for the --request before it")
-    add("--fallback", action=_Request, metavar="V/I[@Hz]", help="kept after its lease (none)")
+    add("--request", action=Request, metavar="V/I[@Hz]", help="power, repeatable: 12V/1.5A")
+    add("--minimum", action=Request, metavar="V/I[@Hz]", help="least for the --request before it")
+    add("--fallback", action=Request, metavar="V/I[@Hz]", help="kept after its lease (none)")
     add("--run", metavar="CMD", action="append", help="a command that runs while powered")
     add("--load", metavar="LOAD", action="append", help=f"{LOADS} (none)")
     add("--on-shed", choices=("cap", "stop", "term"), help="the command while shed (cap)")

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from powertcp.cli.consumer import Request
 from powertcp.cli.parser import Parser
 from powertcp.errors import ConfigError
 from powertcp.units import NS_PER_S, parse_duration_ns
@@ -32,10 +33,10 @@ def build_parser() -> Parser:
     add("--interface", action="append", metavar="IF", help="look there only, repeatable (all)")
     add("--passive", action="store_true", help="ask nobody, hear what others are told")
     add("--why", action="store_true", help="for each why it would be chosen, or not")
-    add("--request", action="append", metavar="V/I[@Hz]", help="power to find, repeatable")
-    add("--minimum", metavar="V/I[@Hz]", help="the least instead of the last --request")
+    add("--request", action=Request, metavar="V/I[@Hz]", help="power to find, repeatable: 12V/1.5A")
+    add("--minimum", action=Request, metavar="V/I[@Hz]", help="least for the --request before it")
     add("--max-price", metavar="PRICE", help="most that is paid per kWh: 0.30, 0.30EUR (no limit)")
-    add("--src", action="append", metavar="SOURCE", help=f"only from it: {SOURCES} (any)")
+    add("--src", metavar="LIST", help=f"only from these sources: {SOURCES} (any)")
     add("--trust", choices=("any", "site", "pinned"), help="the least level (what is configured)")
     add("--pin", metavar="ID", help="believe the provider with this id from now on")
     add(
@@ -77,8 +78,9 @@ def _check(given: argparse.Namespace) -> None:
     ]
     if len(alone) > 1:
         raise ConfigError("command line", alone[1], f"not together with {alone[0]}")
-    if given.minimum and not given.request:
-        raise ConfigError("command line", "--minimum", "it is about --request, which is not given")
+    for name, value in (("--max-price", given.max_price), ("--src", given.src)):
+        if value and not given.request:
+            raise ConfigError("command line", name, "it is about --request, which is not given")
     if given.why and not given.request:
         raise ConfigError("command line", "--why", "what for? --request 12V/1.5A, for example")
 

@@ -11,16 +11,19 @@ from pathlib import Path
 import trio
 
 from powertcp.cli.adverts import SHORT, facts, lay_out, row, table
+from powertcp.cli.judging import judge, lines, read_need
 from powertcp.dpdp.advert import TYPE_TCP
 from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Entry, Standing
 from powertcp.dpdp.events import AdvertChanged, AdvertGone, AdvertSeen, Downgrade, IdClash
 from powertcp.dpdp.known import KeyKind, KnownProvider, format_key, remember
+from powertcp.dpdp.select import Candidate, Need, select
 from powertcp.dpdp.trust import Level, Trust
 from powertcp.dpdp.txt import show_text
 from powertcp.drivers.acquaintances import read_acquaintances, write_acquaintances
 from powertcp.drivers.daemon import now_ns, state_folder, unix_offset_ns
 from powertcp.drivers.discovery import Discovery, open_discovery
+from powertcp.drivers.distance import own_hosts
 from powertcp.errors import ConfigError
 from powertcp.machine import Event
 from powertcp.units import NS_PER_S
@@ -38,7 +41,7 @@ def discover(given: argparse.Namespace, *, timeout_s: float) -> int:
         trust = Trust.make(Level(given.trust) if given.trust else None, known=known)
     except ValueError as error:
         raise ConfigError("command line", "--trust", str(error)) from error
-    search = Search(given, trust, timeout_s)
+    search = Search(given, trust, timeout_s, read_need(given))
     trio.run(search.run)
     if given.pin:
         return pin(given.pin, search.entries, known, folder)
@@ -48,10 +51,13 @@ def discover(given: argparse.Namespace, *, timeout_s: float) -> int:
 class Search:
     """One look at the link. entries: what was found, whatever is wrong with it."""
 
-    def __init__(self, given: argparse.Namespace, trust: Trust, timeout_s: float) -> None:
-        """Look as the words say, for at most `timeout_s`."""
-        self._given, self._trust, self._timeout_s = given, trust, timeout_s
+    def __init__(
+        self, given: argparse.Namespace, trust: Trust, timeout_s: float, need: Need | None
+    ) -> None:
+        """Look as the words say, for at most `timeout_s`. need: what is to be found."""
+        self._given, self._trust, self._timeout_s, self._need = given, trust, timeout_s, need
         self.entries: list[Entry] = []
+        self._judged: list[Candidate] = []
         self._fault = ""
         self._took_s = 0.0
         self._links: list[str] = []
@@ -68,6 +74,9 @@ class Search:
             with trio.move_on_after(self._timeout_s):
                 await self._listen(found, began)
             self.entries, self._fault = found.snapshot(), found.fault
+            if self._need is not None:
+                own = own_hosts(found.mdns.chosen)
+                self._judged = await judge(self.entries, self._need, self._trust, own)
 
     async def _listen(self, found: Discovery, began: float) -> None:
         """Take events until it is enough."""
@@ -108,7 +117,14 @@ class Search:
 
     def report(self) -> int:
         """Print what was found; returns the exit status."""
-        wanted = [entry for entry in self.entries if self._is_wanted(entry)]
+        if self._given.why and self._judged:
+            print("\n".join(lines(self._judged, as_json=self._given.json)))
+            return DONE
+        entries = self.entries
+        if self._need is not None:
+            # only those that would do, the best one first
+            entries = [each.entry for each in self._judged if each.merits is not None]
+        wanted = [entry for entry in entries if self._is_wanted(entry)]
         if self._given.one:
             wanted = self._usable(wanted)[:1]
         if self._given.watch:
@@ -140,7 +156,8 @@ class Search:
         where = ", ".join(self._links) or "no interface"
         hidden = len(self.entries)
         if hidden:
-            return f"nothing that can be used on {where}; --all shows {hidden} more"
+            more = "--why says why" if self._need is not None else f"--all shows {hidden} more"
+            return f"nothing that can be used on {where}; {more}"
         return (
             f"nothing found on {where}; Wi-Fi with client isolation and container bridges hide"
             " providers: powertcp consumer --connect HOST does without"
@@ -153,7 +170,11 @@ class Search:
         return self._given.all or _is_good(entry)
 
     def _usable(self, entries: Sequence[Entry]) -> list[Entry]:
-        return [entry for entry in entries if self._is_wanted(entry) and _is_good(entry)]
+        usable = [entry for entry in entries if self._is_wanted(entry) and _is_good(entry)]
+        if self._need is None:
+            return usable
+        judged = select(usable, self._need, self._trust, b"")
+        return [each.entry for each in judged if each.merits is not None]
 
 
 def _is_good(entry: Entry) -> bool:
