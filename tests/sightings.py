@@ -15,6 +15,7 @@ OFFER = Offer(
     minimum=PowerProfile.make(ProfileType.MINIMUM, 5_000, 1_000),
 )
 ADVERT = Advert(id=provider_id(METER.public), offers=(OFFER,), cap_mw=36_000, source="grid")
+_TXT, _ID = encode_txt(ADVERT), ADVERT.id.hex().encode()
 
 
 def numbered_id(number: int) -> bytes:
@@ -33,14 +34,18 @@ def service(
     **said: Any,
 ) -> Service:
     """Return what a resolver says of one instance. said: what its advert says otherwise."""
-    advert = replace(ADVERT, **said)
+    if txt is None:
+        # with another id only, it need not be encoded
+        own = said.keys() - {"id"}
+        ident = said.get("id", ADVERT.id).hex().encode()
+        txt = encode_txt(replace(ADVERT, **said)) if own else _TXT.replace(_ID, ident)
     return Service(
         instance=name,
         kind=kind,
         host=host or f"{name}.local.",
         port=port,
         addresses=(Address(ip, "", port),) if ip else (),
-        txt=encode_txt(advert) if txt is None else txt,
+        txt=txt,
     )
 
 

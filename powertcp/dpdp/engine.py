@@ -50,6 +50,8 @@ MAX_INTERFACES: Final = 16
 MAX_HOST: Final = 255
 # the TTL of PTR and TXT: what was not heard for so long is asked for
 STALE_NS: Final[Duration] = 4500 * NS_PER_S
+# ids whose clash was told; the oldest may be told again
+MAX_CLASHES: Final = 256
 # between two reports of a flood, and between two of the clash of one id
 WARN_NS: Final[Duration] = 60 * NS_PER_S
 DOWNGRADE: Final = "downgrade"
@@ -482,7 +484,7 @@ class Browser:
         if clash is not None:
             self._clashes[provider] = self._clock
             self._clashes.move_to_end(provider)
-            if len(self._clashes) > MAX_ADVERTS:
+            if len(self._clashes) > MAX_CLASHES:
                 self._clashes.popitem(last=False)
             self._events.append(IdClash(entry=entry, other=self._table[clash]))
 

@@ -1,0 +1,483 @@
+"""The browser: what it makes of what a resolver tells, and which adverts it lets be used."""
+
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from powertcp.dpdp.advert import TYPE_UDP, encode_txt
+from powertcp.dpdp.dead import FIRST_NS
+from powertcp.dpdp.doubts import VERIFY_NS
+from powertcp.dpdp.engine import STALE_NS, WARN_NS, Browser
+from powertcp.dpdp.entry import Address, Service, Signed, Standing
+from powertcp.dpdp.events import (
+    AdvertChanged,
+    AdvertGone,
+    AdvertSeen,
+    Downgrade,
+    IdClash,
+    VerifyWanted,
+)
+from powertcp.dpdp.known import KnownProvider
+from powertcp.dpdp.links import Subnet
+from powertcp.dpdp.signing import sign
+from powertcp.dpdp.trust import Pin, Trust
+from powertcp.errors import LocalProtocolError
+from powertcp.machine import Event
+from powertcp.units import NS_PER_S
+from tests.sightings import ADVERT, METER, drain, numbered_id, service
+
+NOW_S = 1_795_305_600
+KEY, OTHER_KEY = bytes([1]) * 32, bytes([2]) * 32
+BENCH = service()
+HERE = BENCH.addresses[0]
+MET = KnownProvider(
+    id=ADVERT.id, first_s=0, last_s=0, meter_key=METER.public, exchange_key=KEY, has_signed=True
+)
+
+
+def signed(expires_s: int = 3600, **said: Any) -> Service:
+    """Return the bench with a good signature."""
+    advert = sign(replace(ADVERT, **said), "bench", BENCH.kind, 3251, METER, NOW_S + expires_s)
+    return service(txt=encode_txt(advert))
+
+
+def browse(*services: Service, **fields: Any) -> Browser:
+    """Return a browser that has heard these, its events taken."""
+    browser = Browser(0, unix_offset_ns=NOW_S * NS_PER_S, **fields)
+    for one in services:
+        browser.heard(one, 0)
+    drain(browser)
+    return browser
+
+
+def standings(browser: Browser) -> list[tuple[str, str]]:
+    """Return standing and reason of every entry, by name."""
+    entries = sorted(browser.entries(), key=lambda entry: entry.key)
+    return [(entry.standing.value, entry.why) for entry in entries]
+
+
+def names(events: list[Event]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+# ---- seen, changed, gone ------------------------------------------------------------------------
+
+
+def test_an_advert_is_seen_once_and_heard_again() -> None:
+    browser = Browser(5)
+    browser.heard(BENCH, 5)
+    (event,) = drain(browser)
+    assert isinstance(event, AdvertSeen)
+    assert event.entry == browser.get(BENCH.key)
+    entry = event.entry
+    assert (entry.advert, entry.standing, entry.addresses) == (ADVERT, Standing.GOOD, (HERE,))
+    assert (entry.first_ns, entry.last_ns, entry.dead_until_ns) == (5, 5, 0)
+    assert (entry.fault, entry.why, entry.signed) == ("", "", Signed.NONE)
+    browser.heard(replace(BENCH, instance="BENCH", addresses=(HERE, HERE)), 6)
+    (event,) = drain(browser)
+    assert isinstance(event, AdvertChanged)
+    browser.heard(replace(BENCH, instance="BENCH"), 9)
+    assert drain(browser) == []
+    (entry,) = browser.entries()
+    assert (entry.first_ns, entry.last_ns) == (5, 9)
+    assert len(browser) == 1
+
+
+def test_another_capacity_is_a_change() -> None:
+    browser = browse(BENCH)
+    browser.heard(service(cap_mw=0), 7)
+    (event,) = drain(browser)
+    assert isinstance(event, AdvertChanged)
+    assert event.entry.advert == replace(ADVERT, cap_mw=0)
+    assert (event.entry.first_ns, event.entry.last_ns) == (0, 7)
+
+
+@pytest.mark.parametrize("other", [service(host="elsewhere"), service(id=numbered_id(1))])
+def test_another_host_or_id_under_a_name_is_another_provider(other: Service) -> None:
+    browser = browse(BENCH)
+    browser.heard(other, 7)
+    assert names(drain(browser)) == ["AdvertGone", "AdvertSeen"]
+    assert browser.entries()[0].first_ns == 7
+
+
+@pytest.mark.requirement("DPDP-3-03")
+def test_a_broken_record_is_listed_with_its_fault() -> None:
+    txt = BENCH.txt.replace(b"src=grid", b"srX=grid")
+    browser = browse(replace(BENCH, txt=txt))
+    (entry,) = browser.entries()
+    assert (entry.advert, entry.standing) == (None, Standing.MALFORMED)
+    assert entry.fault == "src is missing or malformed"
+    assert entry.addresses == (HERE,)
+    assert browser.malformed == 1
+    browser.heard(replace(BENCH, txt=txt, port=7), 0)
+    assert names(drain(browser)) == ["AdvertChanged"]
+    browser.heard(BENCH, 1)
+    assert names(drain(browser)) == ["AdvertGone", "AdvertSeen"]
+    assert standings(browser) == [("good", "")]
+
+
+@pytest.mark.requirement("DPDP-3-01")
+def test_another_version_is_listed_as_such() -> None:
+    browser = browse(replace(BENCH, txt=BENCH.txt.replace(b"txtvers=1", b"txtvers=2")))
+    assert standings(browser) == [("unknown version", "")]
+    assert browser.entries()[0].fault == "an advert of another version"
+    assert browser.malformed == 0
+
+
+def test_another_service_type_is_our_own_fault() -> None:
+    browser = browse()
+    with pytest.raises(LocalProtocolError, match=r"_http\._tcp\.local\. is no service type"):
+        browser.heard(replace(BENCH, kind="_http._tcp.local."), 0)
+
+
+def test_time_does_not_go_back() -> None:
+    browser = browse()
+    browser.handle_timer(9)
+    for verb in (
+        lambda: browser.heard(BENCH, 8),
+        lambda: browser.removed("", 8),
+        lambda: browser.verified("", None, 8),
+        lambda: browser.overflow((), 8),
+        lambda: browser.reset(8),
+        lambda: browser.failed(b"", HERE, 8),
+        lambda: browser.succeeded(b"", HERE, 8),
+        lambda: browser.local_subnets((), 8),
+        lambda: browser.believe(Trust(), 8),
+        lambda: browser.handle_timer(8),
+    ):
+        with pytest.raises(LocalProtocolError, match="the clock went back from 9 to 8"):
+            verb()  # type: ignore[no-untyped-call]
+
+
+# ---- removals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-4-05")
+def test_a_removal_is_verified_before_it_counts() -> None:
+    browser = browse(BENCH)
+    browser.removed(BENCH.key, 10)
+    assert drain(browser) == [VerifyWanted(key=BENCH.key, service=BENCH)]
+    assert len(browser) == 1
+    assert browser.get_timer() == 10 + VERIFY_NS
+    browser.verified(BENCH.key, BENCH, 11)
+    browser.handle_timer(10 + VERIFY_NS)
+    assert drain(browser) == []
+    assert len(browser) == 1
+
+
+@pytest.mark.requirement("DPDP-4-05")
+@pytest.mark.parametrize("says_so", [True, False])
+def test_who_does_not_answer_is_gone(says_so: bool) -> None:
+    browser = browse(BENCH)
+    entry = browser.get(BENCH.key)
+    browser.removed(BENCH.key, 10)
+    drain(browser)
+    if says_so:
+        browser.verified(BENCH.key, None, 11)
+    else:
+        browser.handle_timer(10 + VERIFY_NS)
+    assert drain(browser) == [AdvertGone(entry=entry)]  # type: ignore[arg-type]
+    assert browser.entries() == []
+    assert browser.get_timer() is None
+    browser.verified(BENCH.key, None, 10 + VERIFY_NS)
+    browser.removed(BENCH.key, 10 + VERIFY_NS)
+    assert drain(browser) == []
+
+
+@pytest.mark.requirement("DPDP-4-05")
+def test_the_survivor_of_two_with_one_name_stays() -> None:
+    browser = browse(BENCH)
+    browser.removed(BENCH.key, 10)
+    browser.heard(BENCH, 10)
+    browser.verified(BENCH.key, None, 11)
+    browser.handle_timer(10 + VERIFY_NS)
+    assert names(drain(browser)) == ["VerifyWanted"]
+    assert len(browser) == 1
+
+
+@pytest.mark.requirement("DPDP-4-05")
+def test_goodbyes_of_a_rogue_at_ten_a_second_do_nothing_but_ask() -> None:
+    browser, asked = browse(BENCH), 0
+    for tenth in range(600):
+        now = tenth * NS_PER_S // 10
+        browser.removed(BENCH.key, now)
+        browser.handle_timer(now)
+        for event in drain(browser):
+            assert isinstance(event, VerifyWanted)
+            asked += 1
+            browser.verified(event.key, event.service, now + NS_PER_S // 20)
+        assert standings(browser) == [("good", "")]
+    assert asked == 30
+
+
+def test_an_answer_about_another_name_is_our_own_fault() -> None:
+    browser = browse(BENCH)
+    with pytest.raises(LocalProtocolError, match=r"asked for x, told of bench\._powertcp"):
+        browser.verified("x", BENCH, 0)
+
+
+@pytest.mark.requirement("DPDP-4-04")
+def test_what_was_not_heard_for_the_ttl_is_asked_for() -> None:
+    other = service("other", id=numbered_id(1))
+    browser = browse(BENCH)
+    browser.heard(other, 7)
+    assert browser.get_timer() == STALE_NS
+    browser.handle_timer(STALE_NS - 1)
+    drain(browser)
+    browser.handle_timer(STALE_NS)
+    assert drain(browser) == [VerifyWanted(key=BENCH.key, service=BENCH)]
+    assert browser.get_timer() == STALE_NS + 7
+    browser.verified(BENCH.key, BENCH, STALE_NS + 1)
+    assert [entry.key for entry in browser.entries()] == [other.key, BENCH.key]
+    assert browser.get_timer() == STALE_NS + 7
+
+
+def test_after_lost_callbacks_the_others_are_verified() -> None:
+    other, waiting = service("other", id=numbered_id(1)), service("waiting", id=numbered_id(2))
+    browser = browse(BENCH, other, waiting)
+    browser.overflow({BENCH.key}, 10)
+    assert {event.key for event in drain(browser)} == {other.key, waiting.key}  # type: ignore[attr-defined]
+    assert len(browser) == 3
+
+
+def test_a_new_resolver_begins_with_nothing_but_who_is_dead() -> None:
+    browser = browse(BENCH)
+    browser.failed(ADVERT.id, HERE, 0)
+    browser.removed(BENCH.key, 0)
+    drain(browser)
+    browser.reset(1)
+    assert names(drain(browser)) == ["AdvertGone"]
+    assert (len(browser), browser.get_timer()) == (0, None)
+    browser.heard(BENCH, 2)
+    assert standings(browser) == [("dead", "")]
+
+
+# ---- the dead -----------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-4-06")
+def test_who_does_not_answer_a_syn_is_dead_for_a_time_and_stays_listed() -> None:
+    browser = browse(BENCH)
+    browser.failed(ADVERT.id, HERE, 5)
+    (event,) = drain(browser)
+    assert isinstance(event, AdvertChanged)
+    assert (event.entry.standing, event.entry.addresses) == (Standing.DEAD, (HERE,))
+    assert event.entry.dead_until_ns == browser.get_timer() == 5 + FIRST_NS
+    browser.handle_timer(4 + FIRST_NS)
+    assert drain(browser) == []
+    browser.handle_timer(5 + FIRST_NS)
+    (event,) = drain(browser)
+    assert isinstance(event, AdvertChanged)
+    assert (event.entry.standing, event.entry.dead_until_ns) == (Standing.GOOD, 0)
+    browser.failed(ADVERT.id, HERE, 5 + FIRST_NS)
+    assert browser.entries()[0].dead_until_ns == 5 + 3 * FIRST_NS
+    browser.succeeded(ADVERT.id, HERE, 5 + FIRST_NS)
+    assert standings(browser) == [("good", "")]
+    assert browser.get_timer() == STALE_NS
+
+
+@pytest.mark.requirement("DPDP-4-06")
+def test_a_dead_address_is_left_out_and_the_next_one_tried() -> None:
+    there = Address("10.0.0.8", "", 3251)
+    browser = browse(replace(BENCH, addresses=(HERE, there)))
+    browser.failed(ADVERT.id, HERE, 0)
+    (entry,) = browser.entries()
+    assert (entry.standing, entry.addresses, entry.dead_until_ns) == (Standing.GOOD, (there,), 0)
+    browser.failed(ADVERT.id, there, 5)
+    (entry,) = browser.entries()
+    assert (entry.standing, entry.addresses) == (Standing.DEAD, (HERE, there))
+    browser.handle_timer(FIRST_NS)
+    (entry,) = browser.entries()
+    assert (entry.standing, entry.addresses) == (Standing.GOOD, (HERE,))
+
+
+@pytest.mark.requirement("DPDP-4-06")
+def test_a_new_name_does_not_wake_the_dead_and_an_unknown_one_is_no_matter() -> None:
+    browser = browse(BENCH)
+    browser.failed(numbered_id(9), HERE, 0)
+    assert drain(browser) == []
+    browser.failed(ADVERT.id, HERE, 0)
+    browser.heard(service("renamed", host="bench.local."), 1)
+    assert standings(browser) == [("dead", ""), ("dead", "")]
+
+
+# ---- conflicts of an id -------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-5-03")
+@pytest.mark.parametrize(
+    ("keys", "port", "is_one"),
+    [
+        ((KEY, KEY), 3252, True),
+        ((None, None), 3251, True),
+        ((None, None), 3252, False),
+        ((KEY, OTHER_KEY), 3251, False),
+        ((KEY, None), 3251, False),
+        ((None, KEY), 3251, False),
+    ],
+)
+def test_two_instances_of_one_id(
+    keys: tuple[bytes | None, bytes | None], port: int, is_one: bool
+) -> None:
+    browser = browse(service(exchange_key=keys[0]))
+    browser.heard(service("copy", port=port, exchange_key=keys[1]), 1)
+    expected = ("good", "") if is_one else ("suspect", "id-clash")
+    assert standings(browser) == [expected] * 2
+    browser.removed(service("copy").key, 2)
+    browser.verified(service("copy").key, None, 2)
+    assert standings(browser) == [("good", "")]
+
+
+def test_a_feed_and_a_listener_of_one_provider_do_not_clash() -> None:
+    browser = browse(BENCH, service(kind=TYPE_UDP, port=7, feed=bytes(16)))
+    assert standings(browser) == [("good", "")] * 2
+
+
+@pytest.mark.requirement("DPDP-5-02")
+def test_a_clash_of_ids_is_told_once_in_a_minute() -> None:
+    browser = browse(BENCH)
+    browser.heard(service("copy", port=3252), 1)
+    events = drain(browser)
+    assert names(events) == ["AdvertSeen", "AdvertChanged", "IdClash"]
+    clash = events[-1]
+    assert isinstance(clash, IdClash)
+    assert (clash.entry.service.instance, clash.other.service.instance) == ("copy", "bench")
+    browser.heard(service("copy", port=3253), WARN_NS)
+    assert "IdClash" not in names(drain(browser))
+    browser.heard(service("copy", port=3254), 1 + WARN_NS)
+    assert "IdClash" in names(drain(browser))
+
+
+@pytest.mark.requirement("DPDP-5-02")
+def test_one_id_at_two_hosts_is_told_where_no_key_makes_them_one() -> None:
+    browser = browse(BENCH)
+    browser.heard(service("copy"), 1)
+    assert names(drain(browser)) == ["AdvertSeen", "IdClash"]
+    browser = browse(service(exchange_key=KEY))
+    browser.heard(service("copy", exchange_key=KEY), 1)
+    browser.heard(service("third", host="copy.local.", exchange_key=KEY, cap_mw=0), 1)
+    assert names(drain(browser)) == ["AdvertSeen", "AdvertSeen"]
+
+
+@pytest.mark.requirement("DPDP-5-02")
+def test_a_clash_with_ours_is_the_announcers_matter() -> None:
+    browser = browse(BENCH, own=[ADVERT.id])
+    browser.heard(service("copy", port=3252), 1)
+    assert names(drain(browser)) == ["AdvertSeen", "AdvertChanged"]
+
+
+# ---- links --------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-7-01")
+def test_who_is_off_link_is_suspect_until_our_links_are_others() -> None:
+    browser = browse(BENCH)
+    browser.local_subnets([Subnet("eth0", ip_network("192.168.7.0/24"))], 1)
+    assert standings(browser) == [("suspect", "off-link")]
+    assert names(drain(browser)) == ["AdvertChanged"]
+    browser.local_subnets([Subnet("eth0", ip_network("10.0.0.0/24"))], 2)
+    assert standings(browser) == [("good", "")]
+
+
+@pytest.mark.requirement("DPDP-5-04")
+def test_every_address_is_kept_in_its_order() -> None:
+    near, far = Address("fe80::1", "eth0", 3251), Address("2001:db8::1", "", 3251)
+    browser = browse()
+    browser.local_subnets([Subnet("eth0", ip_network("10.0.0.0/24"))], 0)
+    browser.heard(replace(BENCH, addresses=(far, HERE, near)), 0)
+    drain(browser)
+    assert browser.entries()[0].addresses == (near, HERE, far)
+    browser.heard(replace(BENCH, addresses=(near, far, HERE)), 1)
+    assert drain(browser) == []
+
+
+# ---- trust --------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-7-04")
+@pytest.mark.parametrize(
+    ("heard", "text"),
+    [
+        (service(), "it is not signed, and was before"),
+        (replace(signed(), instance="copied"), "its signature is bad or has ended"),
+        (replace(signed(), txt=signed().txt.replace(b"36000", b"36001")), "its signature is bad"),
+        (signed(expires_s=0), "its signature is bad or has ended"),
+    ],
+)
+def test_a_known_provider_without_a_good_signature_is_suspect(heard: Service, text: str) -> None:
+    browser = Browser(0, unix_offset_ns=NOW_S * NS_PER_S, trust=Trust(known={ADVERT.id: MET}))
+    browser.heard(heard, 0)
+    seen, downgrade = drain(browser)
+    assert isinstance(seen, AdvertSeen)
+    assert isinstance(downgrade, Downgrade)
+    assert downgrade.text.startswith(text)
+    assert downgrade.entry == seen.entry
+    assert standings(browser) == [("suspect", "downgrade")]
+    browser.heard(replace(heard, addresses=()), 1)
+    assert names(drain(browser)) == ["AdvertChanged"]
+
+
+@pytest.mark.requirement("DPDP-7-04")
+def test_who_never_signed_need_not_sign() -> None:
+    trust = Trust(known={ADVERT.id: replace(MET, has_signed=False)})
+    assert standings(browse(BENCH, trust=trust)) == [("good", "")]
+
+
+@pytest.mark.requirement("DPDP-7-03")
+def test_a_good_signature_ends_when_it_says_so() -> None:
+    browser = browse(signed(expires_s=60), trust=Trust(known={ADVERT.id: MET}))
+    assert browser.entries()[0].signed is Signed.GOOD
+    assert browser.get_timer() == 60 * NS_PER_S
+    browser.handle_timer(60 * NS_PER_S - 1)
+    assert drain(browser) == []
+    browser.handle_timer(60 * NS_PER_S)
+    assert names(drain(browser)) == ["AdvertChanged", "Downgrade"]
+    assert browser.entries()[0].signed is Signed.BAD
+    assert browser.get_timer() == STALE_NS
+    browser.heard(signed(), 60 * NS_PER_S)
+    assert standings(browser) == [("good", "")]
+
+
+def test_who_was_never_met_signs_for_nobody() -> None:
+    assert browse(signed()).entries()[0].signed is Signed.UNKNOWN
+    trust = Trust(known={ADVERT.id: replace(MET, meter_key=None)})
+    assert browse(signed(), trust=trust).entries()[0].signed is Signed.UNKNOWN
+
+
+@pytest.mark.requirement("DPDP-7-09")
+@pytest.mark.parametrize(("key", "word"), [(None, "no"), (OTHER_KEY, "another")])
+def test_a_pinned_provider_with_another_key_or_none_is_a_downgrade(
+    key: bytes | None, word: str
+) -> None:
+    known = {ADVERT.id: replace(MET, has_signed=False)}
+    browser = Browser(0, trust=Trust.make(pins=[Pin("x25519", KEY)], known=known))
+    browser.heard(service(exchange_key=key), 0)
+    (_, downgrade) = drain(browser)
+    assert isinstance(downgrade, Downgrade)
+    assert downgrade.text == f"it shows {word} VPPN key, one is pinned"
+    assert standings(browser) == [("suspect", "downgrade")]
+
+
+def test_whom_we_believe_may_change() -> None:
+    browser = browse(service(exchange_key=KEY))
+    assert not browser.entries()[0].pinned
+    browser.believe(Trust.make(pins=[Pin("x25519", KEY)]), 1)
+    (event,) = drain(browser)
+    assert isinstance(event, AdvertChanged)
+    assert event.entry.pinned
+    site = bytes([9]) * 32
+    browser.believe(Trust.make(sites=[site], known={ADVERT.id: replace(MET, site_key=site)}), 2)
+    assert drain(browser)[-1].text == "it is not signed, and was before"  # type: ignore[attr-defined]
+    assert browser.entries()[0].site
+
+
+@pytest.mark.requirement("DPDP-7-04")
+def test_a_downgrade_of_a_dead_one_is_told_when_it_may_be_tried_again() -> None:
+    browser = browse(signed(), trust=Trust(known={ADVERT.id: MET}))
+    browser.failed(ADVERT.id, HERE, 0)
+    browser.heard(BENCH, 1)
+    assert names(drain(browser)) == ["AdvertChanged", "AdvertChanged"]
+    browser.handle_timer(FIRST_NS)
+    assert names(drain(browser)) == ["AdvertChanged", "Downgrade"]
