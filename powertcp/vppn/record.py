@@ -29,6 +29,8 @@ OVERHEAD_OCTETS: Final = HEADER_OCTETS + 16 + TAG_OCTETS
 # VPPN-3-05: what the length says of private power
 PAD_OCTETS: Final = 1024
 PRIVATE_ESN: Final = (1 << 64) - 1
+# the field of a fault that is no fault of the octets: the peer seals in the other mode
+OTHER_MODE: Final = "privacy"
 # VPPN-3-04: how often a firewall is shown what was granted, and of how many flows
 SHOW_NS: Final[Duration] = 5 * NS_PER_S
 FLOWS_MAX: Final = 256
@@ -62,6 +64,11 @@ class Privacy(StrEnum):
 
     POLICE = "police"
     PRIVATE = "private"
+
+    @property
+    def other(self) -> "Privacy":
+        """The other one of the two."""
+        return Privacy.PRIVATE if self is Privacy.POLICE else Privacy.POLICE
 
 
 class Ends(NamedTuple):
@@ -238,7 +245,8 @@ def _check_inner(head: int, at: int) -> None:
 def check_inner(plain: bytes, raw: RawSegment, privacy: Privacy) -> bytes:
     """Return the segments in `plain` without padding, marked as congested if the outer one is.
 
-    Raises DecodeError 509 where they are not what the outer header of `raw` says.
+    Raises DecodeError 509 where they are not what the outer header of `raw` says; its field is
+    OTHER_MODE where the peer, who has authenticated that header, seals in the other mode.
     """
     is_police = privacy is Privacy.POLICE
     outer_flow, outer_esn, is_marked = raw[2], raw[3], raw[1] & _ECE
@@ -251,7 +259,7 @@ def check_inner(plain: bytes, raw: RawSegment, privacy: Privacy) -> bytes:
     for start, end, kind, flow, esn in inner_segments(plain):
         # VPPN-3-04
         if is_police and (flow != outer_flow or (not start and esn != outer_esn)):
-            raise DecodeError(start, "flow identifier", DECRYPT, flow, outer_flow)
+            raise DecodeError(start, _field(plain, raw, privacy), DECRYPT, flow, outer_flow)
         # a segment in a segment, once
         if kind == _SEALED:
             raise DecodeError(start, "type", DECRYPT, kind)
@@ -260,7 +268,7 @@ def check_inner(plain: bytes, raw: RawSegment, privacy: Privacy) -> bytes:
         stop = end
     # VPPN-3-05
     if not is_police and (outer_flow or outer_esn != PRIVATE_ESN):
-        raise DecodeError(8, "flow identifier", DECRYPT, outer_flow, 0)
+        raise DecodeError(8, _field(plain, raw, privacy), DECRYPT, outer_flow, 0)
     # VPPN-3-01
     if not stop:
         raise DecodeError(0, "plain", DECRYPT, len(plain))
@@ -271,6 +279,16 @@ def check_inner(plain: bytes, raw: RawSegment, privacy: Privacy) -> bytes:
     for at in marks:
         marked[at] |= _ECE
     return bytes(marked)
+
+
+def _field(plain: bytes, raw: RawSegment, privacy: Privacy) -> str:
+    """Return what is wrong with an outer header that `privacy` does not make."""
+    if privacy is Privacy.POLICE:
+        is_other = raw[2:4] == (0, PRIVATE_ESN)
+    else:
+        outside = raw[2].to_bytes(4, "big") + raw[3].to_bytes(8, "big")
+        is_other = plain[_FLOW.start : _ESN.stop] == outside
+    return OTHER_MODE if is_other else "flow identifier"
 
 
 class Batcher:

@@ -15,6 +15,7 @@ from powertcp.machine import Buffer, Event, StreamMachine
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import Instant
 from powertcp.vppn.config import Identity
+from powertcp.vppn.record import OTHER_MODE
 from powertcp.vppn.session import Session
 from powertcp.wire.frames import MAX_MSP, RawSegment, Splitter, decode_segment
 from powertcp.wire.segments import Control
@@ -290,6 +291,9 @@ class Tunnel:
             self._mode = _Mode.DEAF
             return
         rule = _said_in_clear(raw) if error.code == Reason.SEAL_REQUIRED and raw else ""
+        if error.field == OTHER_MODE:
+            ours = session.config.privacy
+            rule = f"the other end seals in {ours.other} mode, we in {ours}: --privacy is the same at both"
         refusal = Refusal(error.code, error.value, error.limit, rule=rule)
         session.give_up(refusal, now)
         self._mode = _Mode.OVER

@@ -103,6 +103,20 @@ async def test_private_power_shows_neither_flow_nor_energy(tmp_path: Path) -> No
     assert {(kind, flow) for _, kind, flow in where.relay.raws} == {(SegmentType.SEALED, 0)}
 
 
+@pytest.mark.requirement("VPPN-3-05")
+async def test_both_ends_say_that_the_other_one_seals_in_the_other_mode(tmp_path: Path) -> None:
+    async with site(tmp_path, "--privacy", "private") as where:
+        async with running(tmp_path, *device(where, "--give-up", "1s")) as sink:
+            broken = await sink.until("seal broken")
+            said = (
+                "the other end seals in private mode, we in police: --privacy is the same at both"
+            )
+            assert broken["code"] == Reason.DECRYPT
+            assert said in broken["sentence"]
+            assert await sink.end() == 3
+        await where.provider.until_logged("seals in police mode, we in private: --privacy")
+
+
 @pytest.mark.requirement("VPPN-3-08", "PTCP-10-04")
 @pytest.mark.parametrize(("direction", "after"), [(UP, 1_800), (DOWN, 6_000)])
 async def test_a_bit_that_is_turned_on_the_path_costs_the_path_and_no_energy(

@@ -13,6 +13,7 @@ from powertcp.units import NS_PER_S
 from powertcp.vppn.noise import COUNTER_LIMIT, Cipher
 from powertcp.vppn.record import (
     FLOWS_MAX,
+    OTHER_MODE,
     OVERHEAD_OCTETS,
     PAD_OCTETS,
     PRIVATE_ESN,
@@ -276,6 +277,28 @@ def test_private_mode_says_flow_0_and_an_esn_of_ones() -> None:
     assert opened(sealed(mixed, 0, PRIVATE_ESN), privacy=PRIVATE) == mixed
     for flow, esn in ((1, PRIVATE_ESN), (0, PRIVATE_ESN - 1), (0, 0), (1, 7)):
         assert code_of(sealed(CREDIT, flow, esn), PRIVATE) == 509
+
+
+@pytest.mark.requirement("VPPN-3-04", "VPPN-3-05")
+@pytest.mark.parametrize(
+    ("privacy", "flow", "esn", "field"),
+    [
+        (POLICE, 0, PRIVATE_ESN, OTHER_MODE),
+        (PRIVATE, 1, 7, OTHER_MODE),
+        # of neither mode
+        (PRIVATE, 1, 8, "flow identifier"),
+        (PRIVATE, 1, PRIVATE_ESN, "flow identifier"),
+        (PRIVATE, 0, 7, "flow identifier"),
+        (POLICE, 1, PRIVATE_ESN, "flow identifier"),
+        (POLICE, 2, 7, "flow identifier"),
+    ],
+)
+def test_the_other_mode_is_told_from_a_fault(
+    privacy: Privacy, flow: int, esn: int, field: str
+) -> None:
+    with pytest.raises(DecodeError) as caught:
+        opened(sealed(CREDIT, flow, esn), privacy=privacy)
+    assert (caught.value.code, caught.value.field) == (509, field)
 
 
 @pytest.mark.requirement("VPPN-3-02", "VPPN-3-06")

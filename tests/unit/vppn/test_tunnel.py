@@ -173,7 +173,11 @@ def test_private_and_police_do_not_understand_each_other() -> None:
     for ours, theirs in ((POLICE, PRIVATE), (PRIVATE, POLICE)):
         pair = SealedPair(device_config(CLASSIC, privacy=ours), provider_config(privacy=theirs))
         pair.request(ask("12V/1.5A"))
-        assert codes(pair)[SOURCE] == 509
+        for side, mine in ((SINK, ours), (SOURCE, theirs)):
+            (broken,) = pair.take(side, TunnelBroken)
+            assert broken.refusal.code == 509
+            said = f"the other end seals in {mine.other} mode, we in {mine}: --privacy is the same"
+            assert said in broken.refusal.sentence()
 
 
 @each
