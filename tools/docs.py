@@ -20,6 +20,8 @@ if str(ROOT) not in sys.path:
 
 import powertcp
 from powertcp.cli import main as cli
+from powertcp.cli.vppn import ACTIONS as ACTIONS_OF_VPPN
+from powertcp.cli.vppn import GATEWAY
 
 SHARE = ROOT / "tools" / "share"
 TEXTS = tomllib.loads((SHARE / "pages.toml").read_text(encoding="utf-8"))
@@ -54,6 +56,13 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     raise LookupError(f"powertcp {name} --help prints no help of a parser")
 
 
+VPPN_PURPOSES = {
+    "keygen": "make an identity, or the key of an employer",
+    "show": "the public half of an identity",
+    "sign": "a certificate for an employee",
+    "revoke": "a revocation list",
+    "check": "files that say who may draw what",
+}
 # actions with options of their own: a page each
 ACTIONS = {"vppn-gateway": "the employer's power for devices anywhere, from providers inside"}
 
@@ -76,10 +85,27 @@ def whole(commands: dict[str, argparse.ArgumentParser]) -> argparse.ArgumentPars
     top.add_argument("--version", action="store_true", help="print the version")
     below = top.add_subparsers(dest="command", metavar="COMMAND")
     for name, parser in commands.items():
-        said = parser.description
-        purpose = cli.COMMANDS[name]
-        below.add_parser(name, parents=[parser], add_help=False, description=said, help=purpose)
+        said, help_ = parser.description, cli.COMMANDS[name]
+        if name == "vppn":
+            mine = below.add_parser(name, description=said, help=help_)
+            add_actions(mine, parser)
+        else:
+            below.add_parser(name, parents=[parser], add_help=False, description=said, help=help_)
     return top
+
+
+def add_actions(mine: argparse.ArgumentParser, vppn: argparse.ArgumentParser) -> None:
+    """Give `mine` a parser for each action of `vppn`, with the options which that one takes."""
+    below = mine.add_subparsers(dest="action", metavar="ACTION")
+    for name, takes in ACTIONS_OF_VPPN.items():
+        parser = argparse.ArgumentParser()
+        taken = {*takes.needed, *takes.optional, "what" if takes.operand else ""}
+        for action in vppn._actions:  # noqa: SLF001 - as `parents` has it
+            if action.dest in taken:
+                parser._add_action(action)  # noqa: SLF001
+        below.add_parser(name, parents=[parser], add_help=False, help=VPPN_PURPOSES[name])
+    help_ = ACTIONS["vppn-gateway"]
+    below.add_parser(GATEWAY, parents=[completable(gateway_parser())], add_help=False, help=help_)
 
 
 # ---- manual pages -------------------------------------------------------------------------------
@@ -200,15 +226,21 @@ def completions() -> Iterator[tuple[str, str]]:
     """Yield (file under tools/share, text) of the completion for each shell."""
     import shtab
 
-    kinds = {"FILE": shtab.FILE, "PATH": shtab.FILE, "DIR": shtab.DIRECTORY}
     for shell, place in COMPLETIONS.items():
-        commands = parsers()
-        for parser in commands.values():
-            for action in parser._actions:  # noqa: SLF001 - shtab asks for the attribute
-                words = str(action.metavar).split("|")
-                if kind := next((kinds[word] for word in words if word in kinds), None):
-                    action.complete = kind  # type: ignore[attr-defined]
+        commands = {name: completable(parser) for name, parser in parsers().items()}
         yield place, shtab.complete(whole(commands), shell=shell).rstrip("\n") + "\n"
+
+
+def completable(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Return `parser`, which says where a word is a file or a folder."""
+    import shtab
+
+    kinds = {"FILE": shtab.FILE, "PATH": shtab.FILE, "DIR": shtab.DIRECTORY}
+    for action in parser._actions:  # noqa: SLF001 - shtab asks for the attribute
+        words = str(action.metavar).split("|")
+        if kind := next((kinds[word] for word in words if word in kinds), None):
+            action.complete = kind  # type: ignore[attr-defined]
+    return parser
 
 
 # ---- the command --------------------------------------------------------------------------------

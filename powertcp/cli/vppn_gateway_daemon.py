@@ -14,6 +14,7 @@ from powertcp.drivers.authority import AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Fields, Verb
 from powertcp.drivers.dial import format_address, parse_address
+from powertcp.drivers.tracer import open_tracer
 from powertcp.drivers.vppn_books import EmployeeBooks
 from powertcp.drivers.vppn_desk import GatewayDesk
 from powertcp.drivers.vppn_gateway import GatewayConfig, Upstream, VppnGateway
@@ -108,13 +109,16 @@ class _Relayed:
         config = gateway_config(options, os.environ)
         self._desk = GatewayDesk(authority_config(options), unix_ns)
         seal = log_keys(config.seal, options.keylog, os.environ)
-        self.server = VppnGateway(replace(config, seal=seal), self._desk)
+        self._tracer = open_tracer(options.trace)
+        self.server = VppnGateway(replace(config, seal=seal), self._desk, tracer=self._tracer)
         self.report = GatewayReport(self.server, self._desk)
         self.facts: Fields = {}
         self.orders: Mapping[str, Verb] = {}
 
     async def open(self, stack: AsyncExitStack, state: Path) -> None:
         """Open the ledger, in which employees have their accounts."""
+        if self._tracer is not None:
+            stack.callback(self._tracer.close)
         books = EmployeeBooks(await enter_ledger(stack, state), unix_ns)
         books.on_failure = self._stuck
         await stack.enter_async_context(books.keeping())

@@ -82,7 +82,7 @@ class Tracer:
     def open(self, role: str, name: str) -> TraceFile | None:
         """Return the trace of a connection; None when too many are traced.
 
-        role: sink or source. name: of the peer, it becomes part of the file's name.
+        role: sink, source or gateway. name: of the peer, it becomes part of the file's name.
         """
         if len(self._files) >= OPEN_FILES:
             return None

@@ -16,6 +16,8 @@ from powertcp.drivers.poll import Poll
 from powertcp.drivers.relay_wire import RelayWire
 from powertcp.drivers.sealing import Seals, identity_of, log_tunnel
 from powertcp.drivers.session import CLEAR, AddressLimit, Identity, party_of, peer_of
+from powertcp.drivers.tracer import Tracer
+from powertcp.drivers.vppn_trace import SideTraces
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import SegmentMachine
 from powertcp.machine import Event
@@ -83,8 +85,9 @@ class Desk(Protocol):
 class RelaySession:
     """One device: its wire, its relay, the wire of its provider."""
 
-    def __init__(self, host: str, port: int, peer: bytes) -> None:
+    def __init__(self, host: str, port: int, peer: bytes, traces: SideTraces) -> None:
         """Begin without wires."""
+        self.traces = traces
         self.host, self.port, self.peer = host, port, peer
         self.identity: Identity = CLEAR
         self.upstream: Upstream | None = None
@@ -157,14 +160,15 @@ class VppnGateway:
         desk: Desk,
         *,
         entropy: Callable[[int], bytes] = os.urandom,
+        tracer: Tracer | None = None,
     ) -> None:
-        """Prepare to serve; nothing is opened yet."""
+        """Prepare to serve; nothing is opened yet. tracer: makes two files of each device."""
         self.config, self.desk = config, desk
         self.wheel, self.poll = Wheel(), Poll()
         self.sessions: set[RelaySession] = set()
         self.refused_connections = 0
         self.draining = False
-        self._entropy = entropy
+        self._entropy, self._tracer = entropy, tracer
         self._seals = Seals(config.seal, TicketOffice(entropy), entropy, is_required=True)
         self._addresses = AddressLimit(config.per_address)
         self._nursery: trio.Nursery | None = None
@@ -221,7 +225,7 @@ class VppnGateway:
             sock.close()
             _log.info("connection of %s refused: more than %d", host, self.config.per_address)
             return
-        session = RelaySession(host, port, peer)
+        session = RelaySession(host, port, peer, SideTraces(self._tracer))
 
         def is_sealed() -> bool:
             return session.tunnel is not None and session.tunnel.is_sealed
@@ -229,7 +233,8 @@ class VppnGateway:
         session.relay = Relay(partial(self._judge, session), is_sealed)
         octets = peer + port.to_bytes(2, "big")
         session.tunnel = self._seals.carry(session.relay.device, octets, now)
-        session.device = self._wire(session, sock, session.tunnel, End.CLIENT, nursery)
+        machine = session.traces.follow(End.CLIENT, session.where, session.tunnel)
+        session.device = self._wire(session, sock, machine, End.CLIENT, nursery)
         self.sessions.add(session)
         session.device.begin(now)
 
@@ -332,6 +337,8 @@ class VppnGateway:
                 seal, is_initiator=True, entropy=self._entropy, unix_offset_ns=unix_offset_ns()
             )
             machine = Tunnel(relay.provider, tunnel_session, now, is_initiator=True)
+        upstream = session.upstream.name if session.upstream else ""
+        machine = session.traces.follow(End.SERVER, f"{session.where}-{upstream}", machine)
         session.provider = self._wire(session, sock, machine, End.SERVER, nursery)
         session.provider.partner, device.partner = device, session.provider
         session.provider.now = now
@@ -343,6 +350,7 @@ class VppnGateway:
 
     def _heed(self, session: RelaySession, end: End, events: list[Event]) -> None:
         """Act on what a wake-up of either side brought."""
+        session.traces.tell(end, events)
         upstream = session.upstream.name if session.upstream else ""
         log_tunnel(session.where if end is End.CLIENT else upstream, events)
         for event in events:
@@ -392,6 +400,7 @@ class VppnGateway:
             for wire in session.wires:
                 wire.partner = None
                 wire.retire()
+            session.traces.close()
         if self.draining and not self.sessions:
             self._drained.set()
 

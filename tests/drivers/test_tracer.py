@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from powertcp.wire.trace import opening
 from tests.drivers.processes import provider, running
 
 
-def records(path: Path) -> list[dict[str, object]]:
+def records(path: Path) -> list[dict[str, Any]]:
     found = path.read_bytes().split(b"\x1e")[1:]
     return [json.loads(record) for record in found]
 

@@ -102,7 +102,15 @@ def test_a_help_without_example_is_refused(monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("cons", "consumer"), ("provider --supp", "--supply"), ("consumer --on-shed c", "cap")],
+    [
+        ("cons", "consumer"),
+        ("provider --supp", "--supply"),
+        ("consumer --on-shed c", "cap"),
+        ("vppn gat", "gateway"),
+        ("vppn gateway --upstream-", "--upstream-peer"),
+        ("vppn gateway --privacy pol", "police"),
+        ("vppn revoke --k", "--krl"),
+    ],
 )
 def test_bash_completes(words: str, offered: str) -> None:
     line = ["powertcp", *words.split()]
