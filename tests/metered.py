@@ -28,9 +28,13 @@ def meter_of(side: int, receipt_s: int = 60, receipt_uj: int = 0) -> Meter:
 
 
 class Books:
-    """The chains of both owners, by transcript: they outlive a connection."""
+    """The chains of both owners, by transcript: they outlive a connection.
+
+    copies: the pages that the sink signed, as it sent them.
+    """
 
     def __init__(self) -> None:
+        self.copies: list[bytes] = []
         self.chains: dict[tuple[int, bytes], PageChain] = {}
         self.pages: list[bytes] = []
         self.facts: list[PageFacts] = []
@@ -53,7 +57,11 @@ class Books:
         self.facts.append(facts)
         found = chain.check(event.octets, facts, facts.at_ns, Clock.SYNCHRONISED)
         self.differences += [str(one) for one in found]
-        return None if found else chain.countersign(event.octets)
+        if found:
+            return None
+        copy = chain.countersign(event.octets)
+        self.copies.append(copy)
+        return copy
 
 
 class MeteredPair(Pair):
