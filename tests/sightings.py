@@ -5,9 +5,13 @@ from typing import Any
 
 from powertcp.crypto import SigningKey
 from powertcp.dpdp.advert import TYPE_TCP, Advert, Offer, encode_txt, provider_id
+from powertcp.dpdp.crowd import NEW_PER_S
+from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Address, Entry, Service, Signed, Standing
+from powertcp.dpdp.txt import join_txt, split_txt
 from powertcp.machine import Event
 from powertcp.profile import PowerProfile, ProfileType
+from powertcp.units import NS_PER_S, Instant
 
 METER = SigningKey(bytes([7]) * 32)
 OFFER = Offer(
@@ -15,6 +19,8 @@ OFFER = Offer(
     minimum=PowerProfile.make(ProfileType.MINIMUM, 5_000, 1_000),
 )
 ADVERT = Advert(id=provider_id(METER.public), offers=(OFFER,), cap_mw=36_000, source="grid")
+# how often a new advert may come in
+EVERY_NS = NS_PER_S // NEW_PER_S
 _TXT, _ID = encode_txt(ADVERT), ADVERT.id.hex().encode()
 
 
@@ -79,3 +85,22 @@ def drain(machine: Any) -> list[Event]:
     while (event := machine.next_event()) is not None:
         found.append(event)
     return found
+
+
+def padded(txt: bytes, octets: int) -> bytes:
+    """Return a record of so many octets, of pairs that nobody knows."""
+    pairs, number = split_txt(txt), 0
+    while (left := octets - len(join_txt(pairs))) > 0:
+        name = f"x{number}"
+        pairs.append((name, b"y" * (min(left, 250) - len(name) - 2)))
+        number += 1
+    return join_txt(pairs)
+
+
+def crowd(browser: Browser, count: int, now: Instant = 0, **said: object) -> Instant:
+    """Let so many strangers come, as fast as they may; returns when it was over."""
+    for number in range(count):
+        browser.heard(stranger(number, **said), now)
+        now += EVERY_NS
+    browser.handle_timer(now)
+    return now

@@ -10,16 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powertcp.dpdp.advert import encode_txt
-from powertcp.dpdp.crowd import FIRST_CROWD, MAX_PER_TARGET, MAX_WAITING, NEW_PER_S
+from powertcp.dpdp.crowd import FIRST_CROWD, MAX_WAITING, NEW_PER_S
 from powertcp.dpdp.doubts import MAX_ASKED
 from powertcp.dpdp.engine import (
     MAX_ADVERTS,
-    MAX_CLASHES,
     MAX_HOST,
     MAX_INTERFACES,
     MAX_OTHERS,
     MAX_PER_ID,
-    WARN_NS,
     Browser,
 )
 from powertcp.dpdp.entry import Address, Entry, Service
@@ -28,7 +26,6 @@ from powertcp.dpdp.events import (
     AdvertGone,
     AdvertSeen,
     Flooded,
-    IdClash,
     VerifyWanted,
 )
 from powertcp.dpdp.known import KnownProvider
@@ -37,11 +34,18 @@ from powertcp.dpdp.signing import sign
 from powertcp.dpdp.trust import Pin, Trust
 from powertcp.dpdp.txt import MAX_HEARD_TXT, join_txt, split_txt
 from powertcp.units import NS_PER_S, Instant
-from tests.sightings import ADVERT, METER, drain, numbered_id, service, stranger
+from tests.sightings import (
+    ADVERT,
+    METER,
+    drain,
+    numbered_id,
+    padded,
+    service,
+    stranger,
+)
 
 NOW_S = 1_795_305_600
 MS = NS_PER_S // 1000
-EVERY_NS = NS_PER_S // NEW_PER_S
 KEYS = (None, bytes([1]) * 32, bytes([2]) * 32)
 PINNED = service("pinned", exchange_key=KEYS[1])
 FAKE, ADVERT_TXT = service(), encode_txt(ADVERT)
@@ -49,45 +53,7 @@ TRUST = Trust.make(pins=[Pin("x25519", b"\1" * 32)])
 BOUNDS = pytest.mark.requirement("DPDP-7-05")
 
 
-def padded(txt: bytes, octets: int) -> bytes:
-    """Return a record of so many octets, of pairs that nobody knows."""
-    pairs, number = split_txt(txt), 0
-    while (left := octets - len(join_txt(pairs))) > 0:
-        name = f"x{number}"
-        pairs.append((name, b"y" * (min(left, 250) - len(name) - 2)))
-        number += 1
-    return join_txt(pairs)
-
-
-def crowd(browser: Browser, count: int, now: Instant = 0, **said: object) -> Instant:
-    """Let so many strangers come, as fast as they may; returns when it was over."""
-    for number in range(count):
-        browser.heard(stranger(number, **said), now)
-        now += EVERY_NS
-    browser.handle_timer(now)
-    return now
-
-
-def lost(browser: Browser) -> int:
-    """Return how many adverts did not fit, as far as was told."""
-    return sum(event.lost for event in drain(browser) if isinstance(event, Flooded))
-
-
 # ---- the table ----------------------------------------------------------------------------------
-
-
-@BOUNDS
-def test_a_full_table_lets_the_oldest_go_that_no_pin_names() -> None:
-    browser = Browser(0, trust=TRUST)
-    browser.heard(PINNED, 0)
-    now = crowd(browser, MAX_ADVERTS - 1)
-    assert (len(browser), lost(browser)) == (MAX_ADVERTS, 0)
-    browser.heard(stranger(0), now)
-    browser.heard(stranger(9999), now)
-    gone = [event for event in drain(browser) if isinstance(event, AdvertGone)]
-    assert [(event.entry.key, event.is_crowded_out) for event in gone] == [(stranger(1).key, True)]
-    assert len(browser) == MAX_ADVERTS
-    assert browser.get(PINNED.key) is not None
 
 
 @BOUNDS
@@ -131,48 +97,6 @@ def test_adverts_as_long_as_can_be_fit_into_twenty_megabytes() -> None:
 
 
 @BOUNDS
-def test_a_table_of_pins_takes_nobody_else_in() -> None:
-    pins = [Pin("id", numbered_id(number)) for number in range(MAX_ADVERTS)]
-    browser = Browser(0, trust=Trust.make(pins=pins))
-    crowd(browser, MAX_ADVERTS)
-    drain(browser)
-    browser.heard(stranger(9999), MAX_ADVERTS * EVERY_NS)
-    assert drain(browser) == [Flooded(lost=1)]
-    assert len(browser) == MAX_ADVERTS
-    assert browser.get(stranger(9999).key) is None
-
-
-@BOUNDS
-@pytest.mark.parametrize("count", [MAX_PER_TARGET, MAX_PER_TARGET + 1])
-def test_no_host_has_more_adverts_than_its_bound(count: int) -> None:
-    browser = Browser(0)
-    crowd(browser, count, host="Rogue.local.")
-    assert len(browser) == MAX_PER_TARGET
-    assert lost(browser) == count - MAX_PER_TARGET
-    assert (browser.get(stranger(0).key) is None) is (count > MAX_PER_TARGET)
-
-
-@BOUNDS
-def test_a_host_of_pins_takes_nobody_else_in() -> None:
-    pins = [Pin("id", numbered_id(number)) for number in range(MAX_PER_TARGET)]
-    browser = Browser(0, trust=Trust.make(pins=pins))
-    crowd(browser, MAX_PER_TARGET + 1, host="strip.local.")
-    assert len(browser) == MAX_PER_TARGET
-    assert lost(browser) == 1
-
-
-@BOUNDS
-@pytest.mark.parametrize("count", [MAX_PER_ID, MAX_PER_ID + 1])
-def test_no_id_has_more_adverts_than_its_bound(count: int) -> None:
-    browser = Browser(0)
-    for number in range(count):
-        browser.heard(stranger(number, id=ADVERT.id), number)
-    assert len(browser) == MAX_PER_ID
-    assert lost(browser) == count - MAX_PER_ID
-    assert (browser.get(stranger(0).key) is None) is (count > MAX_PER_ID)
-
-
-@BOUNDS
 def test_who_signs_is_not_driven_out_by_who_copies_the_id() -> None:
     met = KnownProvider(id=ADVERT.id, first_s=0, last_s=0, meter_key=METER.public)
     trust = Trust.make(pins=[Pin("id", ADVERT.id)], known={ADVERT.id: met})
@@ -186,23 +110,6 @@ def test_who_signs_is_not_driven_out_by_who_copies_the_id() -> None:
 
 
 @BOUNDS
-def test_sixteen_new_ones_in_a_second_and_pins_at_once() -> None:
-    browser = Browser(0, trust=TRUST)
-    for number in range(FIRST_CROWD + 100):
-        browser.heard(stranger(number), 0)
-    assert len(browser) == FIRST_CROWD
-    assert browser.get_timer() == EVERY_NS
-    browser.heard(PINNED, 0)
-    assert browser.get(PINNED.key) is not None
-    browser.handle_timer(NS_PER_S)
-    assert len(browser) == FIRST_CROWD + NEW_PER_S + 1
-    browser.removed(stranger(FIRST_CROWD + NEW_PER_S).key, NS_PER_S)
-    browser.handle_timer(100 * NS_PER_S)
-    assert len(browser) == FIRST_CROWD + 100
-    assert browser.get(stranger(FIRST_CROWD + NEW_PER_S).key) is None
-
-
-@BOUNDS
 def test_who_waited_and_is_no_longer_in_the_cache_does_not_come_in() -> None:
     browser = Browser(0)
     for number in range(FIRST_CROWD + 2):
@@ -211,33 +118,6 @@ def test_who_waited_and_is_no_longer_in_the_cache_does_not_come_in() -> None:
     browser.overflow(keys, 0)
     browser.handle_timer(NS_PER_S)
     assert {entry.key for entry in browser.entries()} == keys
-
-
-@BOUNDS
-def test_a_flood_is_told_at_once_and_then_once_in_a_minute() -> None:
-    browser = Browser(0)
-    now = crowd(browser, MAX_PER_TARGET, host="rogue")
-    drain(browser)
-    told: list[tuple[int, int]] = []
-    for number in range(100):
-        browser.heard(stranger(1000 + number, host="rogue"), now + number * NS_PER_S)
-        told += [(number, e.lost) for e in drain(browser) if isinstance(e, Flooded)]
-    assert told == [(0, 1), (60, 59)]
-    assert browser.get_timer() == now + 2 * WARN_NS
-    browser.handle_timer(now + 2 * WARN_NS)
-    assert [event for event in drain(browser) if isinstance(event, Flooded)] == [Flooded(lost=40)]
-
-
-@pytest.mark.parametrize("count", [MAX_CLASHES, MAX_CLASHES + 1])
-def test_of_so_many_clashes_it_is_remembered_that_they_were_told(count: int) -> None:
-    browser = Browser(0)
-    now = crowd(browser, 2 * count, port=7)
-    for number in range(count):
-        browser.heard(stranger(count + number, id=numbered_id(number)), now)
-    assert sum(isinstance(event, IdClash) for event in drain(browser)) == count
-    browser.heard(stranger(count, id=numbered_id(0), cap_mw=0), now)
-    told = [event for event in drain(browser) if isinstance(event, IdClash)]
-    assert len(told) == count - MAX_CLASHES
 
 
 @BOUNDS
@@ -259,19 +139,6 @@ def test_goodbyes_for_everybody_are_asked_about_sixteen_at_a_time() -> None:
 
 
 # ---- what one advert may say --------------------------------------------------------------------
-
-
-@pytest.mark.requirement("DPDP-3-02")
-def test_a_record_at_its_bound_and_one_above() -> None:
-    browser = Browser(0)
-    browser.heard(service(txt=padded(encode_txt(ADVERT), MAX_HEARD_TXT)), 0)
-    (entry,) = browser.entries()
-    assert entry.advert is not None
-    assert len(entry.advert.others) <= MAX_OTHERS
-    browser.heard(service(txt=padded(encode_txt(ADVERT), MAX_HEARD_TXT + 1)), 0)
-    browser.heard(service("new", txt=bytes(MAX_HEARD_TXT + 1)), 0)
-    assert browser.entries() == [entry]
-    assert browser.ignored == 2
 
 
 @pytest.mark.parametrize(
