@@ -267,17 +267,17 @@ class _Selection:
         most = self._need.max_price_micro
         if most is None:
             return None
-        limit = f"{format_price(most)}"
-        if tariff is None:
-            return Finding(
-                Why.TARIFF, (("most_micro_per_kwh", most),), ("not stated, at most ", limit)
-            )
-        price = format_tariff(tariff)
-        if self._price_step(tariff)[0] == _FOREIGN:
-            return Finding(Why.TARIFF, words=(price, ", paid is in ", self._need.currency))
-        if tariff.micro_per_kwh <= most:
+        place, micro = self._price_step(tariff)
+        if place == _COMPARED and micro <= most:
             return None
-        numbers = (("micro_per_kwh", tariff.micro_per_kwh), ("most_micro_per_kwh", most))
+        limit = format_price(most)
+        if tariff is None:
+            words = ("not stated, at most ", limit)
+            return Finding(Why.TARIFF, (("most_micro_per_kwh", most),), words)
+        price = format_tariff(tariff)
+        if place == _FOREIGN:
+            return Finding(Why.TARIFF, words=(price, ", paid is in ", self._need.currency))
+        numbers = (("micro_per_kwh", micro), ("most_micro_per_kwh", most))
         return Finding(Why.TARIFF, numbers, (price, " above ", limit))
 
     def _unwanted(self, source: str) -> Finding | None:

@@ -225,14 +225,15 @@ class Trust:
             return _judge_pinned(advert, pinned, can_seal=can_seal)
         own = advert.exchange_key if can_seal else None
         proof = Proof(advert.id, own)
-        # DPDP-5-03: whoever copies an id is suspect with the provider it belongs to, and no key tells them
+        # whoever copies an id is suspect with the provider it belongs to, and no key tells them
+        # DPDP-5-03
         if advert.id in self.ids and not is_suspect:
             met = self.known.get(advert.id)
             meter_key = None if met is None else met.meter_key
             return Verdict(Level.PINNED, proof._replace(meter_key=meter_key))
         # DPDP-7-07
-        is_wanted = self.level is Level.SITE or (self.sites and self.is_site(advert))
-        if is_wanted and self.sites and own is not None:
+        is_to_certify = self.level is Level.SITE or (self.sites and self.is_site(advert))
+        if self.sites and own is not None and is_to_certify:
             level, proof = Level.SITE, proof._replace(sites=self.sites)
         else:
             level = Level.ANY
