@@ -61,6 +61,7 @@ class DaemonOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     allow_classic: bool = False
     privacy: Literal["police", "private"] = "police"
     keylog: str = ""
+    cert: str = ""
     control: str = ""
     state_dir: str = ""
     trace: str = ""

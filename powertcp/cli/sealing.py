@@ -65,6 +65,8 @@ def add_daemon(parse: argparse.ArgumentParser, otherwise: str = "") -> None:
         default=None,
         help=f"no answer at all to whoever does not know our key{otherwise}",
     )
+    said = "the certificate of our key by a site, for who trusts the site only (none)"
+    parse.add_argument("--cert", metavar="FILE", help=said)
     add_shared(parse)
 
 
@@ -141,7 +143,7 @@ def provider_seal(
 ) -> "tuple[SealConfig, bool] | None":
     """Return how a provider seals and whether it must be, None: never. Raises ConfigError."""
     if options.seal == "off":
-        for name in ("key", "stealth", "keylog"):
+        for name in ("key", "stealth", "keylog", "cert"):
             if getattr(options, name):
                 raise ConfigError(_CONFIGURATION, name, "it is about --seal req or --seal opt")
         return None
@@ -154,6 +156,7 @@ def daemon_seal(options: "DaemonOptions", environ: Mapping[str, str]) -> "SealCo
     """Return how a daemon seals towards whoever asks it. Raises ConfigError, HostError."""
     from powertcp.cli.keys import identity_path, read_key
     from powertcp.crypto import HAS_KEM, ExchangeKey
+    from powertcp.drivers.sealing import CertificateFile
     from powertcp.vppn.config import SealConfig
     from powertcp.vppn.identity import Algorithm
     from powertcp.vppn.record import Privacy
@@ -161,8 +164,10 @@ def daemon_seal(options: "DaemonOptions", environ: Mapping[str, str]) -> "SealCo
     if not HAS_KEM and not options.allow_classic:
         raise ConfigError(_CONFIGURATION, "allow_classic", NO_KEM)
     path = Path(options.key) if options.key else identity_path(environ)
+    secret = read_key(path, Algorithm.X25519)
     return SealConfig(
-        key=ExchangeKey(read_key(path, Algorithm.X25519).octets),
+        key=ExchangeKey(secret.octets),
+        renewed=CertificateFile(options.cert, secret.public) if options.cert else None,
         allow_classic=options.allow_classic,
         stealth=options.stealth,
         privacy=Privacy(options.privacy),

@@ -30,6 +30,12 @@ class Place:
     entry: Entry | None = None
     address: Address | None = None
 
+    @property
+    def provider(self) -> bytes:
+        """Who it is, as far as the advert or the address says."""
+        advert = self.entry.advert if self.entry is not None else None
+        return advert.id if advert is not None else str(self).encode()
+
     def __str__(self) -> str:
         return format_address(self.host, self.port)
 

@@ -204,9 +204,13 @@ class Link:
         """One connection, from SYN to its end."""
         self._heard = self._is_sealed = self._is_leaving = False
         self._shown = Shown()
-        place = self._place = await self._whom()
+        before, place = self._place, await self._whom()
+        self._place = place
         if place is None:
             return
+        if before is not None and before.provider != place.provider:
+            for each in self.wanted:
+                each.ticket = None  # only who gave it can take it
         sock = None
         with trio.move_on_after(OPEN_S):
             sock = await connect(place.host, place.port)

@@ -146,7 +146,10 @@ class CertificateFile:
             raise HostError(error.errno or 5, self._path, "read a certificate") from error
         certificate = parse_certificate(octets, self._path)
         # VPPN-2.2-01
-        if certificate.subject != self._key:
+        is_meter_key = (
+            certificate.subject.algorithm is Algorithm.ED25519
+        )  # of a provider: VPPN-5-04
+        if not is_meter_key and certificate.subject != self._key:
             said = f"it speaks for {certificate.subject}, our key is {self._key}"
             raise ConfigError("certificate", self._path, said)
         return octets

@@ -48,7 +48,16 @@ def test_every_command_is_found(name: str) -> None:
     ("words", "status", "said"),
     [
         (("--connect", "127.0.0.1:1", "--request", "12V/1A"), 3, "127.0.0.1:1: Connection refused"),
-        (("--request", "12V/1A"), 2, "--connect"),
+        ((), 2, "--request"),
+        (
+            ("--connect", "a", "--request", "12V/1A", "--src", "grid"),
+            2,
+            "--src: it is about a search",
+        ),
+        (("--request", "12V/1A", "--pin", "7f31"), 2, "--pin: a pin is x25519:BASE64 or id:HEX"),
+        (("--request", "12V/1A", "--site", "ed25519:x"), 2, "--site: a key is ed25519:"),
+        (("--request", "12V/1A", "--trust", "pinned"), 2, "trust in pinned providers needs a pin"),
+        (("--request", "12V/1A", "--interface", "nosuch"), 2, "nosuch"),
         (("--connect", "127.0.0.1"), 2, "--request"),
         (("--connect", "127.0.0.1", "--request", "12/1A"), 2, "a voltage needs"),
         (("--connect", "127.0.0.1", "--request", "12V/1A", "--for", "5"), 2, "a duration needs"),
