@@ -339,11 +339,12 @@ def is_news(said: Advert, wanted: Advert, rating_mw: int) -> bool:
     """Return whether others must hear of `wanted` after `said`.
 
     That is any change but that of the charge, of `cap` by less than a tenth of the rating, or of
-    the signature; and any of `cap` by which the smallest offer can be had, or no longer.
+    the signature; and any of `cap` by which the smallest offer can be had, or no longer. An offer
+    without a MINIMUM can be had as long as there is anything.
     """
     if _without_hints(said) != _without_hints(wanted):
         return True
-    least_mw = min((one.minimum or one.offer).power_mw for one in wanted.offers)
+    least_mw = min(one.minimum.power_mw if one.minimum else 1 for one in wanted.offers)
     if (said.cap_mw >= least_mw) is not (wanted.cap_mw >= least_mw):
         return True
     moved_mw = abs(wanted.cap_mw - said.cap_mw)

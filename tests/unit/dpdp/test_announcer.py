@@ -199,10 +199,11 @@ def test_full_and_no_longer_full_are_news_however_small_the_step() -> None:
     assert is_news(enough, short, RATING_MW)
     assert is_news(short, enough, RATING_MW)
     assert not is_news(enough, with_cap(LEAST_MW + 1), RATING_MW)
-    alone = Offer(offer=PowerProfile.make(ProfileType.OFFER, 1_000, 1_000))
-    both = replace(enough, offers=(OFFER, alone), cap_mw=1_000)
-    assert is_news(both, replace(both, cap_mw=999), RATING_MW)
-    assert not is_news(replace(both, cap_mw=0), replace(both, cap_mw=0), 0)
+    alone = Offer(offer=PowerProfile.make(ProfileType.OFFER, 12_000, 3_000))
+    some = replace(ADVERT, offers=(OFFER, alone), cap_mw=1)
+    assert is_news(some, replace(some, cap_mw=0), RATING_MW)
+    assert not is_news(some, replace(some, cap_mw=2), RATING_MW)
+    assert not is_news(some, some, 0)
 
 
 @pytest.mark.requirement("DPDP-4-02")
