@@ -130,7 +130,7 @@ class Table:
             standing=random.choice([*good, *Standing]),
             kind=random.choice([*[TYPE_TCP] * 20, TYPE_UDP]),
             signed=random.choice(list(Signed)),
-            fault="nobody can read that",
+            fault="nobody\x1b can read that",
             why="id-clash",
         )
         return replace(one, addresses=()) if random.random() < 0.05 else one

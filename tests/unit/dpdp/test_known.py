@@ -114,6 +114,38 @@ def test_a_broken_line_is_named(line: str, said: str) -> None:
     assert said.replace("\\\\", "\\") in str(caught.value)
 
 
+WORDS = st.sampled_from(
+    [
+        " ",
+        "=",
+        '"',
+        ":",
+        "\n",
+        "#",
+        "00" * 16,
+        "first=1",
+        "last=2",
+        "key",
+        "signed",
+        "x25519",
+        "name=",
+    ]
+)
+
+
+@given(st.lists(WORDS | st.text(max_size=3), max_size=12).map("".join))
+def test_any_text_is_a_file_or_a_sentence(text: str) -> None:
+    said = ""
+    try:
+        known = parse_known(text)
+    except ConfigError as error:
+        said = str(error)
+        known = {}
+    assert said.isprintable()
+    assert said.startswith("known_providers: line ") or not said
+    assert parse_known(format_known(known.values())) == known
+
+
 def test_a_provider_stands_once() -> None:
     with pytest.raises(ConfigError, match=f"line 4: {BENCH.id.hex()} stands twice"):
         parse_known(format_known([BENCH, BENCH, STRANGER]))
