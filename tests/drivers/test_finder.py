@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -127,7 +128,7 @@ async def test_only_the_pinned_one_is_asked(tmp_path: Path) -> None:
         async with offering(tmp_path, space, "Full", "12V/5A"):
             async with offering(tmp_path, space, "Half", "12V/0.5A") as half:
                 status = await asked(tmp_path, f"provider-{half.pid}.sock", op="status")
-                (announced,) = status["adverts"]  # type: ignore[misc]
+                announced = cast("list[dict[str, str]]", status["adverts"])[0]
                 pin = f"id:{decode_txt(bytes.fromhex(announced['txt'])).id.hex()}"
                 async with running(
                     tmp_path, "consumer", *WISH, "--pin", pin, "--run", "true",

@@ -16,6 +16,7 @@ from powertcp.potcp.events import (
     HeatCounted,
     LeaseLapsed,
     LeaseRestored,
+    PowerAccepted,
     PowerGranted,
     PowerOffered,
     PowerReady,
@@ -52,6 +53,23 @@ def samples_of(pair: Pair, flow: int, values: list[tuple[int, int]]) -> bytes:
     status = pair.source.status(flow)
     payload = encode_block(pair.counters.get(flow, 0), np.array(values))
     return data_header(flow, status.esn_uj, len(payload)) + payload
+
+
+@pytest.mark.requirement("PTCP-4-09")
+def test_the_name_of_a_provider_behind_a_gateway_is_in_no_transcript() -> None:
+    plain, named = Pair(), Pair()
+    for pair, via in ((plain, None), (named, "lab")):
+        pair.sink.open_flow([ask("12V/1A")], via=via, now=pair.now)
+    octets = [pair.sink.data_to_send() for pair in (plain, named)]
+    assert b"lab" in octets[1]
+    # whoever relays the SYN takes VIA out of it
+    named.source.receive_data(octets[0], named.now)
+    requested = named.source.take_events()[0]
+    assert isinstance(requested, PowerRequested)
+    named.source.grant(requested.flow, requested.asks[0].desired, now=named.now)
+    named.exchange()
+    assert named.one(SINK, PowerGranted).profile.power_mw == 12_000
+    assert named.one(SOURCE, PowerAccepted)
 
 
 @pytest.mark.requirement("PTCP-4-01", "PTCP-4-05")

@@ -62,6 +62,16 @@ def test_octets_and_events_are_those_of_an_untraced_connection() -> None:
     assert all(told)
 
 
+def test_events_that_are_taken_all_at_once_are_told_once_each() -> None:
+    pair = Pair()
+    told = traced(pair)[SOURCE]
+    pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.source.receive_data(pair.sink.data_to_send(), pair.now)
+    (event,) = pair.source.take_events()
+    assert [data for name, data in told if name == "potcp:power_requested"] == [event_data(event)]
+    assert pair.source.take_events() == []
+
+
 def test_segments_events_and_states_are_told_in_order_with_units() -> None:
     pair = Pair()
     sink, source = traced(pair)
