@@ -65,13 +65,13 @@ class FlowAccount:
 class EmployeeBooks:
     """Accounts of employees in the ledger of a gateway; `keeping` runs it.
 
-    Bound: 1,024 flows that were cut and may be resumed.
+    Bounds: 1,024 flows that were cut and may be resumed; employees, by `Windows`.
     """
 
     def __init__(self, ledger: Ledger, unix_ns: Callable[[], int]) -> None:
         """Write to `ledger`."""
         self.ledger = ledger
-        self.windows = Windows(ledger, unix_ns, KIND)
+        self.windows = Windows(ledger, unix_ns, KIND, is_open=self._is_open)
         self.on_failure: Callable[[], None] = _nothing
         self.pages = 0
         self._unix_ns = unix_ns
@@ -235,6 +235,8 @@ class EmployeeBooks:
             await job()
         finally:
             self._queued[name] -= energy_uj
+            if not self._queued[name]:
+                del self._queued[name]
 
     # -- sums ----------------------------------------------------------------------------------
 
@@ -243,6 +245,10 @@ class EmployeeBooks:
         open_uj = sum(one.open_uj for one in self._of_name.get(name, ()))
         open_uj += self._queued[name]
         return {period: uj + open_uj for period, uj in self.windows.used_uj(name).items()}
+
+    def _is_open(self, name: str) -> bool:
+        """Return whether energy of an employee is in no posting yet, or may still come."""
+        return name in self._of_name or name in self._queued
 
     def balance(self) -> dict[str, object]:
         """Return what `status` shows."""

@@ -83,7 +83,6 @@ class GatewayDesk:
     def admit(self, session: RelaySession) -> None:
         """A handshake proved who `session` is, for the first time or again. VPPN-4-02."""
         admitted = self._appraise(session)
-        self._admitted[session] = admitted
         # VPPN-4-02
         if isinstance(admitted.rights, Refusal):
             self._end_session(session, admitted.rights)
@@ -98,20 +97,37 @@ class GatewayDesk:
         )
         now_s = self._unix_ns() // NS_PER_S
         rights = find_rights(authority.watts, applicant, now_s, authority.revocations)
-        if isinstance(rights, Refusal):
-            return Admitted(rights, "")
-        is_named = rights.kind in (Kind.KEY, Kind.ISSUER)
-        name = rights.name if is_named else session.party
-        if self.books is not None:
-            self.books.windows.note(name, rights)
+        admitted = self._count(session, rights)
+        self._admitted[session] = admitted
+        return admitted
+
+    def _count(self, session: RelaySession, rights: Rights | Refusal) -> Admitted:
+        """Count for whom `session` draws from now on, and for nobody else."""
+        name = ""
+        if not isinstance(rights, Refusal):
+            is_named = rights.kind in (Kind.KEY, Kind.ISSUER)
+            name = rights.name if is_named else session.party
+        self._uncount(session, name)
+        if isinstance(rights, Refusal) or self.books is None:
+            return Admitted(rights, name)
+        windows = self.books.windows
+        if rights.limits.quotas and not windows.has_room(name, rights):
+            return Admitted(Refusal(Reason.NO_CAPACITY, rule="too many quotas are counted"), "")
+        windows.note(name, rights, session)
         return Admitted(rights, name)
+
+    def _uncount(self, session: RelaySession, name: str = "") -> None:
+        """A session draws no more for whom it drew, unless that is `name`."""
+        before = self._admitted.get(session)
+        if before is not None and before.name != name and self.books is not None:
+            self.books.windows.drop(before.name, session)
 
     # VPPN-6-02
     def judge(
         self, session: RelaySession, flow: TrackedFlow, asks: tuple[Ask, ...]
     ) -> Denial | None:
         """Return why a SYN or RENEG may not pass, None: it may."""
-        admitted = self._admitted[session] = self._appraise(session)
+        admitted = self._appraise(session)
         rights = admitted.rights
         if isinstance(rights, Refusal):
             return Denial(rights)
@@ -281,6 +297,7 @@ class GatewayDesk:
 
     def close(self, session: RelaySession) -> None:
         """Forget a device whose connection is over."""
+        self._uncount(session)
         self._admitted.pop(session, None)
 
     # -- files and time ------------------------------------------------------------------------

@@ -4,7 +4,7 @@ The journal is read once, at the start, so that a restart gives nothing back; fr
 of the accounts say it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from powertcp.drivers.ledger import Ledger
@@ -25,10 +25,22 @@ class Windows:
     Bound: MAX_COUNTED windows of parties with quotas, and what the ledger had at the start.
     """
 
-    def __init__(self, ledger: Ledger, unix_ns: Callable[[], int], kind: str = "sink") -> None:
-        """Begin with what `ledger` has, once `load` has read it. kind: of the accounts."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        unix_ns: Callable[[], int],
+        kind: str = "sink",
+        *,
+        is_open: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Begin with what `ledger` has, once `load` has read it. kind: of the accounts.
+
+        is_open: whether energy of a party is in no posting yet, which it is not forgotten for. With
+        it every party is counted in every window, whatever its quotas.
+        """
         self._ledger = ledger
         self._kind = f"{kind}:"
+        self._is_open = is_open
         self._unix_ns = unix_ns
         # by account: the flows that there are, and by what they draw
         self._holders: dict[str, dict[object, Rights]] = {}
@@ -46,22 +58,23 @@ class Windows:
                 if name.startswith(self._kind):
                     self._begun[name, period] = (start_s, self._had_uj(name) - energy_uj)
 
-    def note(self, party: str, rights: Rights, holder: object = None) -> None:
+    def note(self, party: str, rights: Rights, holder: object) -> None:
         """Count `party` from now on at the latest, if `rights` have quotas.
 
-        holder: the flow that draws by them, which `drop` is told of; None: it is counted for good.
+        holder: who draws by them, which `drop` is told of. Without quotas none is counted that there
+        is no room for.
         """
-        name = f"{self._kind}{party}"
-        if holder is not None and not rights.limits.quotas:
+        name, periods = f"{self._kind}{party}", self._periods(rights)
+        self._purge()
+        if not rights.limits.quotas and not (periods and self._takes(name, periods)):
             self.drop(party, holder)
             return
-        self._purge()
         self._holders.setdefault(name, {})[holder] = rights
-        for period in Period if holder is None else dict(rights.limits.quotas):
+        for period in periods:
             self._begun.setdefault((name, period), (self._start_s(period), self._had_uj(name)))
 
     def drop(self, party: str, holder: object) -> None:
-        """A flow is over: after the last one a party is forgotten once nothing depends on it."""
+        """A holder is gone: after the last one a party is forgotten once nothing depends on it."""
         name = f"{self._kind}{party}"
         holders = self._holders.get(name, {})
         if holders.pop(holder, None) is not None and not holders:
@@ -75,8 +88,14 @@ class Windows:
     def has_room(self, party: str, rights: Rights) -> bool:
         """Return whether `party` can be counted: who had energy is not forgotten for another."""
         self._purge()
-        name, quotas = f"{self._kind}{party}", rights.limits.quotas
-        new = sum((name, period) not in self._begun for period, _ in quotas)
+        return self._takes(f"{self._kind}{party}", self._periods(rights))
+
+    def _periods(self, rights: Rights) -> tuple[Period, ...]:
+        """Return in which windows a party with `rights` is counted."""
+        return tuple(dict(rights.limits.quotas)) if self._is_open is None else tuple(Period)
+
+    def _takes(self, name: str, periods: Iterable[Period]) -> bool:
+        new = sum((name, period) not in self._begun for period in periods)
         return not new or len(self._begun) + new <= MAX_COUNTED
 
     def _purge(self) -> None:
@@ -85,23 +104,33 @@ class Windows:
         if 0 <= now_s - self._purged_s < SETTLED_S:
             return
         self._purged_s = now_s
-        settled = {name for name, left_s in self._left.items() if now_s - left_s >= SETTLED_S}
+        left = (name for name, left_s in self._left.items() if now_s - left_s >= SETTLED_S)
+        settled = {name for name in left if not self._is_held(name)}
         for (name, period), (start_s, base_uj) in tuple(self._begun.items()):
             is_over = start_s < self._start_s(period)
             is_idle = name in settled and self._had_uj(name) == base_uj
-            if name not in self._holders and (is_over or is_idle):
+            if (is_over or is_idle) and not self._is_held(name):
                 del self._begun[name, period]
         for name in settled:
             del self._left[name]
 
+    def _is_held(self, name: str) -> bool:
+        """Return whether somebody draws on an account, or has drawn what is not posted yet."""
+        if name in self._holders:
+            return True
+        return self._is_open is not None and self._is_open(name.removeprefix(self._kind))
+
     def used_uj(self, party: str, *, begins: bool = True) -> dict[Period, int]:
         """Return what `party` has had in each window, as both have signed.
 
-        begins: it is counted from now on at the latest.
+        begins: it is counted from now on at the latest, if there is room.
         """
         name = f"{self._kind}{party}"
-        for period in Period if begins else ():
-            self._begun.setdefault((name, period), (self._start_s(period), self._had_uj(name)))
+        if begins and self._takes(name, Period):
+            for period in Period:
+                self._begun.setdefault((name, period), (self._start_s(period), self._had_uj(name)))
+            if name not in self._holders:
+                self._left.setdefault(name, self._now_s())
         had_uj = self._had_uj(name)
         return {period: had_uj - self._base_uj(name, period) for period in Period}
 

@@ -97,3 +97,51 @@ async def test_each_flow_has_the_quota_of_its_own_rights(tmp_path: Path) -> None
         assert windows.account_most_uj("sink:a") == 30
         windows.drop("a", 2)
         assert windows.account_most_uj("sink:a") == 10
+
+
+async def test_who_may_have_energy_open_is_counted_in_every_window_and_then_forgotten(
+    tmp_path: Path,
+) -> None:
+    wall, opened = Wall(), {"b"}
+    async with open_ledger(tmp_path, os.urandom, unix_ns=wall) as ledger:
+        windows = Windows(ledger, wall, "employee", is_open=opened.__contains__)
+        for name in "abc":
+            windows.note(name, rights(), name)
+            windows.drop(name, name)
+        await ledger.post(
+            Transfer(
+                key=bytes(16), debit="employee:c", credit="source:x", unit="uJ", amount=10,
+                code=Code.UNSIGNED,
+            )
+        )  # fmt: skip
+        assert len(windows) == 3 * len(Period)
+        wall.s += SETTLED_S
+        assert windows.has_room("d", rights())
+        # who had nothing is forgotten, unless it may still come; who had some has had it
+        assert len(windows) == 2 * len(Period)
+        assert windows.used_uj("c")[Period.DAY] == 10
+        opened.clear()
+        wall.s += 32 * 86_400
+        assert windows.has_room("d", rights())
+        assert len(windows) == 0
+        # who is asked for and draws nothing
+        assert windows.used_uj("e")[Period.DAY] == 0
+        assert len(windows) == len(Period)
+        wall.s += SETTLED_S
+        assert windows.has_room("d", rights())
+        assert len(windows) == 0
+
+
+async def test_at_the_bound_who_has_no_quota_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_COUNTED", len(Period))
+    wall, limited = Wall(), rights((Period.HOUR, 10))
+    async with open_ledger(tmp_path, os.urandom, unix_ns=wall) as ledger:
+        windows = Windows(ledger, wall, "employee", is_open=lambda name: False)
+        windows.note("a", rights(), "a")
+        windows.note("b", rights(), "b")
+        assert windows.used_uj("b") == dict.fromkeys(Period, 0)
+        assert len(windows) == len(Period)
+        assert windows.has_room("a", limited)
+        assert not windows.has_room("b", limited)

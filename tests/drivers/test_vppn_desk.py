@@ -1,0 +1,143 @@
+"""Whom a gateway remembers, and for how long."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from powertcp.drivers import windows
+from powertcp.drivers.authority import AuthorityConfig, read_authority
+from powertcp.drivers.ledger import open_ledger
+from powertcp.drivers.session import CLEAR, Identity
+from powertcp.drivers.vppn_books import CUT_NS, EmployeeBooks
+from powertcp.drivers.vppn_desk import GatewayDesk
+from powertcp.drivers.vppn_gateway import RelaySession
+from powertcp.drivers.vppn_trace import SideTraces
+from powertcp.drivers.windows import SETTLED_S
+from powertcp.reclaim.track import End, TrackedFlow
+from powertcp.registry import Reason, Refusal
+from powertcp.units import NS_PER_S
+from powertcp.vppn.access import Rights
+from powertcp.vppn.limits import Limits, Period
+from tests.conversation import counting_entropy
+from tests.drivers.gateways import ALICE
+
+NOW_NS = 1_795_000_000 * NS_PER_S
+SEALED = Identity(is_sealed=True)
+KEYED = Identity(is_sealed=True, key=ALICE.public)
+UNLIMITED = Rights("guest", "file:1 guest", Limits(), ())
+
+
+@dataclass
+class Site:
+    """A desk with its books, and a clock of the wall that stands still unless it is set."""
+
+    desk: GatewayDesk
+    books: EmployeeBooks
+    clock: list[int]
+    watts: Path
+
+    def wait(self, seconds: int) -> None:
+        self.clock[0] += seconds * NS_PER_S
+
+    def come(self, host: str, identity: Identity = SEALED) -> RelaySession:
+        """Let a device come that has proven who it is."""
+        session = RelaySession(host, 9, b"", SideTraces(None))
+        session.identity = identity
+        self.desk.admit(session)
+        return session
+
+    def read(self, text: str) -> None:
+        """Go by other lines of authorized_watts."""
+        self.watts.write_text(text)
+        self.desk.take(read_authority(self.desk.authority.config, is_start=False))
+
+    def remembered(self) -> int:
+        """Return how many employees are counted, after a look at who left."""
+        self.books.windows.has_room("nobody", UNLIMITED)
+        return len(self.books.windows) // len(Period)
+
+
+@asynccontextmanager
+async def site(folder: Path, text: str) -> AsyncIterator[Site]:
+    clock, watts = [NOW_NS], folder / "authorized_watts"
+    watts.write_text(text)
+    watts.chmod(0o644)
+    desk = GatewayDesk(AuthorityConfig(authorized=str(watts)), lambda: clock[0])
+    async with open_ledger(folder, counting_entropy(), unix_ns=lambda: clock[0]) as ledger:
+        desk.books = EmployeeBooks(ledger, lambda: clock[0])
+        async with desk.books.keeping():
+            yield Site(desk, desk.books, clock, watts)
+
+
+async def test_who_came_and_drew_nothing_is_forgotten(tmp_path: Path) -> None:
+    async with site(tmp_path, "guest quota=1kJ/day\n") as where:
+        sessions = [where.come(f"10.0.0.{number}") for number in range(50)]
+        again = where.come("10.0.0.7")
+        assert where.remembered() == 50
+        for session in sessions:
+            where.desk.close(session)
+        where.wait(SETTLED_S)
+        # another device of the same address is there
+        assert where.remembered() == 1
+        where.desk.close(again)
+        where.wait(SETTLED_S)
+        assert where.remembered() == 0
+
+
+async def test_who_may_still_be_told_to_have_drawn_is_not_forgotten(tmp_path: Path) -> None:
+    async with site(tmp_path, "guest quota=1kJ/day\n") as where:
+        session = where.come("10.0.0.7")
+        flow = TrackedFlow(1, End.CLIENT, 0, acked_uj=700)
+        flow.source_key = flow.sink_key = b"k" * 32
+        account = where.books.open(flow, "10.0.0.7", "inside", "", "HERE/1")
+        account.note_ticket(b"t")
+        where.books.left(flow, is_cut=True)
+        where.desk.close(session)
+        where.wait(SETTLED_S)
+        assert where.remembered() == 1
+        where.wait(CUT_NS // NS_PER_S)
+        await where.books.post_due()
+        assert where.books.used_uj("10.0.0.7")[Period.DAY] == 700
+        where.wait(32 * 86_400)
+        assert where.remembered() == 0
+
+
+async def test_a_device_that_has_another_name_counts_for_that_one(tmp_path: Path) -> None:
+    async with site(tmp_path, f"key {ALICE.public} max-power=9W alice@lamp\n") as where:
+        session = where.come("10.0.0.7", KEYED)
+        where.read(f"key {ALICE.public} max-power=9W alice@desk\n")
+        admitted = where.desk.admitted(session)
+        assert admitted is not None
+        assert admitted.name == "alice@desk"
+        assert where.remembered() == 2
+        where.wait(SETTLED_S)
+        assert where.remembered() == 1
+        where.read("guest max-power=9W\n")
+        where.wait(SETTLED_S)
+        assert where.remembered() == 1
+        where.desk.close(session)
+        where.wait(SETTLED_S)
+        assert where.remembered() == 0
+
+
+async def test_there_is_a_bound_and_who_has_a_quota_is_refused_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MAX_COUNTED", 2 * len(Period))
+    text = "clear from=10.0.0.0/24 quota=1kJ/day\nclear max-power=9W\n"
+    async with site(tmp_path, text) as where:
+        for number in range(2):
+            where.come(f"10.0.0.{number}", CLEAR)
+        for number in range(2):
+            admitted = where.desk.admitted(where.come(f"10.0.1.{number}", CLEAR))
+            assert admitted is not None
+            assert isinstance(admitted.rights, Rights)
+        late = where.come("10.0.0.9", CLEAR)
+        admitted = where.desk.admitted(late)
+        assert admitted is not None
+        assert isinstance(admitted.rights, Refusal)
+        assert admitted.rights.code == Reason.NO_CAPACITY
+        assert where.remembered() == 2
