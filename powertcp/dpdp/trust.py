@@ -238,7 +238,7 @@ class Trust:
         else:
             level = Level.ANY
         refusal = ""
-        if self.level is not level and level.strength < self.level.strength:
+        if level.strength < self.level.strength:
             refusal = f"{level}, below {self.level}"
             if self.level is Level.SITE and own is None:
                 why = "it shows no key" if can_seal else "no VPPN is configured"

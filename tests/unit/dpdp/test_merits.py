@@ -105,7 +105,7 @@ def test_distances_go_in_steps() -> None:
     steps = [distance_step(ms * NS_PER_MS - 1) for ms in ends]
     assert steps == [1, 2, 3, 4]
     assert [distance_step(ms * NS_PER_MS) for ms in ends] == [2, 3, 4, 5]
-    assert (distance_step(0), distance_step(None)) == (0, 6)
+    assert [distance_step(rtt) for rtt in (0, 1, None)] == [0, 1, 6]
 
 
 @pytest.mark.requirement("DPDP-6-01", "DPDP-6-05")

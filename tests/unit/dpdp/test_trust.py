@@ -193,7 +193,8 @@ def test_at_any_a_site_counts_once_it_has_certified_the_key() -> None:
 @pytest.mark.requirement("DPDP-7-07")
 def test_who_is_not_pinned_is_below() -> None:
     trust = Trust.make(pins=[KEY_PIN], sites=[SITE])
-    assert trust.judge(STRANGER).refusal == "any, below pinned"
+    for stranger in (STRANGER, replace(STRANGER, exchange_key=None)):
+        assert trust.judge(stranger).refusal == "any, below pinned"
     sited = {STRANGER.id: replace(KNOWN, id=STRANGER.id, exchange_key=OTHER, site_key=SITE)}
     assert replace(trust, known=sited).judge(STRANGER).refusal == "site, below pinned"
 
