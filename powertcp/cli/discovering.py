@@ -30,7 +30,6 @@ from powertcp.units import NS_PER_S
 
 DONE, NO, NOTHING = 0, 1, 3
 QUIET_S = 1.0  # nothing new for so long: that was all
-_SIGNS = {AdvertSeen: "new", AdvertChanged: "changed", AdvertGone: "gone"}
 
 
 def discover(given: argparse.Namespace, *, timeout_s: float) -> int:
@@ -58,6 +57,7 @@ class Search:
         self._given, self._trust, self._timeout_s, self._need = given, trust, timeout_s, need
         self.entries: list[Entry] = []
         self._judged: list[Candidate] = []
+        self._shown: set[str] = set()
         self._fault = ""
         self._took_s = 0.0
         self._links: list[str] = []
@@ -98,15 +98,26 @@ class Search:
     def _tell(self, event: Event) -> None:
         """Print one change."""
         match event:
-            case AdvertSeen(entry=entry) | AdvertChanged(entry=entry) | AdvertGone(entry=entry):
-                if self._is_wanted(entry):
-                    self._say(_SIGNS[type(event)], entry, "")
+            case AdvertSeen(entry=entry) | AdvertChanged(entry=entry):
+                self._follow(entry, is_there=self._is_wanted(entry))
+            case AdvertGone(entry=entry):
+                self._follow(entry, is_there=False)
             case Downgrade(entry=entry, text=text):
                 self._say("downgrade", entry, text)
             case IdClash(entry=entry, other=other):
                 self._say("id-clash", entry, f"also {show_text(other.service.instance)}")
             case _:
                 pass
+
+    def _follow(self, entry: Entry, *, is_there: bool) -> None:
+        """Say what became of an entry among those that are shown."""
+        was_there = entry.key in self._shown
+        if is_there:
+            self._shown.add(entry.key)
+            self._say("changed" if was_there else "new", entry, "")
+        elif was_there:
+            self._shown.discard(entry.key)
+            self._say("gone", entry, "")
 
     def _say(self, what: str, entry: Entry, more: str) -> None:
         if self._given.json:

@@ -98,6 +98,10 @@ class Announcement:
             await self._pump()
 
     def _on_move(self) -> None:
+        # what is announced on an interface that is new has its addresses
+        resolver, said = self._mdns.resolver, self._said
+        if resolver is not None and said is not None and said.addresses != self._addresses():
+            resolver.readdress(self._kind, self._addresses())
         self._has_moved = True
         self._armed.set()
 
@@ -173,7 +177,7 @@ class Announcement:
         if resolver is None or said is None:
             return
         try:
-            await self._mdns.call(resolver.unregister)
+            await self._mdns.call(resolver.unregister, self._kind)
         except HostError as error:
             _log.info("%s", error)
 

@@ -144,8 +144,9 @@ class Discovery:
         """Ask once whether what is said to be gone is gone."""
         resolver, service = self.mdns.resolver, wanted.service
         found: Service | None = None
-        if resolver is not None and not self._is_passive:
-            found = await self.mdns.call(resolver.verify, service.kind, service.instance)
+        if resolver is not None:
+            ask = resolver.recall if self._is_passive else resolver.verify
+            found = await self.mdns.call(ask, service.kind, service.instance)
         self._do(lambda now: self._browser.verified(wanted.key, found, now))
 
     # -- the table -----------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Resolver:
     def __init__(self, speakers: Sequence[str | int], tell: Callable[[Sighting], None]) -> None:
         """Begin to listen; `tell` is called in other threads. Raises HostError."""
         self._tell = tell
-        self._own: ServiceInfo | None = None
+        self._own: dict[str, ServiceInfo] = {}  # by kind
         try:
             self._zc = Zeroconf(interfaces=list(speakers))
         except (zeroconf.Error, OSError, RuntimeError, ValueError) as error:
@@ -62,9 +62,8 @@ class Resolver:
 
     def browse(self, kinds: Sequence[str], *, is_passive: bool) -> None:
         """Tell of every instance of `kinds`; without a query if `is_passive`."""
-        if is_passive:
-            self._zc.add_listener(_Silent(self._zc, kinds, self._see), None)
-        else:
+        self._zc.add_listener(_Hearer(self._zc, kinds, self._see, is_alone=is_passive), None)
+        if not is_passive:
             self._browser = ServiceBrowser(
                 self._zc, list(kinds), handlers=[self._heed], question_type=_MULTICAST
             )
@@ -146,7 +145,7 @@ class Resolver:
             return False
         except (zeroconf.Error, OSError, RuntimeError) as error:
             raise _host_error(error, "announce power") from error
-        self._own = info
+        self._own[own.kind] = info
         return True
 
     def update(self, own: Own) -> None:
@@ -156,11 +155,16 @@ class Resolver:
             self._zc.update_service(info)
         except (zeroconf.Error, OSError, RuntimeError, KeyError) as error:
             raise _host_error(error, "announce power") from error
-        self._own = info
+        self._own[own.kind] = info
 
-    def unregister(self) -> None:
-        """Say goodbye; 0.4 s. Raises HostError."""
-        info, self._own = self._own, None
+    def readdress(self, kind: str, addresses: Sequence[str]) -> None:
+        """Answer with other addresses from now on, unannounced; does not wait."""
+        if info := self._own.get(kind):
+            info.addresses = list(addresses)
+
+    def unregister(self, kind: str) -> None:
+        """Begin to say goodbye, which goes on for 0.3 s. Raises HostError."""
+        info = self._own.pop(kind, None)
         if info is None:
             return
         try:
@@ -180,30 +184,46 @@ class Resolver:
         return [(each.text, port, host) for each in texts if isinstance(each, zeroconf.DNSText)]
 
 
-class _Silent(zeroconf.RecordUpdateListener):
-    """Hears what others ask for and announce."""
+class _Hearer(zeroconf.RecordUpdateListener):
+    """Hears of TXT records that go, which a browser does not tell; if alone, of all that is said."""
 
-    def __init__(self, zc: Zeroconf, kinds: Sequence[str], see: Callable[..., None]) -> None:
+    def __init__(
+        self, zc: Zeroconf, kinds: Sequence[str], see: Callable[..., None], *, is_alone: bool
+    ) -> None:
         super().__init__()
-        self._kinds, self._see, self._zc = tuple(kinds), see, zc
-        self._changed: dict[tuple[str, str], bool] = {}
+        self._kinds, self._see, self._zc, self._is_alone = tuple(kinds), see, zc, is_alone
+        self._changed: dict[tuple[str, str], None] = {}
+        self._gone: dict[tuple[str, str], None] = {}
 
     def async_update_records(
         self, zc: Zeroconf, now: float, records: list[zeroconf.RecordUpdate]
     ) -> None:
+        """Note what is said; the cache has it when `async_update_records_complete` is called."""
         for update in records:
             record = update.new
-            if isinstance(record, zeroconf.DNSPointer) and record.name in self._kinds:
-                self._changed[record.name, record.alias] = record.is_expired(now)
+            is_over = record.is_expired(now)
+            if isinstance(record, zeroconf.DNSPointer):
+                if self._is_alone and record.name in self._kinds:
+                    (self._gone if is_over else self._changed)[record.name, record.alias] = None
                 continue
             for kind in self._kinds:
-                if record.name.endswith(f".{kind}") and not record.is_expired(now):
-                    self._changed.setdefault((kind, record.name), False)
+                if not record.name.endswith(f".{kind}"):
+                    continue
+                if not is_over and self._is_alone:
+                    self._changed[kind, record.name] = None
+                elif is_over and record.type == _TYPE_TXT:
+                    self._gone[kind, record.name] = None
 
     def async_update_records_complete(self) -> None:
+        """Tell of it."""
         changed, self._changed = self._changed, {}
-        for (kind, name), is_gone in changed.items():
-            self._see(kind, name, is_gone=is_gone)
+        gone, self._gone = self._gone, {}
+        for kind, name in changed:
+            self._see(kind, name, is_gone=False)
+        for kind, name in gone:
+            # another value may have taken its place
+            if self._zc.cache.get_by_details(name, _TYPE_TXT, _CLASS_IN) is None:
+                self._see(kind, name, is_gone=True)
 
 
 class _Fresh(zeroconf.RecordUpdateListener):

@@ -105,12 +105,12 @@ class Mdns:
             while True:
                 await self._moved.wait()
                 self._moved = trio.Event()
+                self._tell()
                 resolver = known(self.resolver, "it was opened")
                 try:
                     await self.call(resolver.set_speakers, speakers(self.chosen))
                 except HostError as error:
                     _log.warning("%s", error)
-                self._tell()
 
     async def _open(self) -> None:
         """Try until it can be opened."""
