@@ -34,6 +34,11 @@ def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> tuple[str, 
         given = False
     if not host:
         raise ConfigError("command line", text, "an address is written HOST:PORT")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        said = f'"{host}" is no name of a host: labels of 1..63 letters between dots'
+        raise ConfigError("command line", text, said) from error
     if not given:
         return host, default_port
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:

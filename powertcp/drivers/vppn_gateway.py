@@ -288,8 +288,8 @@ class VppnGateway:
             try:
                 with trio.move_on_after(DIAL_S / len(asked)) as scope:
                     found = await connect(host, port)
-            except OSError as error:
-                failed.append(f"{name}: {error.strerror or error}")
+            except (OSError, UnicodeError) as error:
+                failed.append(f"{name}: {getattr(error, 'strerror', None) or error}")
             else:
                 if scope.cancelled_caught:
                     failed.append(f"{name}: no answer")

@@ -24,7 +24,9 @@ def test_addresses(text: str, host: str, port: int) -> None:
     assert parse_address(text) == (host, port)
 
 
-@pytest.mark.parametrize("text", ["", ":1", "a:", "a:x", "a:65536", "[::1", "[::1]9", "a:-1"])
+@pytest.mark.parametrize(
+    "text", ["", ":1", "a:", "a:x", "a:65536", "[::1", "[::1]9", "a:-1", "a..b", "a" * 70]
+)
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_address(text)
