@@ -17,9 +17,10 @@ from powertcp.machine import Buffer, Event
 from powertcp.potcp.events import Ask
 from powertcp.potcp.feed import refuse_feed
 from powertcp.profile import PowerProfile, ProfileType
+from powertcp.reclaim.endings import Endings
 from powertcp.reclaim.track import End, Phase, Sighting, TrackedFlow, Tracker, What
 from powertcp.registry import Flag, Reason, Refusal
-from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import (
     DEFAULT_MSP,
     MAX_MSP,
@@ -33,8 +34,6 @@ from powertcp.wire.segments import Alert, Answer, Control, FeedSegment, Receipt,
 
 # octets that data_to_send gives out at once
 SEND_MAX: Final = 256 * 1024
-# T_DRAIN, which the provider may take for the last page, and once more for its answer
-DRAIN_NS: Final[Duration] = 5 * NS_PER_S
 # PTCP-13-02: what is refused here within a second
 REFUSALS_MAX: Final = 20
 _FIN_ACK: Final = Flag.FIN | Flag.ACK
@@ -217,22 +216,6 @@ class Leg:
             self._relay.handle_timer(now)
 
 
-@dataclass(slots=True)
-class _Ending:
-    """A flow that we end. until: when patience is over. is_asked: FIN of ours waits upstream.
-
-    device_said, provider_said: a FIN of theirs crossed ours. device_done: it answered that one.
-    """
-
-    flow: TrackedFlow
-    refusal: Refusal
-    until: Instant
-    is_asked: bool = True
-    device_said: bool = False
-    provider_said: bool = False
-    device_done: bool = False
-
-
 class Relay:
     """What is between a device, who opened its connection, and its provider.
 
@@ -250,7 +233,7 @@ class Relay:
         self._judge, self._is_sealed = judge, is_sealed
         self._early: list[bytes] | None = []
         self._is_wanted = False
-        self._endings: dict[int, _Ending] = {}
+        self._endings = Endings(self.tracker, self._say_to, self._left)
         self._copies = 0
         self._refusals: deque[Instant] = deque(maxlen=REFUSALS_MAX + 1)
 
@@ -264,13 +247,8 @@ class Relay:
 
     def end(self, flow: TrackedFlow, refusal: Refusal, now: Instant) -> None:
         """End a flow: FIN upstream, the last page passes, FIN to the device. VPPN-6-05."""
-        if flow.number in self._endings or self.tracker.flow(flow.number) is not flow:
-            return
-        # without receipts nobody signs what the device verified: we say what we did
-        esn_uj = flow.acked_uj if flow.is_metered else flow.verified_uj
-        # VPPN-6-05
-        self._say(self.provider, Control(flow.number, Flag.FIN, esn_uj, Options(reason=refusal)))
-        self._endings[flow.number] = _Ending(flow, refusal, now + 2 * DRAIN_NS)
+        if flow.number not in self._endings and self.tracker.flow(flow.number) is flow:
+            self._endings.begin(flow, refusal, now)
 
     def end_all(self, refusal: Refusal, now: Instant) -> None:
         """End every flow."""
@@ -313,7 +291,7 @@ class Relay:
         self._say(self.device, control)
         upstream = Control(flow.number, Flag.RST, flow.acked_uj, Options(reason=refusal))
         self._say(self.provider, upstream)
-        self._endings.pop(flow.number, None)
+        self._endings.drop(flow)
         self.tracker.forget(flow)
 
     # --- what comes --------------------------------------------------------------------------
@@ -341,7 +319,7 @@ class Relay:
 
     def _take(self, leg: Leg, raw: RawSegment, now: Instant) -> None:
         sighting = self.tracker.see(leg.end, raw, now)
-        if raw[2] in self._endings and self._take_ending(leg, raw, sighting, now):
+        if raw[2] in self._endings and self._endings.take(leg.end, raw, sighting.segment, now):
             return
         if not self._may_pass(leg, raw, sighting, now):
             return
@@ -467,78 +445,17 @@ class Relay:
 
     # --- endings -----------------------------------------------------------------------------
 
-    # VPPN-6-05
-    def _take_ending(self, leg: Leg, raw: RawSegment, sighting: Sighting, now: Instant) -> bool:
-        """Take a segment of a flow that we end; return whether that was all."""
-        ending, segment = self._endings[raw[2]], sighting.segment
-        flags = segment.flags if isinstance(segment, Control) else 0
-        if flags == Flag.RST:
-            del self._endings[raw[2]]
-            if ending.is_asked:
-                return False
-            self._left(leg, ending)
-            return True
-        if not ending.is_asked:
-            # all that is upstream is over; of the device only its goodbye is missing
-            if leg is self.device and flags in (Flag.FIN, _FIN_ACK):
-                if flags == Flag.FIN:
-                    self._say(self.device, Control(raw[2], _FIN_ACK, ending.flow.verified_uj))
-                del self._endings[raw[2]]
-                self._left(leg, ending)
-            return True
-        if leg is self.device:
-            ending.device_said = ending.device_said or flags == Flag.FIN
-            ending.device_done = ending.device_done or flags == _FIN_ACK
-            return flags in (Flag.FIN, _FIN_ACK)
-        if flags == Flag.FIN:
-            ending.provider_said = True
-        if flags != _FIN_ACK:
-            return False
-        self._say_goodbye(raw, ending, now)
-        return True
-
-    def _say_goodbye(self, raw: RawSegment, ending: _Ending, now: Instant) -> None:
-        """The provider is done with a flow: the device is told."""
-        flow, esn_uj = ending.flow, ending.flow.verified_uj
+    def _left(self, end: End, flow: TrackedFlow, refusal: Refusal) -> None:
         self.tracker.forget(flow)
-        if ending.device_said or ending.device_done:
-            if ending.device_said:
-                self.device.send(whole_segment(raw))
-            del self._endings[flow.number]
-            self._left(self.provider, ending)
-            return
-        if not ending.provider_said:
-            options = Options(reason=ending.refusal)
-            self._say(self.device, Control(flow.number, Flag.FIN, esn_uj, options))
-        ending.is_asked, ending.until = False, now + DRAIN_NS
-
-    def _left(self, leg: Leg, ending: _Ending) -> None:
-        self.tracker.forget(ending.flow)
-        leg.events.append(FlowLeft(flow=ending.flow, refusal=ending.refusal))
+        self._leg(end).events.append(FlowLeft(flow=flow, refusal=refusal))
 
     def get_timer(self) -> Instant | None:
         """Return when patience with the next ending is over."""
-        return min((ending.until for ending in self._endings.values()), default=None)
+        return self._endings.get_timer()
 
     def handle_timer(self, now: Instant) -> None:
         """Reset what does not end by itself."""
-        for number, ending in tuple(self._endings.items()):
-            if now < ending.until:
-                continue
-            refusal = Refusal(Reason.TIMEOUT, DRAIN_NS // 1_000_000, DRAIN_NS // 1_000_000)
-            if ending.is_asked:
-                reset = Control(number, Flag.RST, ending.flow.acked_uj, Options(reason=refusal))
-                self._say(self.provider, reset)
-                self.tracker.forget(ending.flow)
-                fin = Control(
-                    number, Flag.FIN, ending.flow.verified_uj, Options(reason=ending.refusal)
-                )
-                self._say(self.device, fin)
-                ending.is_asked, ending.until = False, now + DRAIN_NS
-                continue
-            self._say(self.device, Control(number, Flag.RST, 0, Options(reason=refusal)))
-            del self._endings[number]
-            self._left(self.device, ending)
+        self._endings.handle_timer(now)
 
     # --- the connection ----------------------------------------------------------------------
 
@@ -570,6 +487,13 @@ class Relay:
 
     def _leg(self, end: End) -> Leg:
         return self.device if end is End.CLIENT else self.provider
+
+    def _say_to(self, end: End, said: Control | bytes) -> None:
+        leg = self._leg(end)
+        if isinstance(said, bytes):
+            leg.send(said)
+        else:
+            self._say(leg, said)
 
     def _say(self, leg: Leg, control: Control) -> None:
         with suppress(LocalProtocolError):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pytest
 
 from powertcp.potcp.events import (
-    Alerted,
     FlowClosed,
     FlowCut,
     FlowRefused,
@@ -15,7 +14,6 @@ from powertcp.potcp.events import (
 )
 from powertcp.profile import ProfileType
 from powertcp.reclaim.relay import (
-    DRAIN_NS,
     REFUSALS_MAX,
     CopyHeld,
     Denial,
@@ -123,87 +121,6 @@ def test_a_proposal_of_the_provider_above_the_limits_is_rejected_too() -> None:
     assert pair.source.status(flow).profile == pair.sink.status(flow).profile
     assert pair.take(SINK, RenegotiationRequested) == []
     assert any(isinstance(one, Answer) for one in segments(pair.passed[SOURCE][-1]))
-
-
-@pytest.mark.requirement("VPPN-6-05")
-def test_an_ended_flow_has_its_final_receipt_signed_by_both() -> None:
-    pair = MiddlePair()
-    flow = pair.energise("12V/1A")
-    pair.run(flow, 10)
-    tracked = pair.flow
-    pair.relay.alert(tracked, QUOTA)
-    pair.exchange()
-    assert pair.one(SINK, Alerted).refusal == QUOTA
-    pair.relay.end(tracked, QUOTA, pair.now)
-    assert pair.relay.is_ending(tracked)
-    # once is enough
-    pair.relay.end(tracked, QUOTA, pair.now)
-    pair.exchange()
-    for side in (SINK, SOURCE):
-        closed = pair.one(side, FlowClosed)
-        assert closed.refusal is not None
-        assert closed.refusal.code == Reason.ENERGY_QUOTA
-        assert closed.esn_uj == 12_000_000
-    (page,) = pair.signed
-    assert int.from_bytes(page[60:68], "big") == 12_000_000
-    # final
-    assert page[1] & 2
-    assert pair.relay.is_idle
-    (left,) = pair.all(FlowLeft)
-    assert left.refusal == QUOTA
-    assert pair.source.flows == pair.sink.flows == ()
-
-
-@pytest.mark.requirement("VPPN-6-05")
-@pytest.mark.parametrize("closer", [SINK, SOURCE])
-def test_an_end_may_cross_those_of_the_ends(closer: int) -> None:
-    pair = MiddlePair()
-    flow = pair.energise("12V/1A")
-    pair.run(flow, 3)
-    (pair.sink, pair.source)[closer].close_flow(flow, now=pair.now)
-    pair.relay.end(pair.flow, QUOTA, pair.now)
-    pair.exchange()
-    assert pair.source.flows == pair.sink.flows == ()
-    assert pair.relay.is_idle
-    assert len(pair.all(FlowLeft)) == 1
-    assert len(pair.signed) == 1
-
-
-@pytest.mark.requirement("VPPN-6-05")
-def test_whoever_does_not_answer_an_end_is_reset() -> None:
-    pair = MiddlePair()
-    flow = pair.energise("12V/1A")
-    tracked, relay = pair.flow, pair.relay
-    relay.end(tracked, QUOTA, pair.now)
-    relay.provider.data_to_send()
-    assert relay.device.get_timer() == pair.now + 2 * DRAIN_NS
-    assert relay.provider.get_timer() is None
-    relay.device.handle_timer(pair.now + 2 * DRAIN_NS - 1)
-    assert relay.provider.queued == 0
-    relay.device.handle_timer(pair.now + 2 * DRAIN_NS)
-    (reset,) = segments(relay.provider.data_to_send())
-    (fin,) = segments(relay.device.data_to_send())
-    assert isinstance(reset, Control)
-    assert isinstance(fin, Control)
-    assert (reset.flags, fin.flags, fin.flow) == (Flag.RST, Flag.FIN, flow)
-    relay.device.handle_timer(pair.now + 3 * DRAIN_NS)
-    (reset,) = segments(relay.device.data_to_send())
-    assert isinstance(reset, Control)
-    assert reset.flags == Flag.RST
-    assert relay.is_idle
-    assert relay.get_timer() is None
-
-
-def test_a_flow_that_is_being_ended_may_be_reset_by_either() -> None:
-    for side in (SINK, SOURCE):
-        pair = MiddlePair()
-        flow = pair.energise("12V/1A")
-        pair.relay.end(pair.flow, QUOTA, pair.now)
-        leg = (pair.relay.device, pair.relay.provider)[side]
-        leg.receive_data(encode_segment(Control(flow, Flag.RST, 0)), pair.now)
-        pair.hear()
-        assert pair.relay.is_idle
-        assert len(pair.all(FlowLeft)) == 1
 
 
 # LEDG-7-06
