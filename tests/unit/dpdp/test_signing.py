@@ -159,6 +159,16 @@ def test_a_pair_cannot_hide_in_the_value_of_another() -> None:
     assert octets[caught.value.offset :][1:3] == b"p2"
 
 
+@pytest.mark.requirement("DPDP-7-03")
+def test_a_name_of_two_lines_is_bad_though_they_are_signed() -> None:
+    name = f"{NAME}\nx"
+    octets = signed_anew([pair for pair in PAIRS if pair[0] != "spare"], name=name)
+    assert verdict(octets, instance=name) is Signed.BAD
+    with pytest.raises(DecodeError) as caught:
+        signing_input(name, TYPE_TCP, PORT, octets)
+    assert (caught.value.code, caught.value.field) == (503, "instance")
+
+
 @pytest.mark.parametrize("key", ["sig", "exp"])
 @pytest.mark.parametrize("value", [None, b"", b"x"])
 def test_a_signature_or_an_end_that_is_none_is_bad(key: str, value: bytes | None) -> None:
