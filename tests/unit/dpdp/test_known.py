@@ -80,6 +80,11 @@ def test_any_name_is_read_back_and_none_breaks_a_line(name: str) -> None:
     assert parse_known(text)[BENCH.id].name == name
 
 
+def test_the_longest_text_of_a_name_is_read_back() -> None:
+    name = "\x01" * MAX_INSTANCE
+    assert parse_known(format_known([replace(BENCH, name=name)]))[BENCH.id].name == name
+
+
 IDENT = "00" * 16
 BROKEN = [
     ("hello", "an id has 32 hex digits"),

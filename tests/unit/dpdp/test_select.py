@@ -88,6 +88,7 @@ def test_reasons_as_discover_shows_them() -> None:
     assert bench == {"micro_per_kwh": 250_000, "most_micro_per_kwh": 200_000}
     merits = found[0].merits
     assert merits
+    assert merits.rank.distrust == 0
     assert merits.verdict.proof.static_key == KEY
 
 
