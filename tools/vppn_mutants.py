@@ -395,6 +395,36 @@ _TABLE: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
             ("keys of the right kind", "if not colon or name not in wanted:", "if not colon:"),
         ],
     ),
+    "reclaim/track.py": (
+        ("unit/reclaim/test_relay", "unit/reclaim/test_track"),
+        [
+            (
+                "a SYN comes again only if it was sent back",
+                "flow.is_sent_back and options.cookie is not None",
+                "options.cookie is not None",
+            ),
+        ],
+    ),
+    "reclaim/relay.py": (
+        ("unit/reclaim/test_relay",),
+        [
+            (
+                "a SYN that is refused leaves no flow",
+                "            leg.events.append(FlowLeft(flow=flow, refusal=None))\n",
+                "",
+            ),
+        ],
+    ),
+    "reclaim/endings.py": (
+        ("unit/reclaim/test_endings",),
+        [
+            (
+                "a goodbye that never came leaves no flow",
+                "for one in endings.values() if not one.is_asked]",
+                "for one in endings.values() if False]",
+            ),
+        ],
+    ),
     "cli/keys.py": (
         ("unit/cli/test_vppn",),
         [("key files are for their owner", "if mode & _OTHERS:", "if False:")],

@@ -297,6 +297,9 @@ class GatewayDesk:
 
     def close(self, session: RelaySession) -> None:
         """Forget a device whose connection is over."""
+        for flow, of in self.flows:
+            if of is session:
+                self._left(session, flow, None, is_cut=True)
         self._uncount(session)
         self._admitted.pop(session, None)
 

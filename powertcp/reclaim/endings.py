@@ -76,9 +76,10 @@ class Endings:
         """A flow is over by something else."""
         self._by_number.pop(flow.number, None)
 
-    def clear(self) -> None:
-        """The connection is over."""
-        self._by_number.clear()
+    def clear(self) -> list[tuple[TrackedFlow, Refusal]]:
+        """The connection is over: return the flows of which only a goodbye was missing, and why."""
+        endings, self._by_number = self._by_number, {}
+        return [(one.flow, one.refusal) for one in endings.values() if not one.is_asked]
 
     # VPPN-6-05
     def take(self, sender: End, raw: RawSegment, segment: Segment | None, now: Instant) -> bool:

@@ -390,8 +390,10 @@ class Relay:
         else:
             denial = self._judge(flow, flow.asks, via)
         if denial is not None:
-            self._deny(leg, flow, flow.asks, denial, now)
+            # it may have passed before, and was sent back
             self.refuse(flow, denial)
+            leg.events.append(FlowLeft(flow=flow, refusal=None))
+            self._deny(leg, flow, flow.asks, denial, now)
             return False
         if not self._is_wanted:
             self._is_wanted, self.via = True, via
@@ -479,7 +481,8 @@ class Relay:
 
     def _hang(self, leg: Leg, refusal: Refusal | None, *, is_cut: bool) -> None:
         self.is_over = True
-        self._endings.clear()
+        for flow, why in self._endings.clear():
+            leg.events.append(FlowLeft(flow=flow, refusal=why))
         for flow in self.tracker.flows:
             self.tracker.forget(flow)
             leg.events.append(FlowLeft(flow=flow, refusal=refusal, is_cut=is_cut))

@@ -73,7 +73,7 @@ class Phase(Enum):
 class What(Enum):
     """What a segment means."""
 
-    # SYN; again with a COOKIE it is the same flow
+    # SYN; again with the COOKIE that was asked for it is the same flow
     ASKED = auto()
     SENT_BACK = auto()
     # SYN+ACK
@@ -123,7 +123,7 @@ class TrackedFlow:
     no receipts. page: of the source, as long as no copy of it passed. credit_uj: up to which the
     source may deliver. acked_uj: what the sink said to have verified. claimed_uj: what DATA said
     beyond what was verified. heat_uj: energy that no sink banks. fault: why nothing is verified any
-    more.
+    more. is_sent_back: the source wants the SYN again, with a COOKIE.
     """
 
     number: int
@@ -148,6 +148,7 @@ class TrackedFlow:
     register: EnergyRegister | None = None
     protector: Protector | None = None
     fault: Refusal | None = None
+    is_sent_back: bool = False
 
     @property
     def verified_uj(self) -> int:
@@ -246,7 +247,8 @@ class Tracker:
     def _open(self, sender: End, syn: Control, raw: RawSegment, now: Instant) -> Sighting:
         number, options = syn.flow, syn.options
         flow = self._flows.get(number)
-        is_repeat = flow is not None and flow.phase is Phase.ASKED and options.cookie is not None
+        # PTCP-2.1-06
+        is_repeat = flow is not None and flow.is_sent_back and options.cookie is not None
         if not is_repeat:
             # PTCP-2.1-01
             if (number % 2 == 1) != (sender is End.CLIENT):
@@ -262,7 +264,7 @@ class Tracker:
         self._highest[sender] = max(self._highest[sender], number)
         if flow is None or not is_repeat:
             flow = TrackedFlow(number, sender, now)
-        flow.asks = asks
+        flow.asks, flow.is_sent_back = asks, False
         flow.ticket, flow.handshake = options.ticket, _without_via(raw, syn)
         flow.base_uj = flow.acked_uj = syn.esn
         flow.sink_key = options.meter.key if options.meter is not None else b""
@@ -408,6 +410,7 @@ def _of_flow(flow: TrackedFlow, sender: End, segment: Segment) -> Sighting:
         case Ticket() if is_source:
             return Sighting(What.TICKET, flow, segment)
         case CookieSegment() if is_source and flow.phase is Phase.ASKED:
+            flow.is_sent_back = True
             return Sighting(What.SENT_BACK, flow, segment)
         case Alert():
             return Sighting(What.ALERTED, flow, segment)

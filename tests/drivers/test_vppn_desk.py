@@ -21,7 +21,7 @@ from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.vppn.access import Rights
 from powertcp.vppn.limits import Limits, Period
-from tests.conversation import counting_entropy
+from tests.conversation import ask, counting_entropy
 from tests.drivers.gateways import ALICE
 
 NOW_NS = 1_795_000_000 * NS_PER_S
@@ -141,3 +141,20 @@ async def test_there_is_a_bound_and_who_has_a_quota_is_refused_above_it(
         assert isinstance(admitted.rights, Refusal)
         assert admitted.rights.code == Reason.NO_CAPACITY
         assert where.remembered() == 2
+
+
+async def test_a_device_that_is_gone_holds_nothing(tmp_path: Path) -> None:
+    async with site(tmp_path, "guest max-power=65W\n") as where:
+        gone, here = where.come("10.0.0.7"), where.come("10.0.0.7")
+        wish = (ask("12V/5A"),)
+        lost, flow = (TrackedFlow(number, End.CLIENT, 0, wish) for number in (1, 3))
+        assert where.desk.judge(gone, lost, wish) is None
+        denial = where.desk.judge(here, flow, wish)
+        assert denial is not None
+        assert denial.refusal.code == Reason.WATT_LIMIT
+        # nobody said that its flow is over
+        where.desk.close(gone)
+        assert len(where.desk.flows) == 0
+        assert where.desk.judge(here, flow, wish) is None
+        where.desk.recheck()
+        assert where.desk.flows == ((flow, here),)

@@ -93,3 +93,34 @@ def test_a_flow_that_is_being_ended_may_be_reset_by_either() -> None:
         pair.hear()
         assert pair.relay.is_idle
         assert len(pair.all(FlowLeft)) == 1
+
+
+@pytest.mark.requirement("VPPN-6-05")
+@pytest.mark.parametrize("is_late", [False, True], ids=["the provider answered", "it did not"])
+def test_a_device_that_hangs_up_in_place_of_a_goodbye_leaves_no_flow(is_late: bool) -> None:
+    pair = MiddlePair()
+    pair.energise("12V/1A")
+    tracked, relay = pair.flow, pair.relay
+    relay.end(tracked, QUOTA, pair.now)
+    if is_late:
+        relay.device.handle_timer(pair.now + 2 * DRAIN_NS)
+    else:
+        fin_ack = Control(tracked.number, Flag.FIN | Flag.ACK, 0)
+        relay.provider.receive_data(encode_segment(fin_ack), pair.now)
+    assert relay.tracker.flows == ()
+    relay.device.receive_eof(pair.now)
+    pair.hear()
+    (left,) = pair.all(FlowLeft)
+    assert (left.flow, left.refusal, left.is_cut) == (tracked, QUOTA, False)
+    assert relay.is_idle
+
+
+def test_a_flow_whose_end_is_not_answered_yet_is_cut_with_its_connection() -> None:
+    pair = MiddlePair()
+    pair.energise("12V/1A")
+    tracked = pair.flow
+    pair.relay.end(tracked, QUOTA, pair.now)
+    pair.relay.device.receive_eof(pair.now)
+    pair.hear()
+    (left,) = pair.all(FlowLeft)
+    assert (left.flow, left.is_cut) == (tracked, True)

@@ -27,7 +27,7 @@ from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import Feed, Options
-from powertcp.wire.segments import Answer, Control, FeedSegment, Receipt
+from powertcp.wire.segments import Answer, Control, CookieSegment, FeedSegment, Receipt
 from tests.conversation import SINK, SOURCE, ask, profile, segments
 from tests.middle import MiddlePair
 
@@ -80,6 +80,35 @@ def test_a_syn_above_the_limits_is_answered_and_never_passed_on() -> None:
     pair.denial = None
     pair.request(ask("12V/1A"))
     assert pair.one(SOURCE, PowerRequested).asks[0].desired.current_ma == 1000
+
+
+@pytest.mark.requirement("VPPN-6-02")
+@pytest.mark.parametrize("is_sent_back", [False, True])
+def test_a_syn_that_comes_again_with_another_wish_leaves_no_flow(is_sent_back: bool) -> None:
+    pair = MiddlePair()
+    leg = pair.relay.device
+
+    def request(text: str, cookie: bytes | None = None) -> None:
+        options = Options(profiles=(profile(text),), cookie=cookie)
+        leg.receive_data(encode_segment(Control(1, Flag.SYN, 0, options)), pair.now)
+
+    request("12V/1A")
+    tracked = pair.flow
+    if is_sent_back:
+        cookie = CookieSegment(1, 0, b"c" * 32)
+        pair.relay.provider.receive_data(encode_segment(cookie), pair.now)
+    pair.denial = OVER
+    leg.data_to_send()
+    request("12V/20A", b"c" * 32)
+    (reset,) = segments(leg.data_to_send())
+    assert isinstance(reset, Control)
+    assert reset.options.reason is not None
+    pair.hear()
+    # it is the same SYN only if the provider asked for it again
+    assert reset.options.reason.code == (Reason.WATT_LIMIT if is_sent_back else Reason.STATE)
+    assert len(pair.all(Denied)) == is_sent_back
+    assert [left.flow for left in pair.all(FlowLeft)] == [tracked]
+    assert pair.relay.is_idle
 
 
 @pytest.mark.requirement("VPPN-6-02")
