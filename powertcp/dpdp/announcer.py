@@ -207,8 +207,7 @@ class Announcer:
         if self._state in (_State.ASKED, _State.FAILED, _State.REGISTERED):
             self._events.append(Withdraw(instance=self.instance))
         self._state = _State.GONE
-        self._has_news = self._is_forced = False
-        self._wait_until = self._rename_at = self._renew_at = None
+        self._wait_until = self._rename_at = None
 
     # ---- what comes out -------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ class Doubts:
     def __init__(self) -> None:
         # until when an answer counts; in the order of being asked, which is that of the deadlines
         self._asked: OrderedDict[str, Instant] = OrderedDict()
+        # when each was asked for last, oldest first: who is asked for again was dropped before
         self._last: OrderedDict[str, Instant] = OrderedDict()
         # when each may be asked for, in the order of the reports
         self._waiting: dict[str, Instant] = {}
@@ -58,7 +59,6 @@ class Doubts:
         for key in asked:
             del self._waiting[key]
             self._last[key] = now
-            self._last.move_to_end(key)
             # DPDP-4-05
             self._asked[key] = now + VERIFY_NS
         return asked, lost

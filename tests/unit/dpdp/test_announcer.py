@@ -349,6 +349,21 @@ def test_what_is_signed_is_the_name_that_is_announced() -> None:
     assert verify(txt, "Bench (2)", "_powertcp._tcp.local.", PORT, METER.public, NOW_S) == "good"
 
 
+def test_a_renewal_that_must_wait_is_due_no_more() -> None:
+    announcer = announced(key=METER)
+    half = DAY_NS // 2
+    announcer.failed(half - 1)
+    assert announcer.get_timer() == half
+    announcer.handle_timer(half)
+    assert announcer.get_timer() == half - 1 + RETRY_NS
+    announcer.handle_timer(half - 1 + RETRY_NS)
+    (update,) = drain(announcer)
+    assert isinstance(update, Update)
+    assert announcer.get_timer() == 2 * half - 1 + RETRY_NS
+    announcer.seen_own_name(record(HIGHER), 7, "other.local.", 2 * half - 1)
+    assert announcer.get_timer() == 2 * half - 1 + YIELD_NS // 2
+
+
 def test_a_signature_in_what_is_wanted_is_not_ours_to_send() -> None:
     announcer = make()
     announcer.want(replace(ADVERT, expires_s=7, signature=bytes(64)), 0)
@@ -509,8 +524,19 @@ def test_what_cannot_be_announced_changes_nothing() -> None:
     announcer.want(ADVERT, 5)
     with pytest.raises(LocalProtocolError, match=f"the id of a provider stays: {ID}, got 0000"):
         announcer.want(replace(ADVERT, id=LOWER), 5)
-    with pytest.raises(LocalProtocolError, match="the clock went back from 5 to 4"):
-        announcer.handle_timer(4)
+    for late in (
+        lambda: announcer.want(ADVERT, 4),
+        lambda: announcer.registered(4),
+        lambda: announcer.refused(4),
+        lambda: announcer.failed(4),
+        lambda: announcer.lost(4),
+        lambda: announcer.announce_again(4),
+        lambda: announcer.seen_own_name(b"", 7, "", 4),
+        lambda: announcer.drain(4),
+        lambda: announcer.handle_timer(4),
+    ):
+        with pytest.raises(LocalProtocolError, match="the clock went back from 5 to 4"):
+            late()  # type: ignore[no-untyped-call]
     assert drain(announcer) == [Register(instance="Bench", advert=ADVERT)]
     with pytest.raises(LocalProtocolError, match="a name is up to 63 octets"):
         Announcer("", 0, rating_mw=1, port=1, host=HOST, entropy=bytes)

@@ -61,3 +61,13 @@ def test_above_the_bound_the_one_that_failed_longest_ago_is_forgotten(count: int
     is_forgotten = count > MAX_DEAD
     assert dead.alive(bytes(16), [HERE], count)[0] == ((HERE,) if is_forgotten else ())
     assert dead.alive((count - 1).to_bytes(16, "big"), [HERE], count)[0] == ()
+
+
+def test_who_failed_again_is_remembered_longer_than_who_failed_once() -> None:
+    dead = DeadList()
+    for number in range(MAX_DEAD):
+        dead.failed(number.to_bytes(16, "big"), HERE, number)
+    dead.failed(bytes(16), HERE, FIRST_NS)
+    dead.failed(b"\xff" * 16, HERE, FIRST_NS)
+    assert dead.alive(bytes(16), [HERE], FIRST_NS) == ((), 3 * FIRST_NS)
+    assert dead.alive((1).to_bytes(16, "big"), [HERE], FIRST_NS) == ((HERE,), 0)

@@ -61,6 +61,20 @@ def test_a_goodbye_between_is_not_forgotten() -> None:
     assert doubts.due(SPACING_NS) == (["a"], [])
 
 
+def test_the_first_deadline_is_told() -> None:
+    doubts = Doubts()
+    doubts.doubt("a", 0)
+    doubts.due(0)
+    doubts.settle("a")
+    doubts.doubt("a", 1)
+    doubts.doubt("b", 2)
+    assert doubts.get_timer() == 2
+    assert doubts.due(2) == (["b"], [])
+    assert doubts.get_timer() == SPACING_NS
+    assert doubts.due(SPACING_NS) == (["a"], [])
+    assert doubts.get_timer() == 2 + VERIFY_NS
+
+
 @pytest.mark.parametrize("count", [MAX_ASKED, MAX_ASKED + 1])
 def test_no_more_queries_at_a_time_than_the_bound(count: int) -> None:
     doubts = Doubts()

@@ -120,6 +120,14 @@ def test_another_capacity_is_a_change() -> None:
     assert (event.entry.first_ns, event.entry.last_ns) == (0, 7)
 
 
+def test_who_was_heard_longest_ago_is_first() -> None:
+    browser = browse(BENCH, service("other", id=numbered_id(1)))
+    browser.heard(service(cap_mw=0), 7)
+    assert [entry.service.instance for entry in browser.entries()] == ["other", "bench"]
+    browser.heard(service("other", id=numbered_id(1)), 8)
+    assert [entry.service.instance for entry in browser.entries()] == ["bench", "other"]
+
+
 @pytest.mark.parametrize("other", [service(host="elsewhere"), service(id=numbered_id(1))])
 def test_another_host_or_id_under_a_name_is_another_provider(other: Service) -> None:
     browser = browse(BENCH)
@@ -329,6 +337,16 @@ def test_a_new_name_does_not_wake_the_dead_and_an_unknown_one_is_no_matter() -> 
     assert standings(browser) == [("dead", ""), ("dead", "")]
 
 
+@pytest.mark.requirement("DPDP-4-06")
+def test_the_first_of_two_deadlines_is_told() -> None:
+    browser = browse(BENCH, service("other", id=numbered_id(1)))
+    browser.failed(ADVERT.id, HERE, 1)
+    browser.failed(numbered_id(1), HERE, 2)
+    assert browser.get_timer() == 1 + FIRST_NS
+    browser.handle_timer(1 + FIRST_NS)
+    assert browser.get_timer() == 2 + FIRST_NS
+
+
 # ---- conflicts of an id -------------------------------------------------------------------------
 
 
@@ -443,6 +461,15 @@ def test_a_known_provider_without_a_good_signature_is_suspect(heard: Service, te
     assert standings(browser) == [("suspect", "downgrade")]
     browser.heard(replace(heard, addresses=()), 1)
     assert names(drain(browser)) == ["AdvertChanged"]
+
+
+@pytest.mark.requirement("DPDP-7-04")
+def test_who_stops_signing_is_suspect_from_then_on() -> None:
+    browser = browse(signed(), trust=Trust(known={ADVERT.id: MET}))
+    assert standings(browser) == [("good", "")]
+    browser.heard(BENCH, 1)
+    assert names(drain(browser)) == ["AdvertChanged", "Downgrade"]
+    assert standings(browser) == [("suspect", "downgrade")]
 
 
 @pytest.mark.requirement("DPDP-7-04")
