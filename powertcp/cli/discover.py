@@ -27,7 +27,7 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--watch", action="store_true", help="one line for each change, until it is ended")
     add("--one", action="store_true", help="end with the first provider that can be used")
-    add("--timeout", metavar="TIME", help="look so long; less when nothing new comes for 1s (3s)")
+    add("--timeout", metavar="TIME", help="look so long; less when nothing new comes for 1.5s (3s)")
     add("--all", action="store_true", help="dead, malformed, suspect and full ones too")
     add("--feeds", action="store_true", help="broadcast feeds too")
     add("--interface", action="append", metavar="IF", help="look there only, repeatable (all)")

@@ -29,7 +29,9 @@ from powertcp.machine import Event
 from powertcp.units import NS_PER_S
 
 DONE, NO, NOTHING = 0, 1, 3
-QUIET_S = 1.0  # nothing new for so long: that was all
+QUIET_S = (
+    1.5  # nothing new for so long: a responder may wait 1.35 s with an answer (RFC 6762, section 6)
+)
 
 
 def discover(given: argparse.Namespace, *, timeout_s: float) -> int:
@@ -43,7 +45,7 @@ def discover(given: argparse.Namespace, *, timeout_s: float) -> int:
     search = Search(given, trust, timeout_s, read_need(given))
     trio.run(search.run)
     if given.pin:
-        return pin(given.pin, search.entries, known, folder)
+        return pin(given.pin, search.entries, known, folder, as_json=given.json)
     return search.report()
 
 
@@ -76,7 +78,8 @@ class Search:
             self.entries, self._fault = found.snapshot(), found.fault
             if self._need is not None:
                 own = own_hosts(found.mdns.chosen)
-                self._judged = await judge(self.entries, self._need, self._trust, own)
+                shown = [each for each in self.entries if self._is_shown(each)]
+                self._judged = await judge(shown, self._need, self._trust, own)
 
     async def _listen(self, found: Discovery, began: float) -> None:
         """Take events until it is enough."""
@@ -176,9 +179,10 @@ class Search:
 
     def _is_wanted(self, entry: Entry) -> bool:
         """Return whether an entry is shown."""
-        if entry.service.kind != TYPE_TCP and not self._given.feeds:
-            return False
-        return self._given.all or _is_good(entry)
+        return self._is_shown(entry) and (self._given.all or _is_good(entry))
+
+    def _is_shown(self, entry: Entry) -> bool:
+        return entry.service.kind == TYPE_TCP or bool(self._given.feeds)
 
     def _usable(self, entries: Sequence[Entry]) -> list[Entry]:
         usable = [entry for entry in entries if self._is_wanted(entry) and _is_good(entry)]
@@ -201,7 +205,12 @@ def _count(number: int, what: str) -> str:
 
 
 def pin(
-    wanted: str, entries: Sequence[Entry], known: dict[bytes, KnownProvider], folder: Path
+    wanted: str,
+    entries: Sequence[Entry],
+    known: dict[bytes, KnownProvider],
+    folder: Path,
+    *,
+    as_json: bool,
 ) -> int:
     """Believe the provider whose id begins with `wanted` from now on; returns the exit status."""
     digits = wanted.lower().removeprefix("id:")
@@ -229,9 +238,18 @@ def pin(
         exchange_key=key, is_pinned=True,
     )  # fmt: skip
     write_acquaintances(folder, remember(known, met))
-    name = show_text(entry.service.instance)
-    shown = format_key(key, KeyKind.X25519) if key else "no key: it is believed by its id alone"
-    print(
-        f'pinned id:{provider.hex()} "{name}"\n  {shown}\n  compare it with `powertcp vppn show` there'
-    )
+    letters = format_key(key, KeyKind.X25519) if key else ""
+    if as_json:
+        pinned = {
+            "event": "pinned",
+            "id": provider.hex(),
+            "name": met.name,
+            "exchange_key": letters,
+        }
+        print(json.dumps(pinned))
+        return DONE
+    print(f'pinned id:{provider.hex()} "{show_text(met.name)}"')
+    print(f"  {letters or 'no key: it is believed by its id alone'}")
+    if letters:
+        print("  compare it with what powertcp vppn show prints at the provider")
     return DONE

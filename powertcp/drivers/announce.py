@@ -26,19 +26,29 @@ from powertcp.units import NS_PER_S
 LOOK_S: Final = 1.0  # how late a change may be announced
 CONFLICT_S: Final = 5.0  # DPDP-5-02
 GOODBYE_S: Final = 1.0  # DPDP-4-03
+MAX_HOST: Final = 54  # octets of a label of 63, that it may have an end
 _LOOKS: Final = round(CONFLICT_S / LOOK_S)
 _log = logging.getLogger("dpdp")
 
 
-def host_name() -> str:
-    """Return the target of our services: this host on the link."""
-    return f"{socket.gethostname().partition('.')[0] or 'powertcp'}.{DOMAIN}"
+async def find_host_name(mdns: Mdns, provider: bytes) -> str:
+    """Return the target of our services: the name of this host, unless somebody answers for that.
+
+    Another responder of this host, and another host of this name, would take our addresses for a
+    conflict and rename itself.
+    """
+    await mdns.opened.wait()
+    name, resolver = socket.gethostname().partition(".")[0] or "powertcp", mdns.resolver
+    if resolver is not None and await mdns.call(resolver.is_taken, f"{name}.{DOMAIN}"):
+        name = f"{name[:MAX_HOST]}-{provider.hex()[:8]}"
+        _log.info("this host has another name here: %s.%s", name, DOMAIN)
+    return f"{name}.{DOMAIN}"
 
 
 # DPDP-2-02
 def instance_name(name: str) -> str:
     """Return what people see of a provider, of `name` if it has one; what DNS takes for a border is not in it."""
-    wanted = name or f"{host_name().removesuffix(f'.{DOMAIN}')} power"
+    wanted = name or f"{socket.gethostname().partition('.')[0]} power"
     plain = "".join(sign if sign.isprintable() else " " for sign in wanted.replace(".", "-"))
     return plain.strip().encode()[:MAX_INSTANCE].decode(errors="ignore").strip() or "power"
 
@@ -46,7 +56,8 @@ def instance_name(name: str) -> str:
 class Announcement:
     """One advert, as it is now, from `run` until `withdraw`.
 
-    want: returns what is to be said, None while there is nothing. hosts: where somebody listens.
+    want: returns what is to be said, None while there is nothing. host: the target.
+    listening: addresses where somebody listens.
     """
 
     def __init__(
@@ -57,11 +68,13 @@ class Announcement:
         *,
         kind: str,
         port: int,
-        hosts: Sequence[str],
+        host: str,
+        listening: Sequence[str],
     ) -> None:
         """Prepare to announce as `announcer` says."""
         self._mdns, self._announcer, self._want = mdns, announcer, want
-        self._kind, self._port, self._hosts = kind, port, tuple(hosts)
+        self._kind, self._port, self._host = kind, port, host
+        self._listening = tuple(listening)
         self._said: Own | None = None  # what is registered
         self._busy = trio.Lock()
         self._armed = trio.Event()
@@ -75,9 +88,7 @@ class Announcement:
 
     async def run(self) -> None:
         """Announce, and say what changes; until cancelled or withdrawn."""
-        while self._mdns.resolver is None:
-            await self._armed.wait()
-            self._armed = trio.Event()
+        await self._mdns.opened.wait()
         looks = 0
         while True:
             advert, now = self._want(), now_ns()
@@ -188,7 +199,7 @@ class Announcement:
             self._announcer.announce_again(now_ns())
 
     def _addresses(self) -> tuple[str, ...]:
-        return tuple(served(self._mdns.chosen, self._hosts))
+        return tuple(served(self._mdns.chosen, self._listening))
 
     # DPDP-5-02
     def _look_for_others(self) -> None:
@@ -204,7 +215,7 @@ class Announcement:
         return Own(
             instance=instance,
             kind=self._kind,
-            host=host_name(),
+            host=self._host,
             addresses=self._addresses(),
             port=self._port,
             txt=encode_txt(advert),

@@ -20,6 +20,8 @@ from powertcp.drivers.sightings import Own, Sighting
 from powertcp.errors import HostError
 
 VERIFY_S = 1.8  # an answer counts for 2 s, and passes through two threads
+HOST_MS = 500  # who has a name answers within 0.12 s
+PROBE_S = 0.5
 LATE_MS = 150  # for what an answer left out
 # an answer to one address may reach another program that has the port as well
 _MULTICAST = DNSQuestionType.QM
@@ -118,27 +120,41 @@ class Resolver:
     # DPDP-4-05
     def verify(self, kind: str, instance: str) -> Service | None:
         """Ask once whether an instance is still there, whatever the cache says; within 2 s."""
-        name = f"{instance}.{kind}"
+        is_there = self._answers(f"{instance}.{kind}", VERIFY_S)
+        return self.resolve(kind, instance, LATE_MS) if is_there else None
+
+    def _answers(self, name: str, wait_s: float) -> bool:
+        """Return whether somebody announces `name` when all are asked."""
         fresh = _Fresh(name)
         self._zc.add_listener(fresh, None)
         try:
             out = zeroconf.DNSOutgoing(_QUERY)
-            out.add_question(zeroconf.DNSQuestion(name, _TYPE_SRV, _CLASS_IN))
-            out.add_question(zeroconf.DNSQuestion(name, _TYPE_TXT, _CLASS_IN))
+            for kind in (_TYPE_SRV, _TYPE_TXT):
+                out.add_question(zeroconf.DNSQuestion(name, kind, _CLASS_IN))
             self._zc.send(out)
-            is_there = fresh.heard.wait(VERIFY_S)
+            return fresh.heard.wait(wait_s)
         except (zeroconf.Error, ValueError) as error:
-            _log.debug("%r: %s", instance, error)
-            return None
+            _log.debug("%r: %s", name, error)
+            return False
         finally:
             self._zc.remove_listener(fresh)
-        return self.resolve(kind, instance, LATE_MS) if is_there else None
 
     # -- announcing ----------------------------------------------------------------------------
 
+    def is_taken(self, host: str) -> bool:
+        """Return whether somebody answers for the name of a host; asks for 0.5 s."""
+        try:
+            return zeroconf.AddressResolver(host).request(self._zc, HOST_MS, _MULTICAST)
+        except (zeroconf.Error, ValueError, OSError, AssertionError) as error:
+            _log.debug("%r: %s", host, error)
+            return False
+
     def register(self, own: Own) -> bool:
-        """Probe and announce; 1.2 s. Returns False when the name is taken. Raises HostError."""
+        """Probe and announce; 1.7 s. Returns False when the name is taken. Raises HostError."""
         info = _info(own)
+        # the answer to a probe goes to one program of those that share the port on this host
+        if self._answers(info.name, PROBE_S):
+            return False
         try:
             self._zc.register_service(info)
         except (zeroconf.NonUniqueNameException, zeroconf.ServiceNameAlreadyRegistered):
@@ -158,7 +174,7 @@ class Resolver:
         self._own[own.kind] = info
 
     def readdress(self, kind: str, addresses: Sequence[str]) -> None:
-        """Answer with other addresses from now on, unannounced; does not wait."""
+        """Answer with other addresses from now on; does not wait."""
         if info := self._own.get(kind):
             info.addresses = list(addresses)
 

@@ -73,13 +73,14 @@ class Inbox:
 class Mdns:
     """A resolver, None while there is none, and `fault` says why.
 
-    chosen: interfaces it speaks on. heed: called when one of the two is another.
+    opened: set once there is one. chosen: interfaces it speaks on. heed: called when one of the two is another.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         """Look at the interfaces: `names`, or all that can. Raises HostError, ConfigError."""
         self.resolver: Resolver | None = None
         self.fault = ""
+        self.opened = trio.Event()
         self.inbox = Inbox()
         self.heed: list[Callable[[], None]] = []
         self._watch = Watch(names)
@@ -128,6 +129,7 @@ class Mdns:
                 await trio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LAST_RETRY_S)
         self.fault = ""
+        self.opened.set()
         self._tell()
 
     async def close(self) -> None:

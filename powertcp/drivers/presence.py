@@ -10,7 +10,7 @@ import trio
 
 from powertcp.dpdp.advert import TYPE_TCP, TYPE_UDP, Advert, encode_txt
 from powertcp.dpdp.announcer import Announcer
-from powertcp.drivers.announce import Announcement, host_name, instance_name
+from powertcp.drivers.announce import Announcement, find_host_name, instance_name
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.interfaces import read_interfaces
 from powertcp.drivers.mdns import Mdns, open_mdns
@@ -50,9 +50,10 @@ class Presence:
         """Announce until cancelled; that it cannot is said, and nothing else."""
         try:
             async with open_mdns(self._interfaces()) as mdns, trio.open_nursery() as nursery:
-                self._spoken = [self._announcement(mdns, TYPE_TCP)]
+                host = await find_host_name(mdns, self._identity.id)
+                self._spoken = [self._announcement(mdns, TYPE_TCP, host)]
                 if self._feed() is not None:
-                    self._spoken.append(self._announcement(mdns, TYPE_UDP))
+                    self._spoken.append(self._announcement(mdns, TYPE_UDP, host))
                 for each in self._spoken:
                     nursery.start_soon(each.run)
         except* (HostError, ConfigError) as errors:
@@ -66,7 +67,7 @@ class Presence:
                 for each in self._spoken:
                     nursery.start_soon(each.withdraw)
 
-    def _announcement(self, mdns: Mdns, kind: str) -> Announcement:
+    def _announcement(self, mdns: Mdns, kind: str, host: str) -> Announcement:
         is_feed = kind == TYPE_UDP
         port = self._feed_port() if is_feed else self._port
         announcer = Announcer(
@@ -74,14 +75,16 @@ class Presence:
             now_ns(),
             rating_mw=self._provider.breaker.rating_mw,
             port=port,
-            host=host_name(),
+            host=host,
             entropy=os.urandom,
             kind=kind,
             key=self._identity.key,
             unix_offset_ns=unix_offset_ns(),
         )
         want = self._feed if is_feed else self._flows
-        return Announcement(mdns, announcer, want, kind=kind, port=port, hosts=self._hosts)
+        return Announcement(
+            mdns, announcer, want, kind=kind, port=port, host=host, listening=self._hosts
+        )
 
     def _interfaces(self) -> tuple[str, ...]:
         """Return where to announce: what is served on the loopback only, there."""

@@ -66,7 +66,7 @@ def advert(number: int) -> bytes:
 
 def goodbye(end: socket.socket, instance: str) -> None:
     own = f"{instance}.{TYPE_TCP}"
-    for _ in range(50):
+    for _ in range(20):
         end.sendto(packet(record(TYPE_TCP, PTR, name(own), 0, False)), GROUP)
         time.sleep(0.1)
 

@@ -4,6 +4,7 @@
 
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import trio
 
+from powertcp.dpdp.advert import TYPE_TCP, TYPE_UDP, decode_txt
+from powertcp.dpdp.txt import split_txt
 from tests.drivers.processes import Running, asked, running
 from tests.drivers.spaces import Peer, avahi, inside, ip, pair, peer, spaces
 
@@ -44,6 +47,17 @@ async def found(folder: Path, space: str, *words: str) -> tuple[int, list[Mappin
         return status, list(one.events), one.log
 
 
+async def adverts_of(folder: Path, source: Running) -> list[dict[str, Any]]:
+    """Return what a provider says that it announces, with the id and the pairs of each."""
+    status: Any = await asked(folder, f"provider-{source.pid}.sock", op="status")
+    rows: list[dict[str, Any]] = status["adverts"]
+    for row in rows:
+        txt = bytes.fromhex(row["txt"])
+        row["id"] = decode_txt(txt).id.hex()
+        row["pairs"] = {key: value.decode() for key, value in split_txt(txt) if value is not None}
+    return rows
+
+
 async def saw(other: Peer, is_there: Callable[[str], bool], within_s: float = 20) -> str:
     return await trio.to_thread.run_sync(other.until, is_there, within_s)
 
@@ -58,7 +72,11 @@ async def test_a_provider_without_any_network_is_found_and_says_goodbye(tmp_path
             status, adverts, _ = await found(tmp_path, space)
             assert status == 0
             (advert,) = adverts
-            assert (advert["name"], advert["standing"], advert["cap_mw"]) == ("Bench PSU", "good", 60_000)
+            assert (advert["name"], advert["standing"], advert["cap_mw"]) == (
+                "Bench PSU",
+                "good",
+                60_000,
+            )
             assert advert["offers"][0]["text"] == "12V/5A"
             assert advert["addresses"] == ["127.0.0.1:3251"]
             async with running(tmp_path, "discover", "--watch", before=inside(space)) as watch:
@@ -91,12 +109,56 @@ async def test_an_id_stays_over_a_restart_with_and_without_a_ledger(tmp_path: Pa
         for words in ([], ["--no-ledger"]):
             ids = []
             for _ in range(2):
-                async with announced(tmp_path, space, *words) as source:
-                    _, adverts, _ = await found(tmp_path, space, "--one")
-                    ids.append(adverts[0]["id"])
+                async with running(
+                    tmp_path, "provider", "--listen", "127.0.0.1:0", "--supply", "12V/5A", *words,
+                    before=inside(space),
+                ) as source:  # fmt: skip
+                    await source.until("listening")
+                    ids.append((await adverts_of(tmp_path, source))[0]["id"])
                     source.signal(signal.SIGTERM)
                     assert await source.end() == 0
             assert ids[0] == ids[1]
+
+
+async def test_everything_a_provider_has_to_say_is_found_judged_and_pinned(tmp_path: Path) -> None:
+    tariff = tmp_path / "tariff.json"
+    tariff.write_text('{"currency": "EUR", "price_micro_per_kwh": 250000}', encoding="utf-8")
+    key = tmp_path / "identity"
+    async with running(tmp_path, "vppn", "keygen", "--out", str(key)) as keygen:
+        assert await keygen.end() == 0
+    with spaces(1) as (space,):
+        async with announced(
+            tmp_path, space, "--name", "Bench 1.2", "--tariff", str(tariff), "--seal", "opt",
+            "--key", str(key), "--feed", "5V/1A", "--feed-to", "239.255.80.84:3251",
+            listen="127.0.0.1:0",
+        ) as source:  # fmt: skip
+            await source.until_logged("announced as", 2)
+            told = await adverts_of(tmp_path, source)
+            status, adverts, _ = await found(tmp_path, space, "--feeds")
+            assert status == 0
+            by_kind = {advert["kind"]: advert for advert in adverts}
+            flows, feed = by_kind[TYPE_TCP], by_kind[TYPE_UDP]
+            assert (flows["name"], flows["seal"], flows["source"]) == ("Bench 1-2", "opt", "grid")
+            assert (flows["currency"], flows["price_micro_per_kwh"]) == ("EUR", 250_000)
+            assert len(bytes.fromhex(flows["exchange_key"])) == 32
+            assert (feed["id"], feed["source"]) == (flows["id"], "feed")
+            assert (feed["group"], feed["port"]) == ("239.255.80.84", 3251)
+            for mine, theirs in zip(told, (flows, feed), strict=True):
+                assert mine["pairs"] == {
+                    key: value
+                    for key, value in theirs["pairs"].items()
+                    if key not in ("exp", "sig")
+                }
+            words = ("--why", "--request", "12V/1A", "--max-price")
+            _, (dear,), _ = await found(tmp_path, space, *words, "0.20")
+            assert (dear["verdict"], dear["sentence"]) == ("tariff", "0.25 EUR/kWh above 0.20")
+            _, (good,), _ = await found(tmp_path, space, *words, "0.25EUR", "--one")
+            assert good["verdict"] == "chosen"
+            assert good["sentence"].startswith("12V/1A in full, any, grid, 0.25 EUR/kWh")
+            assert (await found(tmp_path, space, "--pin", "ffffffff"))[0] == 3
+            assert (await found(tmp_path, space, "--pin", flows["id"][:8]))[0] == 0
+            _, (pinned,), _ = await found(tmp_path, space, "--one")
+            assert pinned["trust"] == "pinned"
 
 
 # ---- avahi --------------------------------------------------------------------------------------
@@ -136,17 +198,28 @@ async def test_avahi_sees_what_we_announce_and_that_it_goes(tmp_path: Path) -> N
                 row = next(line for line in text.splitlines() if line.startswith("=;e0;IPv4"))
                 assert ";Hall\\032B;_powertcp._tcp;local;" in row
                 assert ";10.9.0.2;3251;" in row
-                status = await asked(tmp_path, f"provider-{source.pid}.sock", op="status")
-                adverts: Any = status["adverts"]
                 for pair_ in ('"txtvers=1"', '"cap=60000"', '"src=grid"', '"p1=4c'):
                     assert pair_ in row
-                assert adverts[0]["name"] == "Hall B"
                 host = row.split(";")[6]
                 with peer(tmp_path, bus.words("avahi-resolve", "-4", "-n", host)) as resolve:
                     await saw(resolve, lambda text: "10.9.0.2" in text)
                 source.signal(signal.SIGTERM)
                 await saw(browse, lambda text: "-;e0;IPv4;Hall\\032B" in text, within_s=1)
                 assert await source.end() == 0
+
+
+async def test_avahi_on_the_same_host_keeps_its_name(tmp_path: Path) -> None:
+    host = socket.gethostname().partition(".")[0]
+    with pair() as (here, _), avahi(tmp_path, here, name=host) as bus:
+        # an address that avahi does not announce on this interface
+        ip("-n", here, "addr", "add", "10.8.0.1/24", "dev", "lo")
+        async with announced(tmp_path, here) as source:
+            await source.until_logged("this host has another name here")
+            with peer(tmp_path, bus.words("avahi-browse", "-rp", "_powertcp._tcp")) as browse:
+                text = await saw(browse, lambda text: "=;e0;IPv4" in text)
+                assert f";{host}-" in text
+            with peer(tmp_path, bus.words("avahi-resolve", "-4", "-n", f"{host}.local")) as resolve:
+                await saw(resolve, lambda text: "10.9.0.1" in text)
 
 
 # ---- conflicts and changes ----------------------------------------------------------------------

@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn check' 'vppn gateway' decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hours --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -81,6 +81,9 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l key -xka "(__fish_co
 complete -c powertcp -n '_shtab_powertcp_using provider' -l allow-classic -d 'handshakes without ML-KEM too, where both sides do'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l privacy -xka "police private" -d 'police: length and ESN tell who listens what appliance runs; private: padded. The same at both ends (police)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l keylog -xka "(__fish_complete_path (commandline -ct))" -d 'write every key: who has it reads all power (off)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l hotspot -xka "guest ticket" -d 'forward who holds a lease of power: anybody, or members only (forward nobody)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l inside -x -d 'interface of a hot spot where its guests are'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l outside -x -d 'interface that its guests may use (any)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l lease -x -d 'of a grant whose request states none (60s)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l grace -x -d 'hold power after a lost path (10s)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l seed -x -d 'of what is spread at random (0)'
@@ -151,7 +154,7 @@ complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -
 complete -c powertcp -n '_shtab_powertcp_using discover' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using discover' -l watch -d 'one line for each change, until it is ended'
 complete -c powertcp -n '_shtab_powertcp_using discover' -l one -d 'end with the first provider that can be used'
-complete -c powertcp -n '_shtab_powertcp_using discover' -l timeout -x -d 'look so long; less when nothing new comes for 1s (3s)'
+complete -c powertcp -n '_shtab_powertcp_using discover' -l timeout -x -d 'look so long; less when nothing new comes for 1.5s (3s)'
 complete -c powertcp -n '_shtab_powertcp_using discover' -l all -d 'dead, malformed, suspect and full ones too'
 complete -c powertcp -n '_shtab_powertcp_using discover' -l feeds -d 'broadcast feeds too'
 complete -c powertcp -n '_shtab_powertcp_using discover' -l interface -x -d 'look there only, repeatable (all)'
