@@ -16,6 +16,7 @@ from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Address, Entry, Service, key_of
 from powertcp.dpdp.events import Flooded, VerifyWanted
 from powertcp.dpdp.links import Subnet
+from powertcp.dpdp.trust import Trust
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.mdns import Mdns, open_mdns
 from powertcp.drivers.sightings import Sighting
@@ -67,6 +68,10 @@ class Discovery:
     def failed(self, provider: bytes, address: Address) -> None:
         """A provider did not answer there."""
         self._do(lambda now: self._browser.failed(provider, address, now))
+
+    def believe(self, trust: Trust) -> None:
+        """Judge by this trust from now on: somebody was met."""
+        self._do(lambda now: self._browser.believe(trust, now))
 
     def succeeded(self, provider: bytes, address: Address) -> None:
         """A flow came about there."""

@@ -83,7 +83,7 @@ class Finder:
         # who has refused, by id; those named by hand, by name; and until when
         self._waits: dict[bytes, Instant] = {}
         self._static_waits: dict[str, tuple[Instant, int]] = {}
-        self._met: Mapping[bytes, KnownProvider] = search.trust.known
+        self._trust = search.trust
         self._has_hinted = False
         self._nursery: trio.Nursery | None = None
 
@@ -192,7 +192,7 @@ class Finder:
             )
             entries = self._discovery.snapshot()
             against = {one.entry.key: one for one in found if one.merits is None}
-            judged = select(entries, need, self._search.trust, self._seed, situation)
+            judged = select(entries, need, self._trust, self._seed, situation)
             found = [against.get(one.entry.key, one) for one in judged]
         return found
 
@@ -304,9 +304,12 @@ class Finder:
             return found
 
         try:
-            self._met = await trio.to_thread.run_sync(write)
+            found = await trio.to_thread.run_sync(write)
         except (HostError, ConfigError) as error:
             _log.warning("%s", error)
+            return
+        self._trust = replace(self._trust, known=found)
+        self._discovery.believe(self._trust)
 
 
 @asynccontextmanager
