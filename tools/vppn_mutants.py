@@ -413,6 +413,16 @@ _TABLE: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
                 "            leg.events.append(FlowLeft(flow=flow, refusal=None))\n",
                 "",
             ),
+            (
+                "terms that come into force are judged",
+                "denial = self._judge(flow, (Ask(terms, None),), None)",
+                "denial = None",
+            ),
+            (
+                "terms that are taken are judged",
+                "if what in (What.ACCEPTED, What.READY) and flow is not None:",
+                "if what is What.READY and flow is not None:",
+            ),
         ],
     ),
     "reclaim/endings.py": (

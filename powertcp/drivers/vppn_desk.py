@@ -374,4 +374,5 @@ class GatewayDesk:
 def claim_mw(flow: TrackedFlow) -> int:
     """Return the most that a flow has, or may be granted without being asked again."""
     asked_mw = max((ask.desired.power_mw for ask in flow.asks), default=0)
-    return max(asked_mw, flow.profile.power_mw if flow.profile is not None else 0)
+    terms = (one.power_mw for one in (flow.profile, flow.taken) if one is not None)
+    return max([asked_mw, *terms])

@@ -363,6 +363,8 @@ class Relay:
             return self._may_ask(leg, flow, sighting, now)
         if what is What.PROPOSED and flow is not None:
             return self._may_propose(leg, flow, sighting, now)
+        if what in (What.ACCEPTED, What.READY) and flow is not None:
+            return self._may_hold(leg, flow, now)
         if what is What.INVALID:
             self._refuse_segment(leg, raw, sighting)
             return False
@@ -415,11 +417,30 @@ class Relay:
         leg.send(encode_segment(Answer(flow.number, esn_uj, accepted=False, options=options)))
         return False
 
+    # VPPN-6-02
+    def _may_hold(self, leg: Leg, flow: TrackedFlow, now: Instant) -> bool:
+        """Judge the terms that ACK takes or READY puts in force, whatever was asked for."""
+        terms = flow.taken or flow.profile
+        # what is being ended is measured to its end
+        if terms is None or flow.number in self._endings:
+            return True
+        denial = self._judge(flow, (Ask(terms, None),), None)
+        if denial is None:
+            return True
+        self.reset(flow, denial.refusal)
+        leg.events.append(FlowLeft(flow=flow, refusal=denial.refusal))
+        self._count(leg, now)
+        return False
+
     def _deny(
         self, leg: Leg, flow: TrackedFlow, asks: tuple[Ask, ...], denial: Denial, now: Instant
     ) -> None:
-        """Tell of a request that is answered here; too many of them end the connection."""
+        """Tell of a request that is answered here."""
         leg.events.append(Denied(flow=flow, asks=asks, denial=denial))
+        self._count(leg, now)
+
+    def _count(self, leg: Leg, now: Instant) -> None:
+        """Too much that is answered here within a second ends the connection."""
         times = self._refusals
         times.append(now)
         # PTCP-13-02

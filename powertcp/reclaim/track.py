@@ -123,7 +123,8 @@ class TrackedFlow:
     no receipts. page: of the source, as long as no copy of it passed. credit_uj: up to which the
     source may deliver. acked_uj: what the sink said to have verified. claimed_uj: what DATA said
     beyond what was verified. heat_uj: energy that no sink banks. fault: why nothing is verified any
-    more. is_sent_back: the source wants the SYN again, with a COOKIE.
+    more. is_sent_back: the source wants the SYN again, with a COOKIE. taken: what
+    the sink took of what was offered, before READY.
     """
 
     number: int
@@ -149,6 +150,7 @@ class TrackedFlow:
     protector: Protector | None = None
     fault: Refusal | None = None
     is_sent_back: bool = False
+    taken: PowerProfile | None = None
 
     @property
     def verified_uj(self) -> int:
@@ -290,6 +292,7 @@ class Tracker:
         if flags == Flag.ACK and not is_source and flow.phase is Phase.OFFERED:
             flow.handshake += whole_segment(raw)
             flow.phase = Phase.LATCHED
+            flow.taken = first_of(control.options.profiles, ProfileType.GRANT)
             return Sighting(What.ACCEPTED, flow, control)
         # PTCP-9-08
         return Sighting(What.INVALID, flow, control, 0, Refusal(Reason.STATE, flags))
@@ -426,7 +429,7 @@ def _ready(flow: TrackedFlow, ready: Ready) -> Sighting:
         return Sighting(What.INVALID, flow, ready, 0, Refusal(Reason.STATE, 0))
     if flow.phase is Phase.LATCHED:
         flow.phase = Phase.ENERGISED
-    before, flow.profile = flow.profile, grant
+    before, flow.profile, flow.taken = flow.profile, grant, None
     flow.contract = ready.options.contract or flow.contract
     if before is None or (before.voltage_mv, before.current_ma) != (
         grant.voltage_mv,

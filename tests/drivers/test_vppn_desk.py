@@ -16,12 +16,13 @@ from powertcp.drivers.vppn_desk import GatewayDesk
 from powertcp.drivers.vppn_gateway import RelaySession
 from powertcp.drivers.vppn_trace import SideTraces
 from powertcp.drivers.windows import SETTLED_S
+from powertcp.profile import ProfileType
 from powertcp.reclaim.track import End, TrackedFlow
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.vppn.access import Rights
 from powertcp.vppn.limits import Limits, Period
-from tests.conversation import ask, counting_entropy
+from tests.conversation import ask, counting_entropy, profile
 from tests.drivers.gateways import ALICE
 
 NOW_NS = 1_795_000_000 * NS_PER_S
@@ -143,6 +144,20 @@ async def test_there_is_a_bound_and_who_has_a_quota_is_refused_above_it(
         assert where.remembered() == 2
 
 
+async def test_what_a_flow_took_before_it_is_ready_is_held_and_its_own_claim_is_not(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path, "guest max-power=65W\n") as where:
+        session, wish = where.come("10.0.0.7"), (ask("12V/1A"),)
+        first, other = (TrackedFlow(number, End.CLIENT, 0, wish) for number in (1, 3))
+        assert where.desk.judge(session, first, wish) is None
+        first.taken = profile("12V/5A", ProfileType.GRANT)
+        assert where.desk.judge(session, first, (ask("12V/5A"),)) is None
+        denial = where.desk.judge(session, other, wish)
+        assert denial is not None
+        assert denial.refusal == Refusal(Reason.WATT_LIMIT, 12_000, 5_000, rule=denial.refusal.rule)
+
+
 async def test_a_device_that_is_gone_holds_nothing(tmp_path: Path) -> None:
     async with site(tmp_path, "guest max-power=65W\n") as where:
         gone, here = where.come("10.0.0.7"), where.come("10.0.0.7")
@@ -154,7 +169,7 @@ async def test_a_device_that_is_gone_holds_nothing(tmp_path: Path) -> None:
         assert denial.refusal.code == Reason.WATT_LIMIT
         # nobody said that its flow is over
         where.desk.close(gone)
-        assert len(where.desk.flows) == 0
+        assert [flow for flow, _ in where.desk.flows] == []
         assert where.desk.judge(here, flow, wish) is None
         where.desk.recheck()
-        assert where.desk.flows == ((flow, here),)
+        assert list(where.desk.flows) == [(flow, here)]
