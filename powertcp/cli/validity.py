@@ -34,7 +34,8 @@ def check(arguments: Namespace) -> int:
             status = NO
         if arguments.json:
             rows = [fault._asdict() for fault in faults]
-            print(json.dumps({"file": name, "kind": kind, "valid": not faults, "faults": rows}))
+            row = {"file": name, "kind": kind, "valid": not faults, "text": said, "faults": rows}
+            print(json.dumps(row))
             continue
         for fault in faults:
             print(f"INVALID  {name}:{fault.line}:{fault.column}: {fault.text}")
@@ -73,7 +74,18 @@ def _authorized(octets: bytes, path: Path) -> tuple[str, tuple[Fault, ...]]:
         text = f"mode {mode:04o}, others may write who draws power: chmod go-w {path}"
         return "", (Fault(1, 1, text),)
     count = len(watts.rules)
-    return f"authorized_watts, {count:,} {'rule' if count == 1 else 'rules'}", ()
+    said = f"authorized_watts, {count:,} {'rule' if count == 1 else 'rules'}"
+    listed = [rule for rule in watts.rules if rule.limits.tariff]
+    if not listed:
+        return said, ()
+    # a daemon has one price list, or none
+    own = listed[0].limits.tariff
+    other = next((rule for rule in listed if rule.limits.tariff != own), None)
+    if other is None:
+        return f"{said}, for a provider whose --tariff is {own} and for no gateway", ()
+    column = octets.decode().split("\n")[other.line - 1].index("tariff=") + 1
+    text = f'no daemon has both "{own}" and "{other.limits.tariff}" as its price list'
+    return "", (Fault(other.line, column, text),)
 
 
 def _certificate(octets: bytes, path: Path, now_s: int) -> tuple[str, tuple[Fault, ...]]:

@@ -339,6 +339,20 @@ def test_broken_files_name_line_and_column(run: Run, home: Path) -> None:
     assert [(row["line"], row["column"]) for row in said["faults"]] == [(1, 1), (3, 17)]
 
 
+def test_price_lists_are_said_since_a_daemon_has_one_or_none(run: Run, home: Path) -> None:
+    path = home / "watts"
+    path.write_text("clear tariff=staff\nguest max-power=9W tariff=staff\n")
+    path.chmod(0o644)
+    status, out, _ = run("check", path)
+    said = "authorized_watts, 2 rules, for a provider whose --tariff is staff and for no gateway"
+    assert (status, out) == (0, f"VALID  {path}: {said}\n")
+    assert only(run("check", "--json", path)[1])["text"] == said
+    path.write_text("clear tariff=staff\nguest max-power=9W tariff=hall\n")
+    status, out, _ = run("check", path)
+    text = 'no daemon has both "staff" and "hall" as its price list'
+    assert (status, out) == (1, f"INVALID  {path}:2:20: {text}\n")
+
+
 def test_a_file_that_others_may_write(run: Run, home: Path) -> None:
     path = home / "watts"
     path.write_text("clear deny\n")
