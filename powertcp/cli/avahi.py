@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from powertcp.dpdp.txt import split_txt
@@ -35,7 +35,7 @@ def print_service() -> int:
     return NO_ANSWER
 
 
-def service_file(adverts: list[Mapping[str, object]]) -> list[str]:
+def service_file(adverts: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the lines for adverts as `status` tells them: name, kind, port, txt in hex."""
     lines = [
         '<?xml version="1.0" standalone="no"?>',
