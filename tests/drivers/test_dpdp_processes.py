@@ -5,6 +5,7 @@
 import re
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from powertcp.dpdp.advert import TYPE_TCP, TYPE_UDP, decode_txt
 from powertcp.dpdp.txt import split_txt
 from tests.drivers.processes import Running, asked, running
 from tests.drivers.spaces import Peer, avahi, inside, ip, pair, peer, spaces
+from tests.drivers.test_readme import HASH, SHOWN, example, shape
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
 
@@ -159,6 +161,25 @@ async def test_everything_a_provider_has_to_say_is_found_judged_and_pinned(tmp_p
             assert (await found(tmp_path, space, "--pin", flows["id"][:8]))[0] == 0
             _, (pinned,), _ = await found(tmp_path, space, "--one")
             assert pinned["trust"] == "pinned"
+
+
+async def test_readme_shows_what_discover_prints(tmp_path: Path) -> None:
+    words, _ = example("provider --supply 12V/5A --supply")
+    with pair() as (there, here):
+        async with running(tmp_path, *words, before=inside(there)) as source:
+            await source.until_logged("announced as")
+            for looks, text in (row for row in SHOWN if row[0].split()[0] == "discover"):
+                done = await trio.run_process(
+                    [*inside(here), sys.executable, "-m", "powertcp", *looks.split()],
+                    capture_stdout=True,
+                )
+                said = done.stdout.decode().splitlines()
+                assert [plain(line) for line in said] == [plain(line) for line in text.splitlines()]
+
+
+def plain(line: str) -> str:
+    """Return a line of discover without what is another one elsewhere: the id, the address."""
+    return shape(re.sub(r"\[fe80[^ ]*", "THERE", HASH.sub("ID", line)))
 
 
 # ---- avahi --------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def running(words: Sequence[str], environ: Environ) -> Iterator[Child]:
 def provider_of(start: str, environ: Environ) -> Iterator[tuple[Child, str, list[str]]]:
     """Run a provider of README on a free port: yields it, its port, and the log that is shown."""
     words, shown = example(start)
-    with running([*words, "--listen", "127.0.0.1:0"], environ) as child:
+    with running([*words, "--listen", "127.0.0.1:0", "--no-mdns"], environ) as child:
         (first,) = until(child.stdout, "listening")
         assert shape(first) == shape(shown[0])
         yield child, first.split("127.0.0.1:")[1].split()[0].rstrip(","), shown[1:]
@@ -153,7 +153,8 @@ def test_a_feed_and_who_hears_it(environ: Environ, tmp_path: Path) -> None:
     def plain(line: str) -> str:
         return shape(HASH.sub("7", line))
 
-    with running([*words, *here, "--feed-to", group, "--listen", "127.0.0.1:0"], environ) as source:
+    there = ["--listen", "127.0.0.1:0", "--no-mdns"]
+    with running([*words, *here, "--feed-to", group, *there], environ) as source:
         (first,) = until(source.stdout, "listening")
         assert plain(first) == plain(listening).replace(" [ff#]:#", "")
         with running([*hears, *here], environ) as sink:

@@ -13,7 +13,7 @@ EXAMPLE = re.compile(
     r"^```\n\$ powertcp ((?:decode|explain [A-Z0-9]).*)\n((?s:.*?))```$", re.MULTILINE
 )
 EXAMPLES = EXAMPLE.findall(README)
-COMMANDS = ("provider", "consumer", "status", "ledger", "vppn", "decode", "explain")
+COMMANDS = ("provider", "consumer", "discover", "status", "ledger", "vppn", "decode", "explain")
 
 
 def test_readme_has_a_section_and_a_line_to_paste_per_command() -> None:
