@@ -207,6 +207,18 @@ def test_full_and_no_longer_full_are_news_however_small_the_step() -> None:
 
 
 @pytest.mark.requirement("DPDP-4-02")
+def test_what_is_no_news_is_not_announced_by_itself() -> None:
+    announcer = announced()
+    announcer.want(replace(with_cap(RATING_MW - 1), soc=50), 1)
+    announcer.handle_timer(MINUTE_NS)
+    assert (drain(announcer), announcer.get_timer()) == ([], None)
+    announcer.want(replace(with_cap(0), soc=49), MINUTE_NS)
+    (update,) = drain(announcer)
+    assert isinstance(update, Update)
+    assert update.advert.soc == 49
+
+
+@pytest.mark.requirement("DPDP-4-02")
 def test_changes_that_wait_are_merged_and_the_last_one_is_said() -> None:
     announcer = announced(0)
     start, said = 100 * NS_PER_S, list[Advert]()

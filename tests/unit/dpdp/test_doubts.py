@@ -55,6 +55,7 @@ def test_a_goodbye_between_is_not_forgotten() -> None:
     doubts.doubt("a", 0)
     doubts.due(0)
     doubts.settle("a")
+    assert doubts.due(1) == ([], [])
     doubts.doubt("a", 1)
     assert doubts.due(SPACING_NS - 1) == ([], [])
     assert doubts.get_timer() == SPACING_NS

@@ -617,6 +617,15 @@ def test_sixteen_new_ones_in_a_second_and_pins_at_once() -> None:
     assert browser.get(stranger(FIRST_CROWD + NEW_PER_S).key) is None
 
 
+def test_who_waits_is_forgotten_with_the_rest() -> None:
+    browser = Browser(0)
+    for number in range(FIRST_CROWD + 1):
+        browser.heard(stranger(number), 0)
+    browser.reset(0)
+    browser.handle_timer(NS_PER_S)
+    assert (len(browser), browser.get_timer()) == (0, None)
+
+
 @BOUNDS
 def test_a_flood_is_told_at_once_and_then_once_in_a_minute() -> None:
     browser = Browser(0)
