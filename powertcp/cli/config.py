@@ -92,6 +92,9 @@ class ProviderOptions(DaemonOptions, frozen=True, kw_only=True, forbid_unknown_f
     quota: EnergyUj | None = None
     ledger: bool = True
     mdns: bool = True
+    hotspot: Literal["", "guest", "ticket"] = ""
+    inside: str = ""
+    outside: str = ""
 
 
 class Effective(NamedTuple, Generic[StructT]):

@@ -1,6 +1,7 @@
 """`powertcp provider`: offer power; a breaker that admits, meters and sheds."""
 
 from powertcp.cli.daemon_options import add_access, add_listening, add_running
+from powertcp.cli.hotspot import add_hotspot
 from powertcp.cli.parser import Parser
 from powertcp.cli.sealing import add_provider
 
@@ -37,6 +38,7 @@ def build_parser() -> Parser:
         help="of a request above a limit: refuse it, or offer less (refuse)",
     )  # fmt: skip
     add_provider(parser)
+    add_hotspot(parser)
     add("--lease", metavar="TIME", help="of a grant whose request states none (60s)")
     add("--grace", metavar="TIME", help="hold power after a lost path (10s)")
     add("--seed", type=int, metavar="N", help="of what is spread at random (0)")

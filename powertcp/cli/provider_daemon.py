@@ -12,7 +12,9 @@ import trio
 
 from powertcp.cli.config import CONFIGURATION, ProviderOptions
 from powertcp.cli.daemon import Command, enter_ledger, reader, run_daemon
+from powertcp.cli.hotspot import check_hotspot_stays, hotspot_config
 from powertcp.cli.sealing import log_keys, provider_seal
+from powertcp.dpdp.leases import GUEST
 from powertcp.drivers.authority import Authority, AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Fields, ask, find_sockets
@@ -22,6 +24,7 @@ from powertcp.drivers.feed import FeedConfig
 from powertcp.drivers.feed_books import open_station
 from powertcp.drivers.gatekeeper import Gatekeeper
 from powertcp.drivers.groups import FEED_GROUPS, find_interface, parse_group
+from powertcp.drivers.hotspot import open_hotspot
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.offers import Identity, identity_octets
 from powertcp.drivers.presence import Presence
@@ -96,6 +99,7 @@ def provider_config(options: ProviderOptions) -> ProviderConfig:
         raise ConfigError(CONFIGURATION, "best_priority", said)
     check_books(options)
     authority_config(options)
+    hotspot_config(options)
     connection = ConnectionConfig(lease_s=lease_s, grace_ns=int(options.grace))
     if options.seal != "off":
         connection = sealed_limits(connection)
@@ -257,6 +261,7 @@ class _Provided:
             await self.server.admissions.guard(self._gate)
         if ledger is not None:
             await self._broadcast(stack, state, ledger)
+        await self._forward(stack)
         self._introduce(state, ledger)
 
     def _introduce(self, state: Path, ledger: Ledger | None) -> None:
@@ -268,11 +273,13 @@ class _Provided:
             make_private(state)
         key = ledger.meter if ledger else None
         secret = self._seal[0].key if self._seal else None
+        hotspot = self.server.hotspot
         identity = Identity(
             id=identity_octets(state, key),
             key=key,
             exchange_key=secret.public if secret else None,
             seal=options.seal if secret else None,
+            hot=options.hotspot if hotspot is not None and hotspot.is_forwarding else "",
         )
         self._presence = Presence(self.server, identity, options.name)
         self.report.adverts = self._presence.adverts
@@ -299,9 +306,20 @@ class _Provided:
             opened = open_station(config, self.server.wheel, ledger, state)
             self.server.station = await stack.enter_async_context(opened)
 
+    async def _forward(self, stack: AsyncExitStack) -> None:
+        """Let the provider forward whoever holds a lease, if it is a hot spot."""
+        config = hotspot_config(self._options)
+        if config is None:
+            return
+        if config.kind == GUEST and not self._options.authorized:
+            _log.warning("a hot spot without --authorized: guests have all they ask for")
+        self.server.hotspot = await stack.enter_async_context(open_hotspot(config))
+
     async def watch(self) -> None:
-        """Look whose time is over, and announce what is offered."""
+        """Look whose time is over, forward who has power, and announce what is offered."""
         async with trio.open_nursery() as nursery:
+            if self.server.hotspot is not None:
+                nursery.start_soon(self.server.hotspot.run)
             if self._gate is not None:
                 nursery.start_soon(self._gate.watch)
             await self._is_served.wait()
@@ -317,9 +335,13 @@ class _Provided:
         facts: Fields = {"rating_mw": config.rating_mw}
         if station is not None:
             facts["feed"] = station.source.feed.feed_id.hex()
+        hotspot = self.server.hotspot
+        if hotspot is not None:
+            facts["hotspot"] = hotspot.facts()
         name = f' as "{config.name}"' if config.name else ""
         rating = format_power(config.rating_mw)
-        return facts, f"listening on {', '.join(where)}{name}, rating {rating}{self._on_air()}"
+        more = self._on_air() + (f", {hotspot.line()}" if hotspot is not None else "")
+        return facts, f"listening on {', '.join(where)}{name}, rating {rating}{more}"
 
     def _on_air(self) -> str:
         """Return what is broadcast, for people."""
@@ -339,6 +361,7 @@ class _Provided:
             said = "whether a file says who may draw is settled at the start"
             raise ConfigError(CONFIGURATION, "authorized", said)
         check_seal_stays(self._options, options)
+        check_hotspot_stays(self._options, options)
         self._reprice(read_tariff(options.tariff))
         self._limit(options)
         self.server.reload(config)

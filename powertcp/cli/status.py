@@ -89,6 +89,8 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
         )
     if isinstance(feed := status.get("feed"), dict):
         text += _feed(feed)
+    if isinstance(spot := status.get("hotspot"), dict):
+        text.append(_hotspot(spot))
     if bugs := _whole(status, "bugs"):
         text.append(
             f"  {bugs} bugs of powertcp ended a connection each: their tracebacks are in the log"
@@ -148,6 +150,15 @@ def _feed(feed: "Fields") -> list[str]:
         f" {format_energy(_whole(feed, 'energy_uj'))} emitted (simulated),"
         f" {format_energy(_whole(feed, 'signed_uj'))} signed by {feed.get('receivers')} receivers",
     ]
+
+
+def _hotspot(spot: "Fields") -> str:
+    """Return the line of a hot spot."""
+    beyond = f" to {spot['outside']}" if spot.get("outside") else ""
+    where = f"  hot spot ({spot.get('kind')}) on {spot.get('inside')}{beyond}"
+    if not spot.get("forwarding"):
+        return f"{where}: power only: {spot.get('fault')}"
+    return f"{where}: {spot.get('addresses')} addresses forwarded"
 
 
 def _rows(fields: "Fields", name: str) -> "list[Fields]":

@@ -15,6 +15,7 @@ from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.dial import accept, format_address
 from powertcp.drivers.feed import FeedStation
 from powertcp.drivers.feed_desk import heed_subscribers
+from powertcp.drivers.hotspot import HotSpot
 from powertcp.drivers.poll import Poll
 from powertcp.drivers.provider_books import ProviderBooks
 from powertcp.drivers.sealing import Seals, identity_of, log_tunnel
@@ -68,11 +69,12 @@ class Provider:
     """A breaker with listeners: one poll task and one wheel for all connections.
 
     station: what it broadcasts, None for nothing; set before `serve`. farewell: what is awaited
-    when it begins to drain, before anything is closed.
+    when it begins to drain, before anything is closed. hotspot: what forwards whoever holds a lease.
     """
 
     station: FeedStation | None
     farewell: Callable[[], Awaitable[None]] | None
+    hotspot: HotSpot | None
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class Provider:
         self.sessions: set[Session] = set()
         self.station = None
         self.farewell = None
+        self.hotspot = None
         self.refused_connections = 0
         self._entropy = entropy
         self._seals: Seals | None = None
@@ -240,6 +243,8 @@ class Provider:
         self.admissions.handle(session, events, wire.now)
         needs_seal = self.admissions.needs_seal
         heed_subscribers(self.station, session, events, needs_seal=needs_seal)
+        if self.hotspot is not None:
+            self.hotspot.heed(session, events, wire.now)
         if session.machine.is_terminated:
             wire.finish()
         if wire.closed or self.admissions.draining:

@@ -91,6 +91,8 @@ class ProviderReport:
             answer["flows"] = flows
         if provider.station is not None:
             answer["feed"] = _feed(provider.station)
+        if provider.hotspot is not None:
+            answer["hotspot"] = provider.hotspot.facts()
         return answer
 
     def _flow(self, record: FlowRecord, now: Instant) -> Fields:
