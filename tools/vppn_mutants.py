@@ -423,6 +423,16 @@ _TABLE: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
                 "if what in (What.ACCEPTED, What.READY) and flow is not None:",
                 "if what is What.READY and flow is not None:",
             ),
+            (
+                "goodbyes that are answered here are counted",
+                "if not self.tracker.has_crossed(raw[2]):",
+                "if False:",
+            ),
+            (
+                "what is no flow's and is answered here is counted",
+                "            if flow is None:\n                self._count(leg, now)\n",
+                "",
+            ),
         ],
     ),
     "reclaim/endings.py": (

@@ -1,4 +1,4 @@
-"""A wire of a relay: it reads only as long as the other side takes what comes."""
+"""A wire of a relay: it reads only as long as both sides take what comes."""
 
 import socket
 from collections.abc import Callable
@@ -14,6 +14,9 @@ from powertcp.units import Instant
 
 # octets that may wait for one side before the other is read no more; and one read beyond that
 ROOM_HIGH: Final = 256 * 1024
+# octets that may wait for a side itself before it is read no more: what the other may have left for
+# it, and as much again that it was answered
+OWN_HIGH: Final = 1024 * 1024
 # it is read again when no more than this waits
 ROOM_LOW: Final = 64 * 1024
 
@@ -47,7 +50,7 @@ class RelayWire(Wire[Event]):
 
     @property
     def is_paused(self) -> bool:
-        """Whether it is not read, because the other side does not take what came."""
+        """Whether it is not read, because one of both does not take what is for it."""
         return self._is_paused
 
     def begin(self, now: Instant) -> None:
@@ -58,7 +61,8 @@ class RelayWire(Wire[Event]):
 
     def readable(self, now: Instant) -> bool:
         """Read once and let the other side send; False when no more will come, or not now."""
-        if self._backlog() > ROOM_HIGH:
+        # PTCP-14-01
+        if self._backlog() > ROOM_HIGH or self.queued > OWN_HIGH:
             self._is_paused = True
             return False
         goes_on = super().readable(now)
@@ -77,13 +81,15 @@ class RelayWire(Wire[Event]):
 
     def resume(self) -> None:
         """Read again, if that stopped and there is room."""
-        if self._is_paused and not self.closed and self._backlog() <= ROOM_LOW:
+        waits = max(self._backlog(), self.queued)
+        if self._is_paused and not self.closed and waits <= ROOM_LOW:
             self._is_paused = False
             if self.watcher is None:
                 self._poll.register(self)
 
     def _push(self) -> bool:
         done = super()._push()
+        self.resume()
         if self.partner is not None:
             self.partner.resume()
         return done

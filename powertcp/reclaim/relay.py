@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from powertcp.crypto import TAG_OCTETS
 from powertcp.errors import LocalProtocolError
 from powertcp.machine import Buffer, Event
 from powertcp.potcp.events import Ask
@@ -21,6 +20,7 @@ from powertcp.reclaim.endings import Endings
 from powertcp.reclaim.track import End, Phase, Sighting, TrackedFlow, Tracker, What
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
+from powertcp.vppn.record import MAX_PLAIN
 from powertcp.wire.frames import (
     DEFAULT_MSP,
     MAX_MSP,
@@ -122,6 +122,15 @@ _TOLD: Final = frozenset(
 )
 
 
+# VPPN-3-07
+def _too_long(raw: RawSegment, octets: bytes, msp: int) -> Refusal | None:
+    """Return why a segment is not taken: its payload is above `msp`, or it fits into no seal."""
+    for size, limit in ((len(raw[5]), msp), (len(octets), MAX_PLAIN)):
+        if size > limit:
+            return Refusal(Reason.LIMIT, size, limit)
+    return None
+
+
 class Leg:
     """One side of a relay: a StreamMachine for a wire or inside a tunnel."""
 
@@ -187,6 +196,11 @@ class Leg:
             return
         before = next((key for key in reversed(self._gates) if key < number), None)
         (self._out if before is None else self._gates[before]).extend(waited)
+
+    def drop(self) -> None:
+        """Forget what waits for `release`: its connection is over, and nothing of it may pass."""
+        self.queued -= sum(len(octets) for waited in self._gates.values() for octets in waited)
+        self._gates.clear()
 
     @property
     def is_held(self) -> bool:
@@ -333,11 +347,8 @@ class Relay:
         is_syn = what is What.ASKED and flow is not None
         octets = flow.handshake if is_syn and flow is not None else whole_segment(raw)
         other = self._leg(leg.end.other)
-        # VPPN-3-07
-        limit = other.peer_msp - TAG_OCTETS
-        if len(octets) > limit:
-            refusal = Refusal(Reason.LIMIT, len(octets), limit)
-            self._refuse_segment(leg, raw, sighting._replace(refusal=refusal))
+        if (too_long := _too_long(raw, octets, other.peer_msp)) is not None:
+            self._refuse_segment(leg, raw, sighting._replace(refusal=too_long))
             return
         # LEDG-7-06
         if what is What.COPY and flow is not None and isinstance(segment, Receipt):
@@ -351,7 +362,9 @@ class Relay:
             leg.events.append(Seen(sighting=sighting))
         elif what in (What.RESET, What.CLOSED) and flow is not None:
             reason = segment.options.reason if isinstance(segment, Control) else None
-            leg.events.append(FlowLeft(flow=flow, refusal=reason))
+            # PTCP-10-03: its ticket moved it to another path
+            is_cut = (leg.end, reason and reason.code) == (End.SERVER, Reason.HANDOVER)
+            leg.events.append(FlowLeft(flow=flow, refusal=reason, is_cut=is_cut))
         elif what is What.TERMINATED:
             reason = segment.options.reason if isinstance(segment, Control) else None
             self._hang(leg, reason, is_cut=False)
@@ -367,14 +380,18 @@ class Relay:
             return self._may_hold(leg, flow, now)
         if what is What.INVALID:
             self._refuse_segment(leg, raw, sighting)
+            if flow is None:
+                self._count(leg, now)
             return False
         if what is What.FEED:
             # power that nobody here verifies is not given
-            self._refuse_feed(leg, sighting)
+            self._refuse_feed(leg, sighting, now)
             return False
         if what is What.STRAY:
             if raw[1] == Flag.FIN and isinstance(sighting.segment, Control):
                 self._say(leg, Control(raw[2], _FIN_ACK, 0))
+                if not self.tracker.has_crossed(raw[2]):
+                    self._count(leg, now)
             return False
         return True
 
@@ -460,11 +477,12 @@ class Relay:
         elif raw[1] & Flag.RST == 0:
             self._say(leg, Control(raw[2], Flag.RST, 0, Options(reason=refusal)))
 
-    def _refuse_feed(self, leg: Leg, sighting: Sighting) -> None:
+    def _refuse_feed(self, leg: Leg, sighting: Sighting, now: Instant) -> None:
         segment = sighting.segment
         feed = segment.options.feed if isinstance(segment, FeedSegment) else None
         if feed is not None and isinstance(segment, FeedSegment) and segment.flags == Flag.SYN:
             leg.send(refuse_feed(feed, Refusal(Reason.POLICY, rule="no feeds by this gateway")))
+            self._count(leg, now)
 
     # --- endings -----------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class TrackedFlow:
     asks: of its SYN; who lets another wish of the sink pass puts it here. contract, profile: in force,
     0 and None before READY. sampling: of SYN+ACK. ticket: that its SYN
     showed. handshake: octets of SYN, SYN+ACK and ACK. source_key, sink_key: of the meters, b"" for
-    no receipts. page: of the source, as long as no copy of it passed. credit_uj: up to which the
+    no receipts. page: the last one of the source. credit_uj: up to which the
     source may deliver. acked_uj: what the sink said to have verified. claimed_uj: what DATA said
     beyond what was verified. heat_uj: energy that no sink banks. fault: why nothing is verified any
     more. is_sent_back: the source wants the SYN again, with a COOKIE. taken: what
@@ -170,7 +170,9 @@ class TrackedFlow:
 
 
 class Sighting(NamedTuple):
-    """What a segment means. flow: None on flow 0 and for a stray. energy_uj: of a block.
+    """What a segment means. flow: None on flow 0 and for a stray.
+
+    energy_uj: of a block, or at a page what was verified before it.
 
     refusal: why a segment is invalid or a block is heat. asks: what the sink proposes, or what the
     source does, as if it had been asked for.
@@ -187,11 +189,13 @@ class Sighting(NamedTuple):
 class Tracker:
     """The flows of one connection. Bound: 256 flows; a SYN beyond that is invalid."""
 
-    __slots__ = ("_flows", "_highest")
+    __slots__ = ("_flows", "_highest", "_over")
 
     def __init__(self) -> None:
         self._flows: dict[int, TrackedFlow] = {}
         self._highest = {End.CLIENT: 0, End.SERVER: 0}
+        # the last flows that ended, of which a goodbye may be under way
+        self._over: dict[int, None] = {}
 
     @property
     def flows(self) -> tuple[TrackedFlow, ...]:
@@ -205,7 +209,14 @@ class Tracker:
     def forget(self, flow: TrackedFlow) -> None:
         """A flow is over, by what its caller said."""
         flow.phase = Phase.OVER
-        self._flows.pop(flow.number, None)
+        if self._flows.pop(flow.number, None) is not None:
+            self._over[flow.number] = None
+            if len(self._over) > FLOWS_MAX:
+                del self._over[next(iter(self._over))]
+
+    def has_crossed(self, number: int) -> bool:
+        """Whether something of a flow that is over was under way when it ended; once for each."""
+        return self._over.pop(number, number) is None
 
     def see(self, sender: End, raw: RawSegment, now: Instant) -> Sighting:
         """Take one segment of `sender`; never raises on its content."""
@@ -380,7 +391,7 @@ def _page(flow: TrackedFlow, sender: End, receipt: Receipt) -> Sighting:
     if sender is flow.sink:
         return Sighting(What.COPY, flow, receipt)
     flow.page = receipt.page
-    return Sighting(What.PAGE, flow, receipt)
+    return Sighting(What.PAGE, flow, receipt, flow.verified_uj)
 
 
 # --- terms ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import trio
 
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.poll import Poll
-from powertcp.drivers.relay_wire import ROOM_HIGH, RelayWire
+from powertcp.drivers.relay_wire import OWN_HIGH, ROOM_HIGH, RelayWire
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import RECEIVE_OCTETS
 from powertcp.reclaim.relay import Hung, Relay
@@ -88,6 +88,11 @@ async def pour(sock: trio.socket.SocketType, octets: bytes) -> None:
         view = view[await sock.send(view) :]
 
 
+async def drain(sock: trio.socket.SocketType, count: int) -> None:
+    while count > 0:
+        count -= len(await sock.recv(1 << 16))
+
+
 @pytest.mark.parametrize("up", [True, False], ids=["device", "provider"])
 async def test_a_side_that_does_not_read_stops_the_other(up: bool) -> None:
     async with relaying() as (middle, nursery):
@@ -108,6 +113,26 @@ async def test_a_side_that_does_not_read_stops_the_other(up: bool) -> None:
                 came += len(await far.recv(1 << 16))
         assert came == len(PROBES)
         assert not reading.is_paused
+
+
+async def test_a_side_that_does_not_read_what_it_is_answered_is_heard_no_more() -> None:
+    async with relaying() as (middle, nursery):
+        wire, leg = middle.wires[0], middle.relay.device
+        answers = maintain_segment(1, 0, 0) * 3_000
+        count = OWN_HIGH // len(answers) + 2
+        for _ in range(count):
+            leg.send(answers)
+        wire.flush()
+        assert wire.queued > OWN_HIGH
+        nursery.start_soon(pour, middle.device, PROBES)
+        await trio.testing.wait_all_tasks_blocked()
+        assert wire.is_paused
+        assert middle.wires[1].queued == 0
+        with trio.fail_after(10):
+            await drain(middle.device, count * len(answers))
+            # it is heard again
+            await drain(middle.provider, len(PROBES))
+        assert not wire.is_paused
 
 
 async def test_the_end_of_one_side_is_told() -> None:

@@ -26,9 +26,17 @@ from powertcp.reclaim.relay import (
 from powertcp.reclaim.track import End, Phase
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
-from powertcp.wire.frames import encode_segment
+from powertcp.vppn.record import MAX_PLAIN
+from powertcp.wire.frames import encode_segment, pack_segment
 from powertcp.wire.options import Feed, Options
-from powertcp.wire.segments import Answer, Control, CookieSegment, FeedSegment, Receipt
+from powertcp.wire.segments import (
+    Answer,
+    Control,
+    CookieSegment,
+    FeedSegment,
+    Receipt,
+    Segment,
+)
 from tests.conversation import SINK, SOURCE, ask, profile, segments
 from tests.middle import MiddlePair
 
@@ -419,6 +427,50 @@ def test_requests_above_the_limits_are_churn_when_there_are_many() -> None:
     assert hung.refusal == Refusal(Reason.CHURN, REFUSALS_MAX + 1, REFUSALS_MAX)
 
 
+@pytest.mark.requirement("PTCP-13-02")
+@pytest.mark.parametrize(
+    "said",
+    [
+        Control(9, Flag.FIN, 0),
+        Control(2, Flag.SYN, 0),
+        FeedSegment(0, Flag.SYN, 0, Options(feed=Feed(b"f" * 16, 1)), b""),
+    ],
+    ids=["FIN", "INVALID", "FEED"],
+)
+def test_what_is_answered_here_is_churn_when_there_is_much_of_it(said: Segment) -> None:
+    pair = MiddlePair()
+    octets = encode_segment(said)
+    pair.relay.device.receive_data(octets * REFUSALS_MAX, pair.now)
+    pair.now += NS_PER_S
+    pair.relay.device.receive_data(octets * (REFUSALS_MAX - 1), pair.now)
+    assert not pair.relay.is_over
+    pair.relay.device.receive_data(octets * 2, pair.now)
+    pair.hear()
+    (hung,) = pair.all(Hung)
+    assert hung.refusal == Refusal(Reason.CHURN, REFUSALS_MAX + 1, REFUSALS_MAX)
+
+
+@pytest.mark.requirement("PTCP-13-02")
+def test_a_goodbye_that_crosses_the_end_of_its_flow_is_no_churn() -> None:
+    pair = MiddlePair()
+    flows, wish = range(1, 4 * REFUSALS_MAX, 2), Options(profiles=(profile("12V/1A"),))
+    for flow in flows:
+        syn = encode_segment(Control(flow, Flag.SYN, 0, wish))
+        pair.relay.device.receive_data(syn, pair.now)
+    assert len(pair.relay.tracker.flows) == 2 * REFUSALS_MAX
+    for flow in flows:
+        reset = encode_segment(Control(flow, Flag.RST, 0))
+        pair.relay.provider.receive_data(reset, pair.now)
+        fin = encode_segment(Control(flow, Flag.FIN, 0))
+        pair.relay.device.receive_data(fin, pair.now)
+    assert not pair.relay.is_over
+    # the second one of a flow crosses nothing
+    for flow in flows:
+        fin = encode_segment(Control(flow, Flag.FIN, 0))
+        pair.relay.device.receive_data(fin, pair.now)
+    assert pair.relay.is_over
+
+
 def test_requests_far_apart_are_none() -> None:
     pair = MiddlePair()
     pair.denial = OVER
@@ -428,19 +480,38 @@ def test_requests_far_apart_are_none() -> None:
     assert not pair.relay.is_over
 
 
-def test_a_segment_that_fits_no_seal_of_the_other_side_ends_its_flow() -> None:
+@pytest.mark.requirement("VPPN-3-07")
+def test_a_payload_passes_up_to_the_msp_of_the_other_side() -> None:
     pair = MiddlePair()
     flow = pair.energise("12V/1A")
-    pair.relay.device.peer_msp = 1024
     octets = encode_segment(Receipt(flow, 0, bytes(380)))
+    # a provider in clear fills the MSP and knows of no seal
+    pair.relay.device.peer_msp = 380
     pair.relay.provider.receive_data(octets, pair.now)
     pair.hear()
     assert pair.all(FlowLeft) == []
-    pair.relay.device.peer_msp = 400
+    assert pair.relay.device.data_to_send() == octets
+    pair.relay.device.peer_msp = 379
     pair.relay.provider.receive_data(octets, pair.now)
     pair.hear()
     (left,) = pair.all(FlowLeft)
-    assert left.refusal == Refusal(Reason.LIMIT, 400, 400 - 16)
+    assert left.refusal == Refusal(Reason.LIMIT, 380, 379)
+
+
+@pytest.mark.requirement("VPPN-3-07")
+def test_a_segment_that_fits_no_seal_is_refused() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    leg = pair.relay.device
+    leg.peer_msp = 65_535
+    fits, above = (pack_segment(0x90, 0, flow, 0, b"", bytes(MAX_PLAIN - 20 + n)) for n in (0, 1))
+    pair.relay.provider.receive_data(fits, pair.now)
+    assert leg.data_to_send() == fits
+    pair.relay.provider.receive_data(above, pair.now)
+    assert leg.data_to_send() == b""
+    (reset,) = segments(pair.relay.provider.data_to_send())
+    assert isinstance(reset, Control)
+    assert reset.options.reason == Refusal(Reason.LIMIT, MAX_PLAIN + 1, MAX_PLAIN)
 
 
 def test_all_flows_end_and_a_connection_may_be_closed() -> None:
