@@ -101,8 +101,9 @@ async def test_a_provider_may_be_silent(tmp_path: Path) -> None:
             await source.until("listening")
             status, _, _ = await found(tmp_path, space, "--timeout", "2s")
             assert status == 3
-            async with running(tmp_path, "discover", "--timeout", "1h1s") as word:
-                assert await word.end() == 2
+            status, _, log = await found(tmp_path, space, "--interface", "nowhere0")
+            assert status == 2
+            assert 'no "nowhere0" here, only lo' in log
 
 
 @pytest.mark.requirement("DPDP-3-05")
@@ -227,6 +228,24 @@ async def test_avahi_sees_what_we_announce_and_that_it_goes(tmp_path: Path) -> N
                 source.signal(signal.SIGTERM)
                 await saw(browse, lambda text: "-;e0;IPv4;Hall\\032B" in text, within_s=1)
                 assert await source.end() == 0
+
+
+async def test_who_is_announced_by_avahi_alone_gives_power(tmp_path: Path) -> None:
+    with pair() as (there, here), avahi(tmp_path, there) as bus:
+        words = ("provider", "--listen", "[::]:3251", "--supply", "12V/3A", "--no-mdns")
+        async with running(tmp_path, *words, before=inside(there)) as source:
+            await source.until("listening")
+            publish = bus.words(
+                "avahi-publish", "-s", "Bench PSU", "_powertcp._tcp", "3251", *BENCH
+            )
+            with peer(tmp_path, publish) as program:
+                await saw(program, lambda text: "Established" in text)
+                async with running(
+                    tmp_path, "consumer", "--request", "12V/1A", "--run", "sleep 0.1",
+                    before=inside(here),
+                ) as sink:  # fmt: skip
+                    assert await sink.end() == 0
+                    assert "ready" in sink.names()
 
 
 async def test_avahi_on_the_same_host_keeps_its_name(tmp_path: Path) -> None:
