@@ -26,6 +26,8 @@ from powertcp.wire.options import Options, Seal, decode_options, encode_options
 
 # header, SEAL and tag: what sealing adds to what it carries
 OVERHEAD_OCTETS: Final = HEADER_OCTETS + 16 + TAG_OCTETS
+# VPPN-3-07: what the length of a payload leaves to plain text
+MAX_PLAIN: Final = MAX_MSP - TAG_OCTETS
 # VPPN-3-05: what the length says of private power
 PAD_OCTETS: Final = 1024
 PRIVATE_ESN: Final = (1 << 64) - 1
@@ -212,8 +214,8 @@ def data_ends(plain: bytes, flow: int, limit: int) -> list[int]:
     """Return where to cut DATA of one flow into as few parts as possible, the last end included.
 
     Bulk goes this way, four times as fast as by `inner_segments`. Nothing is returned where the
-    octets are anything else than whole DATA segments of `flow` without options, each within
-    `limit`: then those have to be looked at one by one.
+    octets are anything else than whole DATA segments of `flow` without options, which fit into a
+    sealed one: then those have to be looked at one by one. One above `limit` is a part alone.
     """
     ends: list[int] = []
     at = begin = 0
@@ -224,10 +226,11 @@ def data_ends(plain: bytes, flow: int, limit: int) -> list[int]:
         if head != _PLAIN or kind != _DATA or of != flow:
             return []
         if end - begin > limit:
-            if end - at > limit:
+            if end - at > MAX_PLAIN:
                 return []
-            ends.append(at)
-            begin = at
+            if at > begin:
+                ends.append(at)
+                begin = at
         at = end
     if not at or at != len(plain):
         return []
@@ -307,7 +310,7 @@ class Batcher:
     def seal(self, plain: bytes, limit: int, sealer: Sealer, now: Instant) -> list[bytes]:
         """Return `plain`, whole segments, sealed: plain octets per sealed segment at most `limit`.
 
-        Raises LocalProtocolError for a segment above the limit.
+        A segment above that is sealed alone. Raises LocalProtocolError for one above 65,519 octets.
         """
         is_police = self._privacy is Privacy.POLICE
         found: list[bytes] = []
@@ -324,8 +327,8 @@ class Batcher:
         of, esn_there = -1, 0
         for start, end, kind, flow, esn in inner_segments(plain):
             # VPPN-3-07
-            if end - start > limit:
-                text = f"a segment of {end - start:,} octets, {limit:,} fit into a sealed one"
+            if end - start > MAX_PLAIN:
+                text = f"a segment of {end - start:,} octets, {MAX_PLAIN:,} fit into a sealed one"
                 raise LocalProtocolError(text)
             # VPPN-3-04
             if end - begin > limit or (is_police and flow != of):

@@ -13,6 +13,7 @@ from powertcp.units import NS_PER_S
 from powertcp.vppn.noise import COUNTER_LIMIT, Cipher
 from powertcp.vppn.record import (
     FLOWS_MAX,
+    MAX_PLAIN,
     OTHER_MODE,
     OVERHEAD_OCTETS,
     PAD_OCTETS,
@@ -385,11 +386,26 @@ def test_batches_fill_the_msp_and_never_exceed_it(privacy: Privacy) -> None:
 
 @pytest.mark.requirement("VPPN-3-07")
 @pytest.mark.parametrize("privacy", Privacy)
-def test_a_segment_that_does_not_fit_is_ours_to_answer_for(privacy: Privacy) -> None:
-    fits = encode_segment(Data(1, 5, False, memoryview(bytes(1008 - 20))))
-    assert len(batches(fits, privacy, 1008)) == 1
-    above = encode_segment(Data(1, 5, False, memoryview(bytes(1009 - 20))))
-    with pytest.raises(LocalProtocolError, match="1,009 octets, 1,008 fit"):
+@pytest.mark.parametrize("length", [1008, 1009, 1024 + 20, MAX_PLAIN])
+def test_a_segment_too_long_to_share_a_seal_has_one_of_its_own(
+    privacy: Privacy, length: int
+) -> None:
+    # of a provider in clear, who fills the MSP without the seal of whoever relays it
+    full = encode_segment(Data(1, 5, False, memoryview(bytes(length - 20))))
+    texts = [text for _, text in batches(full, privacy, 1008)]
+    assert texts == [full]
+    found = batches(CREDIT + full + full + CREDIT, privacy, 1008)
+    assert [text.rstrip(b"\0") for _, text in found] == [
+        each.rstrip(b"\0") for each in (CREDIT, full, full, CREDIT)
+    ]
+
+
+@pytest.mark.requirement("VPPN-3-07")
+@pytest.mark.parametrize("privacy", Privacy)
+def test_a_segment_that_fits_no_seal_is_ours_to_answer_for(privacy: Privacy) -> None:
+    assert MAX_PLAIN == 65_535 - 16
+    above = encode_segment(Data(1, 5, False, memoryview(bytes(MAX_PLAIN + 1 - 20))))
+    with pytest.raises(LocalProtocolError, match="65,520 octets, 65,519 fit"):
         batches(above, privacy, 1008)
     sealer = Sealer(0, KEY)
     with pytest.raises(LocalProtocolError):
@@ -465,10 +481,9 @@ def one_by_one(plain: bytes, limit: int) -> list[int]:
     """Return what `data_ends` promises for flow 1, as `inner_segments` sees it."""
     ends, begin, stop = [], 0, 0
     for start, end, kind, flow, _ in inner_segments(plain):
-        is_bulk = kind == SegmentType.DATA and flow == 1 and plain[start + 3] == 5
-        if not is_bulk or end - start > limit:
+        if kind != SegmentType.DATA or flow != 1 or plain[start + 3] != 5:
             return []
-        if end - begin > limit:
+        if end - begin > limit and start > begin:
             ends.append(start)
             begin = start
         stop = end

@@ -248,18 +248,22 @@ def test_before_the_peer_has_said_its_msp_it_is_16384() -> None:
     assert (pair.sink.peer_msp, pair.source.peer_msp) == (1024, 1024)
 
 
+@each
 @pytest.mark.requirement("VPPN-3-07")
-def test_a_block_above_what_a_seal_holds_is_its_owners_mistake() -> None:
-    """A driver leaves OVERHEAD_OCTETS of the MSP to the seal."""
-    pair = pair_of(POLICE, msp=1024)
+def test_a_block_that_fills_the_msp_has_a_seal_of_its_own(privacy: Privacy) -> None:
+    """A driver leaves OVERHEAD_OCTETS of the MSP to the seal; who relays cannot."""
+    pair = pair_of(privacy, msp=1024)
     pair.energise("12V/1.5A", sampling=Sampling(1000))
-    fits = (1024 - OVERHEAD_OCTETS - 8) // 8
-    pair.source.send_samples(1, [pair.block(1, fits)], now=pair.now)
-    pair.counters[1] = fits
-    pair.exchange()
-    pair.source.send_samples(1, [pair.block(1, 127)], now=pair.now)
-    with pytest.raises(LocalProtocolError, match="1,008 fit into a sealed one"):
-        pair.tunnels[SOURCE].data_to_send()
+    shares, fills = (1024 - OVERHEAD_OCTETS - 8) // 8, (1024 - 8) // 8
+    shared = 1004 if privacy is POLICE else 1024
+    for pairs, size in ((shares, shared), (fills, 20 + 1024 + 16)):
+        del pair.sent[0][:], pair.sent[1][:]
+        pair.source.send_samples(1, [pair.block(1, pairs)], now=pair.now)
+        pair.counters[1] = pair.counters.get(1, 0) + pairs
+        pair.pump(SOURCE)
+        assert [len(one.payload) for one in outer(pair, SOURCE)] == [size]
+        pair.exchange()
+        assert pair.sink.status(1).esn_uj == pair.source.status(1).esn_uj > 0
 
 
 @each
