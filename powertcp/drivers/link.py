@@ -1,25 +1,21 @@
 """A consumer's path to its provider: one connection after the other, with the flows on it."""
 
 import os
-import random
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from powertcp.dpdp.trust import Shown
-from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance, refusal_facts
-from powertcp.drivers.clock import unix_ns
+from powertcp.drivers.appliance import NO, Appliance, refusal_facts
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.dial import connect, format_address
-from powertcp.drivers.flow_book import party
-from powertcp.drivers.guide import Guide, Place
-from powertcp.drivers.patience import NEVER, back_off_ns
+from powertcp.drivers.guide import Guide
+from powertcp.drivers.patience import NEVER
 from powertcp.drivers.price import MaxPrice
-from powertcp.drivers.proof import shown_by
+from powertcp.drivers.quest import Quest
 from powertcp.drivers.reply import answer_page, lease_until, reply
 from powertcp.drivers.sealing import seal_client, sealed_limits
 from powertcp.drivers.stream import SegmentMachine, SegmentStream
@@ -48,12 +44,11 @@ from powertcp.potcp.events import (
 from powertcp.potcp.traced import TracedConnection
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_S, Duration, Instant, format_duration
+from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.vppn.config import SealConfig
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
 
 OPEN_S = 5  # T_OPEN
-LOSSES = 3  # connections without an answer, for who never had power
 # between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
 OPEN_GAP_NS = NS_PER_S // 16
 
@@ -100,25 +95,17 @@ class Link:
         self._kick = trio.Event()
         self._scope = trio.CancelScope()
         self._where = ""  # our end, by which the provider names our flows
-        self._heard = False  # this connection brought power or a no
-        self._losses = 0  # connections in a row that brought neither
-        self._lost_at: Instant | None = None
         self._stale_at: Instant | None = None
         self._is_sealed = False  # this connection is
-        self._place: Place | None = None  # the provider that is asked, or was last
-        self._shown = Shown()  # what the provider has shown of itself on this connection
-        self._is_leaving = False  # it said no, and another one may be asked
-        self._asking_since: Instant | None = None  # without power since then
-        self._no: Refusal | None = None  # the last one since then
+        self._quest = Quest(wishes.guide, appliances, wishes.give_up_ns)
         for each in appliances:
-            each.elsewhere = self._elsewhere
             if each.book is not None:
                 each.book.on_answer = partial(self._answer_page, each)
 
     @property
     def wanted(self) -> list[Appliance]:
         """The contracts that are not over."""
-        return [each for each in self._appliances if not each.done]
+        return self._quest.wanted
 
     async def run(self) -> None:
         """Connect, serve, connect again, until every contract is over."""
@@ -127,7 +114,7 @@ class Link:
                 try:
                     await self._once()
                 except OSError as error:
-                    self._unreachable(error)
+                    self._quest.unreachable(error)
                 if self.wanted:
                     await self._pause()
         for each in self.wanted:
@@ -202,15 +189,10 @@ class Link:
 
     async def _once(self) -> None:
         """One connection, from SYN to its end."""
-        self._heard = self._is_sealed = self._is_leaving = False
-        self._shown = Shown()
-        before, place = self._place, await self._whom()
-        self._place = place
+        self._is_sealed = False
+        place = await self._quest.next()
         if place is None:
             return
-        if before is not None and before.provider != place.provider:
-            for each in self.wanted:
-                each.ticket = None  # only who gave it can take it
         sock = None
         with trio.move_on_after(OPEN_S):
             sock = await connect(place.host, place.port)
@@ -218,7 +200,6 @@ class Link:
             raise TimeoutError(f"no answer within {OPEN_S} s")
         self._where = format_address(*sock.getsockname()[:2])
         peer = str(place)
-        self._name_books(party(peer))
         config = self._wishes.connection
         trace = self._tracer.open("sink", peer) if self._tracer else None
         kind = PowerConnection if trace is None else TracedConnection
@@ -236,26 +217,8 @@ class Link:
             if trace is not None:
                 trace.close()
         self._machine = self._stream = None
-        self._after()
-
-    def _name_books(self, there: str) -> None:
-        """Tell the books whose power comes."""
-        for each in self.wanted:
-            if each.book is not None:
-                each.book.there = there
-
-    async def _whom(self) -> Place | None:
-        """Return whom to ask; None, and the contracts are over, when nobody was found in time."""
-        since = self._asking_since = self._asking_since or now_ns()
-        leases = (each.lease_until for each in self._appliances)
-        with trio.CancelScope() as scope:
-            scope.deadline = max(since + self._wishes.give_up_ns, *leases) / NS_PER_S
-            return await self._wishes.guide.place([each.ask for each in self.wanted])
-        silent = format_duration(now_ns() - since)
-        for each in self.wanted:
-            each.say("unreachable", {"provider": "", "sentence": f"no power found for {silent}"})
-            each.finish(NO if self._no else NO_ANSWER, self._no)
-        return None
+        self._stale_at = None
+        self._quest.cut()
 
     async def _talk(
         self, sock: socket.socket, machine: PowerConnection, seal: SealConfig | None
@@ -288,7 +251,7 @@ class Link:
         while True:
             now = now_ns()
             waiting = [each for each in self.wanted if not each.flow and not each.closing]
-            if self._is_leaving:
+            if self._quest.is_leaving:
                 waiting = []
             for each in waiting:
                 # PTCP-13-02
@@ -386,13 +349,15 @@ class Link:
         each = next((one for one in self._appliances if one.flow == flow), None)
         if each is None:
             return
-        if isinstance(event, PowerGranted) and not self._is_believed(event):
+        if isinstance(event, PowerGranted) and not self._quest.is_believed(event):
+            if self._stream is not None:
+                self._stream.abort()  # without a word
             return
         each.take(event, now, lease_until(machine, flow))
         if isinstance(event, PowerReady | PowerOffered | FlowRefused):
-            self._heard, self._losses, self._lost_at = True, 0, None
+            self._quest.heard()
         if isinstance(event, PowerReady):
-            self._powered()
+            self._quest.powered()
         if isinstance(event, FlowClosed):
             self._leave(event)
         elif each.flow in machine.flows:
@@ -404,44 +369,12 @@ class Link:
             with suppress(WireBroken):
                 self._stream.queue(answer_page, self._machine, each, now_ns())
 
-    def _powered(self) -> None:
-        self._asking_since = self._no = None
-        if self._place is not None:
-            self._wishes.guide.powered(self._place, self._shown)
-
-    # DPDP-7-07
-    def _is_believed(self, event: PowerGranted) -> bool:
-        """Whether the provider has proved to be whom we trust; if not, it is left without a word."""
-        meter_key = event.meter.key if event.meter is not None else None
-        self._shown = replace(self._shown, meter_key=meter_key)
-        place = self._place
-        lacks = place.proof.missing(self._shown) if place is not None and place.proof else ""
-        if not lacks:
-            return True
-        others = self._others()
-        for each in self.wanted:
-            each.say("not trusted", {"provider": str(place), "sentence": f"{place}: {lacks}"})
-            if not others and not each.was_ready:
-                each.finish(NO)
-        if self._stream is not None:
-            self._stream.abort()
-        return False
-
-    # DPDP-6-02
-    def _elsewhere(self, refusal: Refusal) -> bool:
-        """Whether another provider is asked instead of the one that said no."""
-        self._no = refusal
-        if self._place is None or any(each.flow and each.was_ready for each in self._appliances):
-            return False
-        self._is_leaving = self._wishes.guide.refused(self._place, refusal)
-        return self._is_leaving
-
     def _leave(self, event: FlowClosed) -> None:
         """Hang up on a provider that drains, so that it can go, or that said no; ask another one."""
         drains = event.refusal is not None and event.refusal.code == Reason.DRAINING
-        if drains and event.refusal is not None and self._place is not None:
-            self._wishes.guide.refused(self._place, event.refusal)
-        drains |= self._is_leaving
+        if drains and event.refusal is not None:
+            self._quest.drained(event.refusal)
+        drains |= self._quest.is_leaving
         if drains and self._stream is not None and not any(each.flow for each in self.wanted):
             self._stream.finish()
 
@@ -461,89 +394,36 @@ class Link:
         """The provider has proven its key, or the seal broke: a cut, but for who never had it."""
         if isinstance(event, TunnelOpened):
             self._is_sealed = True
-            if self._place is not None:
-                now_s = unix_ns() // NS_PER_S
-                self._shown = shown_by(self._place, event.identity.certificate, now_s)
+            self._quest.show(event.identity.certificate)
             for each in self.wanted:
                 each.say("sealed", {"pattern": event.identity.pattern.word})
             return
         is_final = not self._is_sealed and event.refusal.code != Reason.TIMEOUT
-        if is_final and self._others():
+        if is_final and self._quest.failed():
             is_final = False
         for each in self.wanted:
             each.say("seal broken", refusal_facts(event.refusal))
             if is_final and not each.was_ready:
                 each.finish(NO, event.refusal)
 
-    def _after(self) -> None:
-        """The connection is over: what is still wanted loses its flow, not yet its power."""
-        now = now_ns()
-        self._losses += not self._heard
-        is_over = not self._heard and self._is_beyond(self._lost_at, now)
-        if not self._heard and self._others():
-            self._losses = 0
-        self._lost_at = self._lost_at or now
-        self._stale_at = None
-        for each in self.wanted:
-            each.flow = 0
-            if each.closing:
-                each.finish(0)
-            elif is_over or (not each.was_ready and self._losses >= LOSSES):
-                each.say("lost", {"sentence": "the provider closed the connection"})
-                each.finish(NO_ANSWER)
-
     def _lose_patience(self, stream: SegmentStream[Event], now: Instant) -> None:
         """Give up a provider that is silent beyond patience and lease; TCP may wait far longer."""
         since = self._stale_at
         if not any(each.flow for each in self.wanted):
             # nobody answered a SYN since the path was lost; the next one is not due yet
-            since = self._lost_at or since
-        if since is not None and self._is_beyond(since, now):
+            since = self._quest.lost_at or since
+        if since is not None and self._quest.is_beyond(since, now):
             # PTCP-14-02: a busy machine may look here first; the lease is said to be over before
             stream.handle_timer(now)
-            where = str(self._place)
-            silent = format_duration(now - since)
-            for each in self.wanted:
-                said = f"{where}: no answer for {silent}"
-                each.say("unreachable", {"provider": where, "sentence": said})
-                each.finish(NO_ANSWER)
+            self._quest.silent(since, now)
             stream.abort()
-
-    def _is_beyond(self, since: Instant | None, now: Instant) -> bool:
-        """Whether patience and every lease are over for a provider that is gone since `since`."""
-        if since is None:
-            return False
-        patience = since + self._wishes.give_up_ns
-        return now >= max(patience, *(each.lease_until for each in self._appliances))
-
-    def _unreachable(self, error: OSError) -> None:
-        """Nobody answers: final for who never had power, else until the patience ends."""
-        now = now_ns()
-        where = str(self._place)
-        reason = error.strerror or str(error)
-        self._lost_at = self._lost_at or now
-        others = self._others()
-        self._losses = 0 if others else self._losses + 1
-        patience = now - self._lost_at < self._wishes.give_up_ns
-        for each in self.wanted:
-            is_over = not patience or not (each.was_ready or others)
-            if is_over or others:
-                facts = {"provider": where, "sentence": f"{where}: {reason}", "again": not is_over}
-                each.say("unreachable", facts)
-            if is_over:
-                each.finish(NO_ANSWER)
-
-    def _others(self) -> bool:
-        """Whether others may be asked, now that nobody answers where we asked."""
-        return self._place is not None and self._wishes.guide.failed(self._place)
 
     async def _pause(self) -> None:
         """Wait before the next connection: a little after a cut, longer when nobody answers.
 
         It is made when a SYN is due: a provider hangs up on who says nothing for T_SYN.
         """
-        base = back_off_ns(self._losses) if self._losses else NS_PER_S // 10
-        earliest = now_ns() + round(base * random.uniform(0.8, 1.2))
+        earliest = self._quest.earliest()
         while self.wanted:
             due = max(earliest, min(each.patience.due for each in self.wanted))
             if due <= now_ns():

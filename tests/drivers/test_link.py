@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trio
 
-from powertcp.drivers import link
+from powertcp.drivers import link, quest
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, parse_address
@@ -63,7 +63,7 @@ async def test_a_provider_that_hangs_up_on_every_syn_is_exit_3() -> None:
     async with answering(read_once) as address:
         with trio.fail_after(20):
             assert await consumer(address, said, "12V/1A", "5V/1A", mux=True).run() == 3
-    assert said.names().count("disconnected") == 2 * link.LOSSES
+    assert said.names().count("disconnected") == 2 * quest.LOSSES
     assert said.names().count("lost") == 2
 
 

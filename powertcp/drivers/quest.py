@@ -1,0 +1,185 @@
+"""Whom the contracts of a link ask, and when they give up: what became of every path so far."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import trio
+
+from powertcp.dpdp.trust import Shown
+from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance
+from powertcp.drivers.clock import unix_ns
+from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.flow_book import party
+from powertcp.drivers.guide import Guide, Place
+from powertcp.drivers.patience import back_off_ns
+from powertcp.drivers.proof import shown_by
+from powertcp.potcp.events import PowerGranted
+from powertcp.registry import Refusal
+from powertcp.units import NS_PER_S, Duration, Instant, format_duration
+
+LOSSES: Final = 3  # connections without an answer, for who never had power
+
+
+class Quest:
+    """The search of contracts that share a link: one provider after the other, as `guide` names it.
+
+    is_heard: this connection brought power or a no. is_leaving: its provider said no, and another
+    one may be asked. losses: connections in a row without either. lost_at: since when.
+    """
+
+    def __init__(self, guide: Guide, appliances: Sequence[Appliance], give_up_ns: Duration) -> None:
+        """Ask nobody yet. give_up_ns: how long power is looked for, beyond every lease."""
+        self.is_heard = self.is_leaving = False
+        self.losses = 0
+        self.lost_at: Instant | None = None
+        self._guide, self._appliances, self._give_up_ns = guide, appliances, give_up_ns
+        self._place: Place | None = None
+        self._shown = Shown()
+        self._asking_since: Instant | None = None  # without power since then
+        self._no: Refusal | None = None  # the last one since then
+        for each in appliances:
+            each.elsewhere = self.refused
+
+    @property
+    def wanted(self) -> list[Appliance]:
+        """The contracts that are not over."""
+        return [each for each in self._appliances if not each.done]
+
+    @property
+    def where(self) -> str:
+        """The provider that is asked, or was last: HOST:PORT."""
+        return str(self._place) if self._place is not None else ""
+
+    async def next(self) -> Place | None:
+        """Return whom to ask now; None, and the contracts are over, when nobody is found in time."""
+        self.is_heard = self.is_leaving = False
+        self._shown = Shown()
+        since = self._asking_since = self._asking_since or now_ns()
+        leases = (each.lease_until for each in self._appliances)
+        place: Place | None = None
+        with trio.CancelScope() as scope:
+            scope.deadline = max(since + self._give_up_ns, *leases) / NS_PER_S
+            place = await self._guide.place([each.ask for each in self.wanted])
+        if place is None:
+            said = f"no power found for {format_duration(now_ns() - since)}"
+            for each in self.wanted:
+                each.say("unreachable", {"provider": "", "sentence": said})
+                each.finish(NO if self._no else NO_ANSWER, self._no)
+            return None
+        is_other = self._place is not None and self._place.provider != place.provider
+        self._place = place
+        for each in self.wanted:
+            if is_other:
+                each.ticket = None  # only who gave it can take it
+            if each.book is not None:
+                each.book.there = party(str(place))
+        return place
+
+    # -- what the provider says ----------------------------------------------------------------
+
+    def heard(self) -> None:
+        """The provider gives power, offers some, or says no."""
+        self.is_heard, self.losses, self.lost_at = True, 0, None
+
+    def powered(self) -> None:
+        """Power is on."""
+        self._asking_since = self._no = None
+        if self._place is not None:
+            self._guide.powered(self._place, self._shown)
+
+    # DPDP-6-02
+    def refused(self, refusal: Refusal) -> bool:
+        """A contract was told no. Returns whether another provider is asked instead."""
+        self._no = refusal
+        if self._place is None or any(each.flow and each.was_ready for each in self._appliances):
+            return False
+        self.is_leaving = self._guide.refused(self._place, refusal)
+        return self.is_leaving
+
+    def drained(self, refusal: Refusal) -> None:
+        """The provider goes, in order."""
+        if self._place is not None:
+            self._guide.refused(self._place, refusal)
+
+    # -- who the provider is -------------------------------------------------------------------
+
+    def show(self, certificate: bytes) -> None:
+        """The provider has proved its key in a VPPN handshake, and shows a certificate or none."""
+        if self._place is not None:
+            self._shown = shown_by(self._place, certificate, unix_ns() // NS_PER_S)
+
+    # DPDP-7-07
+    def is_believed(self, event: PowerGranted) -> bool:
+        """Whether the provider has proved to be whom we trust; what it lacks is said."""
+        meter_key = event.meter.key if event.meter is not None else None
+        self._shown = replace(self._shown, meter_key=meter_key)
+        place = self._place
+        lacks = place.proof.missing(self._shown) if place is not None and place.proof else ""
+        if not lacks:
+            return True
+        others = self.failed()
+        for each in self.wanted:
+            each.say("not trusted", {"provider": self.where, "sentence": f"{self.where}: {lacks}"})
+            if not others and not each.was_ready:
+                each.finish(NO)
+        return False
+
+    # -- paths that are lost -------------------------------------------------------------------
+
+    def failed(self) -> bool:
+        """Nobody answers, or not who it was to be. Returns whether others may be asked."""
+        return self._place is not None and self._guide.failed(self._place)
+
+    def is_beyond(self, since: Instant | None, now: Instant) -> bool:
+        """Whether patience and every lease are over for a provider that is gone since `since`."""
+        if since is None:
+            return False
+        patience = since + self._give_up_ns
+        return now >= max(patience, *(each.lease_until for each in self._appliances))
+
+    def cut(self) -> None:
+        """The connection is over: what is still wanted loses its flow, not yet its power."""
+        now = now_ns()
+        self.losses += not self.is_heard
+        is_over = not self.is_heard and self.is_beyond(self.lost_at, now)
+        if not self.is_heard and self.failed():
+            self.losses = 0
+        self.lost_at = self.lost_at or now
+        for each in self.wanted:
+            each.flow = 0
+            if each.closing:
+                each.finish(0)
+            elif is_over or (not each.was_ready and self.losses >= LOSSES):
+                each.say("lost", {"sentence": "the provider closed the connection"})
+                each.finish(NO_ANSWER)
+
+    def silent(self, since: Instant, now: Instant) -> None:
+        """The provider has said nothing since `since`, beyond patience and leases."""
+        said = f"{self.where}: no answer for {format_duration(now - since)}"
+        for each in self.wanted:
+            each.say("unreachable", {"provider": self.where, "sentence": said})
+            each.finish(NO_ANSWER)
+
+    def unreachable(self, error: OSError) -> None:
+        """Nobody answers: final for who never had power, else until the patience ends."""
+        now = now_ns()
+        reason = error.strerror or str(error)
+        self.lost_at = self.lost_at or now
+        others = self.failed()
+        self.losses = 0 if others else self.losses + 1
+        patience = now - self.lost_at < self._give_up_ns
+        for each in self.wanted:
+            is_over = not patience or not (each.was_ready or others)
+            if is_over or others:
+                said = f"{self.where}: {reason}"
+                facts = {"provider": self.where, "sentence": said, "again": not is_over}
+                each.say("unreachable", facts)
+            if is_over:
+                each.finish(NO_ANSWER)
+
+    def earliest(self) -> Instant:
+        """Return when the next connection may be made: a little after a cut, later after losses."""
+        base = back_off_ns(self.losses) if self.losses else NS_PER_S // 10
+        return now_ns() + round(base * random.uniform(0.8, 1.2))
