@@ -117,7 +117,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
             ("ECE reaches the data", "if is_marked and kind == _DATA:", "if False:"),
             ("an epoch ends by segments", "if segments >= self.segments:", "if False:"),
             ("an epoch ends by octets", "if octets >= self.octets:", "if False:"),
-            ("what does not fit is not cut", "if end - start > limit:", "if False:"),
+            ("what does not fit is not cut", "if end - start > MAX_PLAIN:", "if False:"),
             (
                 "private is padded",
                 'sealer.seal(plain.ljust(size, b"\\0"), 0, PRIVATE_ESN)',
@@ -433,6 +433,14 @@ _TABLE: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
                 "            if flow is None:\n                self._count(leg, now)\n",
                 "",
             ),
+        ],
+    ),
+    "reclaim/attempt.py": (
+        ("unit/reclaim/test_attempt",),
+        [
+            ("the next upstream hears it all", "self._leg.unsend(given)", "pass"),
+            ("a word about no flow is no answer", "if raw[2]:", "if True:"),
+            ("who does not answer has a bound", "len(self._heard) > HEARD_MAX", "False"),
         ],
     ),
     "reclaim/endings.py": (

@@ -6,7 +6,7 @@ here and never passed on. VPPN section 6.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -201,6 +201,12 @@ class Leg:
         """Forget what waits for `release`: its connection is over, and nothing of it may pass."""
         self.queued -= sum(len(octets) for waited in self._gates.values() for octets in waited)
         self._gates.clear()
+
+    def unsend(self, given: Iterable[bytes]) -> None:
+        """Take back what data_to_send gave out, in that order: it is said before the rest."""
+        octets = list(given)
+        self._out.extendleft(reversed(octets))
+        self.queued += sum(map(len, octets))
 
     @property
     def is_held(self) -> bool:
