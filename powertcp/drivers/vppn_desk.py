@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
@@ -82,10 +83,10 @@ class GatewayDesk:
 
     def admit(self, session: RelaySession) -> None:
         """A handshake proved who `session` is, for the first time or again. VPPN-4-02."""
-        admitted = self._appraise(session)
-        # VPPN-4-02
-        if isinstance(admitted.rights, Refusal):
-            self._end_session(session, admitted.rights)
+        self._appraise(session)
+        for flow, of in self.flows:
+            if of is session:
+                self._may_go_on(session, flow)
 
     def _appraise(self, session: RelaySession) -> Admitted:
         identity, authority = session.identity, self.authority
@@ -285,10 +286,18 @@ class GatewayDesk:
             session.relay.end(flow, refusal, now_ns())
             session.flush()
 
-    def _end_session(self, session: RelaySession, refusal: Refusal) -> None:
-        for flow, of in self.flows:
-            if of is session:
-                self._end(session, flow, refusal)
+    def _may_go_on(self, session: RelaySession, flow: TrackedFlow) -> bool:
+        """Return whether its device may still draw, for whom the flow began; if not, end it."""
+        rights, name = self._admitted[session]
+        account = self.books.of(flow) if self.books is not None else None
+        # VPPN-4-02
+        if isinstance(rights, Refusal):
+            self._end(session, flow, rights)
+        # VPPN-5-12
+        elif account is not None and account.name != name:
+            rule = f"{rights.rule}, begun for {account.name}"
+            self._end(session, flow, Refusal(Reason.IDENTITY_MISMATCH, rule=rule))
+        return not session.relay.is_ending(flow)
 
     def end_all(self, refusal: Refusal) -> None:
         """End every flow: nothing can be written down any more. LEDG-7-07."""
@@ -316,16 +325,22 @@ class GatewayDesk:
     def recheck(self) -> None:
         """Evaluate every device and every flow again."""
         for session in tuple(self._admitted):
-            self.admit(session)
-        for flow, session in self.flows:
-            rights = self._admitted[session].rights
-            if flow.profile is None or isinstance(rights, Refusal) or self.books is None:
+            self._appraise(session)
+        held_mw: Counter[str] = Counter()
+        # VPPN-6-02: the oldest first; what has no power yet is judged when it comes into force
+        for flow, session in sorted(self.flows, key=lambda one: one[0].opened_at):
+            rights, name = self._admitted[session]
+            if not self._may_go_on(session, flow) or flow.profile is None:
                 continue
-            name = self._admitted[session].name
-            wish = Wish(most=flow.profile, held_mw=0, used_uj=self.books.used_uj(name))
+            if isinstance(rights, Refusal) or self.books is None:
+                continue
+            used_uj = self.books.used_uj(name)
+            wish = Wish(most=flow.profile, held_mw=held_mw[name], used_uj=used_uj)
             found = rights.allow(wish, self._unix_ns() // NS_PER_S, OverLimit.REFUSE)
             if isinstance(found, Refusal):
                 self._end(session, flow, found)
+            else:
+                held_mw[name] += flow.profile.power_mw
 
     async def run(self) -> None:
         """Look each second whose time is over, and at the lists; never returns."""
@@ -357,6 +372,9 @@ class GatewayDesk:
         if stale != self._stale:
             self._stale = stale
             self.recheck()
+        for flow, session in self.flows:
+            # a request may have told who it is by now
+            self._may_go_on(session, flow)
         for session, admitted in tuple(self._admitted.items()):
             rights = admitted.rights
             if isinstance(rights, Refusal):

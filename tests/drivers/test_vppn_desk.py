@@ -21,9 +21,10 @@ from powertcp.reclaim.track import End, TrackedFlow
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.vppn.access import Rights
-from powertcp.vppn.limits import Limits, Period
+from powertcp.vppn.limits import Limits, Period, format_moment
 from tests.conversation import ask, counting_entropy, profile
 from tests.drivers.gateways import ALICE
+from tests.middle import MiddlePair
 
 NOW_NS = 1_795_000_000 * NS_PER_S
 SEALED = Identity(is_sealed=True)
@@ -46,7 +47,7 @@ class Site:
     def come(self, host: str, identity: Identity = SEALED) -> RelaySession:
         """Let a device come that has proven who it is."""
         session = RelaySession(host, 9, b"", SideTraces(None))
-        session.identity = identity
+        session.identity, session.relay = identity, MiddlePair().relay
         self.desk.admit(session)
         return session
 
@@ -142,6 +143,69 @@ async def test_there_is_a_bound_and_who_has_a_quota_is_refused_above_it(
         assert isinstance(admitted.rights, Refusal)
         assert admitted.rights.code == Reason.NO_CAPACITY
         assert where.remembered() == 2
+
+
+def powered(where: Site, session: RelaySession, text: str) -> TrackedFlow:
+    """Let `session` have power, on a relay of its own."""
+    pair = MiddlePair()
+    pair.energise(text)
+    flow, session.relay = pair.flow, pair.relay
+    assert where.desk.judge(session, flow, flow.asks) is None
+    admitted = where.desk.admitted(session)
+    assert admitted is not None
+    where.books.open(flow, admitted.name, "inside", "", "HERE/1")
+    return flow
+
+
+def ending(where: Site) -> list[TrackedFlow]:
+    """Return the flows that the desk ends."""
+    return [flow for flow, session in where.desk.flows if session.relay.is_ending(flow)]
+
+
+@pytest.mark.requirement("VPPN-5-03", "VPPN-6-02")
+async def test_a_new_file_is_held_against_the_sum_and_the_oldest_flows_go_on(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path, "guest max-power=100W\n") as where:
+        flows = [
+            powered(where, where.come("10.0.0.7"), text)
+            for text in ("12V/2A", "12V/3A", "12V/1.5A")
+        ]
+        other = powered(where, where.come("10.0.0.8"), "12V/3A")
+        assert ending(where) == []
+        where.read("guest max-power=50W\n")
+        # 24 W, no room for 36 W, 18 W
+        assert ending(where) == [flows[1]]
+        where.read("guest max-power=20W\n")
+        assert ending(where) == [*flows[:2], other]
+
+
+@pytest.mark.requirement("VPPN-5-12")
+async def test_a_flow_that_would_count_for_another_ends(tmp_path: Path) -> None:
+    line = f"key {ALICE.public} max-power=100W"
+    async with site(tmp_path, f"{line} alice@lamp\n") as where:
+        session = where.come("10.0.0.7", KEYED)
+        flow = powered(where, session, "12V/2A")
+        where.read(f"{line} quota=1kJ/day alice@lamp\n")
+        assert ending(where) == []
+        where.read(f"{line} alice@desk\n")
+        assert ending(where) == [flow]
+
+
+@pytest.mark.requirement("VPPN-5-12")
+async def test_a_request_that_finds_another_name_does_not_hide_it(tmp_path: Path) -> None:
+    ends = format_moment(NOW_NS // NS_PER_S + 60)
+    line = f"key {ALICE.public} max-power=50W expires={ends} alice@lamp\n"
+    async with site(tmp_path, line) as where:
+        session = where.come("10.0.0.7", KEYED)
+        flow = powered(where, session, "12V/2A")
+        where.wait(60)
+        denial = where.desk.judge(session, flow, (ask("12V/1A"),))
+        assert denial is not None
+        assert denial.refusal.code == Reason.CERT_EXPIRED
+        assert ending(where) == []
+        where.desk.check()
+        assert ending(where) == [flow]
 
 
 async def test_what_a_flow_took_before_it_is_ready_is_held_and_its_own_claim_is_not(
