@@ -246,7 +246,7 @@ class Finder:
         """Return when it is time to choose: when nothing new has come for a while."""
         if since is None:
             return now
-        return min(since + SETTLE_NS, max(since, self._news_ns) + QUIET_NS)
+        return min(since + SETTLE_NS, self._news_ns + QUIET_NS)
 
     def _next(self, began: Instant, now: Instant) -> Instant:
         """Return when there may be somebody to ask without news."""

@@ -99,9 +99,13 @@ class Quest:
         return self.is_leaving
 
     def drained(self, refusal: Refusal) -> None:
-        """The provider goes, in order."""
-        if self._place is not None:
-            self._guide.refused(self._place, refusal)
+        """The provider goes, in order; another one is asked at once."""
+        if self._place is None:
+            return
+        self.is_leaving = self._guide.refused(self._place, refusal)
+        for each in self.wanted:
+            if self.is_leaving and not each.flow:
+                each.patience.due = 0
 
     # -- who the provider is -------------------------------------------------------------------
 
@@ -180,6 +184,11 @@ class Quest:
                 each.finish(NO_ANSWER)
 
     def earliest(self) -> Instant:
-        """Return when the next connection may be made: a little after a cut, later after losses."""
+        """Return when the next connection may be made: a little after a cut, later after losses.
+
+        Who leaves a provider for another one, which the guide names, need not wait.
+        """
+        if self.is_leaving:
+            return now_ns()
         base = back_off_ns(self.losses) if self.losses else NS_PER_S // 10
         return now_ns() + round(base * random.uniform(0.8, 1.2))
