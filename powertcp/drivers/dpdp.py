@@ -23,6 +23,8 @@ VERIFY_S = 1.8  # an answer counts for 2 s, and passes through two threads
 HOST_MS = 500  # who has a name answers within 0.12 s
 PROBE_S = 0.5
 LATE_MS = 150  # for what an answer left out
+# a hall of 500 providers answers one question within 0.1 s, over IPv4 and IPv6, twice what it says
+HEARD_OCTETS = 1 << 20
 # an answer to one address may reach another program that has the port as well
 _MULTICAST = DNSQuestionType.QM
 _CLASS_IN = 1
@@ -46,6 +48,7 @@ class Resolver:
         except (zeroconf.Error, OSError, RuntimeError, ValueError) as error:
             number = error.errno if isinstance(error, OSError) else None
             raise HostError(number or errno.EIO, "UDP port 5353", "speak mDNS") from error
+        self._listen_well()
         self._browser: ServiceBrowser | None = None
 
     def close(self) -> None:
@@ -59,6 +62,16 @@ class Resolver:
             self._zc.update_interfaces(list(speakers))
         except (zeroconf.Error, OSError, RuntimeError) as error:
             raise _host_error(error, "speak on other interfaces") from error
+        self._listen_well()
+
+    def _listen_well(self) -> None:
+        """Let a burst of answers wait in the kernel: what is lost is asked for again seconds later.
+
+        The kernel gives as much of it as it gives anybody.
+        """
+        for reader in tuple(self._zc.engine.readers):
+            with suppress(OSError):
+                reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, HEARD_OCTETS)
 
     # -- browsing ------------------------------------------------------------------------------
 
