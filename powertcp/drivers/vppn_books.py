@@ -1,65 +1,53 @@
 """The books of a gateway: what each employee had, by the pages that device and provider signed.
 
-A flow without receipts is counted by what its device says to have verified. VPPN-6-03.
+What no page covers is counted by our own integral, whatever the device says of it. VPPN-6-03.
 """
 
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2s
 from typing import Final
 
 import trio
 
 from powertcp.drivers.ledger import Ledger
-from powertcp.drivers.postings import Job, Line, Postings
+from powertcp.drivers.postings import Line, Postings
+from powertcp.drivers.vppn_account import KIND, SIDE, STATE, Copy, FlowAccount
 from powertcp.drivers.windows import Windows
-from powertcp.errors import DecodeError, PowerRefused
-from powertcp.ledger import Code, Page, Side, Transfer, transfer_key
-from powertcp.ledger.memo import flow_memo
+from powertcp.errors import PowerRefused
+from powertcp.ledger import Page
 from powertcp.reclaim.track import TrackedFlow
-from powertcp.store import PageState
 from powertcp.units import NS_PER_S
 from powertcp.vppn.limits import Period
 
-ENERGY: Final = "uJ"
-KIND: Final = "employee"
 UNSIGNED_S: Final = 60.0
 # after a cut the rest of a page waits for a resume so long: the longest T_GRACE, and a moment
 CUT_NS: Final = 310 * NS_PER_S
 CUT_MAX: Final = 1024
 _log = logging.getLogger("gateway")
 
+# returns the energy that it brought into the ledger
+Job = Callable[[], Awaitable[int]]
 
-@dataclass(slots=True, eq=False)
-class FlowAccount:
-    """What is counted of one flow. name: of the employee. source: of the account that gives.
 
-    who: for memos. counted_uj: ESN up to which it is posted or about to be. claimed_uj: ESN by our
-    own integral where the last page of the source passed. number: of the next posting without a
-    page.
-    """
+@dataclass(slots=True)
+class _Employee:
+    """What of one employee is in no posting yet, by accounts. open_uj: of all of them."""
 
-    flow: TrackedFlow
-    name: str
-    source: str
-    who: str
-    line: Line
-    counted_uj: int = 0
-    claimed_uj: int = 0
-    number: int = 0
-    tickets: tuple[bytes, ...] = ()
+    accounts: set[FlowAccount] = field(default_factory=set)
+    open_uj: int = 0
 
-    def note_ticket(self, ticket: bytes) -> None:
-        """The device has another ticket, or will have it: one of the last two resumes the flow."""
-        self.tickets = (*self.tickets[-1:], ticket)
 
-    @property
-    def open_uj(self) -> int:
-        """Energy that was verified and is in no posting yet."""
-        return max(0, self.flow.verified_uj - self.counted_uj)
+@dataclass(slots=True)
+class _Waiting:
+    """What of one employee waits for the disk. had_uj: all that came out of it, and was before."""
+
+    had_uj: int
+    jobs: int = 0
+    energy_uj: int = 0
 
 
 class EmployeeBooks:
@@ -71,18 +59,17 @@ class EmployeeBooks:
     def __init__(self, ledger: Ledger, unix_ns: Callable[[], int]) -> None:
         """Write to `ledger`."""
         self.ledger = ledger
-        self.windows = Windows(ledger, unix_ns, KIND, is_open=self._is_open)
+        self.windows = Windows(ledger, unix_ns, KIND, is_open=self._is_open, had_uj=self._had_uj)
         self.on_failure: Callable[[], None] = _nothing
-        self.pages = 0
+        self.pages = self.booked_uj = 0
         self._unix_ns = unix_ns
         self._postings = Postings(ledger, self._behind)
-        # what waits for the disk, by employee
-        self._queued: Counter[str] = Counter()
+        self._opened = 0
+        self._waiting: dict[str, _Waiting] = {}
         self._accounts: dict[TrackedFlow, FlowAccount] = {}
         # flows that were cut, and until when they may be resumed, the oldest first
         self._cut: dict[FlowAccount, int] = {}
-        # what is open, by employee
-        self._of_name: dict[str, set[FlowAccount]] = {}
+        self._employees: dict[str, _Employee] = {}
 
     @property
     def is_stuck(self) -> bool:
@@ -105,27 +92,41 @@ class EmployeeBooks:
         found = self._accounts.get(flow)
         if found is not None:
             return found
-        account = FlowAccount(flow, name, source, who, Line(where))
-        account.counted_uj = account.claimed_uj = flow.base_uj
-        before = self._take_cut(flow.ticket)
+        account = FlowAccount(flow, name, source, who, Line(where), self._identity(flow))
+        account.counted_uj = flow.base_uj
+        before = self._find(flow, name)
         # PTCP-10-03: a ticket that did not help begins a new flow
         if before is not None and flow.base_uj and before.name == name:
-            account.counted_uj = min(before.counted_uj, flow.base_uj)
-            account.number, account.line = before.number, before.line
-            flow.handshake = before.flow.handshake
+            self._post(before, before.lost_uj(flow.base_uj))
+            account.go_on(before)
         elif before is not None:
             self._post_rest(before)
         self._accounts[flow] = account
-        self._of_name.setdefault(name, set()).add(account)
+        self._employees.setdefault(name, _Employee()).accounts.add(account)
+        self._note(account)
         return account
 
-    def _take_cut(self, ticket: bytes | None) -> FlowAccount | None:
-        """Return the account of a flow that `ticket` resumes, None if there is none."""
+    def _identity(self, flow: TrackedFlow) -> bytes:
+        """Return 32 octets for postings of a flow that no other has, now or after a restart."""
+        self._opened += 1
+        numbers = b"%d %d" % (self._unix_ns(), self._opened)
+        return blake2s(flow.transcript + numbers).digest()
+
+    def _find(self, flow: TrackedFlow, name: str) -> FlowAccount | None:
+        """Take and return the account of the flow that this one resumes, None if there is none."""
+        ticket = flow.ticket
         if ticket is None:
             return None
         found = next((one for one in self._cut if ticket in one.tickets), None)
         if found is not None:
             self._forget_cut(found)
+        elif flow.base_uj:
+            # the new path may be heard before the end of the old one
+            there = (one for one in self._employees.get(name, _Employee()).accounts)
+            found = next((one for one in there if ticket in one.tickets), None)
+            if found is not None:
+                del self._accounts[found.flow]
+                self._leave(found)
         return found
 
     def _forget_cut(self, account: FlowAccount) -> None:
@@ -134,68 +135,92 @@ class EmployeeBooks:
 
     def _leave(self, account: FlowAccount) -> None:
         """An account holds nothing open any more."""
-        accounts = self._of_name[account.name]
-        accounts.discard(account)
-        if not accounts:
-            del self._of_name[account.name]
+        employee = self._employees[account.name]
+        employee.accounts.discard(account)
+        employee.open_uj -= account.noted_uj
+        account.noted_uj = 0
+        if not employee.accounts:
+            del self._employees[account.name]
+
+    def note(self, flow: TrackedFlow) -> None:
+        """Energy of a flow passed: what is open counts from now on."""
+        account = self._accounts.get(flow)
+        if account is not None:
+            self._note(account)
+
+    def _note(self, account: FlowAccount) -> None:
+        employee = self._employees.get(account.name)
+        if employee is not None and account in employee.accounts:
+            open_uj = account.open_uj
+            employee.open_uj += open_uj - account.noted_uj
+            account.noted_uj = open_uj
 
     # LEDG-7-06
-    def copy_came(self, flow: TrackedFlow, octets: bytes, on_done: Callable[[], None]) -> None:
+    def copy_came(
+        self,
+        flow: TrackedFlow,
+        octets: bytes,
+        on_done: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         """A page with the signature of the device is to pass: it is posted if it is what it says.
 
-        on_done: called when it is on the disk, or will not be.
+        on_done: called when it may pass: it is on the disk, or no page of this flow. on_lost: called
+        in its place when it could not be written: it must not pass then.
         """
         account = self._accounts.get(flow)
-        page = _read(flow, octets)
-        if account is None or page is None:
+        copy = account.read(octets) if account is not None else None
+        if account is None or copy is None:
             _log.warning(
                 "%s: this page is not what both signed", account.line.name if account else ""
             )
             on_done()
             return
-        account.counted_uj = max(account.counted_uj, page.end_uj)
-        self.pages += 1
         if self.is_stuck:
-            on_done()
+            on_lost()
             return
-        job = partial(self._keep, account, page, on_done)
-        self._put(account, page.energy_uj, job)
+        if copy.is_asked:
+            account.take(copy.page)
+        self.pages += 1
+        job = partial(self._keep, account, copy, on_done, on_lost)
+        self._put(account, copy.page.energy_uj, job)
 
-    async def _keep(self, account: FlowAccount, page: Page, on_done: Callable[[], None]) -> None:
+    async def _keep(
+        self,
+        account: FlowAccount,
+        copy: Copy,
+        on_done: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> int:
         try:
-            await self._store(account, page)
-        finally:
-            on_done()
+            booked_uj = await self._store(account, copy.page)
+        except BaseException:
+            on_lost()
+            raise
+        on_done()
+        return booked_uj
 
     async def _is_of_another(self, account: FlowAccount, page: Page) -> bool:
         """Whether a device repeats what it signed at another gateway, whose books have it."""
         if page.end_uj > account.flow.base_uj or not page.page:
             return False
-        return await self.ledger.last_page(page.transcript, Side.SOURCE) is None
+        return await self.ledger.last_page(page.transcript, SIDE) is None
 
-    async def _store(self, account: FlowAccount, page: Page) -> None:
+    async def _store(self, account: FlowAccount, page: Page) -> int:
         if await self._is_of_another(account, page):
-            return
-        transfers: tuple[Transfer, ...] = ()
-        debit, credit = f"{KIND}:{account.name}", f"source:{account.source}"
-        if page.energy_uj:
-            key = transfer_key(page.transcript, page.page, "energy GATEWAY", debit, credit)
-            memo = flow_memo(page.transcript, page.page, account.who)
-            transfers = (_transfer(key, account, page.energy_uj, Code.RECEIPT, memo),)
-        await self.ledger.post_page(
-            page.transcript, page.page, Side.SOURCE, page.to_wire(), PageState.COUNTERSIGNED,
-            *transfers,
-        )  # fmt: skip
+            return 0
+        transfers = account.signed(page)
+        posted = await self.ledger.post_page(
+            page.transcript, page.page, SIDE, page.to_wire(), STATE, *transfers
+        )
+        return 0 if posted.is_repeat else page.energy_uj
 
-    def page_passed(self, flow: TrackedFlow, end_uj: int) -> None:
-        """A page of the source passed: what it says up to here is what we verified, or it is told."""
+    def page_passed(self, flow: TrackedFlow, end_uj: int, verified_uj: int) -> None:
+        """A page of the source passed: it ends where we had verified as much, or that is told."""
         account = self._accounts.get(flow)
-        if account is None:
-            return
-        account.claimed_uj = flow.verified_uj
-        if end_uj != flow.verified_uj:
+        if account is not None and end_uj != verified_uj:
             name = account.line.name
-            _log.warning("%s: page up to %d uJ, verified %d", name, end_uj, flow.verified_uj)
+            _log.warning("%s: page up to %d uJ, verified %d", name, end_uj, verified_uj)
 
     def left(self, flow: TrackedFlow, *, is_cut: bool) -> None:
         """A flow is over: what no page covers is posted; a cut one may be resumed first."""
@@ -208,53 +233,80 @@ class EmployeeBooks:
             return
         if not flow.is_metered:
             self._post_rest(account)
+        self._note(account)
         self._cut[account] = self._unix_ns() + CUT_NS
         if len(self._cut) > CUT_MAX:
             oldest = next(iter(self._cut))
             self._forget_cut(oldest)
             self._post_rest(oldest)
 
+    # VPPN-6-03
     def _post_rest(self, account: FlowAccount) -> None:
-        """Post what the device said to have verified and signed no page for."""
-        amount_uj = account.flow.acked_uj - account.counted_uj
-        if amount_uj <= 0:
+        """Post what passed and no page covers."""
+        open_uj = account.open_uj
+        account.counted_uj += open_uj
+        self._post(account, open_uj)
+
+    def _post(self, account: FlowAccount, energy_uj: int) -> None:
+        """Post energy of a flow for which there is no page, and will be none."""
+        if energy_uj <= 0:
             return
-        account.counted_uj += amount_uj
-        number, account.number = account.number, account.number + 1
-        debit, credit = f"{KIND}:{account.name}", f"source:{account.source}"
-        key = transfer_key(account.flow.transcript, number, "unsigned GATEWAY", debit, credit)
-        transfer = _transfer(key, account, amount_uj, Code.UNSIGNED, account.who)
-        self._put(account, amount_uj, partial(self.ledger.post, transfer))
+        transfer = account.unsigned(energy_uj)
+
+        async def job() -> int:
+            posted = await self.ledger.post(transfer)
+            return 0 if posted.is_repeat else energy_uj
+
+        self._put(account, energy_uj, job)
 
     def _put(self, account: FlowAccount, energy_uj: int, job: Job) -> None:
-        self._queued[account.name] += energy_uj
-        self._postings.put(account.line, partial(self._do, account.name, energy_uj, job), energy_uj)
+        name = account.name
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            waiting = self._waiting[name] = _Waiting(self._had_uj(f"{KIND}:{name}"))
+        waiting.jobs += 1
+        waiting.energy_uj += energy_uj
+        self._note(account)
+        self._postings.put(account.line, partial(self._do, name, energy_uj, job), energy_uj)
 
     async def _do(self, name: str, energy_uj: int, job: Job) -> None:
+        waiting, booked_uj = self._waiting[name], 0
         try:
-            await job()
+            booked_uj = await job()
         finally:
-            self._queued[name] -= energy_uj
-            if not self._queued[name]:
-                del self._queued[name]
+            waiting.jobs -= 1
+            waiting.energy_uj -= energy_uj
+            waiting.had_uj += booked_uj
+            self.booked_uj += booked_uj
+            if not waiting.jobs:
+                del self._waiting[name]
 
     # -- sums ----------------------------------------------------------------------------------
 
     def used_uj(self, name: str) -> dict[Period, int]:
         """Return what an employee has had in each window: posted, about to be, or not signed yet."""
-        open_uj = sum(one.open_uj for one in self._of_name.get(name, ()))
-        open_uj += self._queued[name]
+        employee, waiting = self._employees.get(name), self._waiting.get(name)
+        open_uj = employee.open_uj if employee else 0
+        open_uj += waiting.energy_uj if waiting else 0
         return {period: uj + open_uj for period, uj in self.windows.used_uj(name).items()}
+
+    def _had_uj(self, account: str) -> int:
+        """Return what an account has: while something waits, as far as we were told of it."""
+        waiting = self._waiting.get(account.removeprefix(f"{KIND}:"))
+        if waiting is not None:
+            return waiting.had_uj
+        found = self.ledger.account(account)
+        return found.debit - found.credit if found else 0
 
     def _is_open(self, name: str) -> bool:
         """Return whether energy of an employee is in no posting yet, or may still come."""
-        return name in self._of_name or name in self._queued
+        return name in self._employees or name in self._waiting
 
     def balance(self) -> dict[str, object]:
         """Return what `status` shows."""
         return {
             "pages": self.pages,
-            "booked_uj": self._postings.booked_uj,
+            "booked_uj": self.booked_uj,
             "open_uj": sum(one.open_uj for one in self._accounts.values()),
             "unsigned_uj": sum(one.open_uj for one in self._cut),
             "residual_uj": self._postings.lost_uj,
@@ -309,24 +361,6 @@ class EmployeeBooks:
         except PowerRefused as refused:
             _log.error("ledger: %s", refused)
         self.on_failure()
-
-
-def _read(flow: TrackedFlow, octets: bytes) -> Page | None:
-    """Return the page that both meters of a flow signed, None for anything else."""
-    try:
-        page = Page.from_wire(octets)
-    except DecodeError:
-        return None
-    is_theirs = (page.source_key, page.sink_key) == (flow.source_key, flow.sink_key)
-    is_signed = is_theirs and page.is_signed_by_source() and page.is_signed_by_sink()
-    return page if is_signed else None
-
-
-def _transfer(key: bytes, account: FlowAccount, amount_uj: int, code: Code, memo: str) -> Transfer:
-    return Transfer(
-        key=key, debit=f"{KIND}:{account.name}", credit=f"source:{account.source}", unit=ENERGY,
-        amount=amount_uj, code=code, memo=memo,
-    )  # fmt: skip
 
 
 def _nothing() -> None:

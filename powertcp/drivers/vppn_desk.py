@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -167,7 +167,7 @@ class GatewayDesk:
                 case CopyHeld(flow=flow, page=page, number=number):
                     done = partial(session.release, number)
                     if self.books is not None:
-                        self.books.copy_came(flow, page, done)
+                        self.books.copy_came(flow, page, done, session.lose)
                     else:
                         done()
                 case Denied(flow=flow, asks=asks, denial=denial):
@@ -175,8 +175,7 @@ class GatewayDesk:
                     self._note(session, flow, "refused", denial.refusal, wanted)
                 case FlowLeft(flow=flow, refusal=refusal, is_cut=is_cut):
                     self._left(session, flow, refusal, is_cut=is_cut)
-        for flow in touched:
-            self._weigh(session, flow)
+        self._weigh(session, touched)
 
     def _see(self, session: RelaySession, sighting: Sighting, flow: TrackedFlow) -> None:
         books, segment = self.books, sighting.segment
@@ -189,7 +188,7 @@ class GatewayDesk:
             case What.TICKET if account is not None and isinstance(segment, Ticket):
                 account.note_ticket(segment.ticket)
             case What.PAGE if isinstance(segment, Receipt):
-                books.page_passed(flow, Claim.of(segment.page).end_uj)
+                books.page_passed(flow, Claim.of(segment.page).end_uj, sighting.energy_uj)
             case What.UNLAWFUL if sighting.refusal is not None:
                 self._note(session, flow, "heat", sighting.refusal)
             case What.TRIPPED:
@@ -252,11 +251,19 @@ class GatewayDesk:
     # -- endings -------------------------------------------------------------------------------
 
     # VPPN-6-05
-    def _weigh(self, session: RelaySession, flow: TrackedFlow) -> None:
-        """End a flow whose employee has had its quota; tell it at 90 %."""
-        admitted, books = self._admitted[session], self.books
+    def _weigh(self, session: RelaySession, touched: Collection[TrackedFlow]) -> None:
+        """End the flows of an employee who has had the quota; tell of it at 90 %.
+
+        touched: flows of `session` of which energy passed.
+        """
+        books = self.books
+        if books is None or not touched:
+            return
+        for flow in touched:
+            books.note(flow)
+        admitted = self._admitted[session]
         rights = admitted.rights
-        if isinstance(rights, Refusal) or books is None or not rights.limits.quotas:
+        if isinstance(rights, Refusal) or not rights.limits.quotas:
             return
         used_uj = books.used_uj(admitted.name)
         now_s = self._unix_ns() // NS_PER_S
@@ -271,7 +278,8 @@ class GatewayDesk:
                 end_s = period.window(now_s)[1]
                 retry_ms = (end_s - now_s) * 1000
                 near = Refusal(Reason.ENERGY_QUOTA, used_uj[period], quota_uj, retry_ms)
-                self._alert(session, flow, near, end_s)
+                for flow in touched:
+                    self._alert(session, flow, near, end_s)
 
     def _alert(self, session: RelaySession, flow: TrackedFlow, refusal: Refusal, key: int) -> None:
         if (flow, key) in self._alerted or flow.phase is not Phase.ENERGISED:

@@ -96,6 +96,7 @@ class RelaySession:
         self.provider: RelayWire | None = None
         self.is_dialling = self.is_hanging = self.is_leaving = False
         self.relay: Relay
+        self.on_cut: Callable[[], None] = self.hang
 
     @property
     def where(self) -> str:
@@ -141,6 +142,13 @@ class RelaySession:
         self.flush()
         if self.is_hanging:
             self.hang()
+
+    # VPPN-6-03
+    def lose(self) -> None:
+        """A page could not be written: it never passes, the device shows it on its next path."""
+        self.relay.cut(End.SERVER, None, now_ns())
+        self.relay.provider.drop()
+        self.on_cut()
 
     def hang(self) -> None:
         """End both sides, after what waits for them."""
@@ -231,6 +239,7 @@ class VppnGateway:
             return session.tunnel is not None and session.tunnel.is_sealed
 
         session.relay = Relay(partial(self._judge, session), is_sealed)
+        session.on_cut = partial(self._drain_events, session)
         octets = peer + port.to_bytes(2, "big")
         session.tunnel = self._seals.carry(session.relay.device, octets, now)
         machine = session.traces.follow(End.CLIENT, session.where, session.tunnel)

@@ -32,13 +32,16 @@ class Windows:
         kind: str = "sink",
         *,
         is_open: Callable[[str], bool] | None = None,
+        had_uj: Callable[[str], int] | None = None,
     ) -> None:
         """Begin with what `ledger` has, once `load` has read it. kind: of the accounts.
 
         is_open: whether energy of a party is in no posting yet, which it is not forgotten for. With
-        it every party is counted in every window, whatever its quotas.
+        it every party is counted in every window, whatever its quotas. had_uj: what an account has,
+        None: what was committed, of which not everybody may have heard.
         """
         self._ledger = ledger
+        self._had_uj = had_uj or self._committed_uj
         self._kind = f"{kind}:"
         self._is_open = is_open
         self._unix_ns = unix_ns
@@ -165,7 +168,7 @@ class Windows:
         """Return the Unix time at which the next window begins."""
         return Period.HOUR.window(self._unix_ns() // NS_PER_S)[1]
 
-    def _had_uj(self, name: str) -> int:
+    def _committed_uj(self, name: str) -> int:
         account = self._ledger.account(name)
         return account.debit - account.credit if account else 0
 

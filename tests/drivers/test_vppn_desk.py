@@ -23,6 +23,7 @@ from powertcp.units import NS_PER_S
 from powertcp.vppn.access import Rights
 from powertcp.vppn.limits import Limits, Period, format_moment
 from tests.conversation import ask, counting_entropy, profile
+from tests.drivers.employees import drawing
 from tests.drivers.gateways import ALICE
 from tests.middle import MiddlePair
 
@@ -92,7 +93,7 @@ async def test_who_came_and_drew_nothing_is_forgotten(tmp_path: Path) -> None:
 async def test_who_may_still_be_told_to_have_drawn_is_not_forgotten(tmp_path: Path) -> None:
     async with site(tmp_path, "guest quota=1kJ/day\n") as where:
         session = where.come("10.0.0.7")
-        flow = TrackedFlow(1, End.CLIENT, 0, acked_uj=700)
+        flow = drawing(700)
         flow.source_key = flow.sink_key = b"k" * 32
         account = where.books.open(flow, "10.0.0.7", "inside", "", "HERE/1")
         account.note_ticket(b"t")
