@@ -16,6 +16,7 @@ MAX_ADDRESSES: Final = 1024  # guests of one access point, with room; DPDP-9-03
 # the kernel counts an element that is over until it is swept, and both while one replaces the other
 MAX_ELEMENTS: Final = 2 * MAX_ADDRESSES
 GATHER_NS: Final = 200 * NS_PER_MS  # renewals of all go in one transaction
+SPACING_NS: Final = 100 * NS_PER_MS  # a guest that comes and goes costs ten transactions a second
 MAX_NAME: Final = 15  # octets of an interface, IFNAMSIZ - 1
 TABLE: Final = "inet powertcp"
 _SETS: Final = {4: "leased4", 6: "leased6"}
@@ -65,6 +66,7 @@ class LeasedAddresses:
         self._addresses: dict[Hashable, Address] = {}
         self._said: dict[Address, Instant] = {}  # until when, as the kernel was told
         self._news: dict[Address, Instant] = {}  # when it is to be told at the latest
+        self._rest_until: Instant | None = None
         self.refused = 0
 
     def __len__(self) -> int:
@@ -139,7 +141,10 @@ class LeasedAddresses:
 
     def get_timer(self) -> Instant | None:
         """Return when `changes` is to be written, None while the kernel knows all."""
-        return min(self._news.values(), default=None)
+        due = min(self._news.values(), default=None)
+        if due is None or self._rest_until is None:
+            return due
+        return max(due, self._rest_until)
 
     # -- what nftables reads -----------------------------------------------------------------------
 
@@ -149,6 +154,8 @@ class LeasedAddresses:
         It counts as written: when it was not, `load` says all of it again.
         """
         self._sweep(now)
+        if self._news:
+            self._rest_until = now + SPACING_NS
         news, self._news = self._news, {}
         gone = [each for each in news if each not in self._leases and each in self._said]
         kept = {each: self._end(each) for each in news if each in self._leases}
