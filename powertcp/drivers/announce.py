@@ -57,7 +57,7 @@ class Announcement:
     """One advert, as it is now, from `run` until `withdraw`.
 
     want: returns what is to be said, None while there is nothing. host: the target.
-    listening: addresses where somebody listens.
+    listening: addresses where somebody listens. is_routed: none of them is link-local.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class Announcement:
         port: int,
         host: str,
         listening: Sequence[str],
+        is_routed: bool = False,
     ) -> None:
         """Prepare to announce as `announcer` says."""
         self._mdns, self._announcer, self._want = mdns, announcer, want
         self._kind, self._port, self._host = kind, port, host
-        self._listening = tuple(listening)
+        self._listening, self._is_routed = tuple(listening), is_routed
         self._said: Own | None = None  # what is registered
         self._busy = trio.Lock()
         self._armed = trio.Event()
@@ -199,7 +200,7 @@ class Announcement:
             self._announcer.announce_again(now_ns())
 
     def _addresses(self) -> tuple[str, ...]:
-        return tuple(served(self._mdns.chosen, self._listening))
+        return tuple(served(self._mdns.chosen, self._listening, is_routed=self._is_routed))
 
     # DPDP-5-02
     def _look_for_others(self) -> None:

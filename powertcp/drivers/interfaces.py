@@ -126,10 +126,13 @@ def speakers(chosen: Sequence[Interface]) -> list[str | int]:
     return words
 
 
-def served(chosen: Sequence[Interface], hosts: Sequence[str]) -> list[str]:
+def served(
+    chosen: Sequence[Interface], hosts: Sequence[str], *, is_routed: bool = False
+) -> list[str]:
     """Return the addresses at which listeners on `hosts` are reached over these interfaces.
 
-    hosts: addresses, `0.0.0.0` for all of IPv4, `::` for all of IPv6.
+    hosts: addresses, `0.0.0.0` for all of IPv4, `::` for all of IPv6. is_routed: only those whose
+    peers have addresses that routers forward.
     """
     wanted = {ipaddress.ip_address(host.partition("%")[0]) for host in hosts}
     every = [address.ip for each in chosen for address in each.addresses]
@@ -138,6 +141,7 @@ def served(chosen: Sequence[Interface], hosts: Sequence[str]) -> list[str]:
             str(address)
             for address in every
             if address in wanted or _ANY[address.version] in wanted
+            if not (is_routed and address.is_link_local)
         )
     )
 

@@ -83,8 +83,10 @@ class Presence:
         )
         want = self._feed if is_feed else self._flows
         return Announcement(
-            mdns, announcer, want, kind=kind, port=port, host=host, listening=self._hosts
-        )
+            mdns, announcer, want, kind=kind, port=port, host=host, listening=self._hosts,
+            # DPDP-9-02: nobody forwards the address of a lease that was taken over a link-local one
+            is_routed=bool(self._identity.hot),
+        )  # fmt: skip
 
     def _interfaces(self) -> tuple[str, ...]:
         """Return where to announce: what is served on the loopback only, there."""

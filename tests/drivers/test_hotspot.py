@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -324,17 +324,25 @@ async def test_a_ticket_is_a_key_or_a_certificate(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("DPDP-9-01")
-async def test_the_advert_says_for_whom_it_is(tmp_path: Path) -> None:
+async def test_a_hot_spot_is_found_by_an_address_that_is_forwarded(tmp_path: Path) -> None:
     with hall() as where:
         async with running(
-            tmp_path, "provider", "--listen", "10.8.0.1:3251", "--supply", "12V/5A",
+            tmp_path, "provider", "--listen", "[::]:3251", "--supply", "12V/5A",
             "--hotspot", "guest", "--inside", "inside", before=inside(where.point),
         ) as source:  # fmt: skip
             await source.until_logged("announced as")
             async with running(tmp_path, "discover", "--one", before=inside(where.guest)) as look:
                 assert await look.end() == 0
                 await look.until_closed()
-                assert look.events[0]["hot"] == "guest"
+                (advert,) = look.events
+                assert advert["hot"] == "guest"
+                assert "10.8.0.1:3251" in advert["addresses"]
+                assert not [each for each in advert["addresses"] if each.startswith("[fe80")]
+            async with running(tmp_path, "consumer", *GUEST, before=inside(where.guest)) as lamp:
+                await lamp.until("ready")
+                status = await asked(tmp_path, f"provider-{source.pid}.sock", op="status")
+                spot: Any = status["hotspot"]
+                assert spot["addresses"] == 1
 
 
 @pytest.mark.requirement("DPDP-9-04")
