@@ -403,6 +403,11 @@ _TABLE: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
                 "flow.is_sent_back and options.cookie is not None",
                 "options.cookie is not None",
             ),
+            (
+                "a wish that is rejected is held no more",
+                "        flow.asks = flow.asked_before\n",
+                "        pass\n",
+            ),
         ],
     ),
     "reclaim/relay.py": (

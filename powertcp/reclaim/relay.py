@@ -431,7 +431,8 @@ class Relay:
         reneg, asks = sighting.segment, sighting.asks
         denial = self._judge(flow, asks, None)
         if denial is None or not isinstance(reneg, Reneg):
-            flow.asks = asks if leg.end is flow.sink else flow.asks
+            if leg.end is flow.sink:
+                flow.asks, flow.asked_before = asks, flow.asked_before or flow.asks
             return True
         self._deny(leg, flow, asks, denial, now)
         # VPPN-6-02

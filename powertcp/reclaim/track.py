@@ -117,7 +117,8 @@ class What(Enum):
 class TrackedFlow:
     """One flow. sink: who opened it. opened_at: when its SYN passed.
 
-    asks: of its SYN; who lets another wish of the sink pass puts it here. contract, profile: in force,
+    asks: of its SYN; who lets another wish of the sink pass puts it here, and in asked_before what
+    holds if the source rejects it. contract, profile: in force,
     0 and None before READY. sampling: of SYN+ACK. ticket: that its SYN
     showed. handshake: octets of SYN, SYN+ACK and ACK. source_key, sink_key: of the meters, b"" for
     no receipts. page: the last one of the source. credit_uj: up to which the
@@ -151,6 +152,7 @@ class TrackedFlow:
     fault: Refusal | None = None
     is_sent_back: bool = False
     taken: PowerProfile | None = None
+    asked_before: tuple[Ask, ...] = ()
 
     @property
     def verified_uj(self) -> int:
@@ -414,6 +416,8 @@ def _of_flow(flow: TrackedFlow, sender: End, segment: Segment) -> Sighting:
                 What.PROPOSED, flow, segment, asks=asks or tuple(Ask(one, None) for one in offered)
             )
         case Answer():
+            if is_source:
+                _answered(flow, segment)
             return Sighting(What.ANSWERED, flow, segment)
         case Shed() if is_source:
             return Sighting(What.SHED, flow, segment)
@@ -431,6 +435,13 @@ def _of_flow(flow: TrackedFlow, sender: End, segment: Segment) -> Sighting:
         case _:
             # PTCP-9-08
             return Sighting(What.INVALID, flow, segment, 0, Refusal(Reason.STATE, 0))
+
+
+def _answered(flow: TrackedFlow, answer: Answer) -> None:
+    """What the sink proposed holds, or what it asked for before."""
+    if not answer.accepted and flow.asked_before:
+        flow.asks = flow.asked_before
+    flow.asked_before = ()
 
 
 def _ready(flow: TrackedFlow, ready: Ready) -> Sighting:

@@ -144,6 +144,31 @@ def test_a_reneg_above_the_limits_is_rejected_here() -> None:
     assert pair.flow.profile.current_ma == 2000
 
 
+@pytest.mark.requirement("VPPN-6-02")
+def test_a_wish_that_the_provider_rejects_is_held_no_more() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    before = pair.flow.asks
+    pair.sink.renegotiate(flow, [ask("12V/5A")], now=pair.now)
+    pair.exchange()
+    assert pair.flow.asks[0].desired.power_mw == 60_000
+    # what the device says to a wish of the provider says nothing of its own
+    own = encode_segment(Answer(flow, 0, accepted=False, options=Options(contract=9)))
+    pair.relay.device.receive_data(own, pair.now)
+    pair.relay.provider.data_to_send()
+    assert pair.flow.asks[0].desired.power_mw == 60_000
+    pair.source.answer(flow, accept=False, refusal=Refusal(Reason.BUDGET), now=pair.now)
+    pair.exchange()
+    assert pair.flow.asks == before
+    # one that is accepted stays
+    pair.sink.renegotiate(flow, [ask("12V/2A")], now=pair.now)
+    pair.exchange()
+    terms = profile("12V/2A", ProfileType.GRANT)
+    pair.source.answer(flow, accept=True, profile=terms, now=pair.now)
+    pair.exchange()
+    assert pair.flow.asks[0].desired.power_mw == 24_000
+
+
 def offered(pair: MiddlePair, text: str) -> int:
     """Ask for 12 W, and be offered something else."""
     flow = pair.request(ask("12V/1A"))
