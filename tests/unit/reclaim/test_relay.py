@@ -21,9 +21,10 @@ from powertcp.reclaim.relay import (
     Denied,
     FlowLeft,
     Hung,
+    Seen,
     UpstreamWanted,
 )
-from powertcp.reclaim.track import End, Phase
+from powertcp.reclaim.track import End, Phase, What
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.vppn.record import MAX_PLAIN
@@ -551,3 +552,45 @@ def test_all_flows_end_and_a_connection_may_be_closed() -> None:
     pair.relay.close(QUOTA)
     pair.hear()
     assert len(pair.all(Hung)) == 1
+
+
+@pytest.mark.requirement("PTCP-10-03", "VPPN-6-04")
+@pytest.mark.parametrize("side", [SINK, SOURCE])
+def test_a_flow_that_its_ticket_moved_is_cut_here_if_the_provider_says_so(side: int) -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    reason = Options(reason=Refusal(Reason.HANDOVER))
+    leg = (pair.relay.device, pair.relay.provider)[side]
+    leg.receive_data(encode_segment(Control(flow, Flag.RST, 0, reason)), pair.now)
+    pair.hear()
+    (left,) = pair.all(FlowLeft)
+    assert left.is_cut == (side == SOURCE)
+
+
+def test_a_page_is_told_with_what_was_verified_where_it_stands() -> None:
+    pair = MiddlePair()
+    flow = pair.energise("12V/1A")
+    pair.run(flow, 3)
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    (told,) = [one.sighting for one in pair.all(Seen) if one.sighting.what is What.PAGE]
+    assert told.energy_uj == 3_600_000
+
+
+@pytest.mark.requirement("VPPN-6-03")
+def test_what_waits_may_be_dropped_and_then_nothing_is_left() -> None:
+    pair = MiddlePair()
+    pair.is_slow = True
+    flow = pair.energise("12V/1A")
+    pair.run(flow, 3)
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    leg = pair.relay.provider
+    assert leg.is_held
+    assert leg.queued
+    leg.drop()
+    assert not leg.is_held
+    assert leg.queued == 0
+    # the disk was done with it after all
+    pair.write()
+    assert leg.data_to_send() == b""
