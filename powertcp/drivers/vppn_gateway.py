@@ -23,6 +23,7 @@ from powertcp.drivers.wire import SegmentMachine
 from powertcp.machine import Event
 from powertcp.potcp import TicketOffice
 from powertcp.potcp.events import Ask
+from powertcp.reclaim.attempt import Attempt, UpstreamAnswered, UpstreamFailed
 from powertcp.reclaim.relay import Denial, FlowLeft, Hung, Relay, UpstreamWanted
 from powertcp.reclaim.track import End, TrackedFlow
 from powertcp.registry import Reason, Refusal
@@ -34,10 +35,12 @@ from powertcp.vppn.tunnel import Tunnel, TunnelOpened, TunnelRekeyed
 PER_ADDRESS: Final = 64  # connections of one address, protocol section 14
 ACCEPTS_PER_STEP: Final = 8
 EMFILE_PAUSE_S: Final = 0.1
-# of T_OPEN, which a device waits: what finding a provider may take in all
+# of T_OPEN, which a device waits: until when one provider must have answered
 DIAL_S: Final = 4.0
 # T_DRAIN for the provider, once more for the device
 DRAIN_NS: Final = 10 * NS_PER_S
+# what an operator may do about an upstream that hangs up
+CLOSED: Final = "closed without an answer, its --connections may be too few for this address"
 _log = logging.getLogger("gateway")
 
 
@@ -95,6 +98,10 @@ class RelaySession:
         self.device: RelayWire | None = None
         self.provider: RelayWire | None = None
         self.is_dialling = self.is_hanging = self.is_leaving = False
+        # of the upstream that is asked: what became of it, "" that it answered, None nothing yet
+        self.attempt: Attempt | None = None
+        self.outcome: str | None = None
+        self.decided = trio.Event()
         self.relay: Relay
         self.on_cut: Callable[[], None] = self.hang
 
@@ -135,6 +142,29 @@ class RelaySession:
         for wire in self.wires:
             wire.flush()
             wire.rearm()
+
+    def ask(self, upstream: Upstream) -> None:
+        """Begin to ask an upstream."""
+        self.upstream, self.outcome, self.decided = upstream, None, trio.Event()
+
+    def decide(self, outcome: str) -> None:
+        """Take note of what became of the upstream that is asked."""
+        self.outcome = outcome
+        self.decided.set()
+
+    # VPPN-6-04
+    def abandon(self) -> None:
+        """Leave an upstream that has not answered: what it was told waits for the next one."""
+        wire, attempt = self.provider, self.attempt
+        self.upstream = self.provider = self.attempt = None
+        if self.device is not None:
+            self.device.partner = None
+        if wire is not None:
+            wire.partner = None
+            wire.abort()
+            wire.retire()
+        if attempt is not None:
+            attempt.leave()
 
     def release(self, number: int) -> None:
         """What the provider is not to hear before it is written may go now. LEDG-7-06."""
@@ -291,29 +321,39 @@ class VppnGateway:
         # VPPN-6-04
         asked = [config.vias[wanted.via]] if wanted.via is not None else list(config.upstreams)
         failed: list[str] = []
-        found: socket.socket | None = None
-        for upstream in asked:
-            name, host, port = upstream
-            try:
-                with trio.move_on_after(DIAL_S / len(asked)) as scope:
-                    found = await connect(host, port)
-            except (OSError, UnicodeError) as error:
-                failed.append(f"{name}: {getattr(error, 'strerror', None) or error}")
-            else:
-                if scope.cancelled_caught:
-                    failed.append(f"{name}: no answer")
-            if found is not None:
-                session.upstream = upstream
+        until = trio.current_time() + DIAL_S
+        for number, upstream in enumerate(asked):
+            session.ask(upstream)
+            with trio.move_on_after((until - trio.current_time()) / (len(asked) - number)):
+                await self._ask(session, upstream)
+            if session.outcome == "" or session.relay.is_over:
                 break
+            failed.append(f"{upstream.name}: {session.outcome or 'no answer'}")
+            session.abandon()
         session.is_dialling = False
-        if found is None:
+        if session.outcome != "":
             self._no_upstream(session, wanted, "; ".join(failed))
-        else:
-            self._connect(session, found)
+        elif failed:
+            name = session.upstream.name if session.upstream else ""
+            _log.warning("%s: power from %s: %s", session.where, name, "; ".join(failed))
+        if session.device is not None:
+            session.device.resume()
         self._forget(session)
+
+    async def _ask(self, session: RelaySession, upstream: Upstream) -> None:
+        """Wait for what becomes of one upstream."""
+        try:
+            sock = await connect(upstream.host, upstream.port)
+        except (OSError, UnicodeError) as error:
+            session.decide(str(getattr(error, "strerror", None) or error))
+            return
+        self._connect(session, sock)
+        await session.decided.wait()
 
     def _no_upstream(self, session: RelaySession, wanted: UpstreamWanted, why: str) -> None:
         """Nobody gives power: a new request hears that, a resumed one waits for another try."""
+        if session.relay.is_over:
+            return
         _log.warning("%s: no upstream: %s", session.where, why)
         if not wanted.resumes:
             for flow in session.relay.tracker.flows:
@@ -334,18 +374,19 @@ class VppnGateway:
         session.flush()
 
     def _connect(self, session: RelaySession, sock: socket.socket) -> None:
-        """Take a provider for `session`: what waits for it goes."""
+        """Ask a provider: what waits for one goes to it."""
         nursery, relay, device = self._nursery, session.relay, session.device
         if nursery is None or device is None or relay.is_over:
             sock.close()
             return
         now = now_ns()
-        machine: SegmentMachine[Event] = relay.provider
+        session.attempt = Attempt(relay.provider)
+        machine: SegmentMachine[Event] = session.attempt
         if (seal := self.config.upstream_seal) is not None:
             tunnel_session = Session(
                 seal, is_initiator=True, entropy=self._entropy, unix_offset_ns=unix_offset_ns()
             )
-            machine = Tunnel(relay.provider, tunnel_session, now, is_initiator=True)
+            machine = Tunnel(session.attempt, tunnel_session, now, is_initiator=True)
         upstream = session.upstream.name if session.upstream else ""
         machine = session.traces.follow(End.SERVER, f"{session.where}-{upstream}", machine)
         session.provider = self._wire(session, sock, machine, End.SERVER, nursery)
@@ -353,7 +394,6 @@ class VppnGateway:
         session.provider.now = now
         session.provider.begin(now)
         session.flush()
-        device.resume()
 
     # -- events ------------------------------------------------------------------------------
 
@@ -372,6 +412,11 @@ class VppnGateway:
                 case UpstreamWanted() if self._nursery is not None:
                     session.is_dialling = True
                     self._nursery.start_soon(self._dial, session, event)
+                case UpstreamAnswered():
+                    session.decide("")
+                case UpstreamFailed(refusal=refusal):
+                    # a provider that has enough of an address says nothing
+                    session.decide(refusal.sentence() if refusal is not None else CLOSED)
                 case _:
                     pass
         self.desk.heed(session, events)
@@ -383,6 +428,7 @@ class VppnGateway:
     def _hang(self, session: RelaySession) -> None:
         """One side is gone: so is the other, after what waits for it. VPPN-6-04."""
         session.hang()
+        session.decided.set()
         self._forget(session)
 
     def _look(self, session: RelaySession) -> None:

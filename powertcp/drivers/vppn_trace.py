@@ -77,6 +77,8 @@ class SideTraces:
         file = self._tracer.open(ROLE, name) if self._tracer is not None else None
         if file is None:
             return machine
+        if (before := self._files.get(end)) is not None:
+            before.close()
         self._files[end] = file
         return TracedSide(machine, file)
 

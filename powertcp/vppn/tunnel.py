@@ -53,8 +53,11 @@ class TunnelBroken(Event):
 class Inner(StreamMachine[Event], Protocol):
     """What is carried."""
 
-    peer_msp: int
     party: bytes
+
+    @property
+    def peer_msp(self) -> int:
+        """The greatest payload that the peer takes."""
 
     @property
     def queued(self) -> int:

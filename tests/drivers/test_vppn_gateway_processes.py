@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -71,6 +72,26 @@ def agreed(folder: Path, *names: str) -> int:
     verdicts = verify_pages([(names[0], found[names[0]])])
     assert all(str(one).startswith("VALID") for one in verdicts), [str(one) for one in verdicts]
     return sum(one.energy_uj for one in verdicts)
+
+
+@asynccontextmanager
+async def mute() -> AsyncIterator[tuple[str, list[str]]]:
+    """Accept connections and say nothing; return the address, and itself for each that came."""
+    came: list[str] = []
+    address = ""
+
+    async def hear(stream: trio.SocketStream) -> None:
+        came.append(address)
+        with suppress(trio.BrokenResourceError):
+            async for _ in stream:
+                pass
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        nursery.start_soon(trio.serve_listeners, hear, [listener])
+        yield address, came
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.requirement("VPPN-6-01", "VPPN-6-03")
@@ -335,6 +356,46 @@ async def test_without_via_the_first_upstream_that_accepts_gives(tmp_path: Path)
             sink.signal(signal.SIGTERM)
             await sink.end()
         await ended(gate)
+
+
+@pytest.mark.requirement("VPPN-6-04")
+async def test_an_upstream_that_accepts_and_says_nothing_is_passed_over(tmp_path: Path) -> None:
+    async with (
+        inside(tmp_path) as (source, upstream),
+        mute() as (silent, came),
+        gateway(tmp_path, silent, "--upstream", upstream) as gate,
+    ):
+        async with running(tmp_path, *gate.device(time="1s")) as sink:
+            assert await sink.end() == 0
+        assert [one["code"] for one in sink.all("refused")] == []
+        await gate.process.until_logged(f"power from {upstream}: {silent}: no answer")
+        assert came == [silent]
+        await ended(gate, source)
+    # what the one before was told is what the next one signed
+    assert agreed(tmp_path, "device", "inside", "gate") == 24_000_000
+
+
+@pytest.mark.requirement("VPPN-6-04")
+async def test_a_provider_that_takes_no_more_of_an_address_is_told_of(tmp_path: Path) -> None:
+    other = SecretKey(Algorithm.X25519, bytes([0x40]) * 32)
+    lines = f"{ALICE_LINE}key {other.public} max-power=20W lamp\n"
+    async with (
+        inside(tmp_path, "--connections", "1") as (source, upstream),
+        gateway(tmp_path, upstream, authorized=lines) as gate,
+        running(tmp_path, *gate.device(time="")) as first,
+    ):
+        await first.until("ready")
+        key = write_key(tmp_path / "lamp", other)
+        words = gate.device("--key", key, "--give-up", "1s", power="12V/1A", name="late", time="")
+        async with running(tmp_path, *words) as sink:
+            refused = await sink.until("refused")
+            assert refused["code"] == Reason.NO_CAPACITY
+            await sink.end()
+        await gate.process.until_logged("its --connections may be too few for this address")
+        assert first.all("lost") == first.all("cut") == []
+        first.signal(signal.SIGTERM)
+        assert await first.end() == 0
+        await ended(gate, source)
 
 
 @pytest.mark.requirement("VPPN-6-01", "VPPN-6-03")
