@@ -158,7 +158,8 @@ def _hotspot(spot: "Fields") -> str:
     where = f"  hot spot ({spot.get('kind')}) on {spot.get('inside')}{beyond}"
     if not spot.get("forwarding"):
         return f"{where}: power only: {spot.get('fault')}"
-    return f"{where}: {spot.get('addresses')} addresses forwarded"
+    count = _whole(spot, "addresses")
+    return f"{where}: {count:,} address{'es' if count != 1 else ''} forwarded"
 
 
 def _rows(fields: "Fields", name: str) -> "list[Fields]":

@@ -6,6 +6,7 @@ import pytest
 from powertcp.cli.config import ProviderOptions
 from powertcp.cli.hotspot import check_hotspot_stays, hotspot_config
 from powertcp.cli.provider import build_parser
+from powertcp.cli.status import lines
 from powertcp.dpdp.leases import HotSpotConfig
 from powertcp.errors import ConfigError
 
@@ -54,3 +55,21 @@ def test_a_reload_has_the_same_hot_spot() -> None:
     for name, value in (("hotspot", "ticket"), ("inside", "wlan1"), ("outside", "eth0")):
         with pytest.raises(ConfigError, match="settled at the start"):
             check_hotspot_stays(GUEST, msgspec.structs.replace(GUEST, **{name: value}))
+
+
+@pytest.mark.requirement("DPDP-9-04")
+@pytest.mark.parametrize(
+    ("spot", "said"),
+    [
+        ({"forwarding": True, "addresses": 1}, "hot spot (guest) on w0 to e0: 1 address forwarded"),
+        ({"forwarding": True, "addresses": 1024}, "1,024 addresses forwarded"),
+        (
+            {"forwarding": False, "fault": "no nft"},
+            "hot spot (guest) on w0 to e0: power only: no nft",
+        ),
+    ],
+)
+def test_status_says_what_is_forwarded(spot: dict[str, object], said: str) -> None:
+    facts = {"kind": "guest", "inside": "w0", "outside": "e0", **spot}
+    status = {"state": "ready", "rating_mw": 60_000, "hotspot": facts}
+    assert said in "\n".join(lines({"role": "provider", "pid": 7}, status))
