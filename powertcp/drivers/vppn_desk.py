@@ -150,8 +150,18 @@ class GatewayDesk:
         return sum(
             claim_mw(one)
             for one, session in self._flows.items()
-            if one is not flow and self._admitted[session].name == name
+            if one is not flow
+            and self._admitted[session].name == name
+            and not self._is_moved(one, flow)
         )
+
+    def _is_moved(self, old: TrackedFlow, flow: TrackedFlow) -> bool:
+        """Return whether `flow` is `old` on another path, as its ticket says."""
+        account = self.books.of(old) if self.books is not None else None
+        if account is None or flow.ticket not in account.tickets:
+            return False
+        # PTCP-10-03: a ticket that did not help begins a new flow
+        return flow.phase is Phase.ASKED or flow.base_uj > 0
 
     # -- what passed ---------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from powertcp.drivers.vppn_gateway import RelaySession
 from powertcp.drivers.vppn_trace import SideTraces
 from powertcp.drivers.windows import SETTLED_S
 from powertcp.profile import ProfileType
-from powertcp.reclaim.track import End, TrackedFlow
+from powertcp.reclaim.track import End, Phase, TrackedFlow
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.vppn.access import Rights
@@ -207,6 +207,28 @@ async def test_a_request_that_finds_another_name_does_not_hide_it(tmp_path: Path
         assert ending(where) == []
         where.desk.check()
         assert ending(where) == [flow]
+
+
+@pytest.mark.requirement("VPPN-6-02", "PTCP-10-03")
+async def test_a_device_at_its_limit_may_take_another_path(tmp_path: Path) -> None:
+    async with site(tmp_path, "guest max-power=65W\n") as where:
+        old = powered(where, where.come("10.0.0.7"), "12V/5A")
+        account = where.books.of(old)
+        assert account is not None
+        account.note_ticket(b"good")
+        # nobody knows yet that its old path is gone
+        session, wish = where.come("10.0.0.7"), (ask("12V/5A"),)
+        wrong = TrackedFlow(1, End.CLIENT, 0, wish, ticket=b"bad")
+        assert where.desk.judge(session, wrong, wish) is not None
+        flow = TrackedFlow(3, End.CLIENT, 0, wish, ticket=b"good")
+        assert where.desk.judge(session, flow, wish) is None
+        # the provider goes on where the old flow was, or begins another one
+        flow.phase, flow.base_uj = Phase.OFFERED, 1_000
+        assert where.desk.judge(session, flow, wish) is None
+        flow.base_uj = 0
+        denial = where.desk.judge(session, flow, wish)
+        assert denial is not None
+        assert denial.refusal.code == Reason.WATT_LIMIT
 
 
 async def test_what_a_flow_took_before_it_is_ready_is_held_and_its_own_claim_is_not(
