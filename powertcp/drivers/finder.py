@@ -39,7 +39,9 @@ from powertcp.registry import Refusal
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 from powertcp.vppn.config import SealConfig
 
-QUIET_NS: Final[Duration] = 150 * NS_PER_MS  # nothing new for so long: those are all there are
+# nothing new for so long: those are all there are. Who answers a question waits 20 to 120 ms (RFC
+# 6762 6), so that the last answer is here 100 ms after the first, and what its way takes
+QUIET_NS: Final[Duration] = 120 * NS_PER_MS
 SETTLE_NS: Final[Duration] = NS_PER_S  # after the first that would do
 MEASURE_S: Final = 0.5  # one TCP connect to each of the first eight
 HINT_NS: Final[Duration] = 3 * NS_PER_S
@@ -115,7 +117,7 @@ class Finder:
             if kept and due <= now:
                 await self._measure([each.entry for each in kept[:MAX_MEASURED]])
                 if again := self._kept(asks, now_ns()):
-                    return self._take(again[0])
+                    return self._take(again[0], now_ns() - (since or now))
                 continue
             # DPDP-8-02
             if not kept and now - began >= SETTLE_NS // 3 and (named := self._static(now)):
@@ -203,8 +205,11 @@ class Finder:
             if one.merits is not None and one.entry.addresses
         ]
 
-    def _take(self, best: Candidate) -> Place:
-        """Return where the best candidate is, and say why it is the best."""
+    def _take(self, best: Candidate, settled_ns: Duration) -> Place:
+        """Return where the best candidate is, and say why it is the best.
+
+        settled_ns: since the first was seen that would do.
+        """
         entry, address = best.entry, best.entry.addresses[0]
         verdict = known(best.merits, "it was kept").verdict
         seal, key = self._search.seal, verdict.proof.static_key
@@ -218,6 +223,7 @@ class Finder:
                 "id": entry.advert.id.hex() if entry.advert else "",
                 "address": str(address),
                 "sentence": f"{name} at {address}: {best.sentence}",
+                "settled_ms": settled_ns // NS_PER_MS,
                 **best.numbers,
             },
         )
