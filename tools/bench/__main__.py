@@ -37,6 +37,7 @@ AREAS = (
     "ledger",
     "sealed",
     "agreement",
+    "discovery",
 )
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
 
@@ -109,13 +110,19 @@ def table_line(result: Result) -> str:
     must = "-" if row.must is None else f"{row.must:g}"
     noisy = " noisy" if result.noisy else ""
     lines = [
-        f"{row.name:<22}{result.value:>12,.0f}{result.peer_value:>12,.0f}{result.ratio:>8.2f}"
+        f"{row.name:<22}{_figure(result.value):>12}{_figure(result.peer_value):>12}"
+        f"{result.ratio:>8.2f}"
         f"{must:>7}  {verdict:<7}{row.unit}{noisy}"
     ]
     if result.extra:
         figures = ", ".join(f"{key} {value:.4g}" for key, value in result.extra.items())
         lines.append(f"{'':<22}  {figures}")
     return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    """A value for people: three digits at least."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def head() -> str:
