@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 
-from powertcp.drivers.hotspot import address_of
+import powertcp.drivers.hotspot as spots
+from powertcp.dpdp.leases import HotSpotConfig
+from powertcp.drivers.hotspot import address_of, open_hotspot
+from powertcp.errors import ConfigError
 from powertcp.linux.route import way_out
 from tests.drivers.processes import Running, asked, running
 from tests.drivers.spaces import SLOW_S, Peer, inside, ip, need, peer, spaces
@@ -230,6 +233,34 @@ async def test_an_established_flow_stops_within_a_second_of_the_lapse(tmp_path: 
 
 
 @pytest.mark.requirement("DPDP-9-02")
+async def test_a_fallback_is_power_without_a_network_until_the_path_is_well_again(
+    tmp_path: Path,
+) -> None:
+    with hall() as where:
+        async with hotspot(tmp_path, where) as source:
+            async with guest(tmp_path, where, "10.8.0.1:3251", "--fallback", "12V/0.1A") as lamp:
+                await until_listed(where, ["10.8.0.2"])
+                lamp.signal(signal.SIGSTOP)
+                try:
+                    await source.until_logged("lapsed")
+                    await until_listed(where, [])
+                finally:
+                    lamp.signal(signal.SIGCONT)
+                await until_listed(where, ["10.8.0.2"])
+                assert "closed" not in source.log
+
+
+@pytest.mark.requirement("DPDP-9-02")
+async def test_a_trip_ends_it(tmp_path: Path) -> None:
+    with hall() as where:
+        async with hotspot(tmp_path, where, "--source", "mains:swell=150%@2s/1s") as source:
+            async with guest(tmp_path, where):
+                await until_listed(where, ["10.8.0.2"])
+                await source.until_logged("tripped")
+                await until_listed(where, [])
+
+
+@pytest.mark.requirement("DPDP-9-02")
 async def test_a_provider_that_is_killed_forwards_nobody_beyond_the_lease(tmp_path: Path) -> None:
     with hall() as where, echo(tmp_path, where):
         async with hotspot(tmp_path, where) as source:
@@ -376,6 +407,35 @@ async def test_a_table_that_somebody_takes_away_comes_back_with_its_leases(tmp_p
             await source.until_logged("forwarding is to be set up again")
             await source.until_logged("forwards again")
             assert listed(where) == ["10.8.0.2"]
+
+
+@pytest.mark.requirement("DPDP-9-04")
+async def test_a_host_without_nft_has_power_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(spots, "_PLACES", "/nowhere")
+    config = HotSpotConfig(kind="guest", inside="wlan0")
+    async with open_hotspot(config) as spot:
+        assert (spot.is_forwarding, spot.line()) == (False, "power only")
+        assert spot.facts()["fault"] == "cannot forward: nft: No such file or directory"
+        await spot.run()
+    # nobody is left who has the lock
+    async with open_hotspot(config):
+        with pytest.raises(ConfigError, match="another provider is the hot spot"):
+            async with open_hotspot(config):
+                pass
+
+
+@pytest.mark.requirement("DPDP-9-04")
+async def test_an_nft_that_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tool = tmp_path / "nft"
+    tool.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(spots, "NFT_S", 0.2)
+    async with open_hotspot(HotSpotConfig(kind="guest", inside="wlan0")) as spot:
+        assert spot.facts()["fault"] == f"cannot forward: {tool}: Connection timed out"
 
 
 async def test_a_host_has_one_hot_spot(tmp_path: Path) -> None:
