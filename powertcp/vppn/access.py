@@ -109,7 +109,11 @@ class Rights:
             if over is OverLimit.OFFER and 0 < inside.power_mw <= wish.most.power_mw:
                 return Allowed(inside, is_counter=True)
         first = exceeded[0]
-        return Refusal(first.code, first.value, first.limit, rule=self._decided(first.field))
+        rule, text = self._decided(first.field), ""
+        if first.code == Reason.WATT_LIMIT and wish.held_mw:
+            text = f"beside {wish.held_mw:,} mW of its other flows"
+            rule = f"{rule}, {text}"
+        return Refusal(first.code, first.value, first.limit, rule=rule, text=text)
 
     def _spent(self, wish: Wish, now_s: int) -> Refusal | None:
         for period, quota_uj in self.limits.quotas:

@@ -242,7 +242,9 @@ async def test_what_a_flow_took_before_it_is_ready_is_held_and_its_own_claim_is_
         assert where.desk.judge(session, first, (ask("12V/5A"),)) is None
         denial = where.desk.judge(session, other, wish)
         assert denial is not None
-        assert denial.refusal == Refusal(Reason.WATT_LIMIT, 12_000, 5_000, rule=denial.refusal.rule)
+        refusal = denial.refusal
+        assert (refusal.code, refusal.value, refusal.limit) == (Reason.WATT_LIMIT, 12_000, 5_000)
+        assert refusal.text == "beside 60,000 mW of its other flows"
 
 
 async def test_a_device_that_is_gone_holds_nothing(tmp_path: Path) -> None:

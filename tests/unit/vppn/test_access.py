@@ -321,6 +321,11 @@ def test_power_is_the_sum_over_the_flows_of_an_identity() -> None:
     refusal = refused(asked("max-power=20W", "12V/1A", held_mw=9_000))
     assert (refusal.value, refusal.limit) == (12_000, 11_000)
     assert refused(asked("max-power=20W", "12V/1A", held_mw=99_000)).limit == 0
+    # who has most of it in other flows would take the limit for that of the line
+    assert refusal.text == "beside 9,000 mW of its other flows"
+    assert refusal.rule.endswith(", beside 9,000 mW of its other flows")
+    assert refused(asked("max-power=20W", "12V/2A")).text == ""
+    assert refused(asked("max-power=20W voltage=5V", "12V/1A", held_mw=9_000)).text == ""
 
 
 @pytest.mark.requirement("VPPN-5-02")
