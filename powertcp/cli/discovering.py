@@ -167,7 +167,9 @@ class Search:
         """Say that nothing was found, and what to do then."""
         if self._fault:
             return f"nothing found: {self._fault}"
-        where = ", ".join(self._links) or "no interface"
+        if not self._links:
+            return "nothing found: no interface is up"
+        where = ", ".join(self._links)
         hidden = len(self.entries)
         if hidden:
             more = "--why says why" if self._need is not None else f"--all shows {hidden} more"
