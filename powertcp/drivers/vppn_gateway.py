@@ -25,7 +25,7 @@ from powertcp.potcp import TicketOffice
 from powertcp.potcp.events import Ask
 from powertcp.reclaim.attempt import Attempt, UpstreamAnswered, UpstreamFailed
 from powertcp.reclaim.relay import Denial, FlowLeft, Hung, Relay, UpstreamWanted
-from powertcp.reclaim.track import End, TrackedFlow
+from powertcp.reclaim.track import End, Phase, TrackedFlow
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.vppn.config import SealConfig
@@ -313,7 +313,17 @@ class VppnGateway:
         if via is not None and via not in self.config.vias:
             said = f"VIA {via}: no such upstream"
             return Denial(Refusal(Reason.POLICY, rule=said, text=said))
-        return self.desk.judge(session, flow, asks)
+        denial = self.desk.judge(session, flow, asks)
+        # VPPN-6-04: whoever may not draw is told no names
+        if (
+            denial is None
+            and via is None
+            and flow.phase is Phase.ASKED
+            and not self.config.upstreams
+        ):
+            said = f"name one: VIA {', '.join(self.config.vias)}"
+            return Denial(Refusal(Reason.POLICY, rule=said, text=said))
+        return denial
 
     async def _dial(self, session: RelaySession, wanted: UpstreamWanted) -> None:
         """Find a provider for `session`, in the order of the operator. VPPN-6-04."""

@@ -341,6 +341,23 @@ async def test_via_picks_an_upstream_and_an_unknown_name_is_refused(tmp_path: Pa
 
 
 @pytest.mark.requirement("VPPN-6-04")
+async def test_a_device_that_must_name_an_upstream_is_told_which(tmp_path: Path) -> None:
+    async with (
+        inside(tmp_path) as (source, upstream),
+        gateway(tmp_path, "", "--via", f"lab={upstream}", "--via", "hall=127.0.0.1:1") as gate,
+    ):
+        async with running(tmp_path, *gate.device("--give-up", "1s")) as sink:
+            refused = await sink.until("refused")
+            assert (refused["code"], refused["text"]) == (Reason.POLICY, "name one: VIA lab, hall")
+            assert await sink.end() == 1
+        async with running(tmp_path, *gate.device("--via", "lab", time="1s")) as sink:
+            assert await sink.end() == 0
+        status = await asked(tmp_path, gate.control, op="status", flows=True)
+        assert (status["flow_count"], status["devices"]) == (0, 0)
+        await ended(gate, source)
+
+
+@pytest.mark.requirement("VPPN-6-04")
 async def test_without_via_the_first_upstream_that_accepts_gives(tmp_path: Path) -> None:
     async with (
         inside(tmp_path) as (source, upstream),
