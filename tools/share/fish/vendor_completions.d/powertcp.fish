@@ -117,7 +117,7 @@ complete -c powertcp -n '_shtab_powertcp_using consumer' -l src -x -d 'only from
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l interface -x -d 'look there only, repeatable (all)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l vppn -x -d 'the employer'"'"'s gateway: --connect with --seal'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l via -x -d 'the provider behind a gateway, by its name there'
-complete -c powertcp -n '_shtab_powertcp_using consumer' -l seal -d 'encrypt the power; needs --peer'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l seal -d 'encrypt the power; --connect needs --peer'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l peer -x -d 'the provider'"'"'s identity: x25519:...'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l cert -xka "(__fish_complete_path (commandline -ct))" -d 'the employer'"'"'s certificate of our key (none)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l pattern -xka "ik xk nk ik-classic xk-classic nk-classic" -d 'xk hides who we are, nk: a guest without a key (ik)'
