@@ -35,10 +35,21 @@ Job = Callable[[], Awaitable[int]]
 
 @dataclass(slots=True)
 class _Employee:
-    """What of one employee is in no posting yet, by accounts. open_uj: of all of them."""
+    """What of one employee is in no posting yet, by accounts. open_uj: of all of them.
+
+    bare_uj: of those without receipts.
+    """
 
     accounts: set[FlowAccount] = field(default_factory=set)
     open_uj: int = 0
+    bare_uj: int = 0
+
+    def note(self, account: FlowAccount, open_uj: int) -> None:
+        """So much of an account is open now."""
+        more_uj, account.noted_uj = open_uj - account.noted_uj, open_uj
+        self.open_uj += more_uj
+        if not account.flow.is_metered:
+            self.bare_uj += more_uj
 
 
 @dataclass(slots=True)
@@ -137,8 +148,7 @@ class EmployeeBooks:
         """An account holds nothing open any more."""
         employee = self._employees[account.name]
         employee.accounts.discard(account)
-        employee.open_uj -= account.noted_uj
-        account.noted_uj = 0
+        employee.note(account, 0)
         if not employee.accounts:
             del self._employees[account.name]
 
@@ -151,9 +161,7 @@ class EmployeeBooks:
     def _note(self, account: FlowAccount) -> None:
         employee = self._employees.get(account.name)
         if employee is not None and account in employee.accounts:
-            open_uj = account.open_uj
-            employee.open_uj += open_uj - account.noted_uj
-            account.noted_uj = open_uj
+            employee.note(account, account.open_uj)
 
     # LEDG-7-06
     def copy_came(
@@ -246,6 +254,16 @@ class EmployeeBooks:
         open_uj = account.open_uj
         account.counted_uj += open_uj
         self._post(account, open_uj)
+
+    # VPPN-6-03
+    def post_bare(self, name: str, most_uj: int) -> None:
+        """Post what an employee has without receipts, if `most_uj` is open: a crash forgets it."""
+        employee = self._employees.get(name)
+        if employee is None or not 0 < most_uj <= employee.bare_uj:
+            return
+        for account in tuple(employee.accounts):
+            if not account.flow.is_metered:
+                self._post_rest(account)
 
     def _post(self, account: FlowAccount, energy_uj: int) -> None:
         """Post energy of a flow for which there is no page, and will be none."""

@@ -40,6 +40,8 @@ REREAD_S: Final = 10
 # VPPN-6-05: ALERT comes so long before a certificate ends, or at such a part of a quota
 ALERT_S: Final = 10
 ALERT_PERCENT: Final = 90
+# VPPN-6-03: such a part of a quota is written at once
+QUOTA_PARTS: Final = 100
 _NOTHING: Final = PowerProfile.parse("1V/0A")
 _log = logging.getLogger("gateway")
 
@@ -275,6 +277,8 @@ class GatewayDesk:
         rights = admitted.rights
         if isinstance(rights, Refusal) or not rights.limits.quotas:
             return
+        least_uj = min(quota_uj for _, quota_uj in rights.limits.quotas)
+        books.post_bare(admitted.name, -(-least_uj // QUOTA_PARTS))
         used_uj = books.used_uj(admitted.name)
         now_s = self._unix_ns() // NS_PER_S
         refusal = rights.allow(Wish(most=_NOTHING, used_uj=used_uj), now_s, OverLimit.REFUSE)

@@ -351,3 +351,27 @@ async def test_a_page_that_ends_elsewhere_than_we_verified_is_told(
         assert "verified" not in caplog.text
         where.books.page_passed(flow, 11_000_000, 12_000_000)
         assert "HERE/1: page up to 11000000 uJ, verified 12000000" in caplog.text
+
+
+@pytest.mark.requirement("VPPN-6-03")
+async def test_power_without_receipts_is_written_as_soon_as_it_is_much(tmp_path: Path) -> None:
+    async with site(tmp_path) as where:
+        bare, metered = drawing(600), drawing(5_000)
+        metered.source_key = metered.sink_key = b"k" * 32
+        for flow in (bare, metered):
+            where.books.open(flow, "alice", "inside", "", "HERE/1")
+        assert where.books.used_uj("alice")[Period.DAY] == 5_600
+        where.books.post_bare("nobody", 0)
+        where.books.post_bare("alice", 601)
+        await where.books.settle()
+        assert where.had_uj() == 0
+        where.books.post_bare("alice", 600)
+        await where.books.settle()
+        assert where.had_uj() == 600
+        assert where.books.used_uj("alice")[Period.DAY] == 5_600
+        # pages come for the other one
+        where.books.post_bare("alice", 600)
+        where.books.left(metered, is_cut=False)
+        where.books.left(bare, is_cut=False)
+        await where.books.settle()
+        assert where.had_uj() == where.books.used_uj("alice")[Period.DAY] == 5_600

@@ -17,7 +17,8 @@ from powertcp.drivers.vppn_gateway import RelaySession
 from powertcp.drivers.vppn_trace import SideTraces
 from powertcp.drivers.windows import SETTLED_S
 from powertcp.profile import ProfileType
-from powertcp.reclaim.track import End, Phase, TrackedFlow
+from powertcp.reclaim.relay import Seen
+from powertcp.reclaim.track import End, Phase, Sighting, TrackedFlow, What
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.vppn.access import Rights
@@ -262,3 +263,34 @@ async def test_a_device_that_is_gone_holds_nothing(tmp_path: Path) -> None:
         assert where.desk.judge(here, flow, wish) is None
         where.desk.recheck()
         assert list(where.desk.flows) == [(flow, here)]
+
+
+@pytest.mark.requirement("VPPN-6-03", "VPPN-6-05")
+async def test_an_employee_is_weighed_once_for_all_flows_of_a_wake_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site(tmp_path, "guest quota=100J/day\n") as where:
+        session = where.come("10.0.0.7")
+        flows = [drawing(0, TrackedFlow(number, End.CLIENT, 0)) for number in (1, 3, 5)]
+        for flow in flows:
+            where.books.open(flow, "10.0.0.7", "inside", "", "HERE/1")
+        looks: list[str] = []
+        used_uj = where.books.used_uj
+
+        def look(name: str) -> dict[Period, int]:
+            looks.append(name)
+            return used_uj(name)
+
+        monkeypatch.setattr(where.books, "used_uj", look)
+        for flow in flows:
+            drawing(300_000, flow)
+        where.desk.heed(session, [Seen(sighting=Sighting(What.BLOCK, flow)) for flow in flows])
+        assert looks == ["10.0.0.7"]
+        # no 1 % of the quota is lost with us
+        await where.books.settle()
+        assert where.books.balance()["open_uj"] == 900_000
+        drawing(400_000, flows[0])
+        where.desk.heed(session, [Seen(sighting=Sighting(What.BLOCK, flows[0]))])
+        await where.books.settle()
+        assert where.books.balance()["booked_uj"] == 1_000_000
+        assert where.books.balance()["open_uj"] == 0
