@@ -1,11 +1,14 @@
 """What `powertcp vppn gateway` does once its words are read: configuration, and the daemon."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from powertcp.cli.config import CONFIGURATION, DaemonOptions
 from powertcp.cli.daemon import Command, enter_ledger, run_daemon
@@ -24,6 +27,10 @@ from powertcp.registry import Reason, Refusal
 from powertcp.vppn.config import SealConfig
 from powertcp.vppn.identity import Algorithm, PublicKey
 from powertcp.wire.options import MAX_VIA
+
+# what SIGHUP takes of the configuration
+_RELOADED = ("authorized", "krl", "krl_fail", "upstream", "upstream_peer", "via")
+_log = logging.getLogger("gateway")
 
 
 class GatewayOptions(DaemonOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,6 +114,7 @@ class _Relayed:
 
     def __init__(self, options: GatewayOptions) -> None:
         config = gateway_config(options, os.environ)
+        self._options = options
         self._desk = GatewayDesk(authority_config(options), unix_ns)
         seal = log_keys(config.seal, options.keylog, os.environ)
         self._tracer = open_tracer(options.trace)
@@ -141,5 +149,10 @@ class _Relayed:
 
     # VPPN-5-03
     def reload(self, options: GatewayOptions) -> None:
-        """Read who may draw what again. Raises PowerError."""
+        """Read who may draw what, and whose power it is, again. Raises PowerError."""
+        config = gateway_config(options, os.environ)
         self._desk.take(read_authority(authority_config(options), is_start=False))
+        self.server.take(config)
+        before, now = msgspec.structs.asdict(self._options), msgspec.structs.asdict(options)
+        if stays := [key for key in now if key not in _RELOADED and now[key] != before[key]]:
+            _log.warning("settled at the start, a change needs a restart: %s", ", ".join(stays))

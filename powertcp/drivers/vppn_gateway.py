@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -329,7 +329,9 @@ class VppnGateway:
         """Find a provider for `session`, in the order of the operator. VPPN-6-04."""
         config = self.config
         # VPPN-6-04
-        asked = [config.vias[wanted.via]] if wanted.via is not None else list(config.upstreams)
+        asked = list(config.upstreams)
+        if wanted.via is not None:
+            asked = [config.vias[wanted.via]] if wanted.via in config.vias else []
         failed: list[str] = []
         until = trio.current_time() + DIAL_S
         for number, upstream in enumerate(asked):
@@ -480,6 +482,19 @@ class VppnGateway:
             self.wheel.arm(self, now_ns())
 
     # -- orders ------------------------------------------------------------------------------
+
+    def take(self, config: GatewayConfig) -> None:
+        """Ask the upstreams of `config` from now on; devices that have one keep it."""
+        before = self.config
+        self.config = replace(
+            before,
+            upstreams=config.upstreams,
+            vias=config.vias,
+            upstream_seal=config.upstream_seal,
+        )
+        names = [*(one.name for one in config.upstreams), *config.vias]
+        if [*(one.name for one in before.upstreams), *before.vias] != names:
+            _log.info("power from %s", ", ".join(names))
 
     async def drain(self, most_ns: Duration = DRAIN_NS) -> None:
         """Say FIN 601 on every flow to both sides, wait for that, then end `serve`."""

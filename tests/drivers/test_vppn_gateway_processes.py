@@ -467,6 +467,27 @@ async def test_sighup_takes_a_file_whole_or_not_at_all(tmp_path: Path) -> None:
         await ended(gate, source)
 
 
+@pytest.mark.requirement("VPPN-5-03", "VPPN-6-04")
+async def test_sighup_takes_other_upstreams_and_says_what_needs_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text('upstream = ["127.0.0.1:1"]\n')
+    async with (
+        inside(tmp_path) as (source, upstream),
+        gateway(tmp_path, "", "--config", str(config)) as gate,
+        running(tmp_path, *gate.device("--give-up", "30s", time="1s")) as sink,
+    ):
+        assert (await sink.until("refused"))["code"] == Reason.NO_CAPACITY
+        powers = f'upstream = ["{upstream}"]\nvia = ["lab={upstream}"]\n'
+        config.write_text(f'{powers}connections = 5\ntrace = "elsewhere"\n')
+        gate.process.signal(signal.SIGHUP)
+        await gate.process.until_logged(f"power from {upstream}, lab")
+        await gate.process.until_logged("a change needs a restart: connections, trace")
+        assert await sink.end() == 0
+        status = await asked(tmp_path, gate.control, op="status", flows=False)
+        assert (status["upstreams"], status["vias"]) == ([upstream], ["lab"])
+        await ended(gate, source)
+
+
 async def test_sigterm_says_fin_to_both_sides(tmp_path: Path) -> None:
     async with inside(tmp_path) as (source, upstream), gateway(tmp_path, upstream) as gate:
         device = gate.device("--receipts", "1s", "--give-up", "1s", time="")
