@@ -58,6 +58,13 @@ def _errno_of(said: str) -> str:
     return names[0] if names else "EPERM"
 
 
+def check_spaces(tools: dict[str, str]) -> None:
+    """Skip, before a test runs, without one of `tools` or where no namespace can be made."""
+    need(tools)
+    with spaces(1):
+        pass
+
+
 @contextmanager
 def pair() -> Iterator[tuple[str, str]]:
     """Make two namespaces with a cable between them: e0 at both ends, 10.9.0.1 and 10.9.0.2."""

@@ -17,7 +17,7 @@ import trio
 from powertcp.dpdp.advert import TYPE_TCP, TYPE_UDP, decode_txt
 from powertcp.dpdp.txt import split_txt
 from tests.drivers.processes import Running, asked, running
-from tests.drivers.spaces import Peer, avahi, inside, ip, pair, peer, spaces
+from tests.drivers.spaces import AVAHI, Peer, avahi, check_spaces, inside, ip, pair, peer, spaces
 from tests.drivers.test_readme import HASH, SHOWN, example, shape
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
@@ -27,6 +27,12 @@ BENCH = (
     "p1=4c00002ee0000bb8000000000000000064000013880000000000000000000000",
     "cap=36000", "src=grid", "tariff=EUR:250000",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _allowed() -> None:
+    """Skip with the reason: an async test would lose it."""
+    check_spaces(AVAHI)
 
 
 @asynccontextmanager

@@ -14,10 +14,16 @@ import trio
 
 from powertcp.dpdp.engine import MAX_ADVERTS
 from tests.drivers.processes import asked, running
-from tests.drivers.spaces import Peer, inside, ip, need, pair, peer, spaces
+from tests.drivers.spaces import Peer, check_spaces, inside, ip, pair, peer, spaces
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
 PROVIDER = ("provider", "--supply", "12V/5A", "--listen")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _allowed() -> None:
+    """Skip with the reason: an async test would lose it."""
+    check_spaces({"tshark": "tshark"})
 
 
 async def saw(other: Peer, is_there: Callable[[str], bool], within_s: float = 30) -> str:
@@ -59,7 +65,6 @@ async def test_a_provider_whose_port_of_mdns_is_taken_serves_and_tries_again(
 async def test_a_storm_of_changes_is_announced_a_few_times_and_the_last_value_is_right(
     tmp_path: Path,
 ) -> None:
-    need({"tshark": "tshark"})
     with pair() as (there, here):
         async with running(tmp_path, *PROVIDER, "[::]:3251", before=inside(here)) as source:
             await source.until_logged("announced as")
