@@ -167,21 +167,21 @@ class EmployeeBooks:
     def copy_came(
         self,
         flow: TrackedFlow,
+        where: str,
         octets: bytes,
         on_done: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
         """A page with the signature of the device is to pass: it is posted if it is what it says.
 
-        on_done: called when it may pass: it is on the disk, or no page of this flow. on_lost: called
-        in its place when it could not be written: it must not pass then.
+        where: the flow as people see it. on_done: called when it may pass: it is on the disk, or no
+        page of this flow. on_lost: called in its place when it could not be written: it must not
+        pass then.
         """
         account = self._accounts.get(flow)
         copy = account.read(octets) if account is not None else None
         if account is None or copy is None:
-            _log.warning(
-                "%s: this page is not what both signed", account.line.name if account else ""
-            )
+            _log.warning("%s: this page is not what both signed", where)
             on_done()
             return
         if self.is_stuck:

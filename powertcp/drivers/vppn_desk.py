@@ -179,7 +179,8 @@ class GatewayDesk:
                 case CopyHeld(flow=flow, page=page, number=number):
                     done = partial(session.release, number)
                     if self.books is not None:
-                        self.books.copy_came(flow, page, done, session.lose)
+                        where = session.name_of(flow)
+                        self.books.copy_came(flow, where, page, done, session.lose)
                     else:
                         done()
                 case Denied(flow=flow, asks=asks, denial=denial):

@@ -60,7 +60,7 @@ def drawn(blocks: int = 10, power: str = "12V/1A") -> tuple[TrackedFlow, bytes]:
 async def came(where: Site, flow: TrackedFlow, page: bytes) -> int:
     """Hand a page to the books; returns how often they said that it may pass, less that it may not."""
     said: list[int] = []
-    where.books.copy_came(flow, page, lambda: said.append(1), lambda: said.append(-1))
+    where.books.copy_came(flow, "HERE/1", page, lambda: said.append(1), lambda: said.append(-1))
     await where.books.settle()
     return sum(said)
 
@@ -84,11 +84,15 @@ async def test_a_page_is_posted_once_and_let_go_each_time(tmp_path: Path) -> Non
         assert where.books.used_uj("alice")[Period.MONTH] == 0
 
 
-async def test_a_page_that_both_did_not_sign_is_not_posted(tmp_path: Path) -> None:
+async def test_a_page_that_both_did_not_sign_is_not_posted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     flow, page = drawn()
     strange, _ = drawn(3)
     async with site(tmp_path) as where:
         assert await came(where, flow, page) == 1
+        # of a flow that has no power yet nothing else says whose it is
+        assert caplog.messages == ["HERE/1: this page is not what both signed"]
         where.books.open(flow, "alice", "inside", "by alice", "HERE/1")
         # less energy, another signature, no page at all
         less = page[:60] + (5).to_bytes(8, "big") + page[68:]
