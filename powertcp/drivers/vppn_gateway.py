@@ -176,7 +176,8 @@ class RelaySession:
     # VPPN-6-03
     def lose(self) -> None:
         """A page could not be written: it never passes, the device shows it on its next path."""
-        self.relay.cut(End.SERVER, None, now_ns())
+        refusal = Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written")
+        self.relay.cut(End.SERVER, refusal, now_ns())
         self.relay.provider.drop()
         self.on_cut()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -270,6 +271,29 @@ async def test_a_gateway_that_is_killed_costs_no_joule(tmp_path: Path) -> None:
     energy_uj = agreed(tmp_path, "device", "inside", "gate")
     assert energy_uj == done["energy_uj"] == 192_000_000
     assert employees(tmp_path / "gate") == {"alice@lamp": 192_000_000}
+
+
+@pytest.mark.requirement("VPPN-6-03", "LEDG-7-07")
+async def test_a_page_that_could_not_be_written_is_shown_to_the_next_gateway(
+    tmp_path: Path,
+) -> None:
+    async with inside(tmp_path) as (source, upstream), AsyncExitStack() as stack:
+        gate = await stack.enter_async_context(gateway(tmp_path, upstream))
+        words = gate.device("--receipts", "1s", time="6s")
+        sink = await stack.enter_async_context(running(tmp_path, *words))
+        await sink.until("receipt", 2)
+        resource.prlimit(gate.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        await sink.until("cut")
+        gate.process.process.kill()
+        await gate.process.process.wait()
+        # the provider never had the copy that is not on the disk
+        again = await stack.enter_async_context(gateway(tmp_path, upstream, listen=gate.address))
+        assert await sink.end() == 0
+        (done,) = sink.all("done")
+        await ended(again, source)
+    energy_uj = agreed(tmp_path, "device", "inside", "gate")
+    assert energy_uj == done["energy_uj"] == 144_000_000
+    assert employees(tmp_path / "gate") == {"alice@lamp": 144_000_000}
 
 
 @pytest.mark.requirement("VPPN-6-01", "VPPN-6-04")
