@@ -14,10 +14,16 @@ import pytest
 
 from powertcp.dpdp.advert import decode_txt
 from tests.drivers.processes import Running, asked, running
-from tests.drivers.spaces import inside, spaces
+from tests.drivers.spaces import check_spaces, inside, spaces
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
 WISH = ("--request", "12V/1A", "--minimum", "12V/0.1A")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _allowed() -> None:
+    """Skip with the reason: an async test would lose it."""
+    check_spaces({})
 
 
 @asynccontextmanager
