@@ -307,3 +307,14 @@ def test_no_octets_raise_or_grow_anything(seed: int) -> None:
         for raw in Splitter(65535).receive(bytes(octets)):
             tracker.see(chance.choice(list(End)), raw, now * NS_PER_S)
     assert len(tracker.flows) <= FLOWS_MAX
+
+
+def test_flows_that_ended_are_remembered_once_each_and_no_more_than_there_may_be() -> None:
+    tracker = Tracker()
+    for number in range(FLOWS_MAX + 1):
+        saw(tracker, End.CLIENT, syn(2 * number + 1))
+        saw(tracker, End.CLIENT, Control(2 * number + 1, Flag.RST, 0))
+    assert not tracker.has_crossed(1)
+    assert tracker.has_crossed(3)
+    assert not tracker.has_crossed(3)
+    assert tracker.has_crossed(2 * FLOWS_MAX + 1)
