@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from powertcp.dpdp.engine import Browser
-from powertcp.dpdp.entry import Address, Entry, Signed
+from powertcp.dpdp.entry import Entry, Signed
 from powertcp.dpdp.events import Downgrade, IdClash
 from powertcp.dpdp.known import KnownProvider, remember
 from powertcp.dpdp.ranges import Ask as Wish
@@ -29,8 +29,8 @@ from powertcp.drivers.acquaintances import read_acquaintances, write_acquaintanc
 from powertcp.drivers.appliance import Say
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
-from powertcp.drivers.dial import connect
 from powertcp.drivers.discovery import Discovery, open_discovery
+from powertcp.drivers.distance import measure, own_hosts
 from powertcp.drivers.guide import Place
 from powertcp.drivers.price import MaxPrice
 from powertcp.errors import ConfigError, HostError, known
@@ -43,7 +43,6 @@ from powertcp.vppn.config import SealConfig
 # 6762 6), so that the last answer is here 100 ms after the first, and what its way takes
 QUIET_NS: Final[Duration] = 120 * NS_PER_MS
 SETTLE_NS: Final[Duration] = NS_PER_S  # after the first that would do
-MEASURE_S: Final = 0.5  # one TCP connect to each of the first eight
 HINT_NS: Final[Duration] = 3 * NS_PER_S
 LEAST_WAIT_NS: Final[Duration] = NS_PER_S
 MOST_WAIT_NS: Final[Duration] = 30 * NS_PER_S
@@ -99,6 +98,7 @@ class Finder:
                 self._discovery.has_lost = False
                 self._news_ns = now_ns()
                 self._news.set()
+                self._news = trio.Event()
                 if isinstance(event, Downgrade | IdClash):
                     name = show_text(event.entry.service.instance)
                     more = event.text if isinstance(event, Downgrade) else "two of one id"
@@ -144,6 +144,8 @@ class Finder:
         pause = min(max(said, LEAST_WAIT_NS), MOST_WAIT_NS)
         until = now_ns() + round(pause * random.uniform(0.8, 1.2))
         if place.entry is not None and place.entry.advert is not None:
+            now = now_ns()
+            self._waits = {one: time for one, time in self._waits.items() if time > now}
             self._waits[place.entry.advert.id] = until
         else:
             self._static_waits[str(place)] = (until, 0)
@@ -262,7 +264,6 @@ class Finder:
         return min((time for time in times if time > now), default=now + MOST_WAIT_NS)
 
     async def _wait(self, until: Instant) -> None:
-        self._news = trio.Event()
         with trio.move_on_at(until / NS_PER_S):
             await self._news.wait()
 
@@ -278,27 +279,10 @@ class Finder:
     async def _measure(self, entries: Sequence[Entry]) -> None:
         """Measure how far those are that are not measured yet; one alone needs no comparison."""
         unknown = [entry for entry in entries if entry.key not in self._rtt]
-        if len(entries) < 2 or not unknown:
-            return
-        own = {
-            str(address.ip)
-            for interface in self._discovery.mdns.chosen
-            for address in interface.addresses
-        }
-        with trio.move_on_after(MEASURE_S):
-            async with trio.open_nursery() as nursery:
-                for entry in unknown:
-                    if entry.addresses[0].host in own:
-                        self._rtt[entry.key] = 0
-                    else:
-                        nursery.start_soon(self._connect, entry.key, entry.addresses[0])
-
-    async def _connect(self, key: str, address: Address) -> None:
-        began = now_ns()
-        host = f"{address.host}%{address.scope}" if address.scope else address.host
-        with suppress(OSError):
-            (await connect(host, address.port)).close()
-            self._rtt[key] = max(1, now_ns() - began)
+        if len(entries) > 1 and unknown:
+            here = {entry.key for entry in self._discovery.snapshot()}
+            self._rtt = {key: rtt for key, rtt in self._rtt.items() if key in here}
+            self._rtt |= await measure(unknown, own_hosts(self._discovery.mdns.chosen))
 
     async def _remember(self, met: KnownProvider, is_vouched: bool) -> None:
         """Write down who was met; that it cannot be written is no reason to go without power."""
