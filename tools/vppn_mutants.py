@@ -438,6 +438,11 @@ _TABLE: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
                 "            if flow is None:\n                self._count(leg, now)\n",
                 "",
             ),
+            (
+                "a handover is for the provider to say",
+                "== (End.SERVER, Reason.HANDOVER)",
+                "== (leg.end, Reason.HANDOVER)",
+            ),
         ],
     ),
     "reclaim/attempt.py": (
