@@ -48,7 +48,12 @@ def add_device(parse: argparse.ArgumentParser) -> None:
     add = parse.add_argument
     add("--vppn", metavar="HOST[:PORT]", help="the employer's gateway: --connect with --seal")
     add("--via", metavar="NAME", help="the provider behind a gateway, by its name there")
-    add("--seal", action="store_true", default=None, help="encrypt the power; --connect needs --peer")
+    add(
+        "--seal",
+        action="store_true",
+        default=None,
+        help="encrypt the power; --connect needs --peer",
+    )
     add("--peer", metavar="KEY", help="the provider's identity: x25519:...")
     add("--cert", metavar="FILE", help="the employer's certificate of our key (none)")
     choices = [*PATTERNS, *(f"{pattern}-classic" for pattern in PATTERNS)]
