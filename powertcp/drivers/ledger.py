@@ -85,13 +85,18 @@ class Ledger:
             debit, credit = names[entry.debit], names[entry.credit]
             self._hold(Transfer(
                 key=entry.key, debit=debit.name, credit=credit.name, unit=debit.unit,
-                amount=entry.amount, code=entry.code, kind=Kind.PENDING,
+                amount=entry.amount, code=entry.code, kind=Kind.PENDING, memo=entry.memo,
             ))  # fmt: skip
 
     @property
     def is_read_only(self) -> bool:
         """Whether the ledger cannot be written any more: no new contract, METER flows end."""
         return self._store.is_read_only
+
+    @property
+    def reserved(self) -> tuple[Transfer, ...]:
+        """Pending transfers that are neither posted nor voided, the oldest first."""
+        return tuple(transfer for _, transfer in self._held.values())
 
     async def wait_read_only(self) -> None:
         """Wait until the ledger cannot be written any more."""

@@ -16,9 +16,10 @@ import trio
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.postings import Line, Postings
 from powertcp.drivers.vppn_account import KIND, SIDE, STATE, Copy, FlowAccount
+from powertcp.drivers.vppn_rests import Rest, Rests, reservation
 from powertcp.drivers.windows import Windows
 from powertcp.errors import PowerRefused
-from powertcp.ledger import Page
+from powertcp.ledger import Kind, Page, Transfer
 from powertcp.reclaim.track import TrackedFlow
 from powertcp.units import NS_PER_S
 from powertcp.vppn.limits import Period
@@ -81,6 +82,8 @@ class EmployeeBooks:
         # flows that were cut, and until when they may be resumed, the oldest first
         self._cut: dict[FlowAccount, int] = {}
         self._employees: dict[str, _Employee] = {}
+        # of flows that were cut before we began, and until when they may be resumed
+        self._rests, self._rests_until_ns = Rests(), 0
 
     @property
     def is_stuck(self) -> bool:
@@ -112,10 +115,21 @@ class EmployeeBooks:
             account.go_on(before)
         elif before is not None:
             self._post_rest(before)
+        elif flow.ticket is not None and flow.base_uj:
+            rest = self._rests.take(flow.ticket, name)
+            if rest is not None:
+                account.counted_uj = min(rest.counted_uj, flow.base_uj)
+                self._end_rest(rest, Kind.VOID)
         self._accounts[flow] = account
         self._employees.setdefault(name, _Employee()).accounts.add(account)
         self._note(account)
         return account
+
+    def _end_rest(self, rest: Rest, kind: Kind) -> None:
+        """Post or void what was reserved."""
+        energy_uj = rest.transfer.amount if kind is Kind.POST_PENDING else 0
+        job = partial(self._transfer, rest.ended(kind), energy_uj)
+        self._put(rest.name, Line(rest.name), energy_uj, job)
 
     def _identity(self, flow: TrackedFlow) -> bytes:
         """Return 32 octets for postings of a flow that no other has, now or after a restart."""
@@ -191,7 +205,8 @@ class EmployeeBooks:
             account.take(copy.page)
         self.pages += 1
         job = partial(self._keep, account, copy, on_done, on_lost)
-        self._put(account, copy.page.energy_uj, job)
+        self._note(account)
+        self._put(account.name, account.line, copy.page.energy_uj, job)
 
     async def _keep(
         self,
@@ -269,23 +284,21 @@ class EmployeeBooks:
         """Post energy of a flow for which there is no page, and will be none."""
         if energy_uj <= 0:
             return
-        transfer = account.unsigned(energy_uj)
+        self._note(account)
+        job = partial(self._transfer, account.unsigned(energy_uj), energy_uj)
+        self._put(account.name, account.line, energy_uj, job)
 
-        async def job() -> int:
-            posted = await self.ledger.post(transfer)
-            return 0 if posted.is_repeat else energy_uj
+    async def _transfer(self, transfer: Transfer, energy_uj: int) -> int:
+        posted = await self.ledger.post(transfer)
+        return 0 if posted.is_repeat else energy_uj
 
-        self._put(account, energy_uj, job)
-
-    def _put(self, account: FlowAccount, energy_uj: int, job: Job) -> None:
-        name = account.name
+    def _put(self, name: str, line: Line, energy_uj: int, job: Job) -> None:
         waiting = self._waiting.get(name)
         if waiting is None:
             waiting = self._waiting[name] = _Waiting(self._had_uj(f"{KIND}:{name}"))
         waiting.jobs += 1
         waiting.energy_uj += energy_uj
-        self._note(account)
-        self._postings.put(account.line, partial(self._do, name, energy_uj, job), energy_uj)
+        self._postings.put(line, partial(self._do, name, energy_uj, job), energy_uj)
 
     async def _do(self, name: str, energy_uj: int, job: Job) -> None:
         waiting, booked_uj = self._waiting[name], 0
@@ -305,7 +318,7 @@ class EmployeeBooks:
         """Return what an employee has had in each window: posted, about to be, or not signed yet."""
         employee, waiting = self._employees.get(name), self._waiting.get(name)
         open_uj = employee.open_uj if employee else 0
-        open_uj += waiting.energy_uj if waiting else 0
+        open_uj += self._rests.open_uj(name) + (waiting.energy_uj if waiting else 0)
         return {period: uj + open_uj for period, uj in self.windows.used_uj(name).items()}
 
     def _had_uj(self, account: str) -> int:
@@ -318,7 +331,7 @@ class EmployeeBooks:
 
     def _is_open(self, name: str) -> bool:
         """Return whether energy of an employee is in no posting yet, or may still come."""
-        return name in self._employees or name in self._waiting
+        return name in self._employees or name in self._waiting or name in self._rests
 
     def balance(self) -> dict[str, object]:
         """Return what `status` shows."""
@@ -340,15 +353,23 @@ class EmployeeBooks:
     async def keeping(self) -> AsyncIterator[None]:
         """Post what comes; at the end all that waits."""
         await self.windows.load()
+        self._rests.load(self.ledger.reserved)
+        for name in self._rests.names:
+            self.windows.used_uj(name)
+        self._rests_until_ns = self._unix_ns() + CUT_NS
         async with trio.open_nursery() as regular:
             regular.start_soon(self._post_regularly)
             regular.start_soon(self._watch)
             async with trio.open_nursery() as nursery:
                 self._postings.nursery = nursery
                 yield
-                # of one that was cut a page may follow, here or at another gateway
                 for account in self.accounts:
                     self._post_rest(account)
+                # of one that was cut a page may follow, here or at another gateway
+                for account in self._cut:
+                    if (rest := reservation(account)) is not None:
+                        job = partial(self._transfer, rest, 0)
+                        self._put(account.name, account.line, 0, job)
                 await self.settle()
             regular.cancel_scope.cancel()
 
@@ -365,6 +386,9 @@ class EmployeeBooks:
             if self._unix_ns() >= until_ns:
                 self._forget_cut(account)
                 self._post_rest(account)
+        if self._unix_ns() >= self._rests_until_ns:
+            for rest in self._rests.take_all():
+                self._end_rest(rest, Kind.POST_PENDING)
         await self.settle()
 
     async def _post_regularly(self) -> None:

@@ -379,3 +379,35 @@ async def test_power_without_receipts_is_written_as_soon_as_it_is_much(tmp_path:
         where.books.left(bare, is_cut=False)
         await where.books.settle()
         assert where.had_uj() == where.books.used_uj("alice")[Period.DAY] == 5_600
+
+
+@pytest.mark.requirement("VPPN-6-03")
+@pytest.mark.parametrize("is_resumed", [False, True])
+async def test_what_is_open_of_a_cut_flow_is_not_forgotten_at_the_end(
+    tmp_path: Path, is_resumed: bool
+) -> None:
+    flow, page = drawn()
+    async with site(tmp_path) as where:
+        account = where.books.open(flow, "alice", "inside", "by alice", "HERE/1")
+        for ticket in (b"old", b"new"):
+            account.note_ticket(ticket)
+        where.books.left(flow, is_cut=True)
+    again = TrackedFlow(1, End.CLIENT, 0, ticket=b"old", base_uj=12_000_000)
+    again.source_key, again.sink_key, again.page = flow.source_key, flow.sink_key, page
+    for _ in range(2):
+        # also after another restart
+        async with site(tmp_path) as where:
+            assert where.had_uj() == 0
+            assert where.books.used_uj("alice")[Period.DAY] == 12_000_000
+    async with site(tmp_path) as where:
+        if is_resumed:
+            assert where.books.open(again, "alice", "inside", "", "HERE/1").counted_uj == 0
+            assert where.books.used_uj("alice")[Period.DAY] == 12_000_000
+            assert await came(where, again, page) == 1
+            where.books.left(again, is_cut=False)
+        where.clock[0] += CUT_NS
+        await where.books.post_due()
+        assert where.had_uj() == where.books.used_uj("alice")[Period.DAY] == 12_000_000
+    async with site(tmp_path) as where:
+        assert where.ledger.reserved == ()
+        assert where.had_uj() == 12_000_000
