@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
     """Run `powertcp discover`; returns the exit status."""
     given = build_parser().parse_args(argv)
     _check(given)
+    timeout_s = _timeout_s(given)
     # the event loop comes with them: help and wrong words do without
     if given.avahi_file:
         from powertcp.cli.avahi import print_service
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
         return print_service()
     from powertcp.cli.discovering import discover
 
-    status = discover(given, timeout_s=_timeout_s(given))
+    status = discover(given, timeout_s=timeout_s)
     sys.stdout.flush()
     return status
 
