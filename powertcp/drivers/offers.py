@@ -1,5 +1,6 @@
 """What a running provider says of itself to the link: its offers, and what is left of them."""
 
+import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,9 +77,9 @@ def flow_advert(provider: Provider, identity: Identity) -> Advert | None:
 
 
 def feed_advert(provider: Provider, identity: Identity) -> Advert | None:
-    """Return what is said of a broadcast, None without one. A group has the port of its advert."""
-    station = provider.station
-    if station is None or station.sender is None:
+    """Return what is said of a broadcast, None without a group: a group has the port of its advert."""
+    station, group = provider.station, feed_group(provider)
+    if station is None or station.sender is None or group is None:
         return None
     profile = station.source.profile
     return Advert(
@@ -87,9 +88,15 @@ def feed_advert(provider: Provider, identity: Identity) -> Advert | None:
         cap_mw=profile.power_mw,
         source="feed",
         tariff=_tariff(provider),
-        group=station.config.groups[0][0],
+        group=group[0],
         feed=station.source.feed.feed_id,
     )
+
+
+def feed_group(provider: Provider) -> tuple[str, int] | None:
+    """Return the first multicast group of a broadcast with its port, None without one."""
+    groups = provider.station.config.groups if provider.station is not None else ()
+    return next((one for one in groups if ipaddress.ip_address(one[0]).is_multicast), None)
 
 
 def _offer(profile: PowerProfile, most_mw: int) -> PowerProfile:

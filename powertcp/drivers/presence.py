@@ -14,7 +14,7 @@ from powertcp.drivers.announce import Announcement, find_host_name, instance_nam
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.interfaces import read_interfaces
 from powertcp.drivers.mdns import Mdns, open_mdns
-from powertcp.drivers.offers import Identity, feed_advert, flow_advert, places
+from powertcp.drivers.offers import Identity, feed_advert, feed_group, flow_advert, places
 from powertcp.drivers.provider import Provider
 from powertcp.errors import ConfigError, HostError
 
@@ -101,5 +101,5 @@ class Presence:
         return feed_advert(self._provider, self._identity)
 
     def _feed_port(self) -> int:
-        station = self._provider.station
-        return station.config.groups[0][1] if station is not None else 0
+        group = feed_group(self._provider)
+        return group[1] if group is not None else 0
