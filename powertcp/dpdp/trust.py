@@ -65,6 +65,7 @@ class Shown:
     2, None without a valid one; its time and revocation are judged by the VPPN. subject: the key
     it names, 32 octets. is_meter_key: the subject is an Ed25519 key. has_signed: that key has
     signed the advert which led here. meter_key: Ed25519 of METER in SYN+ACK, None without.
+    signs: that key has signed the advert which led here.
     """
 
     static_key: bytes | None = None
@@ -73,6 +74,7 @@ class Shown:
     is_meter_key: bool = False
     has_signed: bool = False
     meter_key: bytes | None = None
+    signs: bool = False
 
 
 class Proof(NamedTuple):
@@ -80,13 +82,15 @@ class Proof(NamedTuple):
 
     provider: id of the advert. static_key: that the VPPN handshake must be with; None: none is
     needed. sites: Ed25519 keys, one of which must have issued a certificate; empty: none is needed.
-    meter_key: Ed25519, which SYN+ACK must name; None: any will do.
+    meter_key: Ed25519, which SYN+ACK must name; None: any will do. is_id: the meter key that SYN+ACK
+    names must be that of the id, and have signed the advert where power is sealed.
     """
 
     provider: bytes
     static_key: bytes | None = None
     sites: frozenset[bytes] = frozenset()
     meter_key: bytes | None = None
+    is_id: bool = False
 
     @property
     def is_sealed(self) -> bool:
@@ -107,7 +111,21 @@ class Proof(NamedTuple):
             return f"it is {format_key(shown.static_key, KeyKind.X25519)}, not {wanted}"
         if self.meter_key is not None and shown.meter_key != self.meter_key:
             return f"its meter is not {format_key(self.meter_key, KeyKind.ED25519)}"
+        if self.is_id and (said := self._unidentified(shown)):
+            return said
         return self._uncertified(shown) if self.sites else ""
+
+    # DPDP-7-08
+    def _unidentified(self, shown: Shown) -> str:
+        """Return why it is not proved that the provider has the id of its advert, "" when it is."""
+        if shown.meter_key is None:
+            return (
+                "it shows no meter key, of which its id would be the hash: a pin by key needs none"
+            )
+        if provider_id(shown.meter_key) != self.provider:
+            return "its meter is that of another id"
+        is_bound = shown.signs or self.static_key is None
+        return "" if is_bound else "the meter of its id has not signed the advert with this key"
 
     def _uncertified(self, shown: Shown) -> str:
         """Return what is wrong with the certificate of a site, "" when nothing is."""
@@ -230,7 +248,7 @@ class Trust:
         if advert.id in self.ids and not is_suspect:
             met = self.known.get(advert.id)
             meter_key = None if met is None else met.meter_key
-            return Verdict(Level.PINNED, proof._replace(meter_key=meter_key))
+            return Verdict(Level.PINNED, proof._replace(meter_key=meter_key, is_id=True))
         # DPDP-7-07
         is_to_certify = self.level is Level.SITE or (self.sites and self.is_site(advert))
         if self.sites and own is not None and is_to_certify:

@@ -130,6 +130,7 @@ class Appliance:
         self._powered = False  # what the load was told last
         self._refusal: Refusal | None = None
         self._tripped = False
+        self._is_its_fault = False  # the provider's: no other load would fare better
         self._cut = False
         self._is_ready = False  # the flow there is was READY: only its lease powers the load
 
@@ -217,6 +218,7 @@ class Appliance:
                 self.say("offered", {"offers": [pair.offer.format() for pair in offers]})
             case FlowTripped(refusal=refusal, by_peer=by_peer):
                 self._tripped, self._refusal = True, refusal
+                self._is_its_fault = refusal.code == Reason.OVER_VOLTAGE
                 self.say("tripped", refusal_facts(refusal) | {"by_peer": by_peer})
             case TicketReceived(ticket=ticket):
                 self.ticket = ticket
@@ -253,6 +255,11 @@ class Appliance:
             "power_mw": profile.power_mw,
             "lease_s": profile.lease_s,
         }
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the flow there is was READY."""
+        return bool(self.flow) and self._is_ready
 
     @property
     def is_off(self) -> bool:
@@ -383,6 +390,10 @@ class Appliance:
         self.ticket = None
         self._powered = False
         self.tell(Lost(refusal=refusal, returning=True))
-        if not self.patience.note_trip(now):
+        is_its_fault, self._is_its_fault = self._is_its_fault, False
+        is_on = self.patience.note_trip(now)
+        if is_on and is_its_fault and refusal is not None and self.elsewhere(refusal):
+            self.patience.due = 0
+        if not is_on:
             self.status = NO
             self.say("off", {"trips": len(self.patience.trips)} | refusal_facts(refusal))

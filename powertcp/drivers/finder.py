@@ -10,8 +10,9 @@ from typing import Final
 
 import trio
 
+from powertcp.dpdp.advert import provider_id
 from powertcp.dpdp.engine import Browser
-from powertcp.dpdp.entry import Entry, Signed
+from powertcp.dpdp.entry import Entry, Signed, Standing
 from powertcp.dpdp.events import Downgrade, IdClash
 from powertcp.dpdp.known import KnownProvider, remember
 from powertcp.dpdp.ranges import Ask as Wish
@@ -137,12 +138,21 @@ class Finder:
             self._static_waits[str(place)] = (now_ns() + pause, times + 1)
         return True
 
+    def has_other(self, place: Place, asks: Sequence[Ask]) -> bool:
+        """Return whether an advert of somebody else would do."""
+        kept = self._kept(asks, now_ns())
+        return any(one.entry.advert and one.entry.advert.id != place.provider for one in kept)
+
     # DPDP-6-02
     def refused(self, place: Place, refusal: Refusal) -> bool:
         """It is left alone for as long as it said, 1..30 s, and another one is asked."""
         said = refusal.retry_ms * NS_PER_MS or MOST_WAIT_NS
         pause = min(max(said, LEAST_WAIT_NS), MOST_WAIT_NS)
         until = now_ns() + round(pause * random.uniform(0.8, 1.2))
+        entry = place.entry
+        if entry is not None and entry.standing is Standing.SUSPECT:
+            # DPDP-5-03: two of one id; the no of one is not that of the other
+            return self.failed(place)
         if place.entry is not None and place.entry.advert is not None:
             now = now_ns()
             self._waits = {one: time for one, time in self._waits.items() if time > now}
@@ -171,7 +181,9 @@ class Finder:
             site_key=shown.issuer if is_site else None,
             has_signed=entry.signed is Signed.GOOD,
         )
-        if (shown.meter_key or shown.static_key) and self._nursery is not None:
+        # an id that is not proved is nobody's to remember keys of
+        is_proved = shown.meter_key is not None and provider_id(shown.meter_key) == met.id
+        if is_proved and (shown.signs or not shown.static_key) and self._nursery is not None:
             self._nursery.start_soon(self._remember, met, entry.signed is Signed.GOOD)
 
     # -- choosing ------------------------------------------------------------------------------

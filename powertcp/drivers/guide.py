@@ -49,6 +49,9 @@ class Guide(Protocol):
     def failed(self, place: Place) -> bool:
         """Nobody answered there, or not who it was to be. Returns whether others may be asked."""
 
+    def has_other(self, place: Place, asks: Sequence[Ask]) -> bool:
+        """Return whether somebody else could be asked now."""
+
     # DPDP-6-02
     def refused(self, place: Place, refusal: Refusal) -> bool:
         """It said no. Returns whether others may be asked."""
@@ -69,6 +72,10 @@ class Named:
         return self._place
 
     def failed(self, place: Place) -> bool:
+        """Nobody else may be asked."""
+        return False
+
+    def has_other(self, place: Place, asks: Sequence[Ask]) -> bool:
         """Nobody else may be asked."""
         return False
 

@@ -49,6 +49,7 @@ from powertcp.vppn.config import SealConfig
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
 
 OPEN_S = 5  # T_OPEN
+SILENT_NS = 4 * NS_PER_S  # two intervals after STALE another provider is asked
 # between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
 OPEN_GAP_NS = NS_PER_S // 16
 
@@ -172,6 +173,14 @@ class Link:
         if self._machine is None or self._stream is None:
             return
         now = now_ns()
+        # DPDP-10-03
+        if (
+            self._stale_at is not None
+            and now - self._stale_at >= SILENT_NS
+            and self._quest.is_left()
+        ):
+            self._stream.abort()
+            return
         self._lose_patience(self._stream, now)
         for each in self.wanted:
             if each.flow not in self._machine.flows or each.profile is None:

@@ -14,7 +14,7 @@ from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.flow_book import party
 from powertcp.drivers.guide import Guide, Place
 from powertcp.drivers.patience import back_off_ns
-from powertcp.drivers.proof import shown_by
+from powertcp.drivers.proof import has_signed, shown_by
 from powertcp.potcp.events import PowerGranted
 from powertcp.registry import Refusal
 from powertcp.units import NS_PER_S, Duration, Instant, format_duration
@@ -93,7 +93,7 @@ class Quest:
     def refused(self, refusal: Refusal) -> bool:
         """A contract was told no. Returns whether another provider is asked instead."""
         self._no = refusal
-        if self._place is None or any(each.flow and each.was_ready for each in self._appliances):
+        if self._place is None or any(each.is_ready for each in self._appliances):
             return False
         self.is_leaving = self._guide.refused(self._place, refusal)
         return self.is_leaving
@@ -118,8 +118,9 @@ class Quest:
     def is_believed(self, event: PowerGranted) -> bool:
         """Whether the provider has proved to be whom we trust; what it lacks is said."""
         meter_key = event.meter.key if event.meter is not None else None
-        self._shown = replace(self._shown, meter_key=meter_key)
         place = self._place
+        signs = meter_key is not None and place is not None and has_signed(place, meter_key)
+        self._shown = replace(self._shown, meter_key=meter_key, signs=signs)
         lacks = place.proof.missing(self._shown) if place is not None and place.proof else ""
         if not lacks:
             return True
@@ -129,6 +130,18 @@ class Quest:
             if not others and not each.was_ready:
                 each.finish(NO)
         return False
+
+    def is_left(self) -> bool:
+        """The provider is silent. Returns whether it is left, since another one is there."""
+        place = self._place
+        asks = [each.ask for each in self.wanted]
+        if place is None or not self._guide.has_other(place, asks):
+            return False
+        self._guide.failed(place)
+        said = f"{self.where}: silent, and another provider is there"
+        for each in self.wanted:
+            each.say("left", {"provider": self.where, "sentence": said})
+        return True
 
     # -- paths that are lost -------------------------------------------------------------------
 

@@ -128,6 +128,37 @@ async def test_a_drained_provider_is_left_for_another(tmp_path: Path) -> None:
                     assert await held(tmp_path, other) == 6000
 
 
+@pytest.mark.requirement("DPDP-10-03")
+async def test_a_provider_that_falls_silent_is_left_while_the_lease_holds(tmp_path: Path) -> None:
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Half", "12V/0.5A") as other:
+            async with offering(tmp_path, space, "Full", "12V/5A") as best:
+                async with running(
+                    tmp_path, "consumer", *WISH, "--run", "sleep 600", before=inside(space)
+                ) as sink:
+                    await sink.until("ready")
+                    best.signal(signal.SIGSTOP)
+                    left = await sink.until("left")
+                    assert "silent, and another provider is there" in left["sentence"]
+                    await sink.until("ready", 2)
+                    assert await held(tmp_path, other) == 6000
+                    assert "lease over" not in sink.names()
+                    best.signal(signal.SIGCONT)
+
+
+@pytest.mark.requirement("PTCP-8-03")
+async def test_who_sends_too_much_voltage_is_left_for_another(tmp_path: Path) -> None:
+    swell = "mains:swell=150%@1s/1s"
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Half", "12V/0.5A"):
+            async with offering(tmp_path, space, "Bad", "12V/5A", "--source", swell):
+                async with running(tmp_path, "consumer", *WISH, before=inside(space)) as sink:
+                    await sink.until("tripped")
+                    await sink.until("ready", 2)
+                    found = [one["provider"] for one in sink.events if one["event"] == "found"]
+                    assert found == ["Bad", "Half"]
+
+
 @pytest.mark.requirement("DPDP-7-08")
 async def test_only_the_pinned_one_is_asked(tmp_path: Path) -> None:
     with spaces(1) as (space,):

@@ -148,9 +148,12 @@ def test_of_two_pinned_keys_of_one_provider_each_will_do() -> None:
 @pytest.mark.requirement("DPDP-5-03", "DPDP-7-07")
 def test_a_pin_without_a_key_holds_while_nobody_else_has_the_id() -> None:
     trust = Trust.make(pins=[ID_PIN])
-    assert trust.judge(CLEAR).proof == Proof(provider=ID)
+    assert trust.judge(CLEAR).proof == Proof(provider=ID, is_id=True)
     verdict = trust.judge(ADVERT)
-    assert (verdict.level, verdict.proof) == (Level.PINNED, Proof(provider=ID, static_key=KEY))
+    assert (verdict.level, verdict.proof) == (
+        Level.PINNED,
+        Proof(provider=ID, static_key=KEY, is_id=True),
+    )
     assert trust.judge(ADVERT, is_suspect=True).refusal == "any, below pinned"
     assert trust.is_pinned(CLEAR)
     assert not trust.is_pinned(STRANGER)
@@ -159,7 +162,7 @@ def test_a_pin_without_a_key_holds_while_nobody_else_has_the_id() -> None:
 def test_the_meter_that_is_known_for_a_pinned_id_must_be_shown() -> None:
     trust = Trust.make(pins=[ID_PIN], known=met(exchange_key=None))
     proof = trust.judge(CLEAR).proof
-    assert proof == Proof(provider=ID, meter_key=METER)
+    assert proof == Proof(provider=ID, meter_key=METER, is_id=True)
     assert proof.missing(Shown(meter_key=METER)) == ""
     assert proof.missing(Shown()).startswith("its meter is not ed25519:")
 
@@ -202,6 +205,7 @@ def test_who_is_not_pinned_is_below() -> None:
 # ---- proofs -------------------------------------------------------------------------------------
 
 SEALED = Proof(provider=ID, static_key=KEY)
+BY_ID = Proof(provider=ID, is_id=True)
 CERTIFIED = SEALED._replace(sites=frozenset([SITE]))
 OWN = Shown(static_key=KEY, issuer=SITE, subject=KEY)
 BY_METER = Shown(static_key=KEY, issuer=SITE, subject=METER, is_meter_key=True, has_signed=True)
@@ -216,6 +220,19 @@ BY_METER = Shown(static_key=KEY, issuer=SITE, subject=METER, is_meter_key=True, 
         (SEALED, OWN, ""),
         (SEALED, Shown(), f"a VPPN handshake with {KEY_TEXT} is needed"),
         (SEALED, Shown(static_key=OTHER), f"it is {OTHER_TEXT}, not {KEY_TEXT}"),
+        (BY_ID, Shown(meter_key=METER), ""),
+        (BY_ID, Shown(meter_key=OTHER), "its meter is that of another id"),
+        (
+            BY_ID,
+            Shown(),
+            "it shows no meter key, of which its id would be the hash: a pin by key needs none",
+        ),
+        (BY_ID._replace(static_key=KEY), Shown(static_key=KEY, meter_key=METER, signs=True), ""),
+        (
+            BY_ID._replace(static_key=KEY),
+            Shown(static_key=KEY, meter_key=METER),
+            "the meter of its id has not signed the advert with this key",
+        ),
         (CERTIFIED, OWN, ""),
         (CERTIFIED, replace(OWN, static_key=OTHER), f"it is {OTHER_TEXT}, not {KEY_TEXT}"),
         (CERTIFIED, Shown(static_key=KEY), "it shows no certificate of a site"),
