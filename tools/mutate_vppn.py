@@ -58,7 +58,7 @@ def killer(mutant: Mutant, folder: Path) -> str:
 def _run(mutant: Mutant, folder: Path) -> str:
     options = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:trio", "--no-header")
     command = (sys.executable, "-B", "-m", "pytest", *options, *mutant.tests)
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path[1:]])}
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_LIMIT_S

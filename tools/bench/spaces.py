@@ -88,7 +88,9 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 def _environment(bytecode: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return kept | {"PYTHONPYCACHEPREFIX": bytecode, "PYTHONPATH": str(ROOT)}
+    found = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # where the libraries are
+    path = os.pathsep.join(filter(None, [str(ROOT), *found]))
+    return kept | {"PYTHONPYCACHEPREFIX": bytecode, "PYTHONPATH": path}
 
 
 class Commands:
