@@ -20,7 +20,7 @@ from powertcp.drivers.sightings import Own, Sighting
 from powertcp.errors import HostError
 
 VERIFY_S = 1.8  # an answer counts for 2 s, and passes through two threads
-HOST_MS = 500  # who has a name answers within 0.12 s
+HOST_MS = 1500  # who has a name answers within 0.12 s; for a few questions, one may be lost
 PROBE_S = 0.5
 LATE_MS = 150  # for what an answer left out
 # a hall of 500 providers answers one question within 0.1 s, over IPv4 and IPv6, twice what it says
@@ -155,7 +155,7 @@ class Resolver:
     # -- announcing ----------------------------------------------------------------------------
 
     def is_taken(self, host: str) -> bool:
-        """Return whether somebody answers for the name of a host; asks for 0.5 s."""
+        """Return whether somebody answers for the name of a host; asks for 1.5 s."""
         try:
             return zeroconf.AddressResolver(host).request(self._zc, HOST_MS, _MULTICAST)
         except (zeroconf.Error, ValueError, OSError, AssertionError) as error:
