@@ -78,6 +78,7 @@ class Announcement:
         self._listening, self._is_routed = tuple(listening), is_routed
         self._said: Own | None = None  # what is registered
         self._busy = trio.Lock()
+        self._running = trio.CancelScope()
         self._armed = trio.Event()
         self._has_moved = False
         mdns.heed.append(self._on_move)
@@ -89,25 +90,28 @@ class Announcement:
 
     async def run(self) -> None:
         """Announce, and say what changes; until cancelled or withdrawn."""
-        await self._mdns.opened.wait()
-        looks = 0
-        while True:
-            advert, now = self._want(), now_ns()
-            if advert is not None:
-                self._announcer.want(advert, now)
-            if looks % _LOOKS == 0 or self._has_moved:
-                self._look_for_others()
-            looks += 1
-            self._move()
-            await self._pump()
-            await self._wait()
+        with self._running:
+            await self._mdns.opened.wait()
+            looks = 0
+            while True:
+                advert, now = self._want(), now_ns()
+                if advert is not None:
+                    self._announcer.want(advert, now)
+                if looks % _LOOKS == 0 or self._has_moved:
+                    self._look_for_others()
+                looks += 1
+                self._move()
+                await self._pump()
+                await self._wait()
 
     async def withdraw(self) -> None:
         """Say goodbye, in 1 s at most; nothing is announced any more."""
         # DPDP-4-03
+        self._running.cancel()  # what is being announced just now is not waited for
         with trio.move_on_after(GOODBYE_S):
             self._announcer.drain(now_ns())
             await self._pump()
+            await self._unregister()
 
     def _on_move(self) -> None:
         # what is announced on an interface that is new has its addresses
@@ -184,9 +188,8 @@ class Announcement:
         self._said = own
 
     async def _unregister(self) -> None:
-        resolver, said = self._mdns.resolver, self._said
-        self._said = None
-        if resolver is None or said is None:
+        resolver, self._said = self._mdns.resolver, None
+        if resolver is None:
             return
         try:
             await self._mdns.call(resolver.unregister, self._kind)

@@ -43,6 +43,7 @@ class Resolver:
         """Begin to listen; `tell` is called in other threads. Raises HostError."""
         self._tell = tell
         self._own: dict[str, ServiceInfo] = {}  # by kind
+        self._wanted: set[str] = set()  # kinds; one that leaves it while it is probed is taken back
         try:
             self._zc = Zeroconf(interfaces=list(speakers))
         except (zeroconf.Error, OSError, RuntimeError, ValueError) as error:
@@ -163,11 +164,17 @@ class Resolver:
             return False
 
     def register(self, own: Own) -> bool:
-        """Probe and announce; 1.7 s. Returns False when the name is taken. Raises HostError."""
+        """Probe and announce; 1.7 s. Returns False when the name is taken. Raises HostError.
+
+        What is unregistered meanwhile is not announced, or taken back.
+        """
         info = _info(own)
+        self._wanted.add(own.kind)
         # the answer to a probe goes to one program of those that share the port on this host
         if self._answers(info.name, PROBE_S):
             return False
+        if own.kind not in self._wanted:
+            return True
         try:
             self._zc.register_service(info)
         except (zeroconf.NonUniqueNameException, zeroconf.ServiceNameAlreadyRegistered):
@@ -175,6 +182,8 @@ class Resolver:
         except (zeroconf.Error, OSError, RuntimeError) as error:
             raise _host_error(error, "announce power") from error
         self._own[own.kind] = info
+        if own.kind not in self._wanted:
+            self.unregister(own.kind)
         return True
 
     def update(self, own: Own) -> None:
@@ -193,6 +202,7 @@ class Resolver:
 
     def unregister(self, kind: str) -> None:
         """Begin to say goodbye, which goes on for 0.3 s. Raises HostError."""
+        self._wanted.discard(kind)
         info = self._own.pop(kind, None)
         if info is None:
             return
@@ -294,6 +304,7 @@ def _service(info: ServiceInfo) -> Service:
     )
 
 
+# DPDP-8-03
 def _address(text: str, port: int) -> Address | None:
     """Return an address with the name of its interface, None for a useless one."""
     host, _, index = text.partition("%")

@@ -14,7 +14,7 @@ import trio
 from tests.drivers.processes import asked, provider, running
 
 CLOSED = "<&- >&- 2>&-"
-GOODBYE_S = 3  # from SIGTERM to the end
+GOODBYE_S = 6  # from SIGTERM to the end: 1 s each for goodbyes, mDNS and the last lines, twice
 UNREAD = pytest.mark.parametrize("unread", ["stdout", "stderr", "both"])
 
 
