@@ -7,11 +7,12 @@ from powertcp.crypto import SigningKey
 from powertcp.dpdp.advert import TYPE_TCP, Advert, Offer, encode_txt, provider_id
 from powertcp.dpdp.crowd import NEW_PER_S
 from powertcp.dpdp.engine import Browser
-from powertcp.dpdp.entry import Address, Entry, Service, Signed, Standing
+from powertcp.dpdp.entry import Address, Entry, Service
 from powertcp.dpdp.txt import join_txt, split_txt
 from powertcp.machine import Event
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.units import NS_PER_S, Instant
+from tests import adverts
 
 METER = SigningKey(bytes([7]) * 32)
 OFFER = Offer(
@@ -62,21 +63,7 @@ def stranger(number: int, **said: Any) -> Service:
 
 def entry(service: Service, advert: Advert | None = ADVERT) -> Entry:
     """Return an entry that nobody has judged."""
-    return Entry(
-        key=service.key,
-        service=service,
-        advert=advert,
-        fault="",
-        standing=Standing.GOOD,
-        why="",
-        signed=Signed.NONE,
-        pinned=False,
-        site=False,
-        first_ns=0,
-        last_ns=0,
-        dead_until_ns=0,
-        addresses=(),
-    )
+    return adverts.entry(advert, service.key, service=service, addresses=())
 
 
 def drain(machine: Any) -> list[Event]:

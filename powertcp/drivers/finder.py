@@ -120,7 +120,7 @@ class Finder:
                 if again := self._kept(asks, now_ns()):
                     return self._take(again[0], now_ns() - (since or now))
                 continue
-            # DPDP-8-02
+            # DPDP-8-01
             if not kept and now - began >= SETTLE_NS // 3 and (named := self._static(now)):
                 return named
             self._hint(began, now)

@@ -44,12 +44,12 @@ from powertcp.potcp.events import (
 from powertcp.potcp.traced import TracedConnection
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 from powertcp.vppn.config import SealConfig
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
 
 OPEN_S = 5  # T_OPEN
-SILENT_NS = 4 * NS_PER_S  # two intervals after STALE another provider is asked
+SILENT_INTERVALS = 2  # STALE for so long: another provider is asked
 # between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
 OPEN_GAP_NS = NS_PER_S // 16
 
@@ -174,11 +174,7 @@ class Link:
             return
         now = now_ns()
         # DPDP-10-03
-        if (
-            self._stale_at is not None
-            and now - self._stale_at >= SILENT_NS
-            and self._quest.is_left()
-        ):
+        if self._is_silent(now) and self._quest.is_left():
             self._stream.abort()
             return
         self._lose_patience(self._stream, now)
@@ -191,6 +187,11 @@ class Link:
                 self._stream.queue(self._machine.set_demand, each.flow, wanted_mw, now=now)
             if self._machine.may_propose(each.flow) and each.needs_more(now):
                 self._stream.queue(self._machine.renegotiate, each.flow, [each.ask], now=now)
+
+    def _is_silent(self, now: Instant) -> bool:
+        """Whether the provider has been STALE for two intervals."""
+        interval_ns = self._wishes.connection.maintain_interval_ms * NS_PER_MS
+        return self._stale_at is not None and now - self._stale_at >= SILENT_INTERVALS * interval_ns
 
     def kick(self) -> None:
         """Look at once which SYN is due."""

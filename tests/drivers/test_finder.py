@@ -39,6 +39,14 @@ async def offering(
         yield one
 
 
+@asynccontextmanager
+async def half_and_full(folder: Path, space: str) -> AsyncIterator[tuple[Running, Running]]:
+    """Run a provider that gives half of WISH, and one that gives all of it."""
+    async with offering(folder, space, "Half", "12V/0.5A") as other:
+        async with offering(folder, space, "Full", "12V/5A") as best:
+            yield other, best
+
+
 async def held(folder: Path, source: Running) -> int:
     """Return the mW that a provider holds for its flows."""
     status = await asked(folder, f"provider-{source.pid}.sock", op="status")
@@ -75,6 +83,19 @@ async def test_who_finds_nobody_is_told_why_and_gives_up(tmp_path: Path) -> None
             assert await sink.end() == 3
 
 
+@pytest.mark.requirement("DPDP-8-01")
+async def test_who_finds_nobody_asks_whom_it_was_told_by_hand(tmp_path: Path) -> None:
+    with spaces(1) as (space,):
+        words = ("--listen", "127.0.0.1:0", "--supply", "12V/5A", "--no-mdns")
+        async with running(tmp_path, "provider", *words, before=inside(space)) as source:
+            (address,) = (await source.until("listening"))["addresses"]
+            wish = (*WISH, "--static", "127.0.0.1:1", "--static", address, "--run", "true")
+            async with running(tmp_path, "consumer", *wish, before=inside(space)) as sink:
+                assert await sink.end() == 0
+                found = [one["address"] for one in sink.events if one["event"] == "found"]
+                assert found == ["127.0.0.1:1", address]
+
+
 @pytest.mark.requirement("DPDP-6-02")
 async def test_who_is_refused_asks_the_next_best(tmp_path: Path) -> None:
     rules = tmp_path / "authorized_watts"
@@ -98,52 +119,49 @@ async def test_who_loses_a_provider_goes_on_with_another_and_the_command_never_e
     tmp_path: Path,
 ) -> None:
     with spaces(1) as (space,):
-        async with offering(tmp_path, space, "Half", "12V/0.5A") as other:
-            async with offering(tmp_path, space, "Full", "12V/5A") as best:
-                async with running(
-                    tmp_path, "consumer", *WISH, "--run", "sleep 600", before=inside(space)
-                ) as sink:
-                    await sink.until("ready")
-                    best.process.kill()
-                    await sink.until("ready", 2)
-                    await sink.until("readings", 3)
-                    assert await held(tmp_path, other) == 6000
-                    assert "load ended" not in sink.names()
-                    sink.signal(signal.SIGTERM)
-                    assert await sink.end() == 0
+        async with half_and_full(tmp_path, space) as (other, best):
+            async with running(
+                tmp_path, "consumer", *WISH, "--run", "sleep 600", before=inside(space)
+            ) as sink:
+                await sink.until("ready")
+                best.process.kill()
+                await sink.until("ready", 2)
+                await sink.until("readings", 3)
+                assert await held(tmp_path, other) == 6000
+                assert "load ended" not in sink.names()
+                sink.signal(signal.SIGTERM)
+                assert await sink.end() == 0
 
 
 async def test_a_drained_provider_is_left_for_another(tmp_path: Path) -> None:
     with spaces(1) as (space,):
-        async with offering(tmp_path, space, "Half", "12V/0.5A") as other:
-            async with offering(tmp_path, space, "Full", "12V/5A") as best:
-                async with running(
-                    tmp_path, "consumer", *WISH, "--run", "sleep 600", before=inside(space)
-                ) as sink:
-                    await sink.until("ready")
-                    best.signal(signal.SIGTERM)
-                    await sink.until("ready", 2)
-                    assert await best.end() == 0
-                    await sink.until("readings", 3)
-                    assert await held(tmp_path, other) == 6000
+        async with half_and_full(tmp_path, space) as (other, best):
+            async with running(
+                tmp_path, "consumer", *WISH, "--run", "sleep 600", before=inside(space)
+            ) as sink:
+                await sink.until("ready")
+                best.signal(signal.SIGTERM)
+                await sink.until("ready", 2)
+                assert await best.end() == 0
+                await sink.until("readings", 3)
+                assert await held(tmp_path, other) == 6000
 
 
 @pytest.mark.requirement("DPDP-10-03")
 async def test_a_provider_that_falls_silent_is_left_while_the_lease_holds(tmp_path: Path) -> None:
     with spaces(1) as (space,):
-        async with offering(tmp_path, space, "Half", "12V/0.5A") as other:
-            async with offering(tmp_path, space, "Full", "12V/5A") as best:
-                async with running(
-                    tmp_path, "consumer", *WISH, "--run", "sleep 600", before=inside(space)
-                ) as sink:
-                    await sink.until("ready")
-                    best.signal(signal.SIGSTOP)
-                    left = await sink.until("left")
-                    assert "silent, and another provider is there" in left["sentence"]
-                    await sink.until("ready", 2)
-                    assert await held(tmp_path, other) == 6000
-                    assert "lease over" not in sink.names()
-                    best.signal(signal.SIGCONT)
+        async with half_and_full(tmp_path, space) as (other, best):
+            async with running(
+                tmp_path, "consumer", *WISH, "--run", "sleep 600", before=inside(space)
+            ) as sink:
+                await sink.until("ready")
+                best.signal(signal.SIGSTOP)
+                left = await sink.until("left")
+                assert "silent, and another provider is there" in left["sentence"]
+                await sink.until("ready", 2)
+                assert await held(tmp_path, other) == 6000
+                assert "lease over" not in sink.names()
+                best.signal(signal.SIGCONT)
 
 
 @pytest.mark.requirement("PTCP-8-03")
