@@ -5,7 +5,6 @@ stated here by hand and must agree with the schema. `--check` writes nothing and
 file is missing, stale or made by nobody.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from powertcp.wire.schema import Rejected
 from powertcp.wire.values import build, parse
 from tools.feed_vectors import bad_feeds, good_feeds
 from tools.receipt_vectors import bad_receipts, good_receipts
+from tools.vector_files import run
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "rfc" / "vectors" / "protocol"
@@ -503,22 +503,8 @@ def files() -> dict[Path, str]:
 
 def main(argv: list[str]) -> int:
     """Write the vectors, or with --check compare them. Returns 0, or 1 for a difference."""
-    parser = argparse.ArgumentParser(prog="tools.make_vectors", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    check = parser.parse_args(argv).check
-    made = files()
     there = {path for path in FOLDER.rglob("*") if path.is_file() and path.parent.name != "streams"}
-    stale = [path for path, text in made.items() if path not in there or path.read_text() != text]
-    extra = sorted(there - set(made))
-    for path in [*stale, *extra] if check else extra:
-        print(f"{path.relative_to(ROOT)}: {'stale' if path in made else 'made by nobody'}")
-    if not check:
-        for path in stale:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(made[path])
-    refused = sum(path.parent.name == "bad" for path in made) // 2
-    print(f"{len(made) // 2 - refused} good, {refused} bad, {len(stale)} stale")
-    return 1 if extra or (check and stale) else 0
+    return run(argv, "tools.make_vectors", __doc__, files(), there)
 
 
 if __name__ == "__main__":
