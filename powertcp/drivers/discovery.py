@@ -135,6 +135,7 @@ class Discovery:
         resolver, kind, instance = self.mdns.resolver, sighting.kind, sighting.instance
         found: Service | None = None
         if resolver is not None:
+            # DPDP-8-05
             for _ in range(0 if self._is_passive else TRIES):
                 found = await self.mdns.call(resolver.resolve, kind, instance, RESOLVE_MS)
                 if found is not None:

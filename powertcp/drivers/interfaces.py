@@ -97,6 +97,7 @@ def parse_dump(messages: Sequence[tuple[int, bytes]]) -> tuple[Interface, ...]:
     return tuple(sorted(links, key=lambda each: each.index))
 
 
+# DPDP-8-02
 def choose(found: Sequence[Interface], names: Sequence[str] = ()) -> tuple[Interface, ...]:
     """Return on which interfaces to speak: those of `names`, else all that are up with multicast.
 
@@ -160,6 +161,7 @@ class Watch:
                 raise ConfigError("command line", "--interface", said)
         self.chosen = choose(found, self._names)
 
+    # DPDP-8-04
     async def run(self, heed: Callable[[], None]) -> None:
         """Call `heed` whenever `chosen` is another one, 1 s after the news; until cancelled."""
         try:

@@ -113,6 +113,7 @@ class Mdns:
                 except HostError as error:
                     _log.warning("%s", error)
 
+    # DPDP-8-01
     async def _open(self) -> None:
         """Try until it can be opened."""
         pause_s = FIRST_RETRY_S

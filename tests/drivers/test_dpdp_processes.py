@@ -194,6 +194,7 @@ def plain(line: str) -> str:
 
 @pytest.mark.requirement("DPDP-2-01")
 @pytest.mark.requirement("DPDP-5-04")
+@pytest.mark.requirement("DPDP-8-03")
 async def test_what_avahi_announces_is_found_over_ipv4_and_link_local_ipv6(tmp_path: Path) -> None:
     with pair() as (there, here), avahi(tmp_path, there) as bus:
         words = bus.words("avahi-publish", "-s", "Bench PSU", "_powertcp._tcp", "3251", *BENCH)
@@ -288,6 +289,7 @@ async def test_the_second_of_a_name_gets_a_number(tmp_path: Path) -> None:
                 assert {advert["name"] for advert in adverts} == {"Lamp", "Lamp (2)"}
 
 
+@pytest.mark.requirement("DPDP-8-04")
 async def test_an_address_that_comes_and_a_link_that_goes_are_followed(tmp_path: Path) -> None:
     with pair() as (there, here):
         async with announced(tmp_path, here):

@@ -38,6 +38,7 @@ def resident_kib(pid: int) -> int:
 
 
 @pytest.mark.requirement("DPDP-4-01")
+@pytest.mark.requirement("DPDP-8-01")
 async def test_a_provider_whose_port_of_mdns_is_taken_serves_and_tries_again(
     tmp_path: Path,
 ) -> None:
@@ -135,6 +136,7 @@ async def test_500_providers_of_10_hosts_are_all_found(tmp_path: Path) -> None:
             assert len({advert["id"] for advert in one.events}) == 500
 
 
+@pytest.mark.requirement("DPDP-8-04")
 async def test_a_link_that_comes_later_is_announced_on(tmp_path: Path) -> None:
     with pair() as (there, here):
         ip("-n", here, "link", "set", "e0", "down")

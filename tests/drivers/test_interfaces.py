@@ -66,6 +66,7 @@ def test_an_address_that_is_not_known_to_be_ours_alone_is_left_out() -> None:
     assert parse_dump(rows)[0].addresses == ()
 
 
+@pytest.mark.requirement("DPDP-8-02")
 def test_what_is_up_with_multicast_is_spoken_on_and_the_loopback_only_alone() -> None:
     down = link(4, "eth1", UP | MULTICAST), address(4, "10.0.1.7/24")
     plain = link(5, "dummy0", UP | RUNNING), address(5, "10.0.2.7/24")
