@@ -125,7 +125,7 @@ class Browser:
                 self._change(replace(new, first_ns=old.first_ns))
                 return
             # another id or host under this name is another provider
-            self._drop(key)
+            self._lose(key)
         if new.pinned:
             self._crowd.discard(key)
             self._enter(new)
@@ -151,7 +151,7 @@ class Browser:
         else:
             self._tick(now)
             if key in self._doubts:
-                self._drop(key)
+                self._lose(key)
         self._ask()
 
     def overflow(self, keys: Collection[str], now: Instant) -> None:
@@ -298,6 +298,9 @@ class Browser:
             return
         if provider is not None:
             self._peers.setdefault(provider, {})[entry.key] = None
+            # DPDP-4-06
+            if self._is_honest(entry):
+                self._dead.came(provider[1], entry.service.addresses, self._clock)
         self._targets.setdefault(target, {})[entry.key] = None
         self._table[entry.key] = entry
         entry = self._table[entry.key] = self._judged(entry)
@@ -310,6 +313,10 @@ class Browser:
         old = self._table[new.key]
         self._table[new.key] = new
         self._table.move_to_end(new.key)
+        is_news = (old.service.txt, old.service.port) != (new.service.txt, new.service.port)
+        # DPDP-4-06
+        if is_news and new.advert is not None and self._is_honest(new):
+            self._dead.pardon(new.advert.id, new.service.addresses, self._clock)
         entry = self._table[new.key] = self._judged(new)
         self._events.append(AdvertChanged(entry=entry))
         self._tell(entry, old.standing, old.why)
@@ -327,13 +334,20 @@ class Browser:
         if provider is not None:
             self._judge(list(self._peers.get(provider, ())))
 
+    def _lose(self, key: str) -> None:
+        """Let an entry go that is not there any more: that it comes back is news."""
+        advert = self._table[key].advert
+        self._drop(key)
+        if advert is not None:
+            self._dead.gone(advert.id)
+
     def _ask(self) -> None:
         """Ask for whom it is time, and let go for whom nobody answered."""
         asked, lost = self._doubts.due(self._clock)
         for key in asked:
             self._events.append(VerifyWanted(key=key, service=self._table[key].service))
         for key in lost:
-            self._drop(key)
+            self._lose(key)
 
     def _stale_at(self) -> Instant | None:
         """Return when somebody was not heard for too long who is not in doubt already."""
@@ -462,6 +476,11 @@ class Browser:
         if signed is Signed.NONE and met is not None and met.has_signed:
             return "it is not signed, and was before"
         return ""
+
+    def _is_honest(self, entry: Entry) -> bool:
+        """Return whether an advert lacks nothing that its provider has shown."""
+        advert = entry.advert
+        return advert is not None and not self._downgrade(advert, self._signature(entry, advert)[0])
 
     def _tell(self, entry: Entry, was: Standing, why: str) -> None:
         """Tell of a downgrade that was none before."""

@@ -13,7 +13,7 @@ import trio
 from powertcp.dpdp.advert import provider_id
 from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Entry, Signed, Standing
-from powertcp.dpdp.events import Downgrade, IdClash
+from powertcp.dpdp.events import AdvertSeen, Downgrade, IdClash
 from powertcp.dpdp.known import KnownProvider, remember
 from powertcp.dpdp.ranges import Ask as Wish
 from powertcp.dpdp.select import (
@@ -98,12 +98,21 @@ class Finder:
             async for event in self._discovery.events:
                 self._discovery.has_lost = False
                 self._news_ns = now_ns()
+                if isinstance(event, AdvertSeen):
+                    self._heed_return(event.entry)
                 self._news.set()
                 self._news = trio.Event()
                 if isinstance(event, Downgrade | IdClash):
                     name = show_text(event.entry.service.instance)
                     more = event.text if isinstance(event, Downgrade) else "two of one id"
                     self._say("suspect", {"provider": name, "sentence": f"{name}: {more}"})
+
+    def _heed_return(self, entry: Entry) -> None:
+        """Who is announced anew has begun anew: what it has refused before is asked soon."""
+        wanted = entry.advert.id if entry.advert is not None else b""
+        if wanted in self._waits:
+            soon = now_ns() + LEAST_WAIT_NS
+            self._waits[wanted] = min(self._waits[wanted], soon)
 
     # -- the guide -----------------------------------------------------------------------------
 

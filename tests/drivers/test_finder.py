@@ -28,11 +28,11 @@ def _allowed() -> None:
 
 @asynccontextmanager
 async def offering(
-    folder: Path, space: str, name: str, supply: str, *words: str
+    folder: Path, space: str, name: str, supply: str, *words: str, port: int = 0
 ) -> AsyncIterator[Running]:
     """Run a provider called `name` in a namespace until it is announced."""
     async with running(
-        folder, "provider", "--listen", "127.0.0.1:0", "--supply", supply, "--name", name,
+        folder, "provider", "--listen", f"127.0.0.1:{port}", "--supply", supply, "--name", name,
         "--state-dir", str(folder / name), *words, before=inside(space),
     ) as one:  # fmt: skip
         await one.until_logged("announced as")
@@ -131,6 +131,39 @@ async def test_who_loses_a_provider_goes_on_with_another_and_the_command_never_e
                 assert "load ended" not in sink.names()
                 sink.signal(signal.SIGTERM)
                 assert await sink.end() == 0
+
+
+@pytest.mark.requirement("DPDP-4-06")
+async def test_a_provider_that_was_killed_is_asked_when_it_announces_itself_again(
+    tmp_path: Path,
+) -> None:
+    with spaces(1) as (space,):
+        words = ("--request", "12V/1A", "--run", "sleep 600")
+        async with running(tmp_path, "consumer", *words, before=inside(space)) as sink:
+            async with offering(tmp_path, space, "Bench", "12V/5A", port=3251) as first:
+                await sink.until("ready")
+                first.process.kill()
+                # nobody listens there: dead for 30 s
+                await sink.until("unreachable")
+            async with offering(tmp_path, space, "Bench", "12V/5A", port=3251):
+                await sink.until("ready", 2, within_s=10)
+                assert "load ended" not in sink.names()
+
+
+@pytest.mark.requirement("DPDP-4-06", "DPDP-6-02")
+async def test_a_provider_that_was_restarted_is_asked_when_it_announces_itself_again(
+    tmp_path: Path,
+) -> None:
+    with spaces(1) as (space,):
+        words = ("--request", "12V/1A", "--run", "sleep 600")
+        async with running(tmp_path, "consumer", *words, before=inside(space)) as sink:
+            async with offering(tmp_path, space, "Bench", "12V/5A", port=3251) as first:
+                await sink.until("ready")
+                first.signal(signal.SIGTERM)
+                assert await first.end() == 0
+            async with offering(tmp_path, space, "Bench", "12V/5A", port=3251):
+                await sink.until("ready", 2, within_s=10)
+                assert "load ended" not in sink.names()
 
 
 async def test_a_drained_provider_is_left_for_another(tmp_path: Path) -> None:

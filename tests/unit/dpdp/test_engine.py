@@ -8,7 +8,7 @@ import pytest
 
 from powertcp.dpdp.advert import TYPE_UDP, encode_txt
 from powertcp.dpdp.crowd import FIRST_CROWD, MAX_PER_TARGET, NEW_PER_S
-from powertcp.dpdp.dead import FIRST_NS
+from powertcp.dpdp.dead import FIRST_NS, PARDON_NS
 from powertcp.dpdp.doubts import VERIFY_NS
 from powertcp.dpdp.engine import (
     MAX_ADVERTS,
@@ -335,6 +335,71 @@ def test_a_new_name_does_not_wake_the_dead_and_an_unknown_one_is_no_matter() -> 
     browser.failed(ADVERT.id, HERE, 0)
     browser.heard(service("renamed", host="bench.local."), 1)
     assert standings(browser) == [("dead", ""), ("dead", "")]
+
+
+@pytest.mark.requirement("DPDP-4-06")
+def test_who_said_goodbye_and_is_announced_anew_may_be_asked_at_once() -> None:
+    browser = browse(BENCH)
+    browser.failed(ADVERT.id, HERE, 0)
+    browser.removed(BENCH.key, 1)
+    browser.heard(BENCH, 2)
+    # nobody had gone: a rogue said so
+    assert standings(browser) == [("dead", "")]
+    browser.removed(BENCH.key, 3 * VERIFY_NS)
+    browser.verified(BENCH.key, None, 3 * VERIFY_NS)
+    drain(browser)
+    browser.heard(BENCH, 4 * VERIFY_NS)
+    (event,) = drain(browser)
+    assert isinstance(event, AdvertSeen)
+    assert (event.entry.standing, event.entry.dead_until_ns) == (Standing.GOOD, 0)
+
+
+@pytest.mark.requirement("DPDP-4-06")
+@pytest.mark.parametrize(
+    "other",
+    [
+        service(cap_mw=1_000),
+        replace(BENCH, host="other.local."),
+        replace(BENCH, port=3252),
+    ],
+    ids=["TXT", "host", "port"],
+)
+def test_what_is_announced_otherwise_than_at_the_failure_may_be_asked_at_once(
+    other: Service,
+) -> None:
+    browser = browse(BENCH)
+    browser.failed(ADVERT.id, HERE, 0)
+    drain(browser)
+    # the address is that of the failure whatever the port of SRV, so that the news alone decides
+    browser.heard(replace(other, addresses=(HERE,)), 1)
+    assert standings(browser) == [("good", "")]
+    assert "Advert" in names(drain(browser))[-1]
+
+
+@pytest.mark.requirement("DPDP-4-06")
+def test_another_address_is_no_news_of_a_dead_one() -> None:
+    there = Address("10.0.0.8", "", 3251)
+    browser = browse(BENCH)
+    browser.failed(ADVERT.id, HERE, 0)
+    browser.heard(replace(BENCH, addresses=(HERE, there)), 1)
+    (entry,) = browser.entries()
+    assert (entry.standing, entry.addresses) == (Standing.GOOD, (there,))
+
+
+@pytest.mark.requirement("DPDP-4-06")
+def test_a_rogue_that_announces_itself_in_a_loop_is_asked_once_in_30_s() -> None:
+    browser = browse(BENCH)
+    asked = 0
+    for tenth in range(6000):
+        now = tenth * NS_PER_S // 10
+        browser.handle_timer(now)
+        browser.heard(service(cap_mw=1_000 + tenth % 2), now)
+        if browser.entries()[0].standing is Standing.GOOD:
+            asked += 1
+            browser.failed(ADVERT.id, HERE, now)
+        drain(browser)
+    assert asked <= 2 + 600 * NS_PER_S // PARDON_NS
+    assert asked >= 600 * NS_PER_S // PARDON_NS
 
 
 @pytest.mark.requirement("DPDP-4-06")
