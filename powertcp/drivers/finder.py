@@ -24,6 +24,7 @@ from powertcp.dpdp.select import (
     Situation,
     select,
 )
+from powertcp.dpdp.signing import verify
 from powertcp.dpdp.trust import Shown, Trust
 from powertcp.dpdp.txt import show_text
 from powertcp.drivers.acquaintances import read_acquaintances, write_acquaintances
@@ -178,7 +179,10 @@ class Finder:
             return
         self._discovery.succeeded(entry.advert.id, known(place.address, "an advert has one"))
         self._waits.pop(entry.advert.id, None)
-        now_s = unix_ns() // NS_PER_S
+        now_s, service = unix_ns() // NS_PER_S, entry.service
+        named = service.instance, service.kind, service.port
+        # DPDP-7-04: by the key that was shown just now
+        signed = verify(service.txt, *named, shown.meter_key, now_s)
         is_site = place.proof is not None and shown.issuer in place.proof.sites
         met = KnownProvider(
             id=entry.advert.id,
@@ -188,7 +192,7 @@ class Finder:
             meter_key=shown.meter_key,
             exchange_key=shown.static_key,
             site_key=shown.issuer if is_site else None,
-            has_signed=entry.signed is Signed.GOOD,
+            has_signed=signed is Signed.GOOD,
         )
         # an id that is not proved is nobody's to remember keys of
         is_proved = shown.meter_key is not None and provider_id(shown.meter_key) == met.id

@@ -1,7 +1,9 @@
-"""Somebody on the link who means no good: `python -m tests.drivers.rogue WHAT [NAME]`, on 127.0.0.1.
+"""Somebody on the link who means no good: `python -m tests.drivers.rogue WHAT [..]`, on 127.0.0.1.
 
 goodbye NAME: says ten times a second that NAME is gone. flood: announces 5,000 providers.
-broken: records of 1,400 octets and 2,000 that are adverts with octets changed. Ends by itself.
+broken: records of 1,400 octets and 2,000 that are adverts with octets changed.
+tell NAME HOST PORT TXT: announces that one, its TXT record in hex. Ends by itself.
+insist: the same five times a second, until it is ended.
 """
 
 import random
@@ -9,6 +11,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 from powertcp.dpdp.advert import TYPE_TCP, Advert, encode_txt
 from tests.drivers.responders import OFFER
@@ -39,12 +42,14 @@ def packet(*records: bytes) -> bytes:
     return struct.pack(">HHHHHH", 0, 0x8400, 0, len(records), 0, 0) + b"".join(records)
 
 
-def provider(instance: str, txt: bytes, host: str, ttl_s: int = LONG_S) -> bytes:
+def provider(
+    instance: str, txt: bytes, host: str, ttl_s: int = LONG_S, *, port: int = 3251
+) -> bytes:
     """Return the packet that announces a provider, or with a TTL of 0 that it is gone."""
     own = f"{instance}.{TYPE_TCP}"
     return packet(
         record(TYPE_TCP, PTR, name(own), ttl_s, False),
-        record(own, SRV, struct.pack(">HHH", 0, 0, 3251) + name(host), ttl_s, True),
+        record(own, SRV, struct.pack(">HHH", 0, 0, port) + name(host), ttl_s, True),
         record(own, TXT, txt, ttl_s, True),
         record(host, A, socket.inet_aton("127.0.0.1"), ttl_s, True),
     )
@@ -91,10 +96,29 @@ def broken(end: socket.socket) -> None:
             time.sleep(0.02)
 
 
+def tell(end: socket.socket, instance: str, host: str, port: str, txt: str) -> None:
+    for _ in range(2):
+        end.sendto(provider(instance, bytes.fromhex(txt), host, port=int(port)), GROUP)
+        time.sleep(0.1)
+
+
+def insist(end: socket.socket, *words: str) -> None:
+    while True:
+        tell(end, *words)
+        sys.stdout.write("said\n")
+        sys.stdout.flush()
+
+
+DEEDS: dict[str, Callable[..., None]] = {
+    "flood": flood,
+    "broken": broken,
+    "goodbye": goodbye,
+    "tell": tell,
+    "insist": insist,
+}
+
 if __name__ == "__main__":
+    what, *words = sys.argv[1:]
     with opened() as link:
-        if sys.argv[1] == "goodbye":
-            goodbye(link, sys.argv[2])
-        else:
-            {"flood": flood, "broken": broken}[sys.argv[1]](link)
+        DEEDS[what](link, *words)
     sys.stdout.write("said\n")
