@@ -131,11 +131,10 @@ def consume(options: "Options") -> int:
     import trio
 
     from powertcp.cli.consumer_ledger import open_books
-    from powertcp.cli.finding import guided, read_search
+    from powertcp.cli.finding import desk, guided, read_search
     from powertcp.cli.readings import JsonReport, TextReport
     from powertcp.drivers.consumer import Consumer
     from powertcp.drivers.daemon import set_up_logging
-    from powertcp.drivers.desk import Desk
     from powertcp.drivers.feed_link import open_feed
     from powertcp.drivers.spool import spool_streams
     from powertcp.drivers.tracer import open_tracer
@@ -163,7 +162,7 @@ def consume(options: "Options") -> int:
             trio.open_nursery() as nursery,
         ):
             consumer = Consumer(guided_wishes, loads, report, tracer, heard, books)
-            await nursery.start(Desk(consumer).control().serve, path)
+            await nursery.start(desk(consumer, guided_wishes).control().serve, path)
             status = await consumer.run()
             nursery.cancel_scope.cancel()
         return status

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from powertcp.cli.consumer_options import Options
     from powertcp.drivers.appliance import Say
-    from powertcp.drivers.consumer import Wishes
+    from powertcp.drivers.consumer import Consumer, Wishes
+    from powertcp.drivers.desk import Desk
     from powertcp.drivers.finder import Search
     from powertcp.drivers.guide import Place
     from powertcp.vppn.config import SealConfig
@@ -128,3 +129,12 @@ async def guided(wishes: "Wishes", search: "Search | None", say: "Say") -> "Asyn
 
     async with open_finder(search, say, os.urandom(_SEED_OCTETS)) as finder:
         yield replace(wishes, guide=finder)
+
+
+def desk(consumer: "Consumer", wishes: "Wishes") -> "Desk":
+    """Return who answers `powertcp status` for a consumer; of a search it tells whom it has found."""
+    from powertcp.drivers.desk import Desk
+    from powertcp.drivers.finder import Finder
+
+    guide = wishes.guide
+    return Desk(consumer, guide.searches.facts) if isinstance(guide, Finder) else Desk(consumer)

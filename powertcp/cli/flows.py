@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from powertcp.cli.status import found_lines
 from powertcp.drivers.control import Fields, ask, find_sockets
 from powertcp.drivers.daemon import state_folder
 from powertcp.errors import HostError
@@ -66,6 +67,7 @@ def lines(role: str, row: Mapping[str, object]) -> list[str]:
     ]
     said = [f"flow {row['flow']}: {row['what']} {ago}({role}{state})"]
     said.append(f"  {row['sentence']}")
+    said += found_lines(dict(row))
     rule = str(row.get("rule") or "")
     if row.get("identity"):
         by = f" by {rule}" if rule and rule not in str(row["sentence"]) else ""

@@ -77,7 +77,7 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
     elif "rating_mw" in status:
         text = _offered(head, status)
     else:
-        return [head]
+        return [head, *_searches(status)]
     if isinstance(ledger := status.get("ledger"), dict):
         state = "cannot be written" if ledger.get("is_read_only") else "writes"
         text.append(
@@ -150,6 +150,33 @@ def _feed(feed: "Fields") -> list[str]:
         f" {format_energy(_whole(feed, 'energy_uj'))} emitted (simulated),"
         f" {format_energy(_whole(feed, 'signed_uj'))} signed by {feed.get('receivers')} receivers",
     ]
+
+
+def _searches(status: "Fields") -> list[str]:
+    """Return the lines of what a consumer looks for, and whom it has found."""
+    text: list[str] = []
+    for search in _rows(status, "searches"):
+        wanted = search.get("wanted")
+        named = ", ".join(map(str, wanted)) if isinstance(wanted, list) else ""
+        text.append(f"  {named}: {search.get('sentence')}")
+        text += found_lines(search)
+    return text
+
+
+def found_lines(search: "Fields") -> list[str]:
+    """Return a line for each provider that a search has found, as `discover --why` has it."""
+    rows = _rows(search, "found")
+    width = max((len(str(row.get("verdict"))) for row in rows), default=0)
+    text = [
+        f"    {row.get('short')!s:<8}  {row.get('verdict')!s:<{width}}  {row.get('sentence')}"
+        for row in rows
+    ]
+    more = _whole(search, "count") - len(rows)
+    if more > 0:
+        text.append(f"    and {more:,} more: powertcp discover --why")
+    if search.get("hint"):
+        text.append(f"    {search['hint']}")
+    return text
 
 
 def _hotspot(spot: "Fields") -> str:

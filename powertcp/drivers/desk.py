@@ -1,7 +1,7 @@
 """A consumer's control socket: its status, and the reset of a load that tripped too often."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import trio
@@ -14,12 +14,20 @@ from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_MS
 
 
+async def _nothing() -> list[Fields]:
+    """Nobody is looked for: the provider was named."""
+    await trio.lowlevel.checkpoint()
+    return []
+
+
 class Desk:
     """Answers for one consumer."""
 
-    def __init__(self, consumer: Consumer) -> None:
-        """Speak for `consumer`."""
-        self._consumer = consumer
+    def __init__(
+        self, consumer: Consumer, searches: Callable[[], Awaitable[list[Fields]]] = _nothing
+    ) -> None:
+        """Speak for `consumer`. searches: what it looks for, and why it has not found it."""
+        self._consumer, self._searches = consumer, searches
 
     def control(self) -> Control:
         """Return the socket's server; run its `serve`."""
@@ -36,12 +44,16 @@ class Desk:
     async def status(self, request: Mapping[str, object]) -> Fields | Refusal:
         """Return the sums; with "flows": true each contract."""
         appliances = self._consumer.appliances
+        searches = await self._searches()
         live = [each for each in appliances if each.flow and not each.done]
+        idle = "searching" if searches else "waiting"
         answer: Fields = {
-            "state": "closing" if self._consumer.is_stopping else "powered" if live else "waiting",
+            "state": "closing" if self._consumer.is_stopping else "powered" if live else idle,
             "energy_uj": sum(each.energy_uj for each in appliances),
             "heat_uj": sum(each.heat_uj for each in appliances),
         }
+        if searches:
+            answer["searches"] = searches
         if request.get("flows"):
             now = now_ns()
             answer["flows"] = [
@@ -59,10 +71,26 @@ class Desk:
         return answer
 
     async def explain(self, request: Mapping[str, object]) -> Fields | Refusal:
-        """Return the last no to the contract of this name, flow or load; without `what` to all."""
-        await trio.lowlevel.checkpoint()
+        """Return the last no to the contract of this name, flow or load; without `what` to all.
+
+        What a contract is looked for is said before that.
+        """
+        searches = await self._searches()
         what = str(request.get("what") or "")
         rows: list[Fields] = [
+            {
+                "flow": each.flow_name or each.name,
+                "what": "power is looked for",
+                "given": "",
+                **search,
+            }
+            | {"wanted": each.ask.desired.format()}
+            for each in self._consumer.appliances
+            for search in searches
+            if not each.done and each.ask.desired.format() in _texts(search)
+            if not what or what == each.flow_name or each.answers_to(what)
+        ]
+        rows += [
             {
                 "flow": each.flow_name or each.name,
                 "what": each.reason[0],
@@ -81,6 +109,12 @@ class Desk:
         """Let the named load try again; refusal 206 when none of that name is off."""
         count = self._consumer.reset(str(request.get("load", "")))
         return {"reset": count} if count else Refusal(Reason.POLICY)
+
+
+def _texts(search: Fields) -> list[object]:
+    """Return what a search is for."""
+    wanted = search.get("wanted")
+    return wanted if isinstance(wanted, list) else []
 
 
 def socket_path(folder: Path) -> Path:

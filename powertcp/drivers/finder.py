@@ -35,6 +35,7 @@ from powertcp.drivers.discovery import Discovery, open_discovery
 from powertcp.drivers.distance import measure, own_hosts
 from powertcp.drivers.guide import Place
 from powertcp.drivers.price import MaxPrice
+from powertcp.drivers.searches import HINT_NS, Searches
 from powertcp.errors import ConfigError, HostError, known
 from powertcp.potcp.events import Ask
 from powertcp.registry import Refusal
@@ -45,14 +46,9 @@ from powertcp.vppn.config import SealConfig
 # 6762 6), so that the last answer is here 100 ms after the first, and what its way takes
 QUIET_NS: Final[Duration] = 120 * NS_PER_MS
 SETTLE_NS: Final[Duration] = NS_PER_S  # after the first that would do
-HINT_NS: Final[Duration] = 3 * NS_PER_S
 LEAST_WAIT_NS: Final[Duration] = NS_PER_S
 MOST_WAIT_NS: Final[Duration] = 30 * NS_PER_S
 MOST_DEAD_NS: Final[Duration] = 3600 * NS_PER_S
-HINT: Final = (
-    "no provider found yet; Wi-Fi with client isolation and container bridges hide providers:"
-    " --connect HOST names one"
-)
 _log = logging.getLogger("dpdp")
 
 
@@ -75,7 +71,7 @@ class Search:
 
 
 class Finder:
-    """A guide that finds providers on the link."""
+    """A guide that finds providers on the link. searches: those that go on, for who asks."""
 
     def __init__(self, search: Search, discovery: Discovery, say: Say, seed: bytes) -> None:
         """Look as `search` says; `say` is told what is found and why it is chosen."""
@@ -87,6 +83,7 @@ class Finder:
         self._waits: dict[bytes, Instant] = {}
         self._static_waits: dict[str, tuple[Instant, int]] = {}
         self._trust = search.trust
+        self.searches = Searches(self, lambda: discovery.fault)
         self._has_hinted = False
         self._nursery: trio.Nursery | None = None
 
@@ -119,7 +116,11 @@ class Finder:
 
     async def place(self, asks: Sequence[Ask]) -> Place:
         """Return the best provider for all of `asks`; waits while there is none."""
-        began, since = now_ns(), None
+        with self.searches.open(asks) as began:
+            return await self._look(asks, began)
+
+    async def _look(self, asks: Sequence[Ask], began: Instant) -> Place:
+        since: Instant | None = None
         while True:
             now = now_ns()
             kept = self._kept(asks, now)
@@ -133,7 +134,7 @@ class Finder:
             # DPDP-8-01
             if not kept and now - began >= SETTLE_NS // 3 and (named := self._static(now)):
                 return named
-            self._hint(began, now)
+            self._hint(asks, began, now)
             await self._wait(due if kept else self._next(began, now))
 
     def failed(self, place: Place) -> bool:
@@ -264,6 +265,11 @@ class Finder:
             address=address,
         )
 
+    def named(self, now: Instant) -> list[tuple[str, Instant]]:
+        """Return who is named by hand, and until when each is left alone; 0 for not at all."""
+        names = [str(place) for place in self._search.statics]
+        return [(name, self._static_waits.get(name, (0, 0))[0]) for name in names]
+
     def _static(self, now: Instant) -> Place | None:
         """Return a provider that was named by hand and may be asked now."""
         for place in self._search.statics:
@@ -292,12 +298,12 @@ class Finder:
         with trio.move_on_at(until / NS_PER_S):
             await self._news.wait()
 
-    def _hint(self, began: Instant, now: Instant) -> None:
+    def _hint(self, asks: Sequence[Ask], began: Instant, now: Instant) -> None:
         """Say once what may be the matter when nothing is found."""
         if not self._has_hinted and now - began >= HINT_NS:
             self._has_hinted = True
-            fault = self._discovery.fault
-            self._say("searching", {"sentence": fault or HINT})
+            sentence = self.searches.hint(self.candidates(asks, now))
+            self._say("searching", {"sentence": sentence})
 
     # -- the link ------------------------------------------------------------------------------
 

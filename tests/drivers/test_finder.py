@@ -2,15 +2,17 @@
 
 # ruff: noqa: SIM117 - one `async with` for each process reads better
 
+import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
 import pytest
+import trio
 
 from powertcp.dpdp.advert import decode_txt
 from tests.drivers.processes import Running, asked, running
@@ -37,6 +39,14 @@ async def offering(
     ) as one:  # fmt: skip
         await one.until_logged("announced as")
         yield one
+
+
+async def said(*words: str, before: Sequence[str] = ()) -> str:
+    """Return what a command prints."""
+    done = await trio.run_process(
+        [*before, sys.executable, "-m", "powertcp", *words], capture_stdout=True
+    )
+    return done.stdout.decode()
 
 
 @asynccontextmanager
@@ -81,6 +91,46 @@ async def test_who_finds_nobody_is_told_why_and_gives_up(tmp_path: Path) -> None
             assert "--connect HOST names one" in (await sink.until("searching"))["sentence"]
             assert "no power found for 4" in (await sink.until("unreachable"))["sentence"]
             assert await sink.end() == 3
+
+
+async def test_status_and_explain_say_who_was_found_and_why_nobody_is_asked(tmp_path: Path) -> None:
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Roof", "230V/16A@50Hz"):
+            async with offering(tmp_path, space, "Tiny", "12V/0.05A"):
+                static = ("--static", "127.0.0.1:1")
+                async with running(
+                    tmp_path, "consumer", *WISH, *static, before=inside(space)
+                ) as sink:
+                    hint = (await sink.until("searching"))["sentence"]
+                    name = f"consumer-{sink.pid}.sock"
+                    status = await asked(tmp_path, name, op="status")
+                    told = await asked(tmp_path, name, op="explain", what="")
+                    control = ("--control", str(tmp_path / "powertcp" / name))
+                    why = ("discover", "--why", *WISH, "--json")
+                    judged = await said(*why, before=inside(space))
+                    text = await said("status", *control)
+                    reason = await said("explain", "flows", *control)
+    assert status["state"] == "searching"
+    (search,) = cast("list[dict[str, object]]", status["searches"])
+    assert search["wanted"] == ["12V/1A"]
+    assert int(str(search["looked_ms"])) >= 3000
+    rows = {
+        row["name"]: (row["verdict"], row["sentence"])
+        for row in cast("list[dict[str, str]]", search["found"])
+    }
+    assert rows.pop("127.0.0.1:1")[0] == "waits"
+    lines = [json.loads(line) for line in judged.splitlines()]
+    assert rows == {one["name"]: (one["verdict"], one["sentence"]) for one in lines}
+    assert {verdict for verdict, _ in rows.values()} == {"voltage", "current"}
+    assert "2 providers found, none that would do; " in hint
+    assert hint == search["hint"]
+    (row, *_) = cast("list[dict[str, object]]", told["explanations"])
+    assert (row["what"], row["wanted"]) == ("power is looked for", "12V/1A")
+    for sentence in [sentence for _, sentence in rows.values()]:
+        assert sentence in text
+        assert sentence in reason
+    assert ": searching" in text
+    assert "12V/1A: looked for " in text
 
 
 @pytest.mark.requirement("DPDP-8-01")
