@@ -267,7 +267,7 @@ def files() -> dict[Path, str]:
 def main(argv: list[str]) -> int:
     """Write the vectors, or with --check compare them. Returns 0, or 1 for a difference."""
     there = {path for path in FOLDER.rglob("*") if path.is_file()}
-    return run(argv, "tools.dpdp_vectors", __doc__, files(), there)
+    return run(argv, "tools.dpdp_vectors", __doc__, ROOT, files(), there)
 
 
 if __name__ == "__main__":

@@ -4,24 +4,26 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def run(
     argv: Sequence[str],
     name: str,
     doc: str | None,
+    root: Path,
     made: Mapping[Path, str],
     there: set[Path],
 ) -> int:
-    """Write `made`, or with --check compare it with `there`. Returns 0, or 1 for a difference."""
+    """Write `made`, or with --check compare it with `there`; paths are shown from `root` on.
+
+    Returns 0, or 1 for a difference.
+    """
     parser = argparse.ArgumentParser(prog=name, description=doc)
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
     check = parser.parse_args(argv).check
     stale = [path for path, text in made.items() if path not in there or path.read_text() != text]
     extra = sorted(there - set(made))
     for path in [*stale, *extra] if check else extra:
-        print(f"{path.relative_to(ROOT)}: {'stale' if path in made else 'made by nobody'}")
+        print(f"{path.relative_to(root)}: {'stale' if path in made else 'made by nobody'}")
     if not check:
         for path in stale:
             path.parent.mkdir(parents=True, exist_ok=True)
