@@ -16,11 +16,11 @@ from powertcp.dpdp.advert import TYPE_TCP
 from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Entry, Standing
 from powertcp.dpdp.events import AdvertChanged, AdvertGone, AdvertSeen, Downgrade, IdClash
-from powertcp.dpdp.known import KeyKind, KnownProvider, format_key, remember
+from powertcp.dpdp.known import KeyKind, KnownProvider, format_key
 from powertcp.dpdp.select import Candidate, Need, select
 from powertcp.dpdp.trust import Level, Trust
 from powertcp.dpdp.txt import show_text
-from powertcp.drivers.acquaintances import read_acquaintances, write_acquaintances
+from powertcp.drivers.acquaintances import acquaint, read_acquaintances
 from powertcp.drivers.daemon import now_ns, state_folder, unix_offset_ns
 from powertcp.drivers.discovery import Discovery, open_discovery
 from powertcp.drivers.distance import own_hosts
@@ -45,7 +45,7 @@ def discover(given: argparse.Namespace, *, timeout_s: float) -> int:
     search = Search(given, trust, timeout_s, read_need(given))
     trio.run(search.run)
     if given.pin:
-        return pin(given.pin, search.entries, known, folder, as_json=given.json)
+        return pin(given.pin, search.entries, folder, as_json=given.json)
     return search.report()
 
 
@@ -206,14 +206,7 @@ def _count(number: int, what: str) -> str:
 # ---- pins ---------------------------------------------------------------------------------------
 
 
-def pin(
-    wanted: str,
-    entries: Sequence[Entry],
-    known: dict[bytes, KnownProvider],
-    folder: Path,
-    *,
-    as_json: bool,
-) -> int:
+def pin(wanted: str, entries: Sequence[Entry], folder: Path, *, as_json: bool) -> int:
     """Believe the provider whose id begins with `wanted` from now on; returns the exit status."""
     digits = wanted.lower().removeprefix("id:")
     found = {
@@ -239,7 +232,7 @@ def pin(
         id=provider, first_s=now_s, last_s=now_s, name=entry.service.instance,
         exchange_key=key, is_pinned=True,
     )  # fmt: skip
-    write_acquaintances(folder, remember(known, met))
+    acquaint(folder, met)
     letters = format_key(key, KeyKind.X25519) if key else ""
     if as_json:
         pinned = {

@@ -2,9 +2,10 @@
 
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from powertcp.dpdp.advert import provider_id
 from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Entry, Signed, Standing
 from powertcp.dpdp.events import AdvertSeen, Downgrade, IdClash
-from powertcp.dpdp.known import KnownProvider, remember
+from powertcp.dpdp.known import KnownProvider
 from powertcp.dpdp.ranges import Ask as Wish
 from powertcp.dpdp.select import (
     DEFAULT_PREFER,
@@ -27,7 +28,7 @@ from powertcp.dpdp.select import (
 from powertcp.dpdp.signing import verify
 from powertcp.dpdp.trust import Shown, Trust
 from powertcp.dpdp.txt import show_text
-from powertcp.drivers.acquaintances import read_acquaintances, write_acquaintances
+from powertcp.drivers.acquaintances import acquaint
 from powertcp.drivers.appliance import Say
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
@@ -319,12 +320,8 @@ class Finder:
         """Write down who was met; that it cannot be written is no reason to go without power."""
         folder = self._search.folder
 
-        def write() -> Mapping[bytes, KnownProvider]:
-            found = remember(read_acquaintances(folder), met, is_vouched=is_vouched)
-            write_acquaintances(folder, found)
-            return found
-
         try:
+            write = partial(acquaint, folder, met, is_vouched=is_vouched)
             found = await trio.to_thread.run_sync(write)
         except (HostError, ConfigError) as error:
             _log.warning("%s", error)
