@@ -25,10 +25,13 @@ PROBE_S = 0.5
 LATE_MS = 150  # for what an answer left out
 # a hall of 500 providers answers one question within 0.1 s, over IPv4 and IPv6, twice what it says
 HEARD_OCTETS = 1 << 20
+# RFC 6762, section 10.2: for 1 s what a host said before is not over
+FLUSH_S = 1.1
+MAX_MOVED = 2048  # hosts that are looked at once more: a table full
 # an answer to one address may reach another program that has the port as well
 _MULTICAST = DNSQuestionType.QM
 _CLASS_IN = 1
-_TYPE_PTR, _TYPE_TXT, _TYPE_SRV = 12, 16, 33
+_TYPE_A, _TYPE_PTR, _TYPE_TXT, _TYPE_AAAA, _TYPE_SRV = 1, 12, 16, 28, 33
 _QUERY = 0
 _MOST_LABEL = 63
 _log = logging.getLogger("dpdp")
@@ -224,7 +227,7 @@ class Resolver:
 
 
 class _Hearer(zeroconf.RecordUpdateListener):
-    """Hears of TXT records that go, which a browser does not tell; if alone, of all that is said."""
+    """Hears of TXT records and addresses that go, which a browser does not tell; if alone, of all."""
 
     def __init__(
         self, zc: Zeroconf, kinds: Sequence[str], see: Callable[..., None], *, is_alone: bool
@@ -233,6 +236,8 @@ class _Hearer(zeroconf.RecordUpdateListener):
         self._kinds, self._see, self._zc, self._is_alone = tuple(kinds), see, zc, is_alone
         self._changed: dict[tuple[str, str], None] = {}
         self._gone: dict[tuple[str, str], None] = {}
+        self._moved: set[str] = set()  # hosts some of whose addresses go
+        self._looked: set[str] = set()  # those that are looked at soon
 
     def async_update_records(
         self, zc: Zeroconf, now: float, records: list[zeroconf.RecordUpdate]
@@ -244,6 +249,10 @@ class _Hearer(zeroconf.RecordUpdateListener):
             if isinstance(record, zeroconf.DNSPointer):
                 if self._is_alone and record.name in self._kinds:
                     (self._gone if is_over else self._changed)[record.name, record.alias] = None
+                continue
+            if record.type in (_TYPE_A, _TYPE_AAAA):
+                if is_over or update.old is None:
+                    self._moved.add(record.key)
                 continue
             for kind in self._kinds:
                 if not record.name.endswith(f".{kind}"):
@@ -263,6 +272,30 @@ class _Hearer(zeroconf.RecordUpdateListener):
             # another value may have taken its place
             if self._zc.cache.get_by_details(name, _TYPE_TXT, _CLASS_IN) is None:
                 self._see(kind, name, is_gone=True)
+        moved, self._moved = self._moved, set()
+        for host in moved - self._looked:
+            self._look_later(host)
+
+    # DPDP-8-04
+    def _look_later(self, host: str) -> None:
+        """Look at a host once more when what it does not say any more is over."""
+        loop, cache = self._zc.loop, self._zc.cache
+        if loop is None or len(self._looked) >= MAX_MOVED or not cache.entries_with_server(host):
+            return
+        self._looked.add(host)
+        loop.call_later(FLUSH_S, self._look, host)
+
+    def _look(self, host: str) -> None:
+        self._looked.discard(host)
+        now = zeroconf.current_time_millis()
+        kept = self._zc.cache.entries_with_name(host)
+        if any(each.ttl <= FLUSH_S and not each.is_expired(now) for each in kept):
+            # it was told again, and what is not said any more goes on for 1 s more
+            self._look_later(host)
+        for record in self._zc.cache.entries_with_server(host):
+            for kind in self._kinds:
+                if record.name.endswith(f".{kind}"):
+                    self._see(kind, record.name, is_gone=False)
 
 
 class _Fresh(zeroconf.RecordUpdateListener):
