@@ -332,4 +332,6 @@ def build_loads(options: "Options", count: int) -> "list[Load]":
             "command line", "--load", f"{len(specs)} loads for {count} requests: one each"
         )
     specs += ["none"] * (count - len(specs))
-    return [make_load(spec, on_shed=options.on_shed) for spec in specs]
+    # standard output is for programs then, one object on each line
+    out = sys.stderr if options.json else None
+    return [make_load(spec, on_shed=options.on_shed, out=out) for spec in specs]

@@ -245,6 +245,7 @@ class CommandLoad:
     argv: the command and its arguments, or one string that is split as a shell would.
     on_shed: cap (throttle in proportion), stop (pause) or term (end) while shed.
     root: where /proc and the control groups are found. grace_ns: from SIGTERM to SIGKILL.
+    out: descriptor of its standard output, default ours.
     name: the command with its process id once it runs. pid: that id, 0 before. guard_pid and
     warden_pid: the processes that hold it, see guard.py.
     Raises ConfigError when the command is empty or `on_shed` unknown.
@@ -259,6 +260,7 @@ class CommandLoad:
         on_shed: str = "cap",
         root: str = "/",
         grace_ns: Duration = GRACE_NS,
+        out: int | None = None,
     ) -> None:
         """Check the words; nothing is started before `run`."""
         try:
@@ -278,6 +280,7 @@ class CommandLoad:
         self.warden_pid = 0
         self._root = root
         self._grace_ns = grace_ns
+        self._out = out
         self._group: Group | None = None
         self._status: int | None = None
         self._failure = 0
@@ -347,6 +350,7 @@ class CommandLoad:
             [group, *self.argv],
             pass_fds=(theirs.fileno(),),
             env={**os.environ, MARK: mark},
+            out=self._out,
         )
         self.warden_pid = process.pid
         return process

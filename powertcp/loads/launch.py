@@ -43,11 +43,13 @@ async def launch(
     pass_fds: Sequence[int] = (),
     pipe: int | None = None,
     env: Mapping[str, str] | None = None,
+    out: int | None = None,
 ) -> trio.Process:
     """Run `script`, which needs the standard library only, in a session of its own.
 
     Its arguments are the name of its file, two descriptors that it closes (its code, and `words`
-    with a NUL after each), and `pass_fds`. pipe: subprocess.PIPE for its input and output.
+    with a NUL after each), and `pass_fds`. pipe: subprocess.PIPE for its input and output. out:
+    descriptor of its output instead.
     Raises OSError when it cannot be started.
     """
     with handed(script, words) as descriptors:
@@ -56,6 +58,6 @@ async def launch(
             pass_fds=(*descriptors, *pass_fds),
             start_new_session=True,
             stdin=pipe,
-            stdout=pipe,
+            stdout=pipe if out is None else out,
             env=env,
         )

@@ -47,7 +47,7 @@ def make_load(
     """Build the load that `spec` names: one of LOADS.
 
     on_shed: what a ceiling does to a command: cap, stop or term. root: where /sys and /run are
-    found. out: the terminal of the lamp, default standard output.
+    found. out: where the lamp shines and commands write, default standard output.
     Raises ConfigError on an unknown name.
     """
     kind, _, argument = spec.partition("=")
@@ -71,6 +71,7 @@ def make_load(
         case "run", True:
             from powertcp.loads.command import CommandLoad
 
-            return CommandLoad(argument, on_shed=on_shed, root=root)
+            fd = None if out is None else out.fileno()
+            return CommandLoad(argument, on_shed=on_shed, root=root, out=fd)
         case _:
             raise ConfigError("--load", spec, f"no such load; one of {', '.join(LOADS)}")
