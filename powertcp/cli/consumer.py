@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from powertcp.cli.consumer_options import Options
+    from powertcp.dpdp.roam import Roam
     from powertcp.drivers.consumer import Wishes
     from powertcp.drivers.feed_wish import FeedWish
     from powertcp.loads import Load
@@ -72,6 +73,12 @@ def parser() -> Parser:
     add("--fallback", action=Request, metavar="V/I[@Hz]", help="kept after its lease (none)")
     add("--run", metavar="CMD", action="append", help="a command that runs while powered")
     add("--load", metavar="LOAD", action="append", help=f"{LOADS} (none)")
+    add(
+        "--roam",
+        choices=("never", "needed", "better"),
+        help="leave a provider that was found: never before its lease and --give-up are over, when"
+        " it is silent, drains or loses its link, or for a better one of 10 s, too (needed)",
+    )
     add("--on-shed", choices=("cap", "stop", "term"), help="the command while shed (cap)")
     add("--for", dest="for_", metavar="TIME", help="end after this time of samples: 60s (no end)")
     add("--energy", metavar="ENERGY", help="end after this energy of each flow: 10kJ (no end)")
@@ -200,7 +207,18 @@ def read_wishes(options: "Options", asks: "list[Ask]", seal: "SealConfig | None"
         give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
         max_price=read("--max-price", options.max_price, parse_price),
         via=read_via(options),
+        roam=read_roam(options.roam),
     )
+
+
+def read_roam(text: str) -> "Roam":
+    """Read for what a provider is left. Raises ConfigError."""
+    from powertcp.dpdp.roam import Roam
+
+    if text not in tuple(Roam):
+        said = f"{', '.join(Roam)}, got {text}"
+        raise ConfigError("command line", "--roam", said)
+    return Roam(text)
 
 
 def feed_wish(options: "Options", give_up_ns: int) -> "FeedWish | None":

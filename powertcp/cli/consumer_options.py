@@ -49,6 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     prefer: str = ""
     src: str = ""
     interface: tuple[str, ...] = ()
+    roam: str = "needed"
     via: str = ""
     seal: bool = False
     peer: str = ""
@@ -96,6 +97,7 @@ def settle(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Optio
         "prefer": given.prefer,
         "src": given.src,
         "interface": given.interface and tuple(given.interface),
+        "roam": given.roam,
         "via": given.via,
         "seal": given.seal,
         "peer": given.peer,

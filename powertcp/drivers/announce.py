@@ -26,6 +26,7 @@ from powertcp.units import NS_PER_S
 LOOK_S: Final = 1.0  # how late a change may be announced
 CONFLICT_S: Final = 5.0  # DPDP-5-02
 GOODBYE_S: Final = 1.0  # DPDP-4-03
+REPEATS_S: Final = 0.3  # the resolver repeats what it says after 125 and 250 ms
 MAX_HOST: Final = 54  # octets of a label of 63, that it may have an end
 _LOOKS: Final = round(CONFLICT_S / LOOK_S)
 _log = logging.getLogger("dpdp")
@@ -105,13 +106,19 @@ class Announcement:
                 await self._wait()
 
     async def withdraw(self) -> None:
-        """Say goodbye, in 1 s at most; nothing is announced any more."""
+        """Say goodbye, in 1 s at most; nothing is announced any more.
+
+        Returns when it was said as often as it is: who hears it has moved by then.
+        """
         # DPDP-4-03
         self._running.cancel()  # what is being announced just now is not waited for
         with trio.move_on_after(GOODBYE_S):
+            was = self._said
             self._announcer.drain(now_ns())
             await self._pump()
             await self._unregister()
+            if was is not None:
+                await trio.sleep(REPEATS_S)
 
     def _on_move(self) -> None:
         # what is announced on an interface that is new has its addresses

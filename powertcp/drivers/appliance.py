@@ -40,8 +40,8 @@ from powertcp.potcp.events import (
 )
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_S, Instant
-from powertcp.wire.options import Tariff
+from powertcp.units import NS_PER_MS, NS_PER_S, Instant
+from powertcp.wire.options import Sampling, Tariff
 
 if TYPE_CHECKING:
     from powertcp.drivers.flow_book import FlowBook
@@ -112,6 +112,8 @@ class Appliance:
         self.flow_name = ""  # as the provider calls it: our HOST:PORT/FLOW
         self.ticket: bytes | None = None
         self.mark: PageMark | None = None  # where the receipts of the lost path stand
+        # of a provider that drains another one is looked for, and the lease is lived on meanwhile
+        self.may_roam = False
         # told a no: whether another provider is asked, so that it is not the end
         self.elsewhere: Callable[[Refusal], bool] = _nowhere
         self.book: FlowBook | None = None  # what the ledger knows of it, if one is kept
@@ -154,6 +156,13 @@ class Appliance:
         if "sentence" in said:
             self.reason = (event, said)
         self._say(event, said)
+
+    # DPDP-10-04
+    def say_rest(self, now: Instant) -> None:
+        """Say how long the load lives on its lease while nobody gives it power."""
+        rest_ms = max(0, self.lease_until - now) // NS_PER_MS
+        said = f"no provider now: {self.load.name} lives on its lease for {rest_ms / 1000:.0f} s"
+        self.say("living on", {"lease_ms": rest_ms, "sentence": said})
 
     def tell(self, event: SupplyEvent) -> None:
         """Tell the load."""
@@ -293,6 +302,12 @@ class Appliance:
             )
         )
 
+    def bank_late(self, event: SamplesReceived, sampling: Sampling | None) -> None:
+        """Count what a provider had sent before it heard that it was left."""
+        self.energy_uj += event.energy_uj
+        if sampling is not None:
+            self.quota.take(event, sampling)
+
     def _ready(self, event: PowerReady, now: Instant, lease_until: Instant) -> None:
         """First power, power that returned, or other terms of a flow that runs."""
         self.profile = event.profile
@@ -363,6 +378,11 @@ class Appliance:
         elif refusal is None or refusal.code == Reason.NORMAL:
             self.say("closed", facts | refusal_facts(refusal))
             self.finish(0, refusal)
+        elif refusal.code == Reason.DRAINING and self.may_roam and self._powered:
+            # DPDP-10-04
+            self.ticket = None
+            self.say("drained", refusal_facts(refusal))
+            self.patience.note_loss(now)
         elif refusal.code in PASSING and self.was_ready:
             self.say("lost", refusal_facts(refusal))
             self.lose(refusal, now)

@@ -13,6 +13,7 @@ from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.feed_link import FeedLink
 from powertcp.drivers.feed_power import unknown_power
 from powertcp.drivers.flow_book import FlowBook, cost_facts
+from powertcp.drivers.interfaces import follow, read_interfaces
 from powertcp.drivers.link import Link, Wishes
 from powertcp.drivers.quota import Quota
 from powertcp.drivers.tracer import Tracer
@@ -28,6 +29,7 @@ __all__ = ["Consumer", "Wishes"]
 
 GOODBYE_S = 5  # an orderly end takes no longer
 TICK_NS = NS_PER_S
+UPLINK_S = 0.05  # what the kernel tells of one plug that is pulled comes together
 USAGE = 2
 _log = logging.getLogger("consumer")
 
@@ -78,6 +80,8 @@ class Consumer:
             nursery.start_soon(self._wheel.run)
             nursery.start_soon(self._listen_signals, nursery)
             nursery.start_soon(self._tick)
+            if any(link.may_roam for link in self._links if isinstance(link, Link)):
+                nursery.start_soon(follow, self._look_at_interfaces, UPLINK_S)
             keeping = self._books.keeping() if self._books else nullcontext()
             async with keeping, trio.open_nursery() as work:
                 for link in self._links:
@@ -179,6 +183,16 @@ class Consumer:
                     self.read(each, now)
             for link in self._links:
                 link.feed()
+
+    def _look_at_interfaces(self) -> None:
+        try:
+            found = read_interfaces()
+        except HostError as error:
+            _log.warning("interfaces: %s", error)
+            return
+        for link in self._links:
+            if isinstance(link, Link):
+                link.uplinks(found)
 
     def read(self, each: Appliance, now: Instant) -> None:
         """Report the readings of one contract."""

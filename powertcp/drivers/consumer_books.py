@@ -59,6 +59,10 @@ class ConsumerBooks:
         self._flows.append(book)
         return book
 
+    def close(self, book: FlowBook) -> None:
+        """Forget a book that is over and was added to another."""
+        self._flows.remove(book)
+
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
         """Post what comes; at the end all that waits. Cancelled, what waits may be posted or not."""

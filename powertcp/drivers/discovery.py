@@ -35,13 +35,15 @@ class Discovery:
     """What is found. events: what is new, as the table tells it; a full channel loses events.
 
     `snapshot` is all there is, also of what was lost. has_lost: events were, and it is for whoever
-    takes them to look at the snapshot and to clear it.
+    takes them to look at the snapshot and to clear it. on_goodbye: called with the key of an advert
+    that is said to be gone; whether it is is verified then.
     """
 
     def __init__(self, mdns: Mdns, browser: Browser, *, is_passive: bool = False) -> None:
         """Browse with `mdns` once `run`; without asking anybody anything if `is_passive`."""
         self.mdns = mdns
         self.has_lost = False
+        self.on_goodbye: Callable[[str], None] = _nothing
         self._browser = browser
         self._is_passive = is_passive
         self._send, self.events = trio.open_memory_channel[Event](MAX_EVENTS)
@@ -122,6 +124,7 @@ class Discovery:
     def _see(self, sighting: Sighting) -> None:
         if sighting.is_gone:
             self._do(lambda now: self._browser.removed(sighting.key, now))
+            self.on_goodbye(sighting.key)
         elif sighting.service is not None:
             service = sighting.service
             self._do(lambda now: self._browser.heard(service, now))
@@ -202,3 +205,7 @@ async def open_discovery(
             yield found
         finally:
             nursery.cancel_scope.cancel()
+
+
+def _nothing(_: str) -> None:
+    """Do nothing: nobody wants to know."""

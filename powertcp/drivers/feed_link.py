@@ -18,7 +18,7 @@ from powertcp.drivers.feed_power import FeedPower
 from powertcp.drivers.feed_wish import FeedWish
 from powertcp.drivers.groups import hear_groups
 from powertcp.drivers.ledger import open_ledger
-from powertcp.drivers.link import OPEN_S
+from powertcp.drivers.path import OPEN_S
 from powertcp.drivers.patience import back_off_ns
 from powertcp.drivers.stream import SegmentStream
 from powertcp.drivers.wheel import Wheel

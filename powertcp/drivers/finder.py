@@ -13,14 +13,15 @@ import trio
 
 from powertcp.dpdp.advert import provider_id
 from powertcp.dpdp.engine import Browser
-from powertcp.dpdp.entry import Entry, Signed, Standing
-from powertcp.dpdp.events import AdvertSeen, Downgrade, IdClash
+from powertcp.dpdp.entry import Address, Entry, Signed, Standing
+from powertcp.dpdp.events import AdvertChanged, AdvertGone, AdvertSeen, Downgrade, IdClash
 from powertcp.dpdp.known import KnownProvider
 from powertcp.dpdp.ranges import Ask as Wish
 from powertcp.dpdp.select import (
     DEFAULT_PREFER,
     MAX_MEASURED,
     Candidate,
+    Current,
     Need,
     Situation,
     select,
@@ -34,7 +35,8 @@ from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.discovery import Discovery, open_discovery
 from powertcp.drivers.distance import measure, own_hosts
-from powertcp.drivers.guide import Place
+from powertcp.drivers.guide import Heed, Place, Sign
+from powertcp.drivers.neighbours import better_keys, neighbour
 from powertcp.drivers.price import MaxPrice
 from powertcp.drivers.searches import HINT_NS, Searches
 from powertcp.errors import ConfigError, HostError, known
@@ -74,6 +76,8 @@ class Search:
 class Finder:
     """A guide that finds providers on the link. searches: those that go on, for who asks."""
 
+    may_roam = True
+
     def __init__(self, search: Search, discovery: Discovery, say: Say, seed: bytes) -> None:
         """Look as `search` says; `say` is told what is found and why it is chosen."""
         self._search, self._discovery, self._say, self._seed = search, discovery, say, seed
@@ -86,7 +90,9 @@ class Finder:
         self._trust = search.trust
         self.searches = Searches(self, lambda: discovery.fault)
         self._has_hinted = False
+        self._heed: list[Heed] = []
         self._nursery: trio.Nursery | None = None
+        discovery.on_goodbye = lambda key: self._tell(key, Sign.GOODBYE)
 
     async def run(self) -> None:
         """Hear what is found; until cancelled."""
@@ -101,6 +107,9 @@ class Finder:
                     self._heed_return(event.entry)
                 self._news.set()
                 self._news = trio.Event()
+                if isinstance(event, AdvertChanged | AdvertGone):
+                    is_gone = isinstance(event, AdvertGone) and not event.is_crowded_out
+                    self._tell(event.entry.key, Sign.GONE if is_gone else Sign.OTHER)
                 if isinstance(event, Downgrade | IdClash):
                     name = show_text(event.entry.service.instance)
                     more = event.text if isinstance(event, Downgrade) else "two of one id"
@@ -115,22 +124,23 @@ class Finder:
 
     # -- the guide -----------------------------------------------------------------------------
 
-    async def place(self, asks: Sequence[Ask]) -> Place:
+    async def place(self, asks: Sequence[Ask], current: Current | None = None) -> Place:
         """Return the best provider for all of `asks`; waits while there is none."""
         with self.searches.open(asks) as began:
-            return await self._look(asks, began)
+            return await self._look(asks, current, began)
 
-    async def _look(self, asks: Sequence[Ask], began: Instant) -> Place:
+    async def _look(self, asks: Sequence[Ask], current: Current | None, began: Instant) -> Place:
         since: Instant | None = None
         while True:
             now = now_ns()
-            kept = self._kept(asks, now)
+            kept = self._kept(asks, now, current)
             since = since or now if kept else None
             due = self._settled_at(since, now)
             if kept and due <= now:
                 await self._measure([each.entry for each in kept[:MAX_MEASURED]])
-                if again := self._kept(asks, now_ns()):
-                    return self._take(again[0], now_ns() - (since or now))
+                if again := self._kept(asks, now_ns(), current):
+                    best, settled_ns = again[0], now_ns() - (since or now)
+                    return self._take(best, best.entry.addresses[0], settled_ns)
                 continue
             # DPDP-8-01
             if not kept and now - began >= SETTLE_NS // 3 and (named := self._static(now)):
@@ -150,10 +160,23 @@ class Finder:
             self._static_waits[str(place)] = (now_ns() + pause, times + 1)
         return True
 
-    def has_other(self, place: Place, asks: Sequence[Ask]) -> bool:
-        """Return whether an advert of somebody else would do."""
-        kept = self._kept(asks, now_ns())
-        return any(one.entry.advert and one.entry.advert.id != place.provider for one in kept)
+    def other(self, place: Place, asks: Sequence[Ask], keys: Sequence[str] = ()) -> Place | None:
+        """Return whom to move to from `place`, None for nobody. keys: of adverts, empty: any."""
+        found = neighbour(self._kept(asks, now_ns()), place, keys)
+        return None if found is None else self._take(*found, 0)
+
+    def better(self, place: Place, asks: Sequence[Ask], held_mw: int) -> Sequence[str]:
+        """Return the keys of adverts that a flow of `held_mw` may be moved to by choice."""
+        current = Current(place.provider, held_mw)
+        return better_keys(self.candidates(asks, now_ns(), current), place)
+
+    def listen(self, heed: Heed) -> None:
+        """Tell `heed` of every advert what is news: by its key."""
+        self._heed.append(heed)
+
+    def _tell(self, key: str, sign: Sign) -> None:
+        for heed in self._heed:
+            heed(key, sign)
 
     # DPDP-6-02
     def refused(self, place: Place, refusal: Refusal) -> bool:
@@ -203,13 +226,15 @@ class Finder:
 
     # -- choosing ------------------------------------------------------------------------------
 
-    def candidates(self, asks: Sequence[Ask], now: Instant) -> list[Candidate]:
+    def candidates(
+        self, asks: Sequence[Ask], now: Instant, current: Current | None = None
+    ) -> list[Candidate]:
         """Return every advert with what speaks for it or against it, those for the first of `asks`.
 
         An advert that does not do for one of the others is against it.
         """
         price, seal = self._search.max_price, self._search.seal
-        situation = Situation(now=now, rtt=self._rtt, waits=self._waits)
+        situation = Situation(now=now, rtt=self._rtt, waits=self._waits, current=current)
         found: list[Candidate] = []
         for ask in reversed(asks):
             need = Need(
@@ -227,19 +252,21 @@ class Finder:
             found = [against.get(one.entry.key, one) for one in judged]
         return found
 
-    def _kept(self, asks: Sequence[Ask], now: Instant) -> list[Candidate]:
+    def _kept(
+        self, asks: Sequence[Ask], now: Instant, current: Current | None = None
+    ) -> list[Candidate]:
         return [
             one
-            for one in self.candidates(asks, now)
+            for one in self.candidates(asks, now, current)
             if one.merits is not None and one.entry.addresses
         ]
 
-    def _take(self, best: Candidate, settled_ns: Duration) -> Place:
+    def _take(self, best: Candidate, address: Address, settled_ns: Duration) -> Place:
         """Return where the best candidate is, and say why it is the best.
 
         settled_ns: since the first was seen that would do.
         """
-        entry, address = best.entry, best.entry.addresses[0]
+        entry = best.entry
         verdict = known(best.merits, "it was kept").verdict
         seal, key = self._search.seal, verdict.proof.static_key
         if seal is not None:

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
+import trio
+
 from powertcp.drivers.clock import stamp
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.ledger import Ledger
@@ -40,8 +42,11 @@ Job = Callable[[], Awaitable[None]]
 class Contract(Protocol):
     """Whose energy is booked: an `Appliance`."""
 
-    load: Load
     flow_name: str
+
+    @property
+    def load(self) -> Load:
+        """What is powered."""
 
     def say(self, event: str, facts: Mapping[str, object] | None = None) -> None:
         """Report `event`."""
@@ -64,6 +69,12 @@ class Books(Protocol):
 
     def currencies(self, there: str) -> set[str]:
         """Return the currencies in which we or the provider `there` were paid."""
+
+    def open(self, contract: Contract) -> "FlowBook":
+        """Return another book of one contract."""
+
+    def close(self, book: "FlowBook") -> None:
+        """Forget a book that is over and was added to another."""
 
     def start(self, job: Job) -> None:
         """Run what posts for one contract."""
@@ -107,7 +118,7 @@ class _Run:
 class FlowBook:
     """What the books know of one contract, over all flows that power it.
 
-    there: the provider of the next flow, as accounts name it. pages, signed_uj: countersigned. disputed: pages that were not. unsigned_uj: energy that was to
+    contract: whose energy is booked. there: the provider of the next flow, as accounts name it. pages, signed_uj: countersigned. disputed: pages that were not. unsigned_uj: energy that was to
     have a receipt and has none. costs: millionths, by currency.
     """
 
@@ -118,7 +129,7 @@ class FlowBook:
         self.pages = self.signed_uj = self.disputed = self.unsigned_uj = 0
         self.costs: dict[str, int] = {}
         self._books = books
-        self._contract = contract
+        self.contract = contract
         self._run: _Run | None = None
         self._granted: PowerGranted | None = None
         self._answer: bytes | Refusal | None = None
@@ -223,6 +234,35 @@ class FlowBook:
             self._settle_price(run)
             self._post_rest(run)
 
+    # --- two providers at a time -------------------------------------------------------------
+
+    # DPDP-10-02
+    def another(self, contract: Contract) -> "FlowBook":
+        """Return a book for `contract`, beside this one."""
+        return self._books.open(contract)
+
+    def leave(self, current: Callable[[], "FlowBook | None"]) -> None:
+        """The flow that was left is over: once all is posted, its sums are those of `current`."""
+        self.end()
+
+        async def add() -> None:
+            await trio.lowlevel.checkpoint()
+            self._books.close(self)
+            after = current()
+            if after is not None:
+                after.add(self)
+
+        self._queue(add)
+
+    def add(self, other: "FlowBook") -> None:
+        """Count what is in `other` as ours."""
+        self.pages += other.pages
+        self.signed_uj += other.signed_uj
+        self.disputed += other.disputed
+        self.unsigned_uj += other.unsigned_uj
+        for currency, micro in other.costs.items():
+            self._add_cost(currency, micro)
+
     # --- pages -------------------------------------------------------------------------------
 
     # LEDG-6-02
@@ -277,7 +317,7 @@ class FlowBook:
         if currency:
             self._add_cost(currency, page.cost_micro)
             facts |= cost_facts({currency: page.cost_micro})
-        self._contract.say("receipt", facts)
+        self.contract.say("receipt", facts)
         self._give(run, signed)
 
     async def _contest(
@@ -286,7 +326,7 @@ class FlowBook:
         """Keep what is not what we counted, then say so."""
         facts, ledger = event.facts, self._books.ledger
         noted = {
-            "flow": self._contract.flow_name,
+            "flow": self.contract.flow_name,
             "transcript": facts.transcript.hex(),
             "page": facts.page,
             "differences": said,
@@ -303,7 +343,7 @@ class FlowBook:
     def _say_no(self, run: _Run, event: PageReceived, no: Refusal, said: list[str]) -> None:
         self.disputed += 1
         sentence = f"receipt not signed: {'; '.join(said)}"
-        self._contract.say("disputed", {"page": event.facts.page, "sentence": sentence})
+        self.contract.say("disputed", {"page": event.facts.page, "sentence": sentence})
         self._give(run, no)
 
     def _give(self, run: _Run, answer: bytes | Refusal) -> None:
@@ -358,14 +398,14 @@ class FlowBook:
         rest_uj = run.taken_uj - run.booked_uj
         if rest_uj:
             self.unsigned_uj += rest_uj
-            facts = {"flow": self._contract.flow_name, "unsigned_uj": rest_uj}
+            facts = {"flow": self.contract.flow_name, "unsigned_uj": rest_uj}
             with suppress(PowerRefused):
                 await self._books.ledger.record("unsigned", facts)
 
     @property
     def _here(self) -> str:
         """The load in names of accounts: without the number of its process."""
-        return party(self._contract.load.name.partition("[")[0])
+        return party(self.contract.load.name.partition("[")[0])
 
     # --- the queue ---------------------------------------------------------------------------
 

@@ -164,19 +164,7 @@ class Watch:
     # DPDP-8-04
     async def run(self, heed: Callable[[], None]) -> None:
         """Call `heed` whenever `chosen` is another one, 1 s after the news; until cancelled."""
-        try:
-            end = _open(_GROUPS)
-        except OSError as error:
-            _log.info("interfaces are looked at every %g s: %s", POLL_S, error)
-            while True:
-                await trio.sleep(POLL_S)
-                self._look(heed)
-        with end:
-            while True:
-                await trio.lowlevel.wait_readable(end)
-                await trio.sleep(DEBOUNCE_S)
-                _drain(end)
-                self._look(heed)
+        await follow(lambda: self._look(heed), DEBOUNCE_S)
 
     def _look(self, heed: Callable[[], None]) -> None:
         """Read again; what cannot be read stays as it was until the next look."""
@@ -188,6 +176,48 @@ class Watch:
         if chosen != self.chosen:
             self.chosen = chosen
             heed()
+
+
+async def follow(look: Callable[[], None], debounce_s: float) -> None:
+    """Call `look` so long after each news of links and addresses; until cancelled.
+
+    Where the kernel tells no news it is called every 5 s.
+    """
+    try:
+        end = _open(_GROUPS)
+    except OSError as error:
+        _log.info("interfaces are looked at every %g s: %s", POLL_S, error)
+        while True:
+            await trio.sleep(POLL_S)
+            look()
+    with end:
+        while True:
+            await trio.lowlevel.wait_readable(end)
+            await trio.sleep(debounce_s)
+            _drain(end)
+            look()
+
+
+def carrier(found: Sequence[Interface], address: str) -> Interface | None:
+    """Return the interface that has `address`, None if that cannot be told.
+
+    Several may have one that is link-local: then it names its interface.
+    """
+    host, _, scope = address.partition("%")
+    own = ipaddress.ip_address(host)
+    for each in found:
+        has = any(
+            own == one.ip or (each.is_loopback and own in one.network) for one in each.addresses
+        )
+        if has and scope in ("", each.name):
+            return each
+    return None
+
+
+def is_carried(found: Sequence[Interface], was: Interface, address: str) -> bool:
+    """Return whether the interface that had `address` still has it, and a link."""
+    now = carrier(found, address)
+    return now is not None and now.is_up and now.index == was.index
 
 
 def _spoken(each: Interface) -> Interface:

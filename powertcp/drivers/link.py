@@ -1,7 +1,5 @@
 """A consumer's path to its provider: one connection after the other, with the flows on it."""
 
-import os
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,16 +7,18 @@ from functools import partial
 
 import trio
 
+from powertcp.dpdp.roam import Roam
 from powertcp.drivers.appliance import NO, Appliance, refusal_facts
-from powertcp.drivers.daemon import now_ns, unix_offset_ns
-from powertcp.drivers.dial import connect, format_address
+from powertcp.drivers.crossing import Crossing, Strand
+from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.guide import Guide
-from powertcp.drivers.patience import NEVER
+from powertcp.drivers.interfaces import Interface
+from powertcp.drivers.path import Dialler, Path
+from powertcp.drivers.patience import NEVER, OPEN_GAP_NS
 from powertcp.drivers.price import MaxPrice
 from powertcp.drivers.quest import Quest
 from powertcp.drivers.reply import answer_page, lease_until, reply
-from powertcp.drivers.sealing import seal_client, sealed_limits
-from powertcp.drivers.stream import SegmentMachine, SegmentStream
+from powertcp.drivers.rover import Rover
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
 from powertcp.dve import default_sampling
@@ -26,13 +26,13 @@ from powertcp.errors import LocalProtocolError, WireBroken
 from powertcp.loads import Fresh, Stale
 from powertcp.machine import Event
 from powertcp.potcp.config import ConnectionConfig
-from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Ask,
     ConnectionFresh,
     ConnectionStale,
     ConnectionTerminated,
     FlowClosed,
+    FlowClosing,
     FlowEvent,
     FlowRefused,
     LeaseRenewed,
@@ -41,17 +41,10 @@ from powertcp.potcp.events import (
     PowerReady,
     SamplesReceived,
 )
-from powertcp.potcp.traced import TracedConnection
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
-from powertcp.vppn.config import SealConfig
+from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
-
-OPEN_S = 5  # T_OPEN
-SILENT_INTERVALS = 2  # STALE for so long: another provider is asked
-# between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
-OPEN_GAP_NS = NS_PER_S // 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +54,8 @@ class Wishes:
     guide: names the provider. asks: one flow each. fallbacks: what each asks to keep after its
     lease, None nothing. mux: all on one connection. for_ns, energy_uj: of each flow, time in
     samples. give_up_ns: how long a lost provider is looked for. max_price: the most that is paid,
-    None whatever is asked. via: the provider behind a gateway, None: as it chooses.
+    None whatever is asked. via: the provider behind a gateway, None: as it chooses. roam: for what
+    a provider is left.
     """
 
     guide: Guide
@@ -73,6 +67,7 @@ class Wishes:
     give_up_ns: Duration = 600 * NS_PER_S
     max_price: MaxPrice | None = None
     via: str | None = None
+    roam: Roam = Roam.NEEDED
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
 
 
@@ -88,20 +83,33 @@ class Link:
     ) -> None:
         """Serve `appliances`; `run` connects. tracer: each connection gets a file of it."""
         self._wishes = wishes
-        self._tracer = tracer
         self._appliances = appliances
-        self._wheel = wheel
-        self._machine: PowerConnection | None = None
-        self._stream: SegmentStream[Event] | None = None
+        self._path: Path | None = None  # that powers us
         self._kick = trio.Event()
-        self._scope = trio.CancelScope()
-        self._where = ""  # our end, by which the provider names our flows
-        self._stale_at: Instant | None = None
-        self._is_sealed = False  # this connection is
+        self._moved = trio.Event()  # another path, or none
+        self._scope, self._seeking = trio.CancelScope(), trio.CancelScope()
+        self._dark_since: Instant | None = None  # without a flow, on a lease
+        self._dialler = Dialler(wishes.connection, wheel, tracer)
         self._quest = Quest(wishes.guide, appliances, wishes.give_up_ns)
+        self._rover = Rover(
+            wishes.roam,
+            wishes.guide,
+            self._quest,
+            self._dialler,
+            wishes.max_price,
+            current=lambda: self._path,
+            ask=self._ask,
+            take_over=self._take_over,
+            on_change=self._on_change,
+        )
         for each in appliances:
-            if each.book is not None:
-                each.book.on_answer = partial(self._answer_page, each)
+            each.may_roam = self._rover.may_roam
+            self._listen(each)
+
+    def _listen(self, each: Appliance) -> None:
+        """Hear when the answer to a page is known."""
+        if each.book is not None:
+            each.book.on_answer = partial(self._answer_page, each)
 
     @property
     def wanted(self) -> list[Appliance]:
@@ -111,13 +119,16 @@ class Link:
     async def run(self) -> None:
         """Connect, serve, connect again, until every contract is over."""
         with self._scope:
-            while self.wanted:
-                try:
-                    await self._once()
-                except OSError as error:
-                    self._quest.unreachable(error)
-                if self.wanted:
-                    await self._pause()
+            async with trio.open_nursery() as self._dialler.nursery:
+                with self._seeking:
+                    while self.wanted:
+                        try:
+                            await self._once()
+                        except OSError as error:
+                            self._quest.unreachable(error)
+                        if self.wanted:
+                            await self._pause()
+                self._rover.close()
         for each in self.wanted:
             each.finish(0)
 
@@ -134,126 +145,149 @@ class Link:
         self._close(owing, refusal)
 
     def _close(self, appliances: Sequence[Appliance], refusal: Refusal | None = None) -> None:
-        now = now_ns()
+        now, path = now_ns(), self._path
+        self._rover.close()
         for each in appliances:
             each.end_load()
-            if self._machine is None or not each.flow:
+            if path is None or not each.flow:
                 each.finish(0)
                 continue
             try:
-                self._machine.close_flow(each.flow, refusal=refusal, now=now)
+                path.queue(path.machine.close_flow, each.flow, refusal=refusal, now=now)
             except LocalProtocolError:
                 each.finish(0)
-        if self._stream is not None:
-            self._stream.queue(self._settle)
-        if not self.wanted and self._stream is None:
-            self._scope.cancel()
+            except WireBroken:
+                continue  # its end is near
+        if path is not None:
+            self._settle()
+        elif not self.wanted:
+            self._seeking.cancel()
         self._kick.set()
+        self._moved.set()
 
     def abort(self) -> None:
         """End at once with a TCP reset."""
         for each in self.wanted:
             each.closing = True
-        if self._stream is not None:
-            self._stream.abort()
+        self._rover.abort()
+        if self._path is not None:
+            self._path.abort()
         self._scope.cancel()
 
     def close_one(self, appliance: Appliance) -> None:
         """Close one contract because its load ended or has had enough."""
         appliance.end_load()
-        if self._machine is None or self._stream is None or not appliance.flow:
+        path = self._path
+        if path is None or not appliance.flow:
             appliance.finish(0)
             self._kick.set()
             return
         with suppress(LocalProtocolError):  # it tripped: its end comes by itself
-            self._stream.queue(self._machine.close_flow, appliance.flow, now=now_ns())
+            path.queue(path.machine.close_flow, appliance.flow, now=now_ns())
 
     def feed(self) -> None:
         """Ask for what each load keeps up with; called once a second."""
-        if self._machine is None or self._stream is None:
+        self._rover.look()
+        path, now = self._path, now_ns()
+        self._tell_rest(now)
+        if path is None:
             return
-        now = now_ns()
-        # DPDP-10-03
-        if self._is_silent(now) and self._quest.is_left():
-            self._stream.abort()
-            return
-        self._lose_patience(self._stream, now)
+        self._lose_patience(path, now)
         for each in self.wanted:
-            if each.flow not in self._machine.flows or each.profile is None:
+            if each.flow not in path.machine.flows or each.profile is None:
                 continue
             if not each.keeps_up():
                 wanted_mw = each.appetite.demand_mw
                 each.say("demand", {"demand_mw": min(wanted_mw, each.profile.power_mw)})
-                self._stream.queue(self._machine.set_demand, each.flow, wanted_mw, now=now)
-            if self._machine.may_propose(each.flow) and each.needs_more(now):
-                self._stream.queue(self._machine.renegotiate, each.flow, [each.ask], now=now)
+                path.queue(path.machine.set_demand, each.flow, wanted_mw, now=now)
+            if path.machine.may_propose(each.flow) and each.needs_more(now):
+                path.queue(path.machine.renegotiate, each.flow, [each.ask], now=now)
 
-    def _is_silent(self, now: Instant) -> bool:
-        """Whether the provider has been STALE for two intervals."""
-        interval_ns = self._wishes.connection.maintain_interval_ms * NS_PER_MS
-        return self._stale_at is not None and now - self._stale_at >= SILENT_INTERVALS * interval_ns
+    # DPDP-10-04
+    def _tell_rest(self, now: Instant) -> None:
+        """Say once how long loads live that have no flow: nobody was found within a second."""
+        dark = [each for each in self.wanted if not each.flow and each.lease_until > now]
+        if not dark:
+            self._dark_since = None
+        elif self._dark_since is None:
+            self._dark_since = now
+        elif self._dark_since != NEVER:
+            self._dark_since = NEVER
+            for each in dark:
+                each.say_rest(now)
+
+    @property
+    def may_roam(self) -> bool:
+        """Whether any provider is ever left by choice or need."""
+        return self._rover.may_roam
+
+    def uplinks(self, found: Sequence[Interface]) -> None:
+        """Hear what interfaces there are."""
+        self._rover.uplinks(found)
 
     def kick(self) -> None:
         """Look at once which SYN is due."""
         self._kick.set()
 
     async def _once(self) -> None:
-        """One connection, from SYN to its end."""
-        self._is_sealed = False
+        """One provider and those that are roamed to, from a SYN until there is no path any more."""
         place = await self._quest.next()
         if place is None:
             return
-        sock = None
-        with trio.move_on_after(OPEN_S):
-            sock = await connect(place.host, place.port)
-        if sock is None:
-            raise TimeoutError(f"no answer within {OPEN_S} s")
-        self._where = format_address(*sock.getsockname()[:2])
-        peer = str(place)
-        config = self._wishes.connection
-        trace = self._tracer.open("sink", peer) if self._tracer else None
-        kind = PowerConnection if trace is None else TracedConnection
-        machine = kind(
-            client=True,
-            config=sealed_limits(config) if place.seal else config,
-            entropy=os.urandom,
-            peer=peer.encode(),
-            trace=trace,
-        )
-        machine.unix_offset_ns = unix_offset_ns()
-        try:
-            await self._talk(sock, machine, place.seal)
-        finally:
-            if trace is not None:
-                trace.close()
-        self._machine = self._stream = None
-        self._stale_at = None
-        self._quest.cut()
-
-    async def _talk(
-        self, sock: socket.socket, machine: PowerConnection, seal: SealConfig | None
-    ) -> None:
-        """Serve one connection until its end."""
-        carrier: SegmentMachine[Event] = machine
-        if seal is not None:
-            carrier = seal_client(machine, seal, os.urandom, now_ns())
+        self._path = await self._dialler.dial(place, self._handle, self._ended)
+        self._rover.arrived(self._path)
         async with trio.open_nursery() as nursery:
-            self._machine = machine
-            self._stream = SegmentStream(
-                sock,
-                carrier,
-                self._handle,
-                nursery=nursery,
-                wheel=self._wheel,
-                give_up=self._give_up,
-                write_ns=lambda: machine.write_limit_ns,
-            )
-            try:
-                nursery.start_soon(self._open_due)
-                await self._stream.read()
-            finally:
-                self._stream.abort()
+            nursery.start_soon(self._open_due)
+            while self._path is not None or (self.wanted and self._rover.crossing is not None):
+                self._moved = trio.Event()
+                await self._moved.wait()
             nursery.cancel_scope.cancel()
+
+    def _ended(self, path: Path) -> None:
+        """The connection is over; if something else is prepared it is moved to."""
+        if path is self._path:
+            self._path = None
+            self._quest.cut()
+            self._rover.look()
+            self._moved.set()
+
+    def _on_change(self) -> None:
+        """A crossing has ended: pages that waited for it are answered."""
+        for each in self.wanted:
+            self._answer_page(each)
+        self._moved.set()
+
+    # DPDP-10-02
+    def _take_over(self, crossing: Crossing, path: Path) -> None:
+        """Live on the flows of a crossing; the provider of before is told 603."""
+        before, now = self._path, now_ns()
+        leaving = self._rover.leave(before, now) if before is not None else None
+        was = self._quest.where
+        for held in crossing.held.values():
+            each = held.appliance
+            if leaving is not None and each.flow and not held.is_resumed:
+                leaving.add(Strand.of(each))
+                self._listen(each)
+            each.flow, each.flow_name, each.ticket = held.flow, held.name, None
+        if leaving is not None:
+            leaving.close(now)
+        self._path, path.handle, path.on_end = path, self._handle, self._ended
+        self._quest.arrive(path.place)
+        self._rover.arrived(path, crossing.cause)
+        for held in crossing.held.values():
+            facts = {"provider": was, "to": str(path.place), "cause": crossing.cause.value}
+            said = f"{was}: {crossing.cause.sentence}"
+            held.appliance.say("left", {**facts, "sentence": said, "resumed": held.is_resumed})
+            self._handle(path, held.events)
+            self._draw(path, held.appliance, now)
+        if leaving is not None and before is not None:
+            before.go_on()
+        self._kick.set()
+
+    def _draw(self, path: Path, each: Appliance, now: Instant) -> None:
+        """Ask for power on a flow of which nothing was drawn yet."""
+        with suppress(LocalProtocolError, WireBroken):
+            path.queue(path.machine.set_demand, each.flow, each.appetite.demand_mw, now=now)
 
     async def _open_due(self) -> None:
         """Send the SYN of each contract when it is due."""
@@ -261,7 +295,7 @@ class Link:
         while True:
             now = now_ns()
             waiting = [each for each in self.wanted if not each.flow and not each.closing]
-            if self._quest.is_leaving:
+            if self._quest.is_leaving or self._path is None:
                 waiting = []
             for each in waiting:
                 # PTCP-13-02
@@ -277,7 +311,8 @@ class Link:
                 await self._kick.wait()
 
     def _open(self, each: Appliance, now: Instant) -> None:
-        if self._machine is None or self._stream is None or self._machine.is_terminated:
+        path = self._path
+        if path is None or path.machine.is_terminated:
             return
         refusal = each.book.refusal() if each.book else None
         if refusal is not None:
@@ -286,107 +321,116 @@ class Link:
             return
         ticket, each.ticket = each.ticket, None
         # the path may go with the first octet: the contract knows its flow before that
-        self._stream.queue(self._ask, self._machine, each, ticket, now)
+        path.queue(self._begin, path, each, ticket, now)
         if not each.flow:
             each.ticket = ticket
 
+    def _begin(self, path: Path, each: Appliance, ticket: bytes | None, now: Instant) -> None:
+        each.flow = self._ask(path, each, ticket, each.esn_uj, now)
+        each.flow_name = f"{path.where}/{each.flow}"
+
     def _ask(
-        self, machine: PowerConnection, each: Appliance, ticket: bytes | None, now: Instant
-    ) -> None:
+        self, path: Path, each: Appliance, ticket: bytes | None, esn_uj: int, now: Instant
+    ) -> int:
         """Queue the SYN of `each`."""
         mark = each.mark if ticket else None
         # a flow that had no receipts goes on without
         is_metered = each.book is not None and (mark is not None or not ticket)
-        each.flow = machine.open_flow(
+        flow = path.machine.open_flow(
             [each.ask],
             fallback=each.fallback,
             ticket=ticket,
             want_samples=True,
-            esn_uj=each.esn_uj if ticket else 0,
+            esn_uj=esn_uj if ticket else 0,
             before=each.profile if ticket else None,
             meter=each.book.meter if each.book and is_metered else None,
             pages=mark,
             via=self._wishes.via,
             now=now,
         )
-        each.flow_name = f"{self._where}/{each.flow}"
         desired = each.ask.desired
         wanted_uj = each.quota.headroom_uj(desired, default_sampling(desired))
-        machine.set_headroom(each.flow, wanted_uj, now=now)
-
-    def _give_up(self, refusal: Refusal, now: Instant) -> None:
-        if self._machine is not None:
-            self._machine.abort(refusal, now=now)
+        path.machine.set_headroom(flow, wanted_uj, now=now)
+        return flow
 
     def _settle(self) -> None:
         """Say goodbye to TCP when nothing is wanted on this connection."""
-        if not self.wanted and self._stream is not None:
-            self._stream.finish()
+        if not self.wanted and self._path is not None:
+            self._path.finish()
 
-    def _handle(self, events: list[Event]) -> None:
+    def _handle(self, path: Path, events: Sequence[Event]) -> None:
         """Give the events of one wake-up to their contracts."""
-        machine = self._machine
-        if machine is None:
-            return
         now = now_ns()
         for event in events:
+            if path is not self._path:
+                # what else comes in the wake-up that moved us is of the path of before
+                if path.handle != self._handle:
+                    path.handle(path, [event])
+                continue
             match event:
                 case FlowEvent(flow=flow) | SamplesReceived(flow=flow):
-                    self._of_flow(machine, flow, event, now)
+                    self._of_flow(path, flow, event, now)
                 case LeaseRenewed():
                     for each in self.wanted:
                         if each.flow:
-                            each.renew(lease_until(machine, each.flow))
+                            each.renew(lease_until(path.machine, each.flow))
                 case ConnectionStale():
-                    self._stale_at = now
+                    path.stale_at = now
                     self._all("stale", Stale())
                 case ConnectionFresh():
-                    self._stale_at = None
+                    path.stale_at = None
                     self._all("fresh", Fresh())
                 case ConnectionTerminated(refusal=refusal):
-                    self._terminated(refusal)
+                    self._terminated(path, refusal)
                 case TunnelOpened() | TunnelBroken():
-                    self._of_tunnel(event)
+                    self._of_tunnel(path, event)
         self._kick.set()
 
     def _of_flow(
-        self,
-        machine: PowerConnection,
-        flow: int,
-        event: FlowEvent | SamplesReceived,
-        now: Instant,
+        self, path: Path, flow: int, event: FlowEvent | SamplesReceived, now: Instant
     ) -> None:
         each = next((one for one in self._appliances if one.flow == flow), None)
         if each is None:
             return
-        if isinstance(event, PowerGranted) and not self._quest.is_believed(event):
-            if self._stream is not None:
-                self._stream.abort()  # without a word
+        if isinstance(event, PowerGranted) and (lacks := path.lacks(event)):
+            self._quest.distrusted(lacks)
+            path.abort()  # without a word
             return
-        each.take(event, now, lease_until(machine, flow))
+        if isinstance(event, FlowClosing | FlowClosed) and self._is_left(path, event):
+            path.handle(path, [event])
+            return
+        each.take(event, now, lease_until(path.machine, flow))
         if isinstance(event, PowerReady | PowerOffered | FlowRefused):
             self._quest.heard()
         if isinstance(event, PowerReady):
-            self._quest.powered()
+            self._quest.powered(path.place, path.shown)
         if isinstance(event, FlowClosed):
-            self._leave(event)
-        elif each.flow in machine.flows:
-            reply(machine, each, event, now, self._wishes.max_price)
+            self._leave(path, event)
+        elif each.flow in path.machine.flows:
+            reply(path.machine, each, event, now, self._wishes.max_price)
+
+    def _is_left(self, path: Path, event: FlowClosing | FlowClosed) -> bool:
+        """Whether a provider that drains is left for one where all is READY."""
+        if event.refusal is None or event.refusal.code != Reason.DRAINING:
+            return False
+        self._rover.drained()
+        return path is not self._path
 
     def _answer_page(self, each: Appliance) -> None:
         """The answer to a page is known: tell the provider, or when a path resumes the flow."""
-        if self._machine is not None and self._stream is not None and each.flow:
+        path = self._path
+        if path is not None and each.flow and not path.is_paused:
             with suppress(WireBroken):
-                self._stream.queue(answer_page, self._machine, each, now_ns())
+                path.queue(answer_page, path.machine, each, now_ns())
 
-    def _leave(self, event: FlowClosed) -> None:
+    def _leave(self, path: Path, event: FlowClosed) -> None:
         """Hang up on a provider that drains, so that it can go, or that said no; ask another one."""
         drains = event.refusal is not None and event.refusal.code == Reason.DRAINING
         if drains and event.refusal is not None:
             self._quest.drained(event.refusal)
         drains |= self._quest.is_leaving
-        if drains and self._stream is not None and not any(each.flow for each in self.wanted):
-            self._stream.finish()
+        if drains and not any(each.flow for each in self.wanted):
+            path.finish()
 
     def _all(self, word: str, event: Stale | Fresh) -> None:
         for each in self.wanted:
@@ -394,21 +438,19 @@ class Link:
                 each.say(word)
                 each.tell(event)
 
-    def _terminated(self, refusal: Refusal | None) -> None:
+    def _terminated(self, path: Path, refusal: Refusal | None) -> None:
         for each in self.wanted:
             each.say("disconnected", refusal_facts(refusal))
-        if self._stream is not None:
-            self._stream.finish()
+        path.finish()
 
-    def _of_tunnel(self, event: TunnelOpened | TunnelBroken) -> None:
+    def _of_tunnel(self, path: Path, event: TunnelOpened | TunnelBroken) -> None:
         """The provider has proven its key, or the seal broke: a cut, but for who never had it."""
         if isinstance(event, TunnelOpened):
-            self._is_sealed = True
-            self._quest.show(event.identity.certificate)
+            path.show(event.identity.certificate)
             for each in self.wanted:
                 each.say("sealed", {"pattern": event.identity.pattern.word})
             return
-        is_final = not self._is_sealed and event.refusal.code != Reason.TIMEOUT
+        is_final = not path.is_sealed and event.refusal.code != Reason.TIMEOUT
         if is_final and self._quest.failed():
             is_final = False
         for each in self.wanted:
@@ -416,17 +458,17 @@ class Link:
             if is_final and not each.was_ready:
                 each.finish(NO, event.refusal)
 
-    def _lose_patience(self, stream: SegmentStream[Event], now: Instant) -> None:
+    def _lose_patience(self, path: Path, now: Instant) -> None:
         """Give up a provider that is silent beyond patience and lease; TCP may wait far longer."""
-        since = self._stale_at
+        since = path.stale_at
         if not any(each.flow for each in self.wanted):
             # nobody answered a SYN since the path was lost; the next one is not due yet
             since = self._quest.lost_at or since
         if since is not None and self._quest.is_beyond(since, now):
             # PTCP-14-02: a busy machine may look here first; the lease is said to be over before
-            stream.handle_timer(now)
+            path.handle_timer(now)
             self._quest.silent(since, now)
-            stream.abort()
+            path.abort()
 
     async def _pause(self) -> None:
         """Wait before the next connection: a little after a cut, longer when nobody answers.

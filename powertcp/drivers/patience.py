@@ -11,6 +11,8 @@ GIVE_UP_NS = 600 * NS_PER_S
 TRIPS = 5  # PTCP-8-03: in TRIP_WINDOW_NS, then off
 TRIP_WINDOW_NS = 600 * NS_PER_S
 BACK_OFF_MAX_S = 16
+# between two SYNs of a connection: 16 a second, four less than the peer bears (PTCP-13-02)
+OPEN_GAP_NS = NS_PER_S // 16
 NEVER: Instant = 1 << 62
 # the provider goes, or lost sight of us: not an answer to the request
 PASSING = frozenset({Reason.TIMEOUT, *range(Reason.DRAINING, Reason.OPERATOR)}) | {

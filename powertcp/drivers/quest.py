@@ -2,20 +2,18 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import trio
 
+from powertcp.dpdp.select import Current
 from powertcp.dpdp.trust import Shown
 from powertcp.drivers.appliance import NO, NO_ANSWER, Appliance
-from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.flow_book import party
 from powertcp.drivers.guide import Guide, Place
 from powertcp.drivers.patience import back_off_ns
-from powertcp.drivers.proof import has_signed, shown_by
-from powertcp.potcp.events import PowerGranted
+from powertcp.potcp.events import Ask
 from powertcp.registry import Refusal
 from powertcp.units import NS_PER_S, Duration, Instant, format_duration
 
@@ -36,7 +34,6 @@ class Quest:
         self.lost_at: Instant | None = None
         self._guide, self._appliances, self._give_up_ns = guide, appliances, give_up_ns
         self._place: Place | None = None
-        self._shown = Shown()
         self._asking_since: Instant | None = None  # without power since then
         self._no: Refusal | None = None  # the last one since then
         for each in appliances:
@@ -48,6 +45,11 @@ class Quest:
         return [each for each in self._appliances if not each.done]
 
     @property
+    def asks(self) -> list[Ask]:
+        """What is wanted."""
+        return [each.ask for each in self.wanted]
+
+    @property
     def where(self) -> str:
         """The provider that is asked, or was last: HOST:PORT."""
         return str(self._place) if self._place is not None else ""
@@ -55,27 +57,37 @@ class Quest:
     async def next(self) -> Place | None:
         """Return whom to ask now; None, and the contracts are over, when nobody is found in time."""
         self.is_heard = self.is_leaving = False
-        self._shown = Shown()
         since = self._asking_since = self._asking_since or now_ns()
         leases = (each.lease_until for each in self._appliances)
         place: Place | None = None
         with trio.CancelScope() as scope:
             scope.deadline = max(since + self._give_up_ns, *leases) / NS_PER_S
-            place = await self._guide.place([each.ask for each in self.wanted])
+            place = await self._guide.place(self.asks, self._current())
         if place is None:
             said = f"no power found for {format_duration(now_ns() - since)}"
             for each in self.wanted:
                 each.say("unreachable", {"provider": "", "sentence": said})
                 each.finish(NO if self._no else NO_ANSWER, self._no)
             return None
+        self.arrive(place)
+        return place
+
+    def arrive(self, place: Place) -> None:
+        """Power is asked for there, or comes from there: only who gave a ticket can take it."""
         is_other = self._place is not None and self._place.provider != place.provider
-        self._place = place
+        self._place, self.is_leaving = place, False
         for each in self.wanted:
             if is_other:
-                each.ticket = None  # only who gave it can take it
+                each.ticket = None
             if each.book is not None:
                 each.book.there = party(str(place))
-        return place
+
+    def _current(self) -> Current | None:
+        """Return who gave the tickets that we have, to be preferred."""
+        held = [each for each in self.wanted if each.ticket is not None and each.profile]
+        if self._place is None or not held:
+            return None
+        return Current(self._place.provider, 0)
 
     # -- what the provider says ----------------------------------------------------------------
 
@@ -83,11 +95,10 @@ class Quest:
         """The provider gives power, offers some, or says no."""
         self.is_heard, self.losses, self.lost_at = True, 0, None
 
-    def powered(self) -> None:
-        """Power is on."""
+    def powered(self, place: Place, shown: Shown) -> None:
+        """Power is on, from `place`, which has shown who it is."""
         self._asking_since = self._no = None
-        if self._place is not None:
-            self._guide.powered(self._place, self._shown)
+        self._guide.powered(place, shown)
 
     # DPDP-6-02
     def refused(self, refusal: Refusal) -> bool:
@@ -107,41 +118,13 @@ class Quest:
             if self.is_leaving and not each.flow:
                 each.patience.due = 0
 
-    # -- who the provider is -------------------------------------------------------------------
-
-    def show(self, certificate: bytes) -> None:
-        """The provider has proved its key in a VPPN handshake, and shows a certificate or none."""
-        if self._place is not None:
-            self._shown = shown_by(self._place, certificate, unix_ns() // NS_PER_S)
-
-    # DPDP-7-07
-    def is_believed(self, event: PowerGranted) -> bool:
-        """Whether the provider has proved to be whom we trust; what it lacks is said."""
-        meter_key = event.meter.key if event.meter is not None else None
-        place = self._place
-        signs = meter_key is not None and place is not None and has_signed(place, meter_key)
-        self._shown = replace(self._shown, meter_key=meter_key, signs=signs)
-        lacks = place.proof.missing(self._shown) if place is not None and place.proof else ""
-        if not lacks:
-            return True
+    def distrusted(self, lacks: str) -> None:
+        """The provider has not proved to be whom we trust; what it lacks is said."""
         others = self.failed()
         for each in self.wanted:
             each.say("not trusted", {"provider": self.where, "sentence": f"{self.where}: {lacks}"})
             if not others and not each.was_ready:
                 each.finish(NO)
-        return False
-
-    def is_left(self) -> bool:
-        """The provider is silent. Returns whether it is left, since another one is there."""
-        place = self._place
-        asks = [each.ask for each in self.wanted]
-        if place is None or not self._guide.has_other(place, asks):
-            return False
-        self._guide.failed(place)
-        said = f"{self.where}: silent, and another provider is there"
-        for each in self.wanted:
-            each.say("left", {"provider": self.where, "sentence": said})
-        return True
 
     # -- paths that are lost -------------------------------------------------------------------
 

@@ -191,6 +191,13 @@ class PowerConnection(Intake):
         """Limit credit to what a store can still take, uJ; banking fills it. None = no limit."""
         self._sink(flow, now).set_headroom(now, headroom_uj)
 
+    def page_mark(self, flow: int, *, now: Instant) -> PageMark | None:
+        """Return where the receipts of a flow stand, as FlowCut says it; None: it has none.
+
+        With it and a ticket the flow goes on elsewhere, while nothing is read here any more.
+        """
+        return self._sink(flow, now).page_mark
+
     # LEDG-6-02
     def countersign(self, flow: int, octets: bytes, *, now: Instant) -> None:
         """Answer PageReceived: the page with our signature, 380 octets, after it is on disk.

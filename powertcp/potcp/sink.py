@@ -390,9 +390,13 @@ class SinkFlow(MeteredInflow):
         self.count_heat(energy_uj, refusal)
         self.send_trip(now, refusal)
 
+    @property
+    def page_mark(self) -> PageMark | None:
+        """Where the receipts stand, for a ticket that resumes the flow."""
+        return self.pages.mark() if self.pages else self.kept
+
     def cut(self, now: Instant) -> None:
         """The path is lost; a ticket may resume the flow. PTCP-13-01."""
         if self.profile is not None and self.lease_until is not None:
-            mark = self.pages.mark() if self.pages else self.kept
-            self.link.emit(FlowCut(flow=self.id, esn_uj=self.esn_uj, pages=mark))
+            self.link.emit(FlowCut(flow=self.id, esn_uj=self.esn_uj, pages=self.page_mark))
         self.end(self.ending, truncated=self.ending is None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trio
 
-from powertcp.drivers import link, quest
+from powertcp.drivers import path, quest
 from powertcp.drivers.consumer import Consumer, Wishes
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, parse_address
@@ -76,7 +76,7 @@ async def test_a_provider_that_resets_every_path_at_once_is_exit_3(
         await trio.lowlevel.wait_readable(sock)
         return sock
 
-    monkeypatch.setattr(link, "connect", connect_and_wait)
+    monkeypatch.setattr(path, "connect", connect_and_wait)
     async with answering(reset_at_once) as address:
         statuses: list[int] = []
 

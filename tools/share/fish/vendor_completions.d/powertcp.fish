@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn check' 'vppn gateway' decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --receipts --rekey --request --reset --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --receipts --rekey --request --reset --roam --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -131,6 +131,7 @@ complete -c powertcp -n '_shtab_powertcp_using consumer' -l minimum -x -d 'least
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l fallback -x -d 'kept after its lease (none)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l run -x -d 'a command that runs while powered'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l load -x -d 'lamp, hum[=FILE.wav], hostcap, none (none)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l roam -xka "never needed better" -d 'leave a provider that was found: never before its lease and --give-up are over, when it is silent, drains or loses its link, or for a better one of 10 s, too (needed)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l on-shed -xka "cap stop term" -d 'the command while shed (cap)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l for -x -d 'end after this time of samples: 60s (no end)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l energy -x -d 'end after this energy of each flow: 10kJ (no end)'
