@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from powertcp.cli.consumer_options import Options
+    from powertcp.dpdp.trust import Trust
     from powertcp.drivers.appliance import Say
     from powertcp.drivers.consumer import Consumer, Wishes
     from powertcp.drivers.desk import Desk
@@ -93,7 +94,7 @@ def read_search(options: "Options", seal: "SealConfig | None") -> "Search":
         max_price=read("--max-price", options.max_price, parse_price),
         sources=frozenset(sources) if sources else None,
         prefer=_sources("--prefer", options.prefer) or DEFAULT_PREFER,
-        statics=tuple(_static(text, seal) for text in options.static),
+        statics=tuple(_static(text, seal, trust) for text in options.static),
         interfaces=options.interface,
     )
 
@@ -106,15 +107,19 @@ def _sources(flag: str, text: str) -> tuple[str, ...]:
     return words
 
 
-def _static(text: str, seal: "SealConfig | None") -> "Place":
+def _static(text: str, seal: "SealConfig | None", trust: "Trust") -> "Place":
     from powertcp.drivers.dial import parse_address
     from powertcp.drivers.guide import Place
 
     if seal is not None and seal.peer is None:
         said = "without an advert nobody knows its key: sealed power needs --peer"
         raise ConfigError(_COMMAND_LINE, "--static", said)
+    try:
+        proof = trust.judge_named(seal.peer if seal is not None else None)
+    except ValueError as error:
+        raise ConfigError(_COMMAND_LINE, "--static", str(error)) from error
     host, port = parse_address(text)
-    return Place(host=host, port=port, seal=seal)
+    return Place(host=host, port=port, seal=seal, proof=proof)
 
 
 @asynccontextmanager

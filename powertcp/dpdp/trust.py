@@ -80,10 +80,11 @@ class Shown:
 class Proof(NamedTuple):
     """What the handshake must show before any power is taken.
 
-    provider: id of the advert. static_key: that the VPPN handshake must be with; None: none is
+    provider: id of the advert, empty without one. static_key: that the VPPN handshake must be with; None: none is
     needed. sites: Ed25519 keys, one of which must have issued a certificate; empty: none is needed.
     meter_key: Ed25519, which SYN+ACK must name; None: any will do. is_id: the meter key that SYN+ACK
-    names must be that of the id, and have signed the advert where power is sealed.
+    names must be that of the id, and have signed the advert where power is sealed. ids: without an
+    advert, any of which will do for the id.
     """
 
     provider: bytes
@@ -91,6 +92,7 @@ class Proof(NamedTuple):
     sites: frozenset[bytes] = frozenset()
     meter_key: bytes | None = None
     is_id: bool = False
+    ids: frozenset[bytes] = frozenset()
 
     @property
     def is_sealed(self) -> bool:
@@ -122,7 +124,7 @@ class Proof(NamedTuple):
             return (
                 "it shows no meter key, of which its id would be the hash: a pin by key needs none"
             )
-        if provider_id(shown.meter_key) != self.provider:
+        if provider_id(shown.meter_key) not in (self.ids or (self.provider,)):
             return "its meter is that of another id"
         is_bound = shown.signs or self.static_key is None
         return "" if is_bound else "the meter of its id has not signed the advert with this key"
@@ -232,6 +234,33 @@ class Trust:
     def is_downgrade(self, advert: Advert) -> bool:
         """Return whether `advert` lacks the VPPN key that is pinned for its provider."""
         return self.pinned_key(advert) not in (None, advert.exchange_key)
+
+    # DPDP-8-01
+    def judge_named(self, key: bytes | None) -> Proof | None:
+        """Return what a provider that was named by its address must prove; None: nothing.
+
+        key: X25519, of the VPPN handshake by which it is reached, None in clear. Raises ValueError
+        with a sentence where nothing that it could show would be enough.
+        """
+        if self.level is Level.ANY:
+            return None
+        met = self.known.values()
+        pinned = {one.id: one.exchange_key for one in met if one.id in self.ids}
+        # DPDP-7-07
+        if key is not None:
+            if key in self.keys or key in pinned.values():
+                return Proof(b"", key)
+            if self.level is Level.SITE and self.sites:
+                return Proof(b"", key, sites=self.sites)
+            raise ValueError(f"no pin names {format_key(key, KeyKind.X25519)}")
+        # a pin with a key is reached by VPPN only
+        ids = frozenset(one for one in self.ids if pinned.get(one) is None)
+        if ids:
+            return Proof(b"", is_id=True, ids=ids)
+        raise ValueError(
+            f"trust is {self.level}: in clear only a provider could prove itself whose id is"
+            " pinned and whose key is not"
+        )
 
     def judge(self, advert: Advert, *, is_suspect: bool = False, can_seal: bool = True) -> Verdict:
         """Return how far `advert` may be followed, and what must be proved after connecting.

@@ -123,6 +123,17 @@ def test_what_cannot_be_done_is_one_line(
     assert said in ran.stderr
 
 
+@pytest.mark.requirement("DPDP-8-01", "DPDP-7-07")
+def test_a_static_place_in_clear_is_refused_where_a_key_is_pinned(tmp_path: Path) -> None:
+    key = "x25519:" + "A" * 43 + "="
+    line = f"{bytes(16).hex()} first=1 last=2 key={key} pinned name="
+    (tmp_path / "known_providers").write_text(f'{line}"Bench"\n', encoding="utf-8")
+    words = ("--request", "12V/1A", "--static", "127.0.0.1", "--state-dir", str(tmp_path))
+    ran = powertcp("consumer", *words, state=tmp_path)
+    assert ran.returncode == 2, ran.stderr
+    assert "--static: trust is pinned: in clear only a provider could prove itself" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -41,6 +41,13 @@ async def offering(
         yield one
 
 
+async def id_of(folder: Path, source: Running) -> str:
+    """Return the id that a provider announces."""
+    status = await asked(folder, f"provider-{source.pid}.sock", op="status")
+    announced = cast("list[dict[str, str]]", status["adverts"])[0]
+    return decode_txt(bytes.fromhex(announced["txt"])).id.hex()
+
+
 async def said(*words: str, before: Sequence[str] = ()) -> str:
     """Return what a command prints."""
     done = await trio.run_process(
@@ -144,6 +151,29 @@ async def test_who_finds_nobody_asks_whom_it_was_told_by_hand(tmp_path: Path) ->
                 assert await sink.end() == 0
                 found = [one["address"] for one in sink.events if one["event"] == "found"]
                 assert found == ["127.0.0.1:1", address]
+
+
+@pytest.mark.requirement("DPDP-8-01", "DPDP-7-07")
+async def test_the_level_of_trust_holds_for_who_is_named_by_hand(tmp_path: Path) -> None:
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Bench", "12V/5A") as source:
+            own = await id_of(tmp_path, source)
+        words = ("--listen", "127.0.0.1:0", "--supply", "12V/5A", "--no-mdns")
+        state = ("--state-dir", str(tmp_path / "Bench"))
+        async with running(tmp_path, "provider", *words, *state, before=inside(space)) as source:
+            (address,) = (await source.until("listening"))["addresses"]
+            wish = (*WISH, "--static", address, "--run", "true", "--give-up", "2s")
+            async with running(
+                tmp_path, "consumer", *wish, "--pin", f"id:{own}", before=inside(space)
+            ) as sink:
+                assert await sink.end() == 0
+            async with running(
+                tmp_path, "consumer", *wish, "--pin", f"id:{bytes(16).hex()}", before=inside(space)
+            ) as sink:
+                said = (await sink.until("not trusted"))["sentence"]
+                assert said == f"{address}: its meter is that of another id"
+                assert await sink.end() == 3
+                assert "ready" not in sink.names()
 
 
 @pytest.mark.requirement("DPDP-6-02")
@@ -265,9 +295,7 @@ async def test_only_the_pinned_one_is_asked(tmp_path: Path) -> None:
     with spaces(1) as (space,):
         async with offering(tmp_path, space, "Full", "12V/5A"):
             async with offering(tmp_path, space, "Half", "12V/0.5A") as half:
-                status = await asked(tmp_path, f"provider-{half.pid}.sock", op="status")
-                announced = cast("list[dict[str, str]]", status["adverts"])[0]
-                pin = f"id:{decode_txt(bytes.fromhex(announced['txt'])).id.hex()}"
+                pin = f"id:{await id_of(tmp_path, half)}"
                 async with running(
                     tmp_path, "consumer", *WISH, "--pin", pin, "--run", "true",
                     before=inside(space),

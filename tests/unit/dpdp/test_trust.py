@@ -258,3 +258,42 @@ BY_METER = Shown(static_key=KEY, issuer=SITE, subject=METER, is_meter_key=True, 
 )
 def test_what_a_handshake_lacks(proof: Proof, shown: Shown, missing: str) -> None:
     assert proof.missing(shown) == missing
+
+
+# ---- who is named by an address -----------------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-8-01", "DPDP-7-07")
+def test_who_is_named_by_its_address_proves_what_the_level_asks_for() -> None:
+    assert Trust.make(Level.ANY, [ID_PIN]).judge_named(None) is None
+    assert Trust.make(pins=[KEY_PIN]).judge_named(KEY) == Proof(b"", KEY)
+    assert Trust.make(Level.SITE, sites=[SITE]).judge_named(KEY) == Proof(
+        b"", KEY, sites=frozenset({SITE})
+    )
+    # a pin of discover --pin
+    known = met(is_pinned=True)
+    assert Trust.make(known=known).judge_named(KEY) == Proof(b"", KEY)
+    proof = Trust.make(pins=[ID_PIN, Pin("id", bytes(16))]).judge_named(None)
+    assert proof == Proof(b"", is_id=True, ids=frozenset({ID, bytes(16)}))
+    assert proof.missing(Shown(meter_key=METER)) == ""
+    assert proof.missing(Shown(meter_key=OTHER)) == "its meter is that of another id"
+    assert "it shows no meter key" in proof.missing(Shown())
+
+
+@pytest.mark.requirement("DPDP-8-01", "DPDP-7-07")
+@pytest.mark.parametrize(
+    ("trust", "key", "said"),
+    [
+        (Trust.make(pins=[KEY_PIN]), None, "trust is pinned: in clear only"),
+        (Trust.make(pins=[KEY_PIN]), OTHER, "no pin names x25519:"),
+        (Trust.make(sites=[SITE]), None, "trust is site: in clear only"),
+        # a pin with a key is reached by VPPN only
+        (Trust.make(known=met(is_pinned=True)), None, "trust is pinned: in clear only"),
+    ],
+    ids=["clear", "another key", "site in clear", "known by its key"],
+)
+def test_who_could_prove_nothing_is_not_taken_for_a_place(
+    trust: Trust, key: bytes | None, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        trust.judge_named(key)
