@@ -5,18 +5,25 @@
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from powertcp.dpdp.advert import TYPE_TCP, decode_txt
 from powertcp.dpdp.engine import MAX_ADVERTS
-from tests.drivers.processes import asked, running
+from tests.drivers.processes import Running, asked, running
 from tests.drivers.spaces import Peer, check_spaces, inside, ip, pair, peer, spaces
+from tests.full import size
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
+TAKEN = f"Lamp (2).{TYPE_TCP.rstrip('.')}"
+# a question of any type that says what would be answered
+PROBES = "mdns && dns.flags.response==0 && dns.count.auth_rr>0"
 PROVIDER = ("provider", "--supply", "12V/5A", "--listen")
 
 
@@ -88,40 +95,72 @@ async def test_a_storm_of_changes_is_announced_a_few_times_and_the_last_value_is
                 assert said[-1] == "59940"
 
 
-@pytest.mark.requirement("DPDP-4-05")
-async def test_a_goodbye_that_somebody_else_says_takes_nobody_away(tmp_path: Path) -> None:
+@pytest.mark.requirement("DPDP-4-05", "DPDP-6-03")
+async def test_a_goodbye_that_somebody_else_says_takes_nobody_away_and_ends_no_flow(
+    tmp_path: Path,
+) -> None:
     with spaces(1) as (space,):
-        async with running(
-            tmp_path, *PROVIDER, "127.0.0.1:0", "--name", "Lamp", before=inside(space)
-        ) as source:
-            await source.until_logged("announced as")
-            async with running(tmp_path, "discover", "--watch", before=inside(space)) as watch:
-                await watch.until("new")
-                words = [*inside(space), sys.executable, "-m", "tests.drivers.rogue"]
-                with peer(tmp_path, [*words, "goodbye", "Lamp"]) as rogue:
-                    await saw(rogue, lambda text: "said" in text)
-                # it is asked for once more after the last goodbye
-                await trio.sleep(2.2)
-                assert watch.all("gone") == []
-                source.signal(signal.SIGTERM)
-                await watch.until("gone")
+        async with (
+            running(
+                tmp_path, *PROVIDER, "127.0.0.1:0", "--name", "Lamp", before=inside(space)
+            ) as source,
+            running(tmp_path, "discover", "--watch", before=inside(space)) as watch,
+            running(
+                tmp_path, "consumer", "--request", "12V/1A", "--run", "sleep 600",
+                before=inside(space),
+            ) as sink,
+        ):  # fmt: skip
+            await watch.until("new")
+            await sink.until("ready")
+            words = [*inside(space), sys.executable, "-m", "tests.drivers.rogue"]
+            with peer(tmp_path, [*words, "goodbye", "Lamp"]) as rogue:
+                await saw(rogue, lambda text: "said" in text)
+            # it is asked for once more after the last goodbye
+            await trio.sleep(2.2)
+            assert watch.all("gone") == []
+            assert sink.names()[-1] == "ready"
+            assert not {"stale", "left", "lease over", "load ended"} & set(sink.names())
+            count = len(sink.all("readings"))
+            await sink.until("readings", count + 2)
+            sink.signal(signal.SIGTERM)
+            assert await sink.end() == 0
+            source.signal(signal.SIGTERM)
+            await watch.until("gone")
 
 
 @pytest.mark.requirement("DPDP-7-05")
-async def test_a_flood_of_adverts_and_broken_ones_is_bounded(tmp_path: Path) -> None:
+async def test_a_flood_of_adverts_and_broken_ones_is_bounded_and_drives_out_no_pin(
+    tmp_path: Path,
+) -> None:
     with spaces(1) as (space,):
-        async with running(tmp_path, "discover", "--watch", "--all", before=inside(space)) as watch:
-            words = [*inside(space), sys.executable, "-m", "tests.drivers.rogue"]
-            with peer(tmp_path, [*words, "broken"]) as rogue:
-                await saw(rogue, lambda text: "said" in text)
-            before_kib = resident_kib(watch.pid)
-            with peer(tmp_path, [*words, "flood"]) as rogue:
-                await saw(rogue, lambda text: "said" in text)
-            await watch.until_logged("more than anybody needs")
-            there = len(watch.all("new")) - len(watch.all("gone"))
-            assert 0 < there <= MAX_ADVERTS
-            assert resident_kib(watch.pid) - before_kib < 20 << 10
-            assert "Traceback" not in watch.log
+        async with (
+            running(
+                tmp_path, *PROVIDER, "127.0.0.1:0", "--name", "Lamp", before=inside(space)
+            ) as source,
+            running(tmp_path, "discover", "--watch", "--all", before=inside(space)) as first,
+        ):
+            await source.until_logged("announced as")
+            own = await first.until("new")
+            words = ("discover", "--pin", own["id"])
+            async with running(tmp_path, *words, before=inside(space)) as pin:
+                assert await pin.end() == 0
+            async with running(
+                tmp_path, "discover", "--watch", "--all", before=inside(space)
+            ) as watch:
+                assert (await watch.until("new"))["trust"] == "pinned"
+                before_kib = resident_kib(watch.pid)
+                rogues = [*inside(space), sys.executable, "-m", "tests.drivers.rogue"]
+                for deed in ("broken", "flood"):
+                    with peer(tmp_path, [*rogues, deed]) as rogue:
+                        await saw(rogue, lambda text: "said" in text)
+                await watch.until_logged("more than anybody needs")
+                there = len(watch.all("new")) - len(watch.all("gone"))
+                grown_kib = resident_kib(watch.pid) - before_kib
+                sys.stdout.write(f"{there} adverts, {grown_kib} KiB more\n")
+                assert 0 < there <= MAX_ADVERTS
+                assert not [one for one in watch.all("gone") if one["id"] == own["id"]]
+                assert grown_kib < 20_000_000 >> 10
+                assert "Traceback" not in watch.log
 
 
 async def test_500_providers_of_10_hosts_are_all_found(tmp_path: Path) -> None:
@@ -183,9 +222,39 @@ async def test_names_that_clash_when_two_segments_are_joined_part_again(tmp_path
                 str(tmp_path / "two"), before=inside(two),
             ) as second:  # fmt: skip
                 await second.until_logged('announced as "Lamp"')
-                ip("-n", switch, "link", "set", "p2", "master", "b0")
-                async with running(tmp_path, "discover", "--watch", before=inside(one)) as watch:
-                    with trio.fail_after(14):
-                        await watch.until("new", when=lambda facts: facts["name"] == "Lamp (2)")
-                    logs = first.log + second.log
-                    assert logs.count('"Lamp" is announced as "Lamp (2)"') == 1
+                ids = [await identity_of(tmp_path, each) for each in (first, second)]
+                words = [
+                    *inside(one), "tshark", "-l", "-n", "-i", "e0", "-Y", PROBES,
+                    "-T", "fields", "-e", "dns.qry.name", "-e", "dns.resp.name", "-e", "dns.ptr.domain_name",
+                ]  # fmt: skip
+                with peer(tmp_path, words) as shark:
+                    await saw(shark, lambda text: "Capturing" in text)
+                    ip("-n", switch, "link", "set", "p2", "master", "b0")
+                    async with running(
+                        tmp_path, "discover", "--watch", before=inside(one)
+                    ) as watch:
+                        # somebody asks, and they hear each other answer
+                        await watch.until("new")
+                        began = time.monotonic()
+                        new = await watch.until(
+                            "new", when=lambda facts: facts["name"] == "Lamp (2)"
+                        )
+                        sys.stdout.write(f"renamed after {time.monotonic() - began:.1f} s\n")
+                        assert time.monotonic() - began < 10
+                        assert new["id"] == min(ids)
+                        async with running(tmp_path, "discover", before=inside(one)) as look:
+                            assert await look.end() == 0
+                            await look.until_closed()
+                            names = {facts["name"]: facts["id"] for facts in look.events}
+                            assert names == {"Lamp": max(ids), "Lamp (2)": min(ids)}
+                        # one of the two registers anew, once: three probes over IPv4 and IPv6
+                        await trio.sleep(size(6, 60))
+                        assert re.findall(r"Lamp[^\t\n]*", shark.text) == [TAKEN] * 6
+                logs = first.log + second.log
+                assert logs.count('"Lamp" is announced as "Lamp (2)"') == 1
+                assert logs.count("announced as") == 4
+
+
+async def identity_of(folder: Path, source: Running) -> str:
+    status: Any = await asked(folder, f"provider-{source.pid}.sock", op="status")
+    return decode_txt(bytes.fromhex(status["adverts"][0]["txt"])).id.hex()
