@@ -95,6 +95,8 @@ class ProviderOptions(DaemonOptions, frozen=True, kw_only=True, forbid_unknown_f
     hotspot: Literal["", "guest", "ticket"] = ""
     inside: str = ""
     outside: str = ""
+    realm: str = ""
+    member: str = ""
 
 
 class Effective(NamedTuple, Generic[StructT]):

@@ -191,14 +191,18 @@ def _say_check(name: str, effective: Effective[OptionsT], *, as_json: bool) -> N
     print(f"{said}: ok ({keys} keys)")
 
 
-async def enter_ledger(stack: AsyncExitStack, state: Path, otherwise: str = "") -> Ledger:
+async def enter_ledger(
+    stack: AsyncExitStack, state: Path, otherwise: str = "", *, meter: bytes | None = None
+) -> Ledger:
     """Open the ledger in `state`, until `stack` ends.
 
-    otherwise: what else than another folder helps when another process has it. Raises ConfigError
-    then, HostError for what the host refuses.
+    otherwise: what else than another folder helps when another process has it. meter: seed of the
+    key that signs, None that of the folder. Raises ConfigError then, HostError for what the host
+    refuses.
     """
     try:
-        return await stack.enter_async_context(open_ledger(state, os.urandom, unix_ns=unix_ns))
+        opened = open_ledger(state, os.urandom, unix_ns=unix_ns, meter=meter)
+        return await stack.enter_async_context(opened)
     except HostError as error:
         if error.errno != errno.EAGAIN:
             raise

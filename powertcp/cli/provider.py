@@ -56,6 +56,8 @@ def build_parser() -> Parser:
         "--no-ledger", dest="ledger", action="store_false", default=None,
         help="write nothing down, sign no receipts",
     )  # fmt: skip
+    add("--realm", metavar="FILE", help="providers whose contracts go on with each other (none)")
+    add("--member", metavar="ADDR", help="which one of --realm this is: where others tell it")
     add("--drain", action="store_true", help="tell a running provider to drain")
     add_running(parser, "provider")
     return parser

@@ -19,7 +19,7 @@ from powertcp.drivers.authority import Authority, AuthorityConfig, read_authorit
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.control import Fields, ask, find_sockets
 from powertcp.drivers.daemon import make_private, state_folder
-from powertcp.drivers.dial import parse_address
+from powertcp.drivers.dial import format_address, parse_address
 from powertcp.drivers.feed import FeedConfig
 from powertcp.drivers.feed_books import open_station
 from powertcp.drivers.gatekeeper import Gatekeeper
@@ -30,13 +30,15 @@ from powertcp.drivers.offers import Identity, identity_octets
 from powertcp.drivers.presence import Presence
 from powertcp.drivers.provider import Provider, ProviderConfig, total_mw
 from powertcp.drivers.provider_books import ProviderBooks
+from powertcp.drivers.realm import open_realm
+from powertcp.drivers.realm_file import Realm, read_realm
 from powertcp.drivers.report import ProviderReport
 from powertcp.drivers.sealing import sealed_limits
 from powertcp.drivers.tracer import open_tracer
 from powertcp.errors import ConfigError
 from powertcp.ledger import MAX_AMOUNT
 from powertcp.ledger.tariff import MAX_DOCUMENT_OCTETS, TariffDocument, parse_tariff
-from powertcp.potcp import ConnectionConfig
+from powertcp.potcp import ConnectionConfig, TicketOffice
 from powertcp.potcp.config import BOUNDS
 from powertcp.sources import Supply, make_source, parse_supply
 from powertcp.units import NS_PER_S, format_duration, format_energy, format_power
@@ -62,6 +64,7 @@ def provide(arguments: Mapping[str, Any]) -> int:
 def _inspect(options: ProviderOptions) -> None:
     read_who_may_draw(options, is_start=True)
     provider_seal(options, os.environ)
+    realm_of(options)
 
 
 def provider_config(options: ProviderOptions) -> ProviderConfig:
@@ -162,6 +165,35 @@ def check_seal_stays(before: ProviderOptions, now: ProviderOptions) -> None:
             raise ConfigError(CONFIGURATION, name, "how power is sealed is settled at the start")
 
 
+# DPDP-10-05
+def realm_of(options: ProviderOptions) -> tuple[Realm, int] | None:
+    """Return the realm and which of its members this is, None without one. Raises ConfigError."""
+    if not options.realm:
+        if options.member:
+            said = "it is one of --realm FILE, which is not given"
+            raise ConfigError(CONFIGURATION, "member", said)
+        return None
+    realm = read_realm(options.realm)
+    if not options.ledger:
+        raise ConfigError(CONFIGURATION, "ledger", "a realm needs one: its receipts go on")
+    if not options.member:
+        said = ", ".join(format_address(*each) for each in realm.members)
+        raise ConfigError(CONFIGURATION, "member", f"which of {said} is this?")
+    return realm, realm.number_of(options.member)
+
+
+def office_of(realm: tuple[Realm, int]) -> TicketOffice:
+    """Return who gives tickets that all of the realm honour."""
+    return TicketOffice(os.urandom, key=realm[0].ticket_key, member=realm[1])
+
+
+def check_realm_stays(before: ProviderOptions, now: ProviderOptions) -> None:
+    """Raise ConfigError for another realm: it is settled at the start."""
+    for name in ("realm", "member"):
+        if getattr(before, name) != getattr(now, name):
+            raise ConfigError(CONFIGURATION, name, "it is settled at the start")
+
+
 def read_tariff(path: str) -> TariffDocument | None:
     """Read a tariff document, None without one. Raises ConfigError naming what is wrong."""
     if not path:
@@ -237,7 +269,12 @@ class _Provided:
     def __init__(self, options: ProviderOptions) -> None:
         self._options = options
         self._tracer = open_tracer(options.trace)
-        self.server = Provider(provider_config(options), tracer=self._tracer)
+        self._realm = realm_of(options)
+        self.server = Provider(
+            provider_config(options),
+            tracer=self._tracer,
+            office=office_of(self._realm) if self._realm else None,
+        )
         authority = authority_config(options)
         self._gate = Gatekeeper(authority, self.server.admissions, unix_ns) if authority else None
         self._seal = seal = provider_seal(options, os.environ)
@@ -263,6 +300,9 @@ class _Provided:
             await self._broadcast(stack, state, ledger)
         await self._forward(stack)
         self._introduce(state, ledger)
+        if self._realm is not None:
+            opened = open_realm(*self._realm, self.server)
+            self.report.realm = await stack.enter_async_context(opened)
 
     def _introduce(self, state: Path, ledger: Ledger | None) -> None:
         """Settle what is told to the link: who hides from strangers tells nothing."""
@@ -288,7 +328,8 @@ class _Provided:
 
     async def _keep_books(self, stack: AsyncExitStack, state: Path) -> Ledger:
         """Open the ledger, and let the provider write down what it delivers."""
-        ledger = await enter_ledger(stack, state, ", or --no-ledger")
+        meter = self._realm[0].meter_seed if self._realm else None
+        ledger = await enter_ledger(stack, state, ", or --no-ledger", meter=meter)
         books = ProviderBooks(
             ledger,
             tariff=read_tariff(self._options.tariff),
@@ -362,6 +403,7 @@ class _Provided:
             raise ConfigError(CONFIGURATION, "authorized", said)
         check_seal_stays(self._options, options)
         check_hotspot_stays(self._options, options)
+        check_realm_stays(self._options, options)
         self._reprice(read_tariff(options.tariff))
         self._limit(options)
         self.server.reload(config)

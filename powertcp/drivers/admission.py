@@ -1,7 +1,7 @@
 """What a provider answers to the events of its connections: the breaker's decisions as verbs."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec
 
 from powertcp.drivers.billing import Billing
@@ -10,6 +10,7 @@ from powertcp.drivers.delivery import Delivery
 from powertcp.drivers.gatekeeper import END_MS, Gatekeeper
 from powertcp.drivers.requests import Requests, terms_text
 from powertcp.drivers.session import AddressLimit, FlowRecord, Session
+from powertcp.drivers.takeover import take_over
 from powertcp.drivers.usage import SECONDS, Usage
 from powertcp.errors import known
 from powertcp.machine import Event
@@ -81,6 +82,9 @@ class Admissions:
         self.heat_uj = 0
         self.draining = False
         self.gate: Gatekeeper | None = None
+        # of a realm: told of flows whose terms or receipts are others, and of keys that are void
+        self.on_change: Callable[[FlowRecord], None] = nothing
+        self.on_end: Callable[[int], None] = nothing
         self.needs_seal = False
         self._delivery = delivery
         self._spread = spread
@@ -251,6 +255,7 @@ class Admissions:
                 self.chronicle.say(record, what, terms_text(event.profile), lease)
         if self.gate is not None:
             self.gate.changed(record)
+        self.changed(record)
         self.requests.settle_soon(now)
 
     def _credit(self, session: Session, event: CreditReceived, now: Instant) -> None:
@@ -381,6 +386,9 @@ class Admissions:
 
         Returns the session that lost it: the caller lets that one say goodbye.
         """
+        if event.origin is not None:
+            take_over(self, session, event, event.origin, now)
+            return None
         old = self._by_key.pop(event.key, None)
         if old is None:
             return None
@@ -392,8 +400,7 @@ class Admissions:
         excess = self.breaker.move(old, record, session.peer)
         # what a raise that nobody answered had put aside is free again
         self.breaker.settled(record, event.profile)
-        # PTCP-7-06, PTCP-7-07
-        self.breaker.hold_back(record, now + self._spread(10 * NS_PER_S))
+        self.spare(record, now)
         if self.gate is not None:
             excess = self.gate.moved(old, record) or excess
         # VPPN-2.2-04
@@ -405,6 +412,28 @@ class Admissions:
         # PTCP-10-04: the old path closes with what was verified of it, from where the new one counts
         self.delivered_uj -= event.esn_uj
         return old.session
+
+    # PTCP-7-06, PTCP-7-07
+    def spare(self, record: FlowRecord, now: Instant) -> None:
+        """Raise nothing on a flow that was just resumed."""
+        self.breaker.hold_back(record, now + self._spread(10 * NS_PER_S))
+
+    def changed(self, record: FlowRecord) -> None:
+        """Terms or receipts of a flow are others: a realm is told of it."""
+        self.on_change(record)
+
+    def live(self) -> Mapping[int, FlowRecord]:
+        """Return the flows that tickets may move, by key of the office."""
+        return self._by_key
+
+    # DPDP-10-06
+    def leave(self, key: int) -> FlowRecord | None:
+        """A flow goes on elsewhere: deliver nothing more, and return it; None: it is over."""
+        record = self._by_key.pop(key, None)
+        if record is not None:
+            self.on_end(key)
+            self.quiet(record, "moved")
+        return record
 
     def _limit_idle(self, record: FlowRecord, now: Instant) -> None:
         """Keep few flows of a peer over a cut that hold nothing: no rating bounds their number."""
@@ -448,7 +477,8 @@ class Admissions:
         """Forget a flow that is over; return the mW that it held."""
         record.session.flows.pop(record.flow, None)
         freed = self.breaker.release(record)
-        self._by_key.pop(record.key, None)
+        if self._by_key.pop(record.key, None) is not None:
+            self.on_end(record.key)
         self.requests.forget(record)
         self._ramping.discard(record)
         if record in self._idlers:
@@ -467,3 +497,7 @@ class Admissions:
             if record.flow not in session.machine.flows:
                 _log.error("flow %s is over, its power was still held", record.name)
                 self._drop(record)
+
+
+def nothing(_: object) -> None:
+    """Do nothing: nobody wants to know."""

@@ -35,6 +35,9 @@ class Office(Protocol):
     def quiet(self, record: FlowRecord, state: str) -> None:
         """Deliver nothing more on a flow."""
 
+    def changed(self, record: FlowRecord) -> None:
+        """Receipts of a flow are others."""
+
 
 class Billing:
     """Flows and the books of their provider. books: None where nothing is written down."""
@@ -86,6 +89,7 @@ class Billing:
     def kept(self, record: FlowRecord, octets: bytes) -> None:
         """The copy of a page is on the disk: whoever waited for that goes on."""
         machine, now = record.session.machine, now_ns()
+        self._office.changed(record)
         if record.flow in machine.flows:
             record.blocked = False
             self._office.attempt(
@@ -96,6 +100,12 @@ class Billing:
         """A ticket moved a flow."""
         if self.books is not None:
             self.books.moved(old, new)
+
+    # DPDP-10-06
+    def handed_over(self, record: FlowRecord, esn_uj: int) -> None:
+        """Another provider of the realm goes on with a flow, from `esn_uj`."""
+        if self.books is not None:
+            self.books.handed_over(record, esn_uj)
 
     def closed(self, record: FlowRecord, event: FlowClosed) -> None:
         """A flow is over."""

@@ -1,5 +1,6 @@
 """The ledger of a daemon: one thread writes it, in groups, and who waits is told after the commit."""
 
+import errno
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -325,14 +326,19 @@ def meter_key(state: Path, entropy: Entropy) -> SigningKey:
     return SigningKey(seed)
 
 
-def _open(state: Path, entropy: Entropy) -> tuple[SigningKey, LedgerStore]:
+def _open(state: Path, entropy: Entropy, seed: bytes | None) -> tuple[SigningKey, LedgerStore]:
     """Open store and key; a key that is new to both may follow another, an altered one may not."""
     path = state / "meter.key"
     # who has its lock makes the key: two that start at once would each make one
     store = LedgerStore(state / "ledger.db")
     try:
         is_new = not path.exists()
+        if seed is not None and is_new:
+            write_secret(path, seed)
         meter, last = meter_key(state, entropy), store.last_head()
+        if seed is not None and meter.public != SigningKey(seed).public:
+            said = "sign with the key of a realm: it has one of its own, give another --state-dir"
+            raise HostError(errno.EEXIST, str(path), said)
         # LEDG-7-08
         if last is not None and last.key != meter.public and not is_new:
             said = "another key signed it; without the file a new key is made"
@@ -351,15 +357,18 @@ async def open_ledger(
     unix_ns: Callable[[], int] = time.time_ns,
     head_s: float = HEAD_S,
     pending_s: float = PENDING_S,
+    meter: bytes | None = None,
 ) -> AsyncIterator[Ledger]:
     """Open the ledger in the folder `state`, which is made; its last head is signed at the end.
+
+    meter: the seed of the key that signs, 32 octets, None: that of the folder.
 
     Raises HostError when the folder cannot be used or another process has the ledger, LedgerBroken
     when it is not as it was written.
     """
     make_private(state)
-    meter, store = await trio.to_thread.run_sync(_open, state, entropy)
-    ledger = Ledger(store, meter, unix_ns=unix_ns, head_s=head_s, pending_s=pending_s)
+    key, store = await trio.to_thread.run_sync(_open, state, entropy, meter)
+    ledger = Ledger(store, key, unix_ns=unix_ns, head_s=head_s, pending_s=pending_s)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ledger.write)

@@ -82,8 +82,12 @@ class Provider:
         *,
         entropy: Callable[[int], bytes] = os.urandom,
         tracer: Tracer | None = None,
+        office: TicketOffice | None = None,
     ) -> None:
-        """Prepare to serve; nothing is opened yet. tracer: makes a file of each connection."""
+        """Prepare to serve; nothing is opened yet. tracer: makes a file of each connection.
+
+        office: of tickets that others of a realm honour too, None for our own.
+        """
         chance = random.Random(config.seed)
         self.config = config
         self.breaker = Breaker(
@@ -96,7 +100,7 @@ class Provider:
         )
         self.wheel = Wheel()
         self.poll = Poll()
-        self.office = TicketOffice(entropy)
+        self.office = office or TicketOffice(entropy)
         self.explanations = Explanations()
         self.delivery = Delivery(self.wheel, chance.randrange, self._congested, config.source)
         self.admissions = Admissions(
@@ -135,6 +139,7 @@ class Provider:
         self.admissions.billing.books = books
         books.on_failure = self._end_metered
         books.on_kept = self.admissions.billing.kept
+        books.on_page = self.admissions.changed
         books.allowances.on_spent = self.admissions.billing.spent
         if books.pricing is not None:
             books.pricing.propose = self.admissions.billing.reprice

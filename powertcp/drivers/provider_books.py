@@ -41,7 +41,7 @@ class ProviderBooks:
     """Everything a provider writes down of its flows; `keeping` runs it.
 
     on_failure: called once, when the ledger can be written no more. on_kept: told of each copy of a
-    page that is on the disk.
+    page that is on the disk; on_page: of each flow with a page under way.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class ProviderBooks:
         self.ledger = ledger
         self.on_failure: Callable[[], None] = _nothing
         self.on_kept: Callable[[FlowRecord, bytes], None] = _nothing
+        self.on_page: Callable[[FlowRecord], None] = _nothing
         self.allowances = Allowances(ledger)
         self.pricing = Pricing(tariff, unix_ns) if tariff else None
         # LEDG-7-03
@@ -76,6 +77,7 @@ class ProviderBooks:
             if tariff is not None and account is not None:
                 check_currency(tariff, account.unit.removeprefix("micro-"))
         self.pages = self._lost_uj = 0
+        self.handed_uj = self.received_uj = 0  # of pages that others of the realm write, or wrote
         self._postings = Postings(ledger, self._fail)
         self._unix_ns = unix_ns
         self._clock = clock or clock_kind()
@@ -156,10 +158,39 @@ class ProviderBooks:
             identity = self._entropy(IDENTITY_OCTETS)
             book = record.book = SuppliedFlow(record, supply.format(), self._now()[0], identity)
             self._books.add(book)
+            self._receive(book)
             self._reserve(book)
         elif book.allowance is not None:
             self._postings.put(book, partial(self.allowances.widen, book))
         book.tariff = tariff
+
+    # DPDP-10-05
+    def _receive(self, book: SuppliedFlow) -> None:
+        """Go on where another provider of the realm ended; pages cover what it delivered last."""
+        event = book.record.origin
+        if event is None or event.origin is None:
+            return
+        book.start_ns, signed_uj = event.origin.start_ns, event.origin.signed_uj
+        book.posted_uj = event.esn_uj
+        if signed_uj is not None:
+            book.paged_uj = signed_uj
+            self.received_uj += event.esn_uj - signed_uj
+
+    # DPDP-10-06
+    def handed_over(self, record: FlowRecord, esn_uj: int) -> None:
+        """Another provider of the realm goes on from `esn_uj`, with the pages if there are any."""
+        book, record.book = record.book, None
+        if book is None:
+            return
+        self._books.discard(book)
+        status = record.session.machine.status(record.flow)
+        if status.signed_uj is None:
+            self._post_unsigned(book, esn_uj - book.posted_uj)
+        else:
+            self.handed_uj += esn_uj - status.signed_uj
+        if book.allowance is not None:
+            end = partial(self.allowances.end, book.allowance, 0, max(0, status.esn_uj - esn_uj))
+            self._postings.put(book, end)
 
     def _reserve(self, book: SuppliedFlow) -> None:
         """Reserve energy for a flow; until that is on the disk nothing is delivered."""
@@ -205,6 +236,7 @@ class ProviderBooks:
         if book.chain is None:
             book.chain = PageChain(self.ledger.meter, Side.SOURCE, book.start_ns)
         octets = book.chain.next_page(facts, *self._now())
+        self.on_page(book.record)
         self._keep(book, octets, PageState.SENT)
         return octets
 
@@ -323,7 +355,8 @@ class ProviderBooks:
         """Hold what flows took, `energy_uj` in all, against the books; the residual must be 0.
 
         booked_uj: on the disk since the start. open_uj: will be, with the next page or posting.
-        unsigned_uj: never will, for want of a signature or of a disk.
+        unsigned_uj: never will, for want of a signature or of a disk. handed_uj: delivered here, in a page
+        of another provider of the realm; received_uj: the other way.
         """
         open_uj, lost_uj = self._postings.queued_uj, self._lost_uj + self._postings.lost_uj
         for book in self._books:
@@ -337,7 +370,14 @@ class ProviderBooks:
             "booked_uj": self._postings.booked_uj,
             "open_uj": open_uj,
             "unsigned_uj": lost_uj,
-            "residual_uj": energy_uj - self._postings.booked_uj - open_uj - lost_uj,
+            "handed_uj": self.handed_uj,
+            "received_uj": self.received_uj,
+            "residual_uj": energy_uj
+            + self.received_uj
+            - self.handed_uj
+            - self._postings.booked_uj
+            - open_uj
+            - lost_uj,
             "waiting": self._postings.waiting,
             "is_read_only": self.ledger.is_read_only,
         }

@@ -1,6 +1,7 @@
 """What a provider tells of itself: status, flows, why; and the orders it takes."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,6 +14,9 @@ from powertcp.drivers.session import FlowRecord
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Instant, format_power
 
+if TYPE_CHECKING:
+    from powertcp.drivers.realm import RealmMember
+
 SLICE = 256  # flows between two checkpoints, P19
 MAX_FLOWS = 150  # lines of one answer: 64 KiB
 
@@ -20,11 +24,15 @@ Fields = dict[str, object]
 
 
 class ProviderReport:
-    """Verbs of the control socket that only look, and `set`. adverts: what is told to the link."""
+    """Verbs of the control socket that only look, and `set`.
+
+    adverts: what is told to the link. realm: the one it is a member of, None for none.
+    """
 
     def __init__(self, provider: Provider) -> None:
         """Tell of `provider`."""
         self.adverts: Callable[[], list[Fields]] = list
+        self.realm: "RealmMember | None" = None
         self._provider = provider
 
     def line(self) -> str:
@@ -91,6 +99,8 @@ class ProviderReport:
             answer["flows"] = flows
         if provider.station is not None:
             answer["feed"] = _feed(provider.station)
+        if self.realm is not None:
+            answer["realm"] = self.realm.facts()
         if provider.hotspot is not None:
             answer["hotspot"] = provider.hotspot.facts()
         return answer

@@ -68,6 +68,12 @@ class Requests:
     def _judge(self, record: FlowRecord, asks: tuple[Ask, ...]) -> Verdict:
         return Verdict(asks) if self.gate is None else self.gate.judge(record, asks)
 
+    # DPDP-10-05
+    def judge_moved(self, record: FlowRecord, profile: PowerProfile) -> Refusal | None:
+        """Return why a contract that another provider of the realm gave may not go on here."""
+        verdict = self._judge(record, (Ask(profile, profile),))
+        return verdict.refusal or self._billing.refusal(record)
+
     def _is_supplied(self, profile: PowerProfile | None) -> bool:
         return profile is not None and any(one.feeds(profile) for one in self._breaker.supplies)
 

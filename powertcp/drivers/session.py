@@ -18,6 +18,7 @@ from powertcp.vppn.identity import PublicKey
 from powertcp.wire.options import Sampling, Tariff
 
 if TYPE_CHECKING:
+    from powertcp.potcp.events import FlowResumed
     from powertcp.vppn.access import Rights
     from powertcp.vppn.tunnel import Tunnel
 
@@ -175,7 +176,8 @@ class FlowRecord:
     a price that the sink has not answered to. allowed_uj: ESN up to which the ledger has reserved
     energy, None: no limit. rights: what whoever draws may have, None where nobody asks. host: from
     where it was asked for; another path does not change by which address it is counted. metered:
-    receipts were asked for.
+    receipts were asked for. origin: how it came from another provider of the realm, None if it began
+    here.
     """
 
     __slots__ = (
@@ -190,6 +192,7 @@ class FlowRecord:
         "key",
         "metered",
         "offered",
+        "origin",
         "profile",
         "ready_at",
         "relieved_until",
@@ -227,6 +230,7 @@ class FlowRecord:
         self.book: Any = None
         self.allowed_uj: int | None = None
         self.offered: Tariff | None = None
+        self.origin: FlowResumed | None = None
         self.rights: Rights | None = None
 
     @property

@@ -322,11 +322,25 @@ class FlowCut(FlowEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What another provider of the realm knows of a flow that goes on here. DPDP-10-05.
+
+    desired, minimum: the range that was asked for. start_ns: Unix time of its first READY.
+    signed_uj: energy that pages cover which both have signed, None: no receipts.
+    """
+
+    desired: PowerProfile
+    minimum: PowerProfile | None
+    start_ns: int
+    signed_uj: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlowResumed(FlowEvent):
     """Source: a ticket moved a contract to this flow; FlowClosed of the old flow says 603.
 
     key: office key of the old flow. esn_uj: resumed ESN. returned_uj: sent but never verified,
-    goes back to the supply.
+    goes back to the supply. origin: of a flow that another provider of the realm held, None: we did.
     """
 
     key: int
@@ -336,6 +350,7 @@ class FlowResumed(FlowEvent):
     sampling: Sampling
     esn_uj: int
     returned_uj: int
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

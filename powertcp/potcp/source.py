@@ -122,11 +122,12 @@ class SourceFlow(MeteredOutflow):
     # PTCP-10-03
     def resume(self, now: Instant, control: Control, octets: bytes) -> bool:
         """Try the ticket of a SYN; False: ALERT 406, it is a plain SYN."""
-        ticket = control.options.ticket
         request = first_of(control.options.profiles, ProfileType.REQUEST)
         office = self.link.office
         meter = control.options.meter
-        tenure = office.redeem(ticket, request, control.esn, now, meter, self.link.party)
+        tenure = office.redeem(
+            control.options.ticket, request, control.esn, now, meter, self.link.party
+        )
         # PTCP-10-04
         if tenure is None or request is None:
             self.alert(2, Refusal(Reason.TICKET_INVALID))
@@ -149,7 +150,8 @@ class SourceFlow(MeteredOutflow):
                 fallback=tenure.fallback,
                 sampling=tenure.sampling,
                 esn_uj=control.esn,
-                returned_uj=tenure.sent_uj - control.esn,
+                returned_uj=tenure.returned_uj(control.esn),
+                origin=tenure.origin,
             )
         )
         granted = tenure.profile.with_type(ProfileType.GRANT, tag=self.tag)

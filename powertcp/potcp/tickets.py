@@ -13,15 +13,17 @@ from typing import Final, Protocol
 from powertcp.crypto import KEY_OCTETS, NONCE_OCTETS, TAG_OCTETS, Aead
 from powertcp.errors import DecodeError
 from powertcp.machine import Entropy
+from powertcp.potcp.events import Origin
 from powertcp.potcp.pages import Pages
 from powertcp.profile import PowerProfile, in_range
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.wire.options import Meter, Sampling, Tariff
 
 COOKIE_ROTATION_NS: Final = 120 * NS_PER_S
 USED_IDS_MAX: Final = 65_536
 HALF_OPEN_COOKIE: Final = 256
 HALF_OPEN_REFUSE: Final = 1024
+MEMBER_SHIFT: Final = 48  # the number of a member in the keys of its flows
 # id, expiry in s of the office's clock, ESN base, contract, transcript, profile, sampling
 _PLAIN: Final = Struct(">QQQI32s16sIIIBB")
 _ASSOCIATED: Final = b"powertcp ticket 1"
@@ -36,7 +38,8 @@ class Tenure:
     at which the granted energy is delivered, 0: open-ended. wishes: what the sink had asked for.
     floor_ma: current of the fallback that was granted, of which `fallback` may be a part. tariff,
     pages: price and receipts of the flow, None without; `meter` of the source goes with them.
-    party: who a VPPN has proven the sink to be, b"" in clear.
+    party: who a VPPN has proven the sink to be, b"" in clear. origin: where the flow comes from, None
+    if it is of this process.
     """
 
     key: int
@@ -54,6 +57,7 @@ class Tenure:
     tariff: Tariff | None = None
     pages: Pages | None = None
     party: bytes = b""
+    origin: Origin | None = None
 
     # PTCP-10-04
     def is_metered_by(self, meter: Meter | None) -> bool:
@@ -63,6 +67,10 @@ class Tenure:
             if self.pages is None
             else (meter is not None and meter.key == self.pages.peer_key)
         )
+
+    def returned_uj(self, esn_uj: int) -> int:
+        """Return what was sent and never verified; of another provider's flow that is its own."""
+        return 0 if self.origin else self.sent_uj - esn_uj
 
     def is_asked_by(self, request: PowerProfile | None) -> bool:
         """Return whether `request` is one of before, or the contract itself."""
@@ -84,7 +92,10 @@ class Holder(Protocol):
 class TicketOffice:
     """Cookies, tickets and the flows that tickets may move, for all connections of a process.
 
-    entropy: source of keys and nonces. Bounds: 65,536 used ids, one holder per live flow.
+    entropy: source of keys and nonces. key: that seals tickets, None a new one; member: the number of
+    this process, if others have the same key (DPDP-10-05). unix_offset_ns: from our clock to the one
+    that they have in common. Bounds: 65,536 used ids, one holder per
+    live flow.
     """
 
     __slots__ = (
@@ -98,22 +109,26 @@ class TicketOffice:
         "half_open",
         "half_open_cookie",
         "half_open_refuse",
+        "unix_offset_ns",
     )
 
     def __init__(
         self,
         entropy: Entropy,
         *,
+        key: bytes | None = None,
+        member: int = 0,
         half_open_cookie: int = HALF_OPEN_COOKIE,
         half_open_refuse: int = HALF_OPEN_REFUSE,
     ) -> None:
         self._entropy = entropy
-        self._aead = Aead(entropy(KEY_OCTETS))
+        self._aead = Aead(key or entropy(KEY_OCTETS))
         self._cookie_keys = (entropy(KEY_OCTETS), entropy(KEY_OCTETS))
+        self.unix_offset_ns: Duration = 0
         self._rotate_at: Instant | None = None
         self._used: OrderedDict[int, None] = OrderedDict()
         self._holders: dict[int, Holder] = {}
-        self._next_key = 1
+        self._next_key = (member << MEMBER_SHIFT) + 1
         self.half_open = 0
         self.half_open_cookie = half_open_cookie
         self.half_open_refuse = half_open_refuse
@@ -165,6 +180,15 @@ class TicketOffice:
         """Forget a flow: its tickets are void."""
         self._holders.pop(key, None)
 
+    # DPDP-10-05
+    def adopt(self, key: int, holder: Holder) -> None:
+        """Honour tickets of a flow that another process holds, until `leave`."""
+        self._holders[key] = holder
+
+    def find(self, key: int) -> Holder | None:
+        """Return who holds a flow."""
+        return self._holders.get(key)
+
     # PTCP-10-01
     def issue(self, tenure: Tenure, transcript: bytes, life_s: int, now: Instant) -> bytes:
         """Return a new sealed ticket for a flow; each ticket can be used once."""
@@ -172,7 +196,7 @@ class TicketOffice:
         sampling = tenure.sampling
         plain = _PLAIN.pack(
             serial,
-            now // NS_PER_S + life_s,
+            self._seconds(now) + life_s,
             tenure.key,
             tenure.contract,
             transcript,
@@ -223,6 +247,10 @@ class TicketOffice:
         holder.move(now, esn_uj)
         return tenure
 
+    def _seconds(self, now: Instant) -> int:
+        """Return the time by which tickets expire."""
+        return (now + self.unix_offset_ns) // NS_PER_S
+
     def _open(self, ticket: bytes, now: Instant) -> tuple[int, int] | None:
         """Return serial and key of a ticket that is ours, unexpired and unused."""
         if len(ticket) != TICKET_OCTETS:
@@ -232,7 +260,7 @@ class TicketOffice:
         except DecodeError:
             return None
         serial, expiry_s, key, *_ = _PLAIN.unpack(plain)
-        if serial in self._used or now // NS_PER_S >= expiry_s:
+        if serial in self._used or self._seconds(now) >= expiry_s:
             return None
         return serial, key
 

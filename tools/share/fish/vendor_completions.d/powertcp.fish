@@ -50,8 +50,8 @@ function _shtab_powertcp_using
   test "$_shtab_powertcp_cmdpath" = "$argv"
 end
 
-set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn check' 'vppn gateway' decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --receipts --rekey --request --reset --roam --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn check' 'vppn gateway' realm decode explain demo
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -95,6 +95,8 @@ complete -c powertcp -n '_shtab_powertcp_using provider' -l tariff -xka "(__fish
 complete -c powertcp -n '_shtab_powertcp_using provider' -l require-receipts -d 'power only who countersigns receipts'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l quota -x -d 'most for one address or IPv6 /64 in all (no limit)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l no-ledger -d 'write nothing down, sign no receipts'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l realm -xka "(__fish_complete_path (commandline -ct))" -d 'providers whose contracts go on with each other (none)'
+complete -c powertcp -n '_shtab_powertcp_using provider' -l member -x -d 'which one of --realm this is: where others tell it'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l drain -d 'tell a running provider to drain'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'control socket (provider-PID.sock)'
 complete -c powertcp -n '_shtab_powertcp_using provider' -l state-dir -xka "(__fish_complete_directories)" -d 'ledger, meter key, control socket'
@@ -242,6 +244,12 @@ complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -l check -d 'decode
 complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -l json -d 'one JSON object per line on stdout'
 complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -s v -l verbose -d 'say more'
 complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -s q -l quiet -d 'say less'
+complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a realm -d 'Make and show the file of a realm: providers that share their contracts.'
+complete -c powertcp -n '_shtab_powertcp_using realm' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using realm' -l name -x -d 'new: what people call it (the name of FILE)'
+complete -c powertcp -n '_shtab_powertcp_using realm' -l json -d 'one JSON object'
+complete -c powertcp -n '_shtab_powertcp_using realm; and test $_shtab_powertcp_npos -eq 0' -ka "new show" -d 'what to do'
+complete -c powertcp -n '_shtab_powertcp_using realm; and test $_shtab_powertcp_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'of the realm'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a decode -d 'Explain octets of Power over TCP: segments, a power profile or pages of receipts.'
 complete -c powertcp -n '_shtab_powertcp_using decode' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using decode' -l as -xka "segment profile receipt" -d 'what the octets are (default: 16 octets are a profile, 380 or a multiple of it that begin with 01 are pages of receipts, all else segments)'
