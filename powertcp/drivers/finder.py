@@ -36,6 +36,7 @@ from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.discovery import Discovery, open_discovery
 from powertcp.drivers.distance import measure, own_hosts
 from powertcp.drivers.guide import Heed, Place, Sign
+from powertcp.drivers.interfaces import Interface
 from powertcp.drivers.neighbours import better_keys, neighbour
 from powertcp.drivers.price import MaxPrice
 from powertcp.drivers.searches import HINT_NS, Searches
@@ -160,9 +161,18 @@ class Finder:
             self._static_waits[str(place)] = (now_ns() + pause, times + 1)
         return True
 
-    def other(self, place: Place, asks: Sequence[Ask], keys: Sequence[str] = ()) -> Place | None:
-        """Return whom to move to from `place`, None for nobody. keys: of adverts, empty: any."""
-        found = neighbour(self._kept(asks, now_ns()), place, keys)
+    def other(
+        self,
+        place: Place,
+        asks: Sequence[Ask],
+        keys: Sequence[str] = (),
+        without: Interface | None = None,
+    ) -> Place | None:
+        """Return whom to move to from `place`, None for nobody.
+
+        keys: of adverts, empty: any. without: an interface that has no link.
+        """
+        found = neighbour(self._kept(asks, now_ns()), place, keys, without)
         return None if found is None else self._take(*found, 0)
 
     def better(self, place: Place, asks: Sequence[Ask], held_mw: int) -> Sequence[str]:

@@ -11,6 +11,7 @@ from powertcp.dpdp.entry import Address, Entry
 from powertcp.dpdp.select import Current
 from powertcp.dpdp.trust import Proof, Shown
 from powertcp.drivers.dial import format_address
+from powertcp.drivers.interfaces import Interface
 from powertcp.potcp.events import Ask
 from powertcp.registry import Refusal
 from powertcp.vppn.config import SealConfig
@@ -72,8 +73,17 @@ class Guide(Protocol):
     def failed(self, place: Place) -> bool:
         """Nobody answered there, or not who it was to be. Returns whether others may be asked."""
 
-    def other(self, place: Place, asks: Sequence[Ask], keys: Sequence[str] = ()) -> Place | None:
-        """Return whom to move to from `place`, None for nobody. keys: of adverts, empty: any."""
+    def other(
+        self,
+        place: Place,
+        asks: Sequence[Ask],
+        keys: Sequence[str] = (),
+        without: Interface | None = None,
+    ) -> Place | None:
+        """Return whom to move to from `place`, None for nobody.
+
+        keys: of adverts, empty: any. without: an interface that has no link.
+        """
 
     def better(self, place: Place, asks: Sequence[Ask], held_mw: int) -> Sequence[str]:
         """Return the keys of adverts that a flow of `held_mw` may be moved to by choice."""
@@ -106,7 +116,13 @@ class Named:
         """Nobody else may be asked."""
         return False
 
-    def other(self, place: Place, asks: Sequence[Ask], keys: Sequence[str] = ()) -> Place | None:
+    def other(
+        self,
+        place: Place,
+        asks: Sequence[Ask],
+        keys: Sequence[str] = (),
+        without: Interface | None = None,
+    ) -> Place | None:
         """Nobody else may be asked."""
         return None
 

@@ -1,23 +1,26 @@
 """Whom a flow may be moved to: of those that would do, not the one that it has (DPDP 10)."""
 
+import ipaddress
 from collections.abc import Sequence
 
 from powertcp.dpdp.entry import Address
 from powertcp.dpdp.select import Candidate
 from powertcp.drivers.guide import Place
+from powertcp.drivers.interfaces import Interface
 
 
 def neighbour(
-    kept: Sequence[Candidate], place: Place, keys: Sequence[str]
+    kept: Sequence[Candidate], place: Place, keys: Sequence[str], without: Interface | None
 ) -> tuple[Candidate, Address] | None:
-    """Return the best of `kept` with its address; keys: of adverts, empty: any.
+    """Return the best of `kept` with its address; keys: of adverts, empty: any. without: has no link.
 
     First another provider that shares our contract, then the others in their order, another address
     of the one that is left last.
     """
     found: list[tuple[bool, bool, int, Candidate, Address]] = []
     for index, one in enumerate(kept):
-        address = next((each for each in one.entry.addresses if each != place.address), None)
+        usable = (each for each in one.entry.addresses if not _is_behind(each, without))
+        address = next((each for each in usable if each != place.address), None)
         if address is None or (keys and one.entry.key not in keys):
             continue
         is_same = one.entry.key == place.key
@@ -27,6 +30,16 @@ def neighbour(
         return None
     *_, best, address = min(found, key=lambda one: one[:3])
     return best, address
+
+
+def _is_behind(address: Address, interface: Interface | None) -> bool:
+    """Return whether an address is reached over an interface, as far as its prefixes say."""
+    if interface is None:
+        return False
+    if address.scope:
+        return address.scope == interface.name
+    own = ipaddress.ip_address(address.host)
+    return any(own in each.network for each in interface.addresses)
 
 
 # DPDP-10-03

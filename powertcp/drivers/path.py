@@ -38,7 +38,8 @@ class Path:
 
     handle: gets the events of each wake-up. on_end: called once, when nothing comes any more. Both
     may be others later. where: our end, by which the provider names our flows. is_sealed: the
-    provider has proved its key. stale_at: since when it does not answer.
+    provider has proved its key. stale_at: since when it does not answer. carrier: the interface it
+    came over, once that was looked for.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Path:
         self.is_over = False
         self.stale_at: Instant | None = None
         self.shown = Shown()
-        self._carrier: Interface | None = None
+        self.carrier: Interface | None = None
         self._local = sock.getsockname()[0]
         self._flowing = trio.Event()
         self._flowing.set()
@@ -140,10 +141,10 @@ class Path:
 
     def is_carried(self, found: Sequence[Interface]) -> bool:
         """Whether the interface it came over is there, with a link and our address."""
-        if self._carrier is None:
-            self._carrier = carrier(found, self._local)
+        if self.carrier is None:
+            self.carrier = carrier(found, self._local)
             return True
-        return is_carried(found, self._carrier, self._local)
+        return is_carried(found, self.carrier, self._local)
 
     def show(self, certificate: bytes) -> None:
         """The provider has proved its key in a VPPN handshake, and shows a certificate or none."""

@@ -113,8 +113,11 @@ class Rover:
             return
         self._compare(path, now)
         move = self.roaming.decide(now)
-        place = self._guide.other(path.place, self._quest.asks, move.keys) if move else None
-        if move is not None and place is not None:
+        if move is None:
+            return
+        without = path.carrier if move.cause is Cause.LINK else None
+        place = self._guide.other(path.place, self._quest.asks, move.keys, without)
+        if place is not None:
             self._start(move.cause, path, place)
 
     def _compare(self, path: Path, now: Instant) -> None:

@@ -2,15 +2,18 @@
 
 # ruff: noqa: SIM117 - one `async with` for each process reads better
 
+import json
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
-from tests.drivers.processes import Running, running
-from tests.drivers.spaces import check_spaces, inside, spaces
+from tests.drivers.processes import Facts, Running, asked, running
+from tests.drivers.spaces import check_spaces, inside, ip, spaces
 from tests.drivers.test_finder import WISH, held, offering
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
@@ -34,10 +37,56 @@ async def consuming(
         yield one
 
 
-def place(sink: Running, name: str, count: int = 1) -> int:
-    """Return the place of the `count`th event of a name among all events."""
-    places = [at for at, one in enumerate(sink.events) if one["event"] == name]
-    return places[count - 1]
+def cable(one: str, two: str, number: int) -> None:
+    """Lay a cable between two namespaces: eN at both ends, 10.9.N.1 and 10.9.N.2."""
+    name = f"e{number}"
+    ip("-n", one, "link", "add", name, "type", "veth", "peer", "name", name, "netns", two)
+    for end, space in ((1, one), (2, two)):
+        ip("netns", "exec", space, "sysctl", "-q", f"net.ipv6.conf.{name}.disable_ipv6=1")
+        ip("-n", space, "addr", "add", f"10.9.{number}.{end}/24", "dev", name)
+        ip("-n", space, "link", "set", name, "up")
+
+
+@asynccontextmanager
+async def served(
+    folder: Path, space: str, name: str, supply: str, address: str, *words: str
+) -> AsyncIterator[Running]:
+    """Run a provider called `name` that listens on one address, until it is announced."""
+    async with running(
+        folder, "provider", "--listen", address, "--supply", supply, "--name", name,
+        "--state-dir", str(folder / name), *words, before=inside(space),
+    ) as one:  # fmt: skip
+        await one.until_logged("announced as")
+        yield one
+
+
+async def supplied_uj(folder: Path, *sources: Running) -> int:
+    """Return the energy that providers have delivered, of flows that are over."""
+    found = 0
+    for one in sources:
+        status = await asked(folder, f"provider-{one.pid}.sock", op="status")
+        found += int(str(status["energy_uj"]))
+    return found
+
+
+def tell(figure: str) -> None:
+    """Show a figure of a run to who reads the output."""
+    sys.stdout.write(f"{figure}\n")
+
+
+def prices(folder: Path, micro: int) -> tuple[str, str]:
+    """Return the words of a provider that asks for so much in all hours."""
+    path = folder / f"{micro}.json"
+    path.write_text(json.dumps({"currency": "EUR", "price_micro_per_kwh": micro}))
+    return "--tariff", str(path)
+
+
+def check_signed(done: Facts) -> None:
+    """Check that every microjoule of a consumer has two signatures."""
+    assert done["event"] == "done"
+    assert done["energy_uj"] > 0
+    assert (done["unsigned_uj"], done["disputed"]) == (0, 0)
+    assert done["signed_uj"] == done["energy_uj"]
 
 
 @pytest.mark.requirement("DPDP-10-02", "DPDP-10-03")
@@ -57,6 +106,159 @@ async def test_who_drains_is_left_when_all_is_ready_elsewhere(tmp_path: Path) ->
                     assert await sink.end() == 0
     assert not {"lost", "drained", "lease over"} & set(sink.names())
     assert left["cause"] == "goodbye"
-    done = sink.events[-1]
-    assert done["unsigned_uj"] == 0
-    assert done["signed_uj"] == done["energy_uj"]
+    check_signed(sink.events[-1])
+
+
+class Ticks:
+    """Watches how a command gets on: `longest_ns` without a tick of its CPU time."""
+
+    def __init__(self, load: str) -> None:
+        self._stat = Path("/proc") / load.rpartition("[")[2].removesuffix("]") / "stat"
+        self.longest_ns = 0
+        self.count = 0
+
+    def look(self) -> int:
+        return sum(int(word) for word in self._stat.read_text().rpartition(") ")[2].split()[11:13])
+
+    async def watch(self) -> None:
+        """Look each 10 ms until cancelled."""
+        last, since = self.look(), trio.current_time()
+        while True:
+            await trio.sleep(0.01)
+            ticks, now = self.look(), trio.current_time()
+            if ticks != last:
+                self.longest_ns = max(self.longest_ns, round((now - since) * 1e9))
+                self.count += ticks - last
+                last, since = ticks, now
+
+
+@pytest.mark.requirement("DPDP-10-02", "DPDP-10-03")
+async def test_who_is_cheaper_for_10_s_is_moved_to_and_the_command_never_pauses(
+    tmp_path: Path,
+) -> None:
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Dear", "12V/5A", *prices(tmp_path, 300_000)) as dear:
+            async with consuming(
+                tmp_path, space, "--roam", "better", run="sha256sum /dev/zero"
+            ) as sink:
+                async with offering(
+                    tmp_path, space, "Cheap", "12V/5A", *prices(tmp_path, 100_000)
+                ) as cheap:
+                    seen = trio.current_time()
+                    reading = await sink.until("readings")
+                    ticks = Ticks(reading["load"])
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(ticks.watch)
+                        left = await sink.until("left")
+                        waited_s = trio.current_time() - seen
+                        await sink.until("readings", 3 + len(sink.all("readings")))
+                        nursery.cancel_scope.cancel()
+                    assert await held(tmp_path, cheap) == 12_000
+                    assert await held(tmp_path, dear) == 0
+                    sink.signal(signal.SIGTERM)
+                    assert await sink.end() == 0
+                    done = sink.events[-1]
+                    assert await supplied_uj(tmp_path, dear, cheap) == done["energy_uj"]
+    tell(f"moved after {waited_s:.1f} s, {ticks.longest_ns / 1e6:.0f} ms without a tick")
+    assert left["cause"] == "better"
+    assert 9 < waited_s < 13
+    assert ticks.longest_ns < 300_000_000
+    assert ticks.count > 10
+    assert not {"lost", "shed", "lease over"} & set(sink.names())
+    check_signed(done)
+    assert done["pages"] == 2
+
+
+@contextmanager
+def star() -> Iterator[tuple[str, str, str]]:
+    """Make a namespace with a cable to each of two others: e1 and e2."""
+    with spaces(3) as (middle, one, two):
+        cable(middle, one, 1)
+        cable(middle, two, 2)
+        yield middle, one, two
+
+
+@pytest.mark.requirement("DPDP-10-03")
+async def test_a_plug_that_is_pulled_is_heard_of_at_once(tmp_path: Path) -> None:
+    with star() as (middle, one, two):
+        async with served(tmp_path, one, "Full", "12V/5A", "10.9.1.2:0"):
+            async with served(tmp_path, two, "Half", "12V/0.5A", "10.9.2.2:0") as other:
+                async with consuming(tmp_path, middle) as sink:
+                    await sink.until("readings", 2)
+                    ip("-n", one, "link", "set", "e1", "down")
+                    pulled = trio.current_time()
+                    left = await sink.until("left")
+                    await sink.until("ready", 2)
+                    waited_s = trio.current_time() - pulled
+                    await sink.until("readings", 3 + len(sink.all("readings")))
+                    assert await held(tmp_path, other) == 6000
+    tell(f"powered elsewhere {waited_s * 1000:.0f} ms after the plug was pulled")
+    assert left["cause"] == "link"
+    assert waited_s < 1.5
+    assert not {"lost", "lease over", "stale"} & set(sink.names())
+
+
+@pytest.mark.requirement("DPDP-10-01", "DPDP-10-03")
+async def test_a_provider_is_followed_to_its_other_address_with_contract_and_energy(
+    tmp_path: Path,
+) -> None:
+    with spaces(2) as (here, there):
+        cable(here, there, 1)
+        cable(here, there, 2)
+        async with served(tmp_path, there, "Bench", "12V/5A", "0.0.0.0:3251") as source:
+            async with consuming(tmp_path, here) as sink:
+                await sink.until("readings", 3)
+                number = sink.all("found")[0]["address"].split(".")[2]
+                ip("-n", there, "link", "set", f"e{number}", "down")
+                left = await sink.until("left")
+                again = await sink.until("ready", 2)
+                await sink.until("readings", 2 + len(sink.all("readings")))
+                sink.signal(signal.SIGTERM)
+                assert await sink.end() == 0
+                done = sink.events[-1]
+                assert await supplied_uj(tmp_path, source) == done["energy_uj"]
+    assert left["cause"] == "link"
+    assert left["resumed"]
+    assert again["resumed"]
+    assert again["contract"] == sink.all("ready")[0]["contract"]
+    numbers = [one["esn_uj"] for one in sink.all("readings")]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == sink.all("readings")[-1]["energy_uj"]
+    assert not {"lost", "lease over"} & set(sink.names())
+    check_signed(done)
+
+
+@pytest.mark.requirement("DPDP-10-03")
+async def test_never_stays_with_who_is_silent(tmp_path: Path) -> None:
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Half", "12V/0.5A"):
+            async with offering(tmp_path, space, "Full", "12V/5A") as best:
+                async with consuming(tmp_path, space, "--roam", "never") as sink:
+                    best.signal(signal.SIGSTOP)
+                    await sink.until("stale")
+                    await sink.until("readings", 4 + len(sink.all("readings")))
+                    best.signal(signal.SIGCONT)
+                    await sink.until("fresh")
+    assert len(sink.all("ready")) == len(sink.all("found")) == 1
+
+
+@pytest.mark.requirement("DPDP-10-02")
+async def test_who_is_refused_elsewhere_goes_on_where_it_was(tmp_path: Path) -> None:
+    rules = tmp_path / "authorized_watts"
+    rules.write_text("clear deny\n")
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Half", "12V/0.5A", "--authorized", str(rules)):
+            async with offering(tmp_path, space, "Full", "12V/5A") as best:
+                async with consuming(tmp_path, space) as sink:
+                    best.signal(signal.SIGSTOP)
+                    stays = await sink.until("stays")
+                    best.signal(signal.SIGCONT)
+                    await sink.until("fresh")
+                    await sink.until("readings", 2 + len(sink.all("readings")))
+                    assert await held(tmp_path, best) == 12_000
+                    sink.signal(signal.SIGTERM)
+                    assert await sink.end() == 0
+    assert "goes on" in stays["sentence"]
+    assert not {"left", "lost", "refused"} & set(sink.names())
+    assert len(sink.all("ready")) == 1
+    check_signed(sink.events[-1])
