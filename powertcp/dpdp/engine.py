@@ -528,7 +528,12 @@ def _is_one_provider(one: Entry, other: Entry) -> bool:
 
 
 def _is_clash(one: Entry, other: Entry) -> bool:
-    """Return whether two adverts of one id lead to different places, and no key makes them one."""
+    """Return whether two adverts of one id lead to different places, and no key makes them one.
+
+    Providers of a realm have one meter key, which has signed both (DPDP-10-05).
+    """
+    if one.signed is other.signed is Signed.GOOD:
+        return False
     places = {(entry.service.port, entry.service.target) for entry in (one, other)}
     keys = {entry.advert.exchange_key for entry in (one, other) if entry.advert is not None}
     return len(places) > 1 and (len(keys) > 1 or None in keys)

@@ -471,6 +471,16 @@ def test_one_id_at_two_hosts_is_told_where_no_key_makes_them_one() -> None:
 
 
 @pytest.mark.requirement("DPDP-5-02")
+def test_providers_of_a_realm_whose_meter_has_signed_both_do_not_clash() -> None:
+    trust = Trust(known={ADVERT.id: replace(MET, exchange_key=None)})
+    other = sign(ADVERT, "other", BENCH.kind, 3251, METER, NOW_S + 3600)
+    browser = browse(signed(), trust=trust)
+    browser.heard(service("other", txt=encode_txt(other)), 1)
+    assert names(drain(browser)) == ["AdvertSeen"]
+    assert standings(browser) == [("good", "")] * 2
+
+
+@pytest.mark.requirement("DPDP-5-02")
 def test_a_clash_with_ours_is_the_announcers_matter() -> None:
     browser = browse(BENCH, own=[ADVERT.id])
     browser.heard(service("copy", port=3252), 1)
