@@ -82,6 +82,7 @@ class Resolver:
     def browse(self, kinds: Sequence[str], *, is_passive: bool) -> None:
         """Tell of every instance of `kinds`; without a query if `is_passive`."""
         self._zc.add_listener(_Hearer(self._zc, kinds, self._see, is_alone=is_passive), None)
+        # DPDP-7-06
         if not is_passive:
             self._browser = ServiceBrowser(
                 self._zc, list(kinds), handlers=[self._heed], question_type=_MULTICAST
