@@ -36,6 +36,8 @@ MINUTE_NS: Final[Duration] = 60 * NS_PER_S
 NEWS_PART: Final = 10
 # DPDP-5-02
 YIELD_NS: Final[Duration] = 2 * NS_PER_S
+# how far the clock must be set to be worth an update
+CLOCK_NS: Final[Duration] = 60 * NS_PER_S
 _RENEW_NS: Final[Duration] = MAX_LIFE_S * NS_PER_S // 2
 _ID: Final = pattern(rf"[0-9a-f]{{{2 * ID_OCTETS}}}")
 
@@ -169,6 +171,18 @@ class Announcer:
         self._tick(now)
         if self._state not in (_State.IDLE, _State.GONE):
             self._register(now)
+
+    def set_clock(self, unix_offset_ns: Duration, now: Instant) -> None:
+        """Take what makes Unix time of `now`: the clock was set, or the host slept.
+
+        What was signed by another clock may have ended for everybody, and is signed anew.
+        """
+        self._tick(now)
+        # DPDP-7-03
+        if abs(unix_offset_ns - self._unix_offset) >= CLOCK_NS:
+            self._unix_offset = unix_offset_ns
+            if self._key is not None and self._state in (_State.ASKED, _State.REGISTERED):
+                self._force(now)
 
     def announce_again(self, now: Instant) -> None:
         """Announce the same once more, as soon as may be: our addresses are others."""

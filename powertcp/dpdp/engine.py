@@ -31,6 +31,7 @@ from powertcp.dpdp.events import (
     VerifyWanted,
 )
 from powertcp.dpdp.links import Links, Subnet
+from powertcp.dpdp.signing import MAX_LIFE_S, MAX_SKEW_S
 from powertcp.dpdp.trust import Trust
 from powertcp.dpdp.txt import MAX_HEARD_TXT
 from powertcp.dpdp.verdicts import Verdicts
@@ -54,6 +55,8 @@ STALE_NS: Final[Duration] = 4500 * NS_PER_S
 MAX_CLASHES: Final = 256
 # between two reports of a flood, and between two of the clash of one id
 WARN_NS: Final[Duration] = 60 * NS_PER_S
+# how far the clock must be set to be news
+CLOCK_NS: Final[Duration] = NS_PER_S
 DOWNGRADE: Final = "downgrade"
 ID_CLASH: Final = "id-clash"
 OFF_LINK: Final = "off-link"
@@ -198,6 +201,14 @@ class Browser:
         self._tick(now)
         self._trust = trust
         self._judge(list(self._table))
+
+    def set_clock(self, unix_offset_ns: Duration, now: Instant) -> None:
+        """Take what makes Unix time of `now`: the clock was set, or the host slept."""
+        self._tick(now)
+        # DPDP-7-03
+        if abs(unix_offset_ns - self._unix_offset) >= CLOCK_NS:
+            self._unix_offset = unix_offset_ns
+            self._judge(list(self._table))
 
     # ---- what comes out -------------------------------------------------------------------------
 
@@ -442,14 +453,17 @@ class Browser:
         )
 
     def _signature(self, entry: Entry, advert: Advert) -> tuple[Signed, Instant]:
-        """Return what the signature is worth and when a good one ends, 0 for never."""
+        """Return what the signature is worth and when that may be otherwise, 0 for never."""
         met = self._trust.known.get(advert.id)
         now_s = (self._clock + self._unix_offset) // NS_PER_S
         # DPDP-7-03
         signed = self._verdicts.of(entry.service, advert, met.meter_key if met else None, now_s)
-        if signed is not Signed.GOOD or advert.expires_s is None:
+        expires_s = advert.expires_s
+        if expires_s is None or signed not in (Signed.GOOD, Signed.BAD):
             return signed, 0
-        return signed, advert.expires_s * NS_PER_S - self._unix_offset
+        # a bad one may be of a clock that is ahead
+        turns_s = expires_s - (signed is Signed.BAD) * (MAX_LIFE_S + MAX_SKEW_S)
+        return signed, turns_s * NS_PER_S - self._unix_offset if turns_s > now_s else 0
 
     def _suspicion(self, entry: Entry, advert: Advert, signed: Signed) -> str:
         """Return why an advert is suspect, "" when it is not."""

@@ -66,6 +66,12 @@ def sign(
     return replace(draft, signature=key.sign(text))
 
 
+def is_timely(expires_s: int, now_s: int) -> bool:
+    """Return whether a signature that ends at `expires_s` counts at `now_s`, both Unix time."""
+    # DPDP-7-03
+    return now_s < expires_s <= now_s + MAX_LIFE_S + MAX_SKEW_S
+
+
 def verify(
     txt: bytes, instance: str, kind: str, port: int, meter_key: bytes | None, now_s: int
 ) -> Signed:
@@ -85,8 +91,7 @@ def verify(
         return Signed.BAD
     if advert.signature is None or advert.expires_s is None:
         return Signed.BAD
-    # DPDP-7-03
-    if not now_s < advert.expires_s <= now_s + MAX_LIFE_S + MAX_SKEW_S:
+    if not is_timely(advert.expires_s, now_s):
         return Signed.BAD
     is_good = provider_id(meter_key) == advert.id and is_signed_by(
         meter_key, text, advert.signature

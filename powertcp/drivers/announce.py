@@ -15,7 +15,7 @@ from powertcp.dpdp.advert import DOMAIN, MAX_INSTANCE, Advert, encode_txt
 from powertcp.dpdp.announcer import Announcer
 from powertcp.dpdp.events import Contested, Register, Renamed, Update, Withdraw
 from powertcp.dpdp.txt import show_text
-from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.interfaces import served
 from powertcp.drivers.mdns import Mdns
 from powertcp.drivers.sightings import Own
@@ -96,6 +96,7 @@ class Announcement:
             looks = 0
             while True:
                 advert, now = self._want(), now_ns()
+                self._announcer.set_clock(unix_offset_ns(), now)
                 if advert is not None:
                     self._announcer.want(advert, now)
                 if looks % _LOOKS == 0 or self._has_moved:

@@ -17,13 +17,14 @@ from powertcp.dpdp.entry import Address, Entry, Service, key_of
 from powertcp.dpdp.events import Flooded, VerifyWanted
 from powertcp.dpdp.links import Subnet
 from powertcp.dpdp.trust import Trust
-from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.mdns import Mdns, open_mdns
 from powertcp.drivers.sightings import Sighting
 from powertcp.machine import Event
 from powertcp.units import NS_PER_S
 
 KINDS: Final = (TYPE_TCP, TYPE_UDP)
+CLOCK_S: Final = 5.0  # how late it may be seen that the clock was set
 RESOLVE_MS: Final = 3000
 TRIES: Final = 3
 MAX_EVENTS: Final = 1024  # that nobody has taken
@@ -86,6 +87,7 @@ class Discovery:
         async with trio.open_nursery() as self._nursery:
             self._moved()
             self._nursery.start_soon(self._keep_time)
+            self._nursery.start_soon(self._keep_clock)
             while True:
                 found, has_lost = await self.mdns.inbox.take()
                 for sighting in found:
@@ -186,6 +188,12 @@ class Discovery:
                 await self._armed.wait()
                 continue
             self._do(self._browser.handle_timer)
+
+    async def _keep_clock(self) -> None:
+        """Look whether the clock was set, or the host slept: signatures end by Unix time."""
+        while True:
+            await trio.sleep(CLOCK_S)
+            self._do(lambda now: self._browser.set_clock(unix_offset_ns(), now))
 
 
 @asynccontextmanager

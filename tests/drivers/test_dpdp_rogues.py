@@ -2,6 +2,7 @@
 
 # ruff: noqa: SIM117 - one `async with` for each process reads better
 
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -133,6 +134,46 @@ async def test_what_a_provider_that_is_known_did_not_sign_is_suspect_and_comes_l
                     first, last = await why(tmp_path, space)
                     assert (first["name"], last["name"]) == ("Half", "Full")
                     assert "suspect: downgrade" in last["sentence"]
+
+
+# a wall clock that is wrong by so many seconds as a file says, until the file says otherwise
+WRONG = """
+import os, time
+right = time.time_ns
+def time_ns():
+    with open(os.environ["WRONG_BY"]) as file:
+        return right() + int(file.read()) * 1_000_000_000
+time.time_ns = time_ns
+"""
+
+
+@pytest.mark.requirement("DPDP-7-03")
+async def test_a_provider_whose_clock_was_wrong_when_it_began_is_believed_once_it_is_right(
+    tmp_path: Path,
+) -> None:
+    wrong_by, folder = tmp_path / "wrong-by", tmp_path / "python"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(WRONG, encoding="utf-8")
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    clock = {"PYTHONPATH": path, "WRONG_BY": str(wrong_by)}
+    words = (*PROVIDER, "--name", "Lamp", "--state-dir", str(tmp_path / "one"))
+    with spaces(1) as (space,):
+        for is_right in (True, False):
+            wrong_by.write_text("0" if is_right else "-200000")
+            async with running(tmp_path, *words, before=inside(space), **clock) as source:
+                await source.until_logged("announced as")
+                if is_right:
+                    async with running(
+                        tmp_path, "consumer", *WISH, "--run", "true", before=inside(space)
+                    ) as sink:
+                        assert await sink.end() == 0
+                        continue
+                async with watching(tmp_path, space) as watch:
+                    said = await watch.until("new")
+                    assert (said["signed"], said["why"]) == ("bad", "downgrade")
+                    wrong_by.write_text("0")
+                    said = await watch.until("changed")
+                    assert (said["signed"], said["standing"]) == ("good", "good")
 
 
 @pytest.mark.requirement("DPDP-4-06", "DPDP-5-03")

@@ -12,6 +12,7 @@ from powertcp.dpdp.advert import TYPE_UDP, Advert, Offer, Tariff, decode_txt, en
 from powertcp.dpdp.announcer import (
     ANSWER_NS,
     BUCKET,
+    CLOCK_NS,
     EVERY_NS,
     MINUTE_NS,
     MOST_UPDATES,
@@ -331,6 +332,31 @@ def test_a_signature_is_renewed_at_half_of_its_life() -> None:
         assert event.advert.expires_s == at_s + MAX_LIFE_S
         assert verify(txt, "Bench", TYPE_UDP, PORT, METER.public, at_s) is Signed.GOOD
     assert announcer.get_timer() == 2 * half
+
+
+@pytest.mark.requirement("DPDP-7-03")
+@pytest.mark.parametrize("has_answer", [True, False])
+def test_by_a_clock_that_was_set_it_is_signed_anew(has_answer: bool) -> None:
+    announcer, day_s = make(key=METER), MAX_LIFE_S
+    announcer.want(ADVERT, 0)
+    if has_answer:
+        announcer.registered(0)
+    drain(announcer)
+    announcer.set_clock(NOW_S * NS_PER_S + CLOCK_NS - 1, 1)
+    assert drain(announcer) == []
+    announcer.set_clock((NOW_S + 2 * day_s) * NS_PER_S, 1)
+    if not has_answer:
+        assert drain(announcer) == []
+        announcer.registered(1)
+    (update,) = drain(announcer)
+    assert isinstance(update, Update)
+    assert update.advert.expires_s == NOW_S + 3 * day_s
+
+
+def test_what_is_not_signed_has_nothing_to_do_with_the_clock() -> None:
+    announcer = announced()
+    announcer.set_clock(0, 1)
+    assert drain(announcer) == []
 
 
 @pytest.mark.requirement("DPDP-7-03")

@@ -11,6 +11,7 @@ from powertcp.dpdp.crowd import FIRST_CROWD, MAX_PER_TARGET, NEW_PER_S
 from powertcp.dpdp.dead import FIRST_NS, PARDON_NS
 from powertcp.dpdp.doubts import VERIFY_NS
 from powertcp.dpdp.engine import (
+    CLOCK_NS,
     MAX_ADVERTS,
     MAX_CLASHES,
     MAX_OTHERS,
@@ -31,7 +32,7 @@ from powertcp.dpdp.events import (
 )
 from powertcp.dpdp.known import KnownProvider
 from powertcp.dpdp.links import Subnet
-from powertcp.dpdp.signing import sign
+from powertcp.dpdp.signing import MAX_LIFE_S, MAX_SKEW_S, sign
 from powertcp.dpdp.trust import Pin, Trust
 from powertcp.dpdp.txt import MAX_HEARD_TXT
 from powertcp.errors import LocalProtocolError
@@ -565,6 +566,35 @@ def test_a_good_signature_ends_when_it_says_so() -> None:
     assert browser.entries()[0].signed is Signed.BAD
     assert browser.get_timer() == STALE_NS
     browser.heard(signed(), 60 * NS_PER_S)
+    assert standings(browser) == [("good", "")]
+
+
+@pytest.mark.requirement("DPDP-7-03")
+def test_by_a_clock_that_was_set_signatures_are_looked_at_again() -> None:
+    browser = browse(signed(expires_s=60), trust=Trust(known={ADVERT.id: MET}))
+    for offset_s, standing in (
+        (61, "suspect"),
+        (0, "good"),
+        (-3 * MAX_LIFE_S, "suspect"),
+        (0, "good"),
+    ):
+        browser.set_clock((NOW_S + offset_s) * NS_PER_S, 1)
+        assert browser.entries()[0].standing == standing
+    drain(browser)
+    browser.set_clock(NOW_S * NS_PER_S + CLOCK_NS - 1, 1)
+    assert drain(browser) == []
+
+
+@pytest.mark.requirement("DPDP-7-03")
+def test_a_signature_of_a_clock_that_is_ahead_is_good_when_it_is_time() -> None:
+    said = signed(expires_s=MAX_LIFE_S)
+    browser = Browser(
+        0, unix_offset_ns=(NOW_S - MAX_SKEW_S - 9) * NS_PER_S, trust=Trust(known={ADVERT.id: MET})
+    )
+    browser.heard(said, 0)
+    assert standings(browser) == [("suspect", "downgrade")]
+    assert browser.get_timer() == 9 * NS_PER_S
+    browser.handle_timer(9 * NS_PER_S)
     assert standings(browser) == [("good", "")]
 
 

@@ -7,7 +7,7 @@ import pytest
 from powertcp.dpdp import verdicts as module
 from powertcp.dpdp.advert import TYPE_TCP, Advert, encode_txt
 from powertcp.dpdp.entry import Service, Signed
-from powertcp.dpdp.signing import sign
+from powertcp.dpdp.signing import MAX_LIFE_S, MAX_SKEW_S, sign
 from powertcp.dpdp.verdicts import MAX_VERDICTS, Verdicts
 from tests.sightings import ADVERT as PLAIN
 from tests.sightings import METER
@@ -43,6 +43,12 @@ def test_what_a_signature_is_worth() -> None:
 def test_a_good_one_ends() -> None:
     verdicts = Verdicts()
     for now_s, verdict in ((NOW_S, Signed.GOOD), (NOW_S + 59, Signed.GOOD), (NOW_S + 60, "bad")):
+        assert verdicts.of(told(GOOD), GOOD, METER.public, now_s) == verdict
+
+
+def test_one_that_ends_too_late_is_good_by_a_clock_that_was_put_right() -> None:
+    verdicts, last_s = Verdicts(), NOW_S + 60 - MAX_LIFE_S - MAX_SKEW_S
+    for now_s, verdict in ((last_s - 1, "bad"), (last_s, "good"), (last_s - 1, "bad")):
         assert verdicts.of(told(GOOD), GOOD, METER.public, now_s) == verdict
 
 
