@@ -1,12 +1,15 @@
 """What the resolver's threads tell trio, and what happens when there is no resolver."""
 
+import errno
 import threading
 
 import pytest
 import trio
+import zeroconf
 
 from powertcp.dpdp.advert import TYPE_TCP
-from powertcp.drivers.mdns import MAX_WAITING, Inbox
+from powertcp.drivers import dpdp
+from powertcp.drivers.mdns import MAX_WAITING, Inbox, open_mdns
 from powertcp.drivers.sightings import Sighting
 
 
@@ -64,3 +67,48 @@ def test_what_is_seen_after_trio_has_ended_is_nobodys_business() -> None:
     thread.join()
     with pytest.raises(RuntimeError):
         trio.lowlevel.current_trio_token()
+
+
+# ---- a resolver that cannot be opened -----------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-8-01")
+@pytest.mark.parametrize(
+    "error",
+    [
+        zeroconf.NotRunningException(),
+        zeroconf.EventLoopBlocked(),
+        OSError(errno.ENODEV, "No such device"),
+        OSError(errno.EMFILE, "Too many open files"),
+        RuntimeError("No adapter found for interface"),
+        ValueError("it is no address"),
+    ],
+    ids=lambda error: f"{type(error).__name__}",
+)
+async def test_a_resolver_that_raises_at_the_start_is_warned_of_once_and_opened_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    left, pauses = [error] * 3, []
+
+    def opened(*_: object, **__: object) -> object:
+        if left:
+            raise left.pop()
+        return real(interfaces=["127.0.0.1"])
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    real = zeroconf.Zeroconf
+    monkeypatch.setattr(dpdp, "Zeroconf", opened)
+    monkeypatch.setattr("powertcp.drivers.mdns.trio.sleep", sleep)
+    async with open_mdns(["lo"]) as mdns:
+        with trio.fail_after(10):
+            await mdns.opened.wait()
+        assert mdns.resolver is not None
+        assert mdns.fault == ""
+    assert pauses[:3] == [5, 10, 20]
+    said = [
+        record.getMessage() for record in caplog.records if "cannot speak mDNS" in record.message
+    ]
+    assert len(said) == 1
+    assert said[0].endswith("it is tried again")
