@@ -85,6 +85,7 @@ async def test_changes_of_a_minute_are_twelve_announcements_at_most(tmp_path: Pa
                 assert 0 < len(said) <= (12 if LONG else 3 + SECONDS // 6)
                 await saw(shark, lambda text: f"cap={last}" in text)
                 assert announcements(shark.text)[-1] == last
+                sys.stdout.write(f"{len(said)} announcements of {CHANGES} changes\n")
 
 
 def announcements(text: str) -> list[int]:
