@@ -123,11 +123,9 @@ class SourceFlow(MeteredOutflow):
     def resume(self, now: Instant, control: Control, octets: bytes) -> bool:
         """Try the ticket of a SYN; False: ALERT 406, it is a plain SYN."""
         request = first_of(control.options.profiles, ProfileType.REQUEST)
-        office = self.link.office
-        meter = control.options.meter
-        tenure = office.redeem(
-            control.options.ticket, request, control.esn, now, meter, self.link.party
-        )
+        ticket, meter = control.options.ticket, control.options.meter
+        redeem = self.link.office.redeem
+        tenure = redeem(ticket, request, control.esn, now, meter, self.link.party)
         # PTCP-10-04
         if tenure is None or request is None:
             self.alert(2, Refusal(Reason.TICKET_INVALID))
