@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from powertcp.dpdp.advert import Advert, Offer, Tariff
-from powertcp.dpdp.entry import Entry, Standing
+from powertcp.dpdp.entry import Entry, Signed, Standing
 from powertcp.dpdp.txt import show_text, split_txt
 from powertcp.dpdp.why import format_price
 from powertcp.errors import DecodeError
@@ -54,6 +54,7 @@ def row(entry: Entry) -> tuple[str, ...]:
         f"{advert.soc} %" if advert.soc is not None else "",
         show_text(advert.loc),
         f"group {advert.group}" if advert.group else "",
+        "unverified" if entry.signed is Signed.NONE else "",
         *_said(entry),
     ]
     return (

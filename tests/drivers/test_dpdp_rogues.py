@@ -239,6 +239,28 @@ async def test_an_advert_without_the_key_that_is_pinned_is_a_downgrade_and_not_t
                     assert "no VPPN key" in sink.all("suspect")[0]["sentence"]
 
 
+async def test_a_stranger_that_does_not_sign_is_unverified_and_not_for_who_wants_sealed_power(
+    tmp_path: Path,
+) -> None:
+    own, device = tmp_path / "own.key", tmp_path / "device.key"
+    identity(own)
+    identity(device)
+    keyed = ("--seal", "opt", "--key", str(own))
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Nameless", "12V/5A", *keyed, "--no-ledger"):
+            look = [*inside(space), sys.executable, "-m", "powertcp", "discover"]
+            done = await trio.run_process(look, capture_stdout=True)
+            assert done.stdout.decode().splitlines()[1].endswith("seal  unverified")
+            words = ("--seal", "--key", str(device))
+            (advert,) = await why(tmp_path, space)
+            assert (advert["signed"], advert["verdict"]) == ("none", "chosen")
+            async with running(
+                tmp_path, "consumer", *WISH, *words, "--give-up", "2s", before=inside(space)
+            ) as sink:
+                assert await sink.end() == 3
+                assert not {"found", "ready"} & set(sink.names())
+
+
 # ---- promises -----------------------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ def entry(advert: Advert | None = BENCH, name: str = "Bench PSU", **changes: obj
     )  # fmt: skip
     plain = Entry(
         key=service.key, service=service, advert=advert, fault="", standing=Standing.GOOD, why="",
-        signed=Signed.NONE, pinned=False, site=False, first_ns=0, last_ns=0, dead_until_ns=0,
+        signed=Signed.UNKNOWN, pinned=False, site=False, first_ns=0, last_ns=0, dead_until_ns=0,
         addresses=HERE,
     )  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
@@ -62,6 +62,7 @@ def test_what_is_rare_stands_at_the_end() -> None:
     [
         ({"standing": Standing.SUSPECT, "why": "id-clash"}, "suspect: id-clash"),
         ({"standing": Standing.DEAD, "addresses": ()}, "-  dead"),
+        ({"signed": Signed.NONE}, ":3251  unverified"),
     ],
 )
 def test_what_is_wrong_with_an_advert_is_said(changes: dict[str, object], end: str) -> None:
