@@ -84,16 +84,21 @@ class Discovery:
 
     async def run(self) -> None:
         """Take what is seen; until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            self._moved()
-            self._nursery.start_soon(self._keep_time)
-            self._nursery.start_soon(self._keep_clock)
-            while True:
-                found, has_lost = await self.mdns.inbox.take()
-                for sighting in found:
-                    self._see(sighting)
-                if has_lost:
-                    await self._read_again()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                self._moved()
+                nursery.start_soon(self._keep_time)
+                nursery.start_soon(self._keep_clock)
+                while True:
+                    found, has_lost = await self.mdns.inbox.take()
+                    for sighting in found:
+                        self._see(sighting)
+                    if has_lost:
+                        await self._read_again()
+            finally:
+                # the resolver may tell of something until it is closed, too
+                self._nursery = None
 
     def _moved(self) -> None:
         """The resolver was opened, or speaks on other interfaces."""

@@ -22,6 +22,7 @@ from powertcp.errors import HostError
 VERIFY_S = 1.8  # an answer counts for 2 s, and passes through two threads
 HOST_MS = 1500  # who has a name answers within 0.12 s; for a few questions, one may be lost
 PROBE_S = 0.5
+REGISTER_S = 2.0  # what registering takes at the most, after the probe
 LATE_MS = 150  # for what an answer left out
 # a hall of 500 providers answers one question within 0.1 s, over IPv4 and IPv6, twice what it says
 HEARD_OCTETS = 1 << 20
@@ -47,16 +48,29 @@ class Resolver:
         self._tell = tell
         self._own: dict[str, ServiceInfo] = {}  # by kind
         self._wanted: set[str] = set()  # kinds; one that leaves it while it is probed is taken back
+        self._busy = threading.Lock()  # held by who registers
+        self._lock = threading.Lock()  # of the two below: who browses may be late
+        self._browser: ServiceBrowser | None = None
+        self._is_closed = False
         try:
             self._zc = Zeroconf(interfaces=list(speakers))
         except (zeroconf.Error, OSError, RuntimeError, ValueError) as error:
             number = error.errno if isinstance(error, OSError) else None
             raise HostError(number or errno.EIO, "UDP port 5353", "speak mDNS") from error
         self._listen_well()
-        self._browser: ServiceBrowser | None = None
 
     def close(self) -> None:
-        """Say goodbye for what is announced, and end; 0.4 s."""
+        """Say goodbye for what is announced, and end; 0.4 s, 2 s more while it is being announced."""
+        with self._lock:
+            self._is_closed = True
+            browser, self._browser = self._browser, None
+        if browser is not None:
+            # its thread outlives the resolver otherwise
+            with suppress(zeroconf.Error, OSError, RuntimeError):
+                browser.cancel()
+        # whoever registers waits 10 s for an answer of a resolver that is closed
+        if self._busy.acquire(timeout=REGISTER_S):
+            self._busy.release()
         with suppress(zeroconf.Error, OSError, RuntimeError):
             self._zc.close()
 
@@ -80,13 +94,16 @@ class Resolver:
     # -- browsing ------------------------------------------------------------------------------
 
     def browse(self, kinds: Sequence[str], *, is_passive: bool) -> None:
-        """Tell of every instance of `kinds`; without a query if `is_passive`."""
-        self._zc.add_listener(_Hearer(self._zc, kinds, self._see, is_alone=is_passive), None)
-        # DPDP-7-06
-        if not is_passive:
-            self._browser = ServiceBrowser(
-                self._zc, list(kinds), handlers=[self._heed], question_type=_MULTICAST
-            )
+        """Tell of every instance of `kinds`; without a query if `is_passive`. Closed, of none."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._zc.add_listener(_Hearer(self._zc, kinds, self._see, is_alone=is_passive), None)
+            # DPDP-7-06
+            if not is_passive:
+                self._browser = ServiceBrowser(
+                    self._zc, list(kinds), handlers=[self._heed], question_type=_MULTICAST
+                )
 
     def _heed(
         self,
@@ -177,14 +194,15 @@ class Resolver:
         # the answer to a probe goes to one program of those that share the port on this host
         if self._answers(info.name, PROBE_S):
             return False
-        if own.kind not in self._wanted:
-            return True
-        try:
-            self._zc.register_service(info)
-        except (zeroconf.NonUniqueNameException, zeroconf.ServiceNameAlreadyRegistered):
-            return False
-        except (zeroconf.Error, OSError, RuntimeError) as error:
-            raise _host_error(error, "announce power") from error
+        with self._busy:
+            if own.kind not in self._wanted or self._is_closed:
+                return True
+            try:
+                self._zc.register_service(info)
+            except (zeroconf.NonUniqueNameException, zeroconf.ServiceNameAlreadyRegistered):
+                return False
+            except (zeroconf.Error, OSError, RuntimeError) as error:
+                raise _host_error(error, "announce power") from error
         self._own[own.kind] = info
         if own.kind not in self._wanted:
             self.unregister(own.kind)

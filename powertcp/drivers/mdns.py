@@ -158,14 +158,17 @@ async def open_mdns(names: Sequence[str] = ()) -> AsyncIterator[Mdns]:
     Nothing else about mDNS is an error: see `Mdns.fault`.
     """
     mdns = Mdns(names)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(mdns.run)
-        try:
-            yield mdns
-        finally:
-            nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):
-                await mdns.close()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mdns.run)
+            try:
+                yield mdns
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        # a resolver that was being opened is there only now
+        with trio.CancelScope(shield=True):
+            await mdns.close()
 
 
 def _make(words: Sequence[str | int], tell: Callable[[Sighting], None]) -> "Resolver":
