@@ -76,8 +76,9 @@ def parser() -> Parser:
     add(
         "--roam",
         choices=("never", "needed", "better"),
-        help="leave a provider that was found: never before its lease and --give-up are over, when"
-        " it is silent, drains or loses its link, or for a better one of 10 s, too (needed)",
+        help="leave a provider that was found: never before lease and --give-up are over; needed: if"
+        " it drains, is silent for 2 intervals or has no link; better: for one better for 10 s, too"
+        " (needed)",
     )
     add("--on-shed", choices=("cap", "stop", "term"), help="the command while shed (cap)")
     add("--for", dest="for_", metavar="TIME", help="end after this time of samples: 60s (no end)")
@@ -146,7 +147,7 @@ def consume(options: "Options") -> int:
     from powertcp.drivers.spool import spool_streams
     from powertcp.drivers.tracer import open_tracer
 
-    asks = read_asks(options)
+    asks = read_asks(options.request, options.minimum)
     spool_streams()
     level = logging.WARNING if options.quiet else logging.INFO
     set_up_logging(os.environ, level=logging.DEBUG if options.verbose else level)
@@ -277,17 +278,17 @@ def read_end(path: str, text: str, parse: Callable[[str], int]) -> int | None:
     return end
 
 
-def read_asks(options: "Options") -> "list[Ask]":
+def read_asks(requests: Sequence[str], minimums: Sequence[str]) -> "list[Ask]":
     """Read each request with its minimum. Raises ConfigError with a sentence."""
     from powertcp.potcp.events import Ask
     from powertcp.profile import ProfileType
 
-    if len(options.minimum) > len(options.request):
+    if len(minimums) > len(requests):
         raise ConfigError("command line", "--minimum", "each follows the --request it belongs to")
 
     asks = []
-    for index, text in enumerate(options.request):
-        least = options.minimum[index] if index < len(options.minimum) else ""
+    for index, text in enumerate(requests):
+        least = minimums[index] if index < len(minimums) else ""
         desired = read_profile("--request", text, ProfileType.REQUEST)
         minimum = read_profile("--minimum", least, ProfileType.MINIMUM)
         # PTCP-1-03

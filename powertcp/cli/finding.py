@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SOURCES = "reclaimed, battery, grid, feed"
 _COMMAND_LINE = "command line"
 _SEED_OCTETS = 16
-_SEARCH = ("interface", "pin", "prefer", "site", "src", "static", "trust")
+_SEARCH = ("interface", "pin", "prefer", "roam", "site", "src", "static", "trust")
 
 
 def add_finding(parse: argparse.ArgumentParser) -> None:

@@ -105,6 +105,10 @@ class Roaming:
         """It was asked, and its advert is gone."""
         self._is_gone = True
 
+    def returned(self) -> None:
+        """Its advert is there, whoever said otherwise."""
+        self._is_gone = False
+
     def drained(self) -> None:
         """It says 601."""
         self._is_drained = True

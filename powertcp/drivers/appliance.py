@@ -157,6 +157,10 @@ class Appliance:
             self.reason = (event, said)
         self._say(event, said)
 
+    def is_on_lease(self, now: Instant) -> bool:
+        """Whether the load lives on what is left of a lease: nobody gives it power."""
+        return self._powered and not self.flow and self.lease_until > now
+
     # DPDP-10-04
     def say_rest(self, now: Instant) -> None:
         """Say how long the load lives on its lease while nobody gives it power."""

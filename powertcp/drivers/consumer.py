@@ -14,10 +14,11 @@ from powertcp.drivers.feed_link import FeedLink
 from powertcp.drivers.feed_power import unknown_power
 from powertcp.drivers.flow_book import FlowBook, cost_facts
 from powertcp.drivers.interfaces import follow, read_interfaces
-from powertcp.drivers.link import Link, Wishes
+from powertcp.drivers.link import Link
 from powertcp.drivers.quota import Quota
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
+from powertcp.drivers.wishes import Wishes
 from powertcp.errors import HostError
 from powertcp.loads import Load
 from powertcp.loads.events import Hasty

@@ -63,7 +63,7 @@ class Crossing:
     """The flows of a link on their way to another provider.
 
     on_ready: all of them are READY there. on_fail: told once why it comes to nothing, None for a
-    connection that ended without a word.
+    connection that ended without a word. scope: of who opens it.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Crossing:
         self.is_ready = self.is_over = False
         self._from, self._price = now_path, price
         self._on_ready, self._on_fail = on_ready, on_fail
+        self.scope = trio.CancelScope()
         self._sealed = trio.Event()
         self._count = 0
 
@@ -110,7 +111,7 @@ class Crossing:
         if path.place.provider == before.place.provider and each.flow in before.machine.flows:
             ticket = each.ticket
         if ticket is not None:
-            # PTCP-10-03
+            # DPDP-10-01, PTCP-10-03
             before.pause()
             each.mark = before.machine.page_mark(each.flow, now=now)
             esn_uj = before.machine.status(each.flow).esn_uj
@@ -168,7 +169,7 @@ class Crossing:
         """It comes to nothing; told once."""
         if not self.is_over:
             self.is_over = True
-            self._sealed.set()
+            self.scope.cancel()
             self._on_fail(refusal, sentence)
 
 

@@ -53,7 +53,7 @@ class Sign(Enum):
 
     GOODBYE = auto()  # said by whomever
     GONE = auto()  # verified
-    OTHER = auto()  # it says something else
+    OTHER = auto()  # it is there, or says something else
 
 
 Heed = Callable[[str, Sign], None]

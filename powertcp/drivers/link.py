@@ -2,32 +2,27 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from powertcp.dpdp.roam import Roam
 from powertcp.drivers.appliance import NO, Appliance, refusal_facts
+from powertcp.drivers.asking import Asker
 from powertcp.drivers.crossing import Crossing, Strand
 from powertcp.drivers.daemon import now_ns
-from powertcp.drivers.guide import Guide
 from powertcp.drivers.interfaces import Interface
 from powertcp.drivers.path import Dialler, Path
-from powertcp.drivers.patience import NEVER, OPEN_GAP_NS
-from powertcp.drivers.price import MaxPrice
+from powertcp.drivers.patience import NEVER
 from powertcp.drivers.quest import Quest
 from powertcp.drivers.reply import answer_page, lease_until, reply
 from powertcp.drivers.rover import Rover
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
-from powertcp.dve import default_sampling
+from powertcp.drivers.wishes import Wishes
 from powertcp.errors import LocalProtocolError, WireBroken
 from powertcp.loads import Fresh, Stale
 from powertcp.machine import Event
-from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.events import (
-    Ask,
     ConnectionFresh,
     ConnectionStale,
     ConnectionTerminated,
@@ -41,34 +36,9 @@ from powertcp.potcp.events import (
     PowerReady,
     SamplesReceived,
 )
-from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.units import Instant
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What a consumer is asked to do.
-
-    guide: names the provider. asks: one flow each. fallbacks: what each asks to keep after its
-    lease, None nothing. mux: all on one connection. for_ns, energy_uj: of each flow, time in
-    samples. give_up_ns: how long a lost provider is looked for. max_price: the most that is paid,
-    None whatever is asked. via: the provider behind a gateway, None: as it chooses. roam: for what
-    a provider is left.
-    """
-
-    guide: Guide
-    asks: Sequence[Ask]
-    fallbacks: Sequence[PowerProfile | None] = ()
-    mux: bool = False
-    for_ns: Duration | None = None
-    energy_uj: int | None = None
-    give_up_ns: Duration = 600 * NS_PER_S
-    max_price: MaxPrice | None = None
-    via: str | None = None
-    roam: Roam = Roam.NEEDED
-    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
 
 
 class Link:
@@ -85,12 +55,12 @@ class Link:
         self._wishes = wishes
         self._appliances = appliances
         self._path: Path | None = None  # that powers us
-        self._kick = trio.Event()
         self._moved = trio.Event()  # another path, or none
         self._scope, self._seeking = trio.CancelScope(), trio.CancelScope()
         self._dark_since: Instant | None = None  # without a flow, on a lease
         self._dialler = Dialler(wishes.connection, wheel, tracer)
         self._quest = Quest(wishes.guide, appliances, wishes.give_up_ns)
+        self._asker = Asker(self._quest, wishes.via, lambda: self._path, self._settle)
         self._rover = Rover(
             wishes.roam,
             wishes.guide,
@@ -98,7 +68,7 @@ class Link:
             self._dialler,
             wishes.max_price,
             current=lambda: self._path,
-            ask=self._ask,
+            ask=self._asker.ask,
             take_over=self._take_over,
             on_change=self._on_change,
         )
@@ -127,7 +97,7 @@ class Link:
                         except OSError as error:
                             self._quest.unreachable(error)
                         if self.wanted:
-                            await self._pause()
+                            await self._asker.pause()
                 self._rover.close()
         for each in self.wanted:
             each.finish(0)
@@ -162,7 +132,7 @@ class Link:
             self._settle()
         elif not self.wanted:
             self._seeking.cancel()
-        self._kick.set()
+        self._asker.kick()
         self._moved.set()
 
     def abort(self) -> None:
@@ -180,7 +150,7 @@ class Link:
         path = self._path
         if path is None or not appliance.flow:
             appliance.finish(0)
-            self._kick.set()
+            self._asker.kick()
             return
         with suppress(LocalProtocolError):  # it tripped: its end comes by itself
             path.queue(path.machine.close_flow, appliance.flow, now=now_ns())
@@ -206,7 +176,7 @@ class Link:
     # DPDP-10-04
     def _tell_rest(self, now: Instant) -> None:
         """Say once how long loads live that have no flow: nobody was found within a second."""
-        dark = [each for each in self.wanted if not each.flow and each.lease_until > now]
+        dark = [each for each in self.wanted if each.is_on_lease(now)]
         if not dark:
             self._dark_since = None
         elif self._dark_since is None:
@@ -227,7 +197,7 @@ class Link:
 
     def kick(self) -> None:
         """Look at once which SYN is due."""
-        self._kick.set()
+        self._asker.kick()
 
     async def _once(self) -> None:
         """One provider and those that are roamed to, from a SYN until there is no path any more."""
@@ -237,7 +207,7 @@ class Link:
         self._path = await self._dialler.dial(place, self._handle, self._ended)
         self._rover.arrived(self._path)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._open_due)
+            nursery.start_soon(self._asker.run)
             while self._path is not None or (self.wanted and self._rover.crossing is not None):
                 self._moved = trio.Event()
                 await self._moved.wait()
@@ -263,95 +233,39 @@ class Link:
         before, now = self._path, now_ns()
         leaving = self._rover.leave(before, now) if before is not None else None
         was = self._quest.where
-        for held in crossing.held.values():
-            each = held.appliance
-            if leaving is not None and each.flow and not held.is_resumed:
+        flows = {held.appliance: held for held in crossing.held.values()}
+        for each in dict.fromkeys([*self.wanted, *flows]):
+            held = flows.get(each)
+            if leaving is not None and each.flow and not (held and held.is_resumed):
                 leaving.add(Strand.of(each))
                 self._listen(each)
-            each.flow, each.flow_name, each.ticket = held.flow, held.name, None
+            each.flow = 0
+            if held is not None:
+                each.flow, each.flow_name, each.ticket = held.flow, held.name, None
+            elif each.closing:
+                each.finish(0)
         if leaving is not None:
             leaving.close(now)
         self._path, path.handle, path.on_end = path, self._handle, self._ended
         self._quest.arrive(path.place)
         self._rover.arrived(path, crossing.cause)
-        for held in crossing.held.values():
+        for each, held in flows.items():
             facts = {"provider": was, "to": str(path.place), "cause": crossing.cause.value}
             said = f"{was}: {crossing.cause.sentence}"
-            held.appliance.say("left", {**facts, "sentence": said, "resumed": held.is_resumed})
+            each.say("left", {**facts, "sentence": said, "resumed": held.is_resumed})
             self._handle(path, held.events)
-            self._draw(path, held.appliance, now)
+            self._draw(path, each, now)
         if leaving is not None and before is not None:
             before.go_on()
-        self._kick.set()
+        self._asker.kick()
 
     def _draw(self, path: Path, each: Appliance, now: Instant) -> None:
-        """Ask for power on a flow of which nothing was drawn yet."""
+        """Ask for power on a flow of which nothing was drawn yet, unless it is not wanted any more."""
         with suppress(LocalProtocolError, WireBroken):
+            if each.closing or each.done:
+                path.queue(path.machine.close_flow, each.flow, now=now)
+                return
             path.queue(path.machine.set_demand, each.flow, each.appetite.demand_mw, now=now)
-
-    async def _open_due(self) -> None:
-        """Send the SYN of each contract when it is due."""
-        next_open = 0
-        while True:
-            now = now_ns()
-            waiting = [each for each in self.wanted if not each.flow and not each.closing]
-            if self._quest.is_leaving or self._path is None:
-                waiting = []
-            for each in waiting:
-                # PTCP-13-02
-                if each.patience.due <= now >= next_open:
-                    self._open(each, now)
-                    next_open = now + OPEN_GAP_NS
-            self._settle()
-            due = [max(each.patience.due, next_open) for each in waiting if not each.flow]
-            self._kick = trio.Event()
-            with trio.CancelScope() as scope:
-                if due and min(due) < NEVER:
-                    scope.deadline = min(due) / NS_PER_S
-                await self._kick.wait()
-
-    def _open(self, each: Appliance, now: Instant) -> None:
-        path = self._path
-        if path is None or path.machine.is_terminated:
-            return
-        refusal = each.book.refusal() if each.book else None
-        if refusal is not None:
-            each.say("refused", refusal_facts(refusal) | {"again": False})
-            each.finish(NO, refusal)
-            return
-        ticket, each.ticket = each.ticket, None
-        # the path may go with the first octet: the contract knows its flow before that
-        path.queue(self._begin, path, each, ticket, now)
-        if not each.flow:
-            each.ticket = ticket
-
-    def _begin(self, path: Path, each: Appliance, ticket: bytes | None, now: Instant) -> None:
-        each.flow = self._ask(path, each, ticket, each.esn_uj, now)
-        each.flow_name = f"{path.where}/{each.flow}"
-
-    def _ask(
-        self, path: Path, each: Appliance, ticket: bytes | None, esn_uj: int, now: Instant
-    ) -> int:
-        """Queue the SYN of `each`."""
-        mark = each.mark if ticket else None
-        # a flow that had no receipts goes on without
-        is_metered = each.book is not None and (mark is not None or not ticket)
-        flow = path.machine.open_flow(
-            [each.ask],
-            fallback=each.fallback,
-            ticket=ticket,
-            want_samples=True,
-            esn_uj=esn_uj if ticket else 0,
-            before=each.profile if ticket else None,
-            meter=each.book.meter if each.book and is_metered else None,
-            pages=mark,
-            via=self._wishes.via,
-            now=now,
-        )
-        desired = each.ask.desired
-        wanted_uj = each.quota.headroom_uj(desired, default_sampling(desired))
-        path.machine.set_headroom(flow, wanted_uj, now=now)
-        return flow
 
     def _settle(self) -> None:
         """Say goodbye to TCP when nothing is wanted on this connection."""
@@ -372,8 +286,8 @@ class Link:
                     self._of_flow(path, flow, event, now)
                 case LeaseRenewed():
                     for each in self.wanted:
-                        if each.flow:
-                            each.renew(lease_until(path.machine, each.flow))
+                        if until := lease_until(path.machine, each.flow):
+                            each.renew(until)
                 case ConnectionStale():
                     path.stale_at = now
                     self._all("stale", Stale())
@@ -384,7 +298,7 @@ class Link:
                     self._terminated(path, refusal)
                 case TunnelOpened() | TunnelBroken():
                     self._of_tunnel(path, event)
-        self._kick.set()
+        self._asker.kick()
 
     def _of_flow(
         self, path: Path, flow: int, event: FlowEvent | SamplesReceived, now: Instant
@@ -469,19 +383,3 @@ class Link:
             path.handle_timer(now)
             self._quest.silent(since, now)
             path.abort()
-
-    async def _pause(self) -> None:
-        """Wait before the next connection: a little after a cut, longer when nobody answers.
-
-        It is made when a SYN is due: a provider hangs up on who says nothing for T_SYN.
-        """
-        earliest = self._quest.earliest()
-        while self.wanted:
-            due = max(earliest, min(each.patience.due for each in self.wanted))
-            if due <= now_ns():
-                return
-            self._kick = trio.Event()
-            with trio.CancelScope() as scope:
-                if due < NEVER:
-                    scope.deadline = due / NS_PER_S
-                await self._kick.wait()

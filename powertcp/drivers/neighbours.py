@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Sequence
 
-from powertcp.dpdp.entry import Address
+from powertcp.dpdp.entry import Address, Standing
 from powertcp.dpdp.select import Candidate
 from powertcp.drivers.guide import Place
 from powertcp.drivers.interfaces import Interface
@@ -14,10 +14,10 @@ def neighbour(
 ) -> tuple[Candidate, Address] | None:
     """Return the best of `kept` with its address; keys: of adverts, empty: any. without: has no link.
 
-    First another provider that shares our contract, then the others in their order, another address
-    of the one that is left last.
+    First another provider that shares our contract, then the others in their order, then suspects,
+    who may have copied its id, another address of the one that is left last.
     """
-    found: list[tuple[bool, bool, int, Candidate, Address]] = []
+    found: list[tuple[bool, bool, bool, int, Candidate, Address]] = []
     for index, one in enumerate(kept):
         usable = (each for each in one.entry.addresses if not _is_behind(each, without))
         address = next((each for each in usable if each != place.address), None)
@@ -25,10 +25,11 @@ def neighbour(
             continue
         is_same = one.entry.key == place.key
         is_stranger = one.entry.advert is None or one.entry.advert.id != place.provider
-        found.append((is_same, is_stranger, index, one, address))
+        is_suspect = one.entry.standing is Standing.SUSPECT
+        found.append((is_same, is_suspect, is_stranger, index, one, address))
     if not found:
         return None
-    *_, best, address = min(found, key=lambda one: one[:3])
+    *_, best, address = min(found, key=lambda one: one[:4])
     return best, address
 
 

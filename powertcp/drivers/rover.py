@@ -76,8 +76,9 @@ class Rover:
         self.roaming.drained()
         self.look()
 
+    # DPDP-6-03
     def _heed(self, key: str, sign: Sign) -> None:
-        """Hear news of an advert."""
+        """Hear news of an advert: it changes no flow, and is a reason to roam or none."""
         path, now = self._current(), now_ns()
         if path is None:
             return
@@ -86,6 +87,8 @@ class Rover:
                 self.roaming.goodbye(now)
             elif sign is Sign.GONE:
                 self.roaming.gone()
+            else:
+                self.roaming.returned()
             self.look()
         elif self.roaming.is_watched(key):
             self._compare(path, now)
@@ -143,15 +146,15 @@ class Rover:
             self._dialler.nursery.start_soon(self._open, crossing, place, wanted)
 
     async def _open(self, crossing: Crossing, place: Place, wanted: Sequence[Appliance]) -> None:
-        try:
-            path = await self._dialler.dial(place, crossing.handle, lambda _: crossing.ended())
-        except OSError as error:
-            crossing.fail(None, error.strerror or str(error))
-            return
-        if crossing.is_over:
-            path.abort()
-            return
-        await crossing.open(path, wanted, self._ask)
+        with crossing.scope:
+            try:
+                path = await self._dialler.dial(place, crossing.handle, lambda _: crossing.ended())
+            except OSError as error:
+                crossing.fail(None, error.strerror or str(error))
+                return
+            await crossing.open(path, wanted, self._ask)
+        if crossing.scope.cancelled_caught and crossing.path and not crossing.is_ready:
+            crossing.path.abort()
 
     def _failed(
         self, crossing: Crossing, place: Place, refusal: Refusal | None, sentence: str
@@ -223,6 +226,7 @@ class Rover:
         if crossing is None:
             return
         crossing.is_over = True
+        crossing.scope.cancel()
         crossing.give_back()
         if crossing.path is not None and crossing.is_ready:
             self._give_up(crossing, crossing.path, now_ns())

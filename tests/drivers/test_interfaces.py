@@ -9,7 +9,9 @@ import pytest
 from powertcp.drivers.interfaces import (
     Interface,
     Watch,
+    carrier,
     choose,
+    is_carried,
     parse_dump,
     read_interfaces,
     served,
@@ -100,6 +102,21 @@ def test_addresses_are_announced_where_somebody_listens(
     hosts: tuple[str, ...], expected: list[str]
 ) -> None:
     assert served(choose(parse_dump([*LO, *ETH])), hosts) == expected
+
+
+def test_a_connection_is_carried_by_who_has_its_address_while_there_is_a_link() -> None:
+    found = parse_dump([*LO, *ETH])
+    lo, eth0 = found
+    assert carrier(found, "10.0.0.7") == carrier(found, "fe80::7%eth0") == eth0
+    # all of 127/8 is ours
+    assert carrier(found, "127.0.0.9") == carrier(found, "::1") == lo
+    assert carrier(found, "fe80::7%eth1") is None
+    assert carrier(found, "10.0.0.8") is None
+    assert is_carried(found, eth0, "10.0.0.7")
+    pulled = parse_dump([link(2, "eth0", UP | MULTICAST), address(2, "10.0.0.7/24")])
+    elsewhere = parse_dump([link(9, "eth1", UP | RUNNING), address(9, "10.0.0.7/24")])
+    for after in (pulled, elsewhere, parse_dump(LO)):
+        assert not is_carried(after, eth0, "10.0.0.7")
 
 
 def test_this_kernel_tells_of_the_loopback() -> None:

@@ -15,6 +15,7 @@ import trio
 from tests.drivers.processes import Facts, Running, asked, running
 from tests.drivers.spaces import check_spaces, inside, ip, spaces
 from tests.drivers.test_finder import WISH, held, offering
+from tests.drivers.test_realm import hall, make_realm, member, pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
 
@@ -262,3 +263,72 @@ async def test_who_is_refused_elsewhere_goes_on_where_it_was(tmp_path: Path) -> 
     assert not {"left", "lost", "refused"} & set(sink.names())
     assert len(sink.all("ready")) == 1
     check_signed(sink.events[-1])
+
+
+@pytest.mark.requirement("DPDP-6-03")
+async def test_no_advert_that_comes_changes_or_goes_moves_a_flow_that_is_well(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "provider.toml"
+    config.write_text('supply = ["12V/5A"]\n')
+    with spaces(1) as (space,):
+        async with (
+            running(
+                tmp_path, "provider", "--listen", "127.0.0.1:0", "--name", "Own", "--config",
+                str(config), *prices(tmp_path, 300_000), "--state-dir", str(tmp_path / "own"),
+                before=inside(space),
+            ) as own,
+            running(tmp_path, "discover", "--watch", "--all", before=inside(space)) as watch,
+        ):  # fmt: skip
+            await watch.until("new")
+            async with consuming(tmp_path, space) as sink:
+                async with offering(
+                    tmp_path, space, "Cheap", "12V/5A", *prices(tmp_path, 1)
+                ) as cheap:
+                    await watch.until("new", 2)
+                    config.write_text('supply = ["12V/5A", "5V/1A"]\n')
+                    own.signal(signal.SIGHUP)
+                    await watch.until("changed", when=lambda one: len(one["offers"]) == 2)
+                    name = f"provider-{own.pid}.sock"
+                    # all that is left is what the consumer has
+                    await asked(tmp_path, name, op="set", rating_mw=12_000)
+                    await watch.until("changed", when=lambda one: one["cap_mw"] == 0)
+                    await sink.until("readings", 2 + len(sink.all("readings")))
+                    cheap.signal(signal.SIGTERM)
+                    assert await cheap.end() == 0
+                await watch.until("gone")
+                await sink.until("readings", 2 + len(sink.all("readings")))
+                assert await held(tmp_path, own) == 12_000
+    assert sink.names() == ["warning", "found", "granted", "ready"]
+
+
+@pytest.mark.requirement("DPDP-10-01", "DPDP-10-05")
+async def test_in_a_realm_a_drained_provider_is_left_by_a_ticket_with_the_contract(
+    tmp_path: Path,
+) -> None:
+    make_realm(tmp_path)
+    with hall() as (here, first, second):
+        async with member(tmp_path, first, 1) as one, member(tmp_path, second, 2) as two:
+            for each in (one, two):
+                await each.until_logged("told of our flows")
+            async with consuming(tmp_path, here) as sink:
+                found = str(sink.all("found")[0]["provider"])
+                source, other = (one, two) if found == "Hall 1" else (two, one)
+                await sink.until("readings", 3)
+                source.signal(signal.SIGTERM)
+                left = await sink.until("left")
+                again = await sink.until("ready", 2)
+                assert await source.end() == 0
+                await sink.until("readings", 3 + len(sink.all("readings")))
+                sink.signal(signal.SIGTERM)
+                assert await sink.end() == 0
+            other.signal(signal.SIGTERM)
+            assert await other.end() == 0
+    assert (left["cause"], left["resumed"], again["resumed"]) == ("goodbye", True, True)
+    assert again["contract"] == sink.all("ready")[0]["contract"]
+    assert not {"lost", "drained", "lease over"} & set(sink.names())
+    done = sink.events[-1]
+    check_signed(done)
+    written = pages(tmp_path / "hall1", tmp_path / "hall2")
+    assert sum(page.energy_uj for page in written) == done["energy_uj"]
+    assert len({page.transcript for page in written}) == 1

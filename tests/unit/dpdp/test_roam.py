@@ -59,6 +59,8 @@ def test_a_goodbye_is_prepared_for_and_heeded_when_it_is_true() -> None:
     one.gone()
     assert one.may_cross(Cause.GOODBYE, 6 * S) is True
     assert one.decide(60 * S) == Move(Cause.GOODBYE)
+    one.returned()
+    assert one.decide(60 * S) is None
 
 
 @pytest.mark.requirement("DPDP-10-03")

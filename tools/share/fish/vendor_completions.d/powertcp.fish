@@ -133,7 +133,7 @@ complete -c powertcp -n '_shtab_powertcp_using consumer' -l minimum -x -d 'least
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l fallback -x -d 'kept after its lease (none)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l run -x -d 'a command that runs while powered'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l load -x -d 'lamp, hum[=FILE.wav], hostcap, none (none)'
-complete -c powertcp -n '_shtab_powertcp_using consumer' -l roam -xka "never needed better" -d 'leave a provider that was found: never before its lease and --give-up are over, when it is silent, drains or loses its link, or for a better one of 10 s, too (needed)'
+complete -c powertcp -n '_shtab_powertcp_using consumer' -l roam -xka "never needed better" -d 'leave a provider that was found: never before lease and --give-up are over; needed: if it drains, is silent for 2 intervals or has no link; better: for one better for 10 s, too (needed)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l on-shed -xka "cap stop term" -d 'the command while shed (cap)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l for -x -d 'end after this time of samples: 60s (no end)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l energy -x -d 'end after this energy of each flow: 10kJ (no end)'
