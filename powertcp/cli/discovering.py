@@ -11,19 +11,20 @@ from pathlib import Path
 import trio
 
 from powertcp.cli.adverts import SHORT, facts, lay_out, row, table
-from powertcp.cli.judging import judge, lines, read_need
+from powertcp.cli.judging import SEED, lines, measured, read_need
 from powertcp.dpdp.advert import TYPE_TCP
 from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Entry, Standing
 from powertcp.dpdp.events import AdvertChanged, AdvertGone, AdvertSeen, Downgrade, IdClash
 from powertcp.dpdp.known import KeyKind, KnownProvider, format_key
-from powertcp.dpdp.select import Candidate, Need, select
+from powertcp.dpdp.select import Candidate, Need
 from powertcp.dpdp.trust import Level, Trust
 from powertcp.dpdp.txt import show_text
 from powertcp.drivers.acquaintances import acquaint, read_acquaintances
 from powertcp.drivers.daemon import now_ns, state_folder, unix_offset_ns
 from powertcp.drivers.discovery import Discovery, open_discovery
 from powertcp.drivers.distance import own_hosts
+from powertcp.drivers.needs import judge
 from powertcp.errors import ConfigError
 from powertcp.machine import Event
 from powertcp.units import NS_PER_S
@@ -79,7 +80,7 @@ class Search:
             if self._need is not None:
                 own = own_hosts(found.mdns.chosen)
                 shown = [each for each in self.entries if self._is_shown(each)]
-                self._judged = await judge(shown, self._need, self._trust, own)
+                self._judged = await measured(shown, self._need, self._trust, own)
 
     async def _listen(self, found: Discovery, began: float) -> None:
         """Take events until it is enough."""
@@ -190,7 +191,7 @@ class Search:
         usable = [entry for entry in entries if self._is_wanted(entry) and _is_good(entry)]
         if self._need is None:
             return usable
-        judged = select(usable, self._need, self._trust, b"")
+        judged = judge(usable, self._need, self._trust, SEED)
         return [each.entry for each in judged if each.merits is not None]
 
 

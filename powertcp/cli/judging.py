@@ -6,54 +6,34 @@ import os
 from collections.abc import Sequence
 
 from powertcp.cli.adverts import SHORT, facts
+from powertcp.cli.consumer import read_asks
 from powertcp.cli.consumer_options import read
 from powertcp.cli.keys import identity_path
 from powertcp.dpdp.entry import Entry
-from powertcp.dpdp.ranges import Ask
-from powertcp.dpdp.select import MAX_ASKS, MAX_MEASURED, Candidate, Need, Situation, select
+from powertcp.dpdp.select import MAX_MEASURED, Candidate, Need, Situation
 from powertcp.dpdp.trust import Trust
 from powertcp.dpdp.txt import show_text
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.distance import measure
+from powertcp.drivers.needs import judge, make_need
 from powertcp.drivers.price import parse_price
 from powertcp.errors import ConfigError
-from powertcp.profile import PowerProfile, ProfileType, is_minimum_of
 
-_SEED = b"powertcp discover"
+SEED = b"powertcp discover"
 
 
 def read_need(given: argparse.Namespace) -> Need | None:
     """Return what is looked for, None for nothing in particular. Raises ConfigError."""
     if not given.request:
         return None
-    if len(given.request) > MAX_ASKS:
-        raise ConfigError("command line", "--request", f"at most {MAX_ASKS} of them")
-    price = read("--max-price", given.max_price or "", parse_price)
-    return Need(
-        asks=tuple(_ask(one) for one in given.request),
-        max_price_micro=price.micro if price else None,
-        currency=price.currency if price else "",
+    requests = [one["request"] for one in given.request]
+    minimums = [one.get("minimum", "") for one in given.request]
+    return make_need(
+        read_asks(requests, minimums),
+        max_price=read("--max-price", given.max_price or "", parse_price),
         sources=_sources(given.src) if given.src else None,
         can_seal=identity_path(os.environ).exists(),
     )
-
-
-def _ask(words: dict[str, str]) -> Ask:
-    desired = _profile("--request", words["request"], ProfileType.REQUEST)
-    if "minimum" not in words:
-        return Ask(desired)
-    least = _profile("--minimum", words["minimum"], ProfileType.MINIMUM)
-    if not is_minimum_of(least, desired):
-        said = f"of another kind of power than {words['request']}"
-        raise ConfigError("command line", "--minimum", said)
-    return Ask(desired, least)
-
-
-def _profile(flag: str, text: str, kind: ProfileType) -> PowerProfile:
-    try:
-        return PowerProfile.parse(text, kind).as_sent()
-    except ValueError as error:
-        raise ConfigError("command line", flag, str(error)) from error
 
 
 def _sources(text: str) -> frozenset[str]:
@@ -64,14 +44,14 @@ def _sources(text: str) -> frozenset[str]:
     return frozenset(words)
 
 
-async def judge(
+async def measured(
     entries: Sequence[Entry], need: Need, trust: Trust, own: frozenset[str]
 ) -> list[Candidate]:
     """Return each provider with why it would be taken, or not; the best ones are measured."""
-    first = select(entries, need, trust, _SEED, Situation(now=now_ns()))
+    first = judge(entries, need, trust, SEED, Situation(now=now_ns()))
     near = [each.entry for each in first if each.merits is not None][:MAX_MEASURED]
     rtt = await measure(near, own)
-    return select(entries, need, trust, _SEED, Situation(now=now_ns(), rtt=rtt))
+    return judge(entries, need, trust, SEED, Situation(now=now_ns(), rtt=rtt))
 
 
 def lines(candidates: Sequence[Candidate], *, as_json: bool) -> list[str]:

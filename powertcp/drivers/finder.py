@@ -16,15 +16,12 @@ from powertcp.dpdp.engine import Browser
 from powertcp.dpdp.entry import Address, Entry, Signed, Standing
 from powertcp.dpdp.events import AdvertChanged, AdvertGone, AdvertSeen, Downgrade, IdClash
 from powertcp.dpdp.known import KnownProvider
-from powertcp.dpdp.ranges import Ask as Wish
 from powertcp.dpdp.select import (
     DEFAULT_PREFER,
     MAX_MEASURED,
     Candidate,
     Current,
-    Need,
     Situation,
-    select,
 )
 from powertcp.dpdp.signing import verify
 from powertcp.dpdp.trust import Shown, Trust
@@ -37,6 +34,7 @@ from powertcp.drivers.discovery import Discovery, open_discovery
 from powertcp.drivers.distance import measure, own_hosts
 from powertcp.drivers.guide import Heed, Place, Sign
 from powertcp.drivers.interfaces import Interface
+from powertcp.drivers.needs import judge, make_need
 from powertcp.drivers.neighbours import better_keys, neighbour
 from powertcp.drivers.price import MaxPrice
 from powertcp.drivers.searches import HINT_NS, Searches
@@ -243,24 +241,17 @@ class Finder:
 
         An advert that does not do for one of the others is against it.
         """
-        price, seal = self._search.max_price, self._search.seal
+        is_sealed = self._search.seal is not None
         situation = Situation(now=now, rtt=self._rtt, waits=self._waits, current=current)
-        found: list[Candidate] = []
-        for ask in reversed(asks):
-            need = Need(
-                asks=(Wish(ask.desired, ask.minimum),),
-                max_price_micro=price.micro if price else None,
-                currency=price.currency if price else "",
-                sources=self._search.sources,
-                prefer=self._search.prefer,
-                can_seal=seal is not None,
-                is_sealed_only=seal is not None,
-            )
-            entries = self._discovery.snapshot()
-            against = {one.entry.key: one for one in found if one.merits is None}
-            judged = select(entries, need, self._trust, self._seed, situation)
-            found = [against.get(one.entry.key, one) for one in judged]
-        return found
+        need = make_need(
+            asks,
+            max_price=self._search.max_price,
+            sources=self._search.sources,
+            prefer=self._search.prefer,
+            can_seal=is_sealed,
+            is_sealed_only=is_sealed,
+        )
+        return judge(self._discovery.snapshot(), need, self._trust, self._seed, situation)
 
     def _kept(
         self, asks: Sequence[Ask], now: Instant, current: Current | None = None
