@@ -82,7 +82,6 @@ class Crossing:
         self._from, self._price = now_path, price
         self._on_ready, self._on_fail = on_ready, on_fail
         self.scope = trio.CancelScope()
-        self._sealed = trio.Event()
         self._count = 0
 
     async def open(self, path: Path, wanted: Sequence[Appliance], ask: Opener) -> None:
@@ -92,8 +91,6 @@ class Crossing:
         then is where the flow goes on.
         """
         self.path = path
-        if path.place.seal is not None:
-            await self._sealed.wait()
         self._count = len(wanted)
         for each in wanted:
             if self.is_over:
@@ -130,7 +127,6 @@ class Crossing:
                     self._of_flow(path, self.held[flow], event)
                 case TunnelOpened():
                     path.show(event.identity.certificate)
-                    self._sealed.set()
                 case TunnelBroken(refusal=refusal) | ConnectionTerminated(refusal=refusal):
                     self.fail(refusal, "")
                 case _:

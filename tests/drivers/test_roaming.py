@@ -14,7 +14,7 @@ import trio
 
 from tests.drivers.processes import Facts, Running, asked, running
 from tests.drivers.spaces import check_spaces, inside, ip, spaces
-from tests.drivers.test_finder import WISH, held, offering
+from tests.drivers.test_finder import WISH, held, identity, offering
 from tests.drivers.test_realm import hall, make_realm, member, pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
@@ -332,3 +332,27 @@ async def test_in_a_realm_a_drained_provider_is_left_by_a_ticket_with_the_contra
     written = pages(tmp_path / "hall1", tmp_path / "hall2")
     assert sum(page.energy_uj for page in written) == done["energy_uj"]
     assert len({page.transcript for page in written}) == 1
+
+
+@pytest.mark.requirement("DPDP-10-02")
+async def test_sealed_power_moves_like_any_other(tmp_path: Path) -> None:
+    for name in ("device", "half", "full"):
+        identity(tmp_path / f"{name}.key")
+    with spaces(1) as (space,):
+        half = ("--seal", "req", "--key", str(tmp_path / "half.key"))
+        full = ("--seal", "req", "--key", str(tmp_path / "full.key"))
+        async with offering(tmp_path, space, "Half", "12V/0.5A", *half) as other:
+            async with offering(tmp_path, space, "Full", "12V/5A", *full) as best:
+                device = ("--seal", "--key", str(tmp_path / "device.key"))
+                async with consuming(tmp_path, space, *device) as sink:
+                    await sink.until("readings", 2)
+                    best.signal(signal.SIGTERM)
+                    left = await sink.until("left")
+                    await sink.until("ready", 2)
+                    assert await best.end() == 0
+                    assert await held(tmp_path, other) == 6000
+                    sink.signal(signal.SIGTERM)
+                    assert await sink.end() == 0
+    assert left["cause"] == "goodbye"
+    assert not {"lost", "drained", "lease over"} & set(sink.names())
+    check_signed(sink.events[-1])
