@@ -47,14 +47,17 @@ def main(argv: list[str]) -> int:
     from powertcp.drivers.realm_file import (
         DEFAULT_PORT,
         MAX_MEMBERS,
+        MIN_MEMBERS,
         Realm,
         read_realm,
         write_realm,
     )
 
     if words.action == "new":
-        if not 2 <= len(words.members) <= MAX_MEMBERS:
-            parser.error(f"a realm has 2..{MAX_MEMBERS} members, got {len(words.members)}")
+        if not MIN_MEMBERS <= len(words.members) <= MAX_MEMBERS:
+            parser.error(
+                f"a realm has {MIN_MEMBERS}..{MAX_MEMBERS} members, got {len(words.members)}"
+            )
         members = tuple(parse_address(one, default_port=DEFAULT_PORT) for one in words.members)
         if len(set(members)) != len(members):
             parser.error("a member is named twice")

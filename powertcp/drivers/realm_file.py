@@ -18,6 +18,7 @@ from powertcp.errors import ConfigError, HostError
 from powertcp.store import write_secret
 
 MAX_FILE_OCTETS: Final = 16_384
+MIN_MEMBERS: Final = 2
 MAX_MEMBERS: Final = 16
 DEFAULT_PORT: Final = 3252
 _OTHERS: Final = 0o077
@@ -26,7 +27,9 @@ _OTHERS: Final = 0o077
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
     secret: str
-    members: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_MEMBERS)]
+    members: Annotated[
+        tuple[str, ...], msgspec.Meta(min_length=MIN_MEMBERS, max_length=MAX_MEMBERS)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Realm:
 
     # DPDP-10-08
     def _derived(self, what: bytes) -> bytes:
-        return blake2s(self.secret, person=what).digest()
+        return blake2s(key=self.secret, person=what).digest()
 
     def number_of(self, member: str) -> int:
         """Return the place of a member, from 1. Raises ConfigError when it is none."""
