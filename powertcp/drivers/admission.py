@@ -82,9 +82,11 @@ class Admissions:
         self.heat_uj = 0
         self.draining = False
         self.gate: Gatekeeper | None = None
-        # of a realm: told of flows whose terms or receipts are others, and of keys that are void
+        # of a realm: told of flows whose terms or receipts are others, of keys that are void, and
+        # of those that another provider keeps as they may not go on here
         self.on_change: Callable[[FlowRecord], None] = nothing
         self.on_end: Callable[[int], None] = nothing
+        self.on_return: Callable[[int], None] = nothing
         self.needs_seal = False
         self._delivery = delivery
         self._spread = spread
@@ -392,6 +394,8 @@ class Admissions:
         old = self._by_key.pop(event.key, None)
         if old is None:
             return None
+        # DPDP-10-07: its tickets are void with the others of a realm, too
+        self.on_end(event.key)
         record = session.flows[event.flow] = FlowRecord(session, event.flow)
         record.state, record.sampling, record.supply = "resumed", event.sampling, old.supply
         record.host, record.metered = old.host, old.metered

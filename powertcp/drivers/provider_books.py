@@ -253,6 +253,10 @@ class ProviderBooks:
             self._keep(book, event.octets, PageState.DISPUTED)
             return
         self.pages += 1
+        if record.origin is not None:
+            # DPDP-10-09: pages of another provider that are in its ledger only
+            start_uj = Page.from_wire(event.octets).start_uj
+            self.received_uj -= max(0, start_uj - book.paged_uj)
         self._keep(book, event.octets, PageState.COUNTERSIGNED)
 
     def _keep(self, book: SuppliedFlow, octets: bytes, state: PageState) -> None:

@@ -6,6 +6,8 @@ ChaCha20-Poly1305 with a nonce that counts. DPDP section 10.
 """
 
 import os
+import socket
+from contextlib import suppress
 from hashlib import blake2s
 from typing import Final
 
@@ -18,6 +20,7 @@ from powertcp.potcp.realm import Message, decode_message, encode_message
 RANDOM_OCTETS: Final = 32
 MAX_OCTETS: Final = 65_535
 GREET_S: Final = 5.0
+UNHEARD_MS: Final = 3000  # what is not acknowledged for three beats ends the connection
 _PERSON: Final = (b"realm to", b"realm fr")
 
 
@@ -28,6 +31,9 @@ class RealmWire:
         """Take a connected stream; `greet` comes first."""
         self.peer = peer
         self._stream = stream
+        # DPDP-10-08: TCP alone would try for a quarter of an hour
+        with suppress(OSError):
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
         self._buffer = bytearray()
         self._ways: tuple[Aead, Aead] | None = None
         self._sent = self._received = 0
@@ -66,9 +72,14 @@ class RealmWire:
         self._received += 1
         return decode_message(self._ways[1].unseal(nonce, sealed))
 
-    async def close(self) -> None:
-        """End at once."""
-        await trio.aclose_forcefully(self._stream)
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """The socket, for its addresses."""
+        return self._stream.socket
+
+    def close(self) -> None:
+        """End at once: whoever reads or writes gets WireBroken."""
+        self._stream.socket.close()
 
     async def _send(self, octets: bytes) -> None:
         try:

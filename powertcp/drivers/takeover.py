@@ -1,5 +1,6 @@
 """A contract that another provider of the realm held goes on here. DPDP section 10."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from powertcp.drivers.chronicle import Chronicle
@@ -20,6 +21,7 @@ class House(Protocol):
     chronicle: Chronicle
     needs_seal: bool
     delivered_uj: int
+    on_return: Callable[[int], None]
 
     def spare(self, record: FlowRecord, now: Instant) -> None:
         """Raise nothing on a flow for a while."""
@@ -48,5 +50,6 @@ def take_over(
     else:
         house.chronicle.note(record, "refused", excess, now, wanted=event.profile)
         session.machine.reset_flow(event.flow, excess, now=now)
+        house.on_return(event.key)
     # what it has had before is the other one's
     house.delivered_uj -= event.esn_uj

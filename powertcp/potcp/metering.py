@@ -205,6 +205,8 @@ class MeteredOutflow(Outflow):
         # LEDG-6-10
         if copy in (pages.copy, pages.held):
             return
+        if self._recall(pages, copy):
+            return
         if not pages.open or pages.held or pages.is_disputed:
             raise Breach(Refusal(Reason.STATE, _RECEIPT, self.state.value, rule="no page is open"))
         # LEDG-6-03
@@ -215,6 +217,34 @@ class MeteredOutflow(Outflow):
             raise Breach(Refusal(Reason.RECEIPT_INVALID, pages.number))
         pages.held = copy
         self.link.emit(PageSigned(flow=self.id, octets=copy))
+
+    # DPDP-10-09
+    def _recall(self, pages: Pages, copy: bytes) -> bool:
+        """Take the copy of a page that another provider of the realm made and that we were not
+        told of: both have signed it, so that it counts, and ours of that place does not.
+        """
+        claim, message = Claim.of(copy), copy[:SIGNED_OCTETS]
+        if not pages.is_foreign or pages.held or pages.is_disputed:
+            return False
+        is_next = (
+            claim.transcript == pages.transcript
+            and pages.signed_uj <= claim.start_uj <= claim.end_uj <= self.start_uj
+            and (claim.page > pages.number or claim.start_uj == pages.signed_uj)
+            and claim.page >= pages.number
+            and not claim.flags & FINAL_BIT
+        )
+        if not is_next or message == pages.open[:SIGNED_OCTETS]:
+            return False
+        claimed, signature = copy[:CLAIMED_OCTETS], copy[CLAIMED_OCTETS:SIGNED_OCTETS]
+        is_signed_by = self.link.is_signed_by
+        if not (
+            is_signed_by(pages.meter.key, SOURCE_CONTEXT + claimed, signature)
+            and is_signed_by(pages.peer_key, SINK_CONTEXT + message, copy[SIGNED_OCTETS:])
+        ):
+            return False
+        pages.recover(claim, copy, self.contract, self.tariff)
+        self.link.emit(PageSigned(flow=self.id, octets=copy))
+        return True
 
     # LEDG-7-06
     def keep_page(self, now: Instant, copy: bytes) -> None:

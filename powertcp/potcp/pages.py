@@ -64,7 +64,8 @@ class Pages:
     is_due: a page at a change of terms waits for the copy of the page before; at the sink: a page that
     crossed its TRIP will come again, under the terms it had. is_closing: the next
     page is the last one. is_done: the last one is countersigned. is_fresh: no block came since the
-    flow was resumed: a span that begins there is of two paths. waiting: at the sink, pages that came
+    flow was resumed: a span that begins there is of two paths. is_foreign: another provider of the
+    realm made the page before, perhaps one that we do not know of. waiting: at the sink, pages that came
     while another was open.
     """
 
@@ -79,6 +80,7 @@ class Pages:
         "is_disputed",
         "is_done",
         "is_due",
+        "is_foreign",
         "is_fresh",
         "is_open_final",
         "is_truncated",
@@ -120,7 +122,7 @@ class Pages:
         self.open_end_uj = 0
         self.open_contract, self.open_tariff = contract, tariff
         self.is_due = self.is_closing = self.is_open_final = self.is_done = False
-        self.is_disputed = self.is_truncated = self.is_fresh = False
+        self.is_disputed = self.is_truncated = self.is_fresh = self.is_foreign = False
         self.sent_at: Instant = 0
         self.page_at: Instant | None = None
         self.expose_at: Instant | None = None
@@ -193,7 +195,7 @@ class Pages:
 
     def close(self, copy: bytes) -> None:
         """Both have signed the page under way."""
-        self.copy, self.open, self.held = copy, b"", b""
+        self.copy, self.open, self.held, self.is_foreign = copy, b"", b"", False
         self.signed_uj = self.open_end_uj
         self.number += 1
         self.expose_at = self.give_up_at = None
@@ -207,6 +209,15 @@ class Pages:
         self.waiting = tuple(rest)
         self.open, self.open_end_uj, self.is_open_final = octets, facts.end_uj, facts.final
         return octets, replace(facts, page=self.number, previous=self.copy)
+
+    # DPDP-10-09
+    def recover(self, claim: Claim, copy: bytes, contract: int, tariff: Tariff | None) -> None:
+        """Go on after a page that another provider made, of which the sink has sent the copy."""
+        self.number, self.open, self.held = claim.page, copy, copy
+        self.open_end_uj = self.start_uj = claim.end_uj
+        self.contract, self.tariff = contract, tariff
+        self.is_open_final = self.is_due = False
+        self.expose_at = self.give_up_at = None
 
     # LEDG-6-12
     def withdraw(self) -> None:

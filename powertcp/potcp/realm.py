@@ -14,9 +14,9 @@ import msgspec
 from powertcp.errors import DecodeError
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.events import Origin
-from powertcp.potcp.pages import PAGE_OCTETS, Pages
+from powertcp.potcp.pages import PAGE_GAP_NS, PAGE_OCTETS, Pages
 from powertcp.potcp.tickets import Tenure
-from powertcp.profile import PowerProfile
+from powertcp.profile import PowerProfile, is_fallback_of
 from powertcp.registry import Reason
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.options import Meter, Sampling, Tariff
@@ -27,6 +27,7 @@ MAX_KEYS: Final = 1024  # in one message
 # provider is silent is honoured for T_GRACE
 AHEAD_S: Final = 15
 
+_U8 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
 _U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _U63 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _I63 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
@@ -34,13 +35,14 @@ _Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Profile = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Page = Annotated[bytes, msgspec.Meta(max_length=PAGE_OCTETS)]
 _Party = Annotated[bytes, msgspec.Meta(max_length=256)]
+_Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", max_length=3)]
 
 
 class PriceShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tariff: digest of its document, currency, millionths per kWh."""
 
     digest: _Hash
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+    currency: _Currency
     price: _I63
 
     @classmethod
@@ -99,8 +101,12 @@ class PagesShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             is_disputed=pages.is_disputed,
         )
 
-    def pages(self, now: Instant) -> Pages:
-        """Return them as they go on from `now`."""
+    def pages(self, heard: Instant, now: Instant) -> Pages:
+        """Return them as they go on from `now`; a page is due as when they were heard of, but not
+        before the sink can have said which one it has signed. Raises DecodeError for half a page.
+        """
+        if {len(self.open), len(self.copy)} - {0, PAGE_OCTETS}:
+            raise _bad("page")
         price = self.price.tariff() if self.price else None
         meter = Meter(self.receipt_s, self.receipt_uj, self.key)
         pages = Pages(meter, self.peer_key, self.transcript, self.contract, price)
@@ -108,8 +114,10 @@ class PagesShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         pages.open, pages.open_end_uj, pages.copy = self.open, self.open_end_uj, self.copy
         pages.open_contract, pages.open_sim, pages.sim = self.open_contract, self.open_sim, self.sim
         pages.open_tariff = self.open_price.tariff() if self.open_price else None
-        pages.is_disputed, pages.sent_at = self.is_disputed, now
-        pages.page_at = now + self.receipt_s * NS_PER_S if self.receipt_s else None
+        pages.is_disputed, pages.sent_at, pages.is_foreign = self.is_disputed, now, True
+        # DPDP-10-09
+        due = max(heard + self.receipt_s * NS_PER_S, now + PAGE_GAP_NS)
+        pages.page_at = due if self.receipt_s else None
         if pages.open:
             pages.expose_at = now + ConnectionConfig().receipt_ns
         return pages
@@ -122,7 +130,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contract: _U32
     profile: _Profile
     fallback: _Profile | None
-    sampling: tuple[_U32, _U32, _U32, _U32, _U32]
+    sampling: tuple[_U32, _U32, _U32, _U8, _U8]
     minimum_mv: _U32
     acked_uj: _U63
     sent_uj: _U63
@@ -170,17 +178,30 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             start_ns=start_ns,
         )
 
-    def tenure(self, now: Instant) -> Tenure:
-        """Return the contract as it may be resumed. Raises DecodeError for what is no profile."""
-        profile = PowerProfile.from_wire(self.profile)
+    def tenure(self, heard: Instant, now: Instant) -> Tenure:
+        """Return the contract as it may be resumed now. Raises DecodeError for what is none."""
+        profile, fallback = PowerProfile.from_wire(self.profile), _profile(self.fallback)
+        desired, minimum = PowerProfile.from_wire(self.desired), _profile(self.minimum)
+        sampling = Sampling(*self.sampling)
+        if not desired.same_kind(profile):
+            raise _bad("desired")
+        if fallback is not None and not is_fallback_of(fallback, profile):
+            raise _bad("fallback")
+        if minimum is not None and not minimum.same_kind(desired):
+            raise _bad("minimum")
+        # PTCP-3.2-01
+        if sampling.pairs != profile.pairs or not 10 <= sampling.rate_hz <= 100_000:
+            raise _bad("sampling")
+        if self.acked_uj > self.sent_uj:
+            raise _bad("acked_uj")
         # DPDP-10-07: the source may have gone on since it said so
         ahead_uj = AHEAD_S * profile.power_mw * 1000
         return Tenure(
             key=self.key,
             contract=self.contract,
             profile=profile,
-            fallback=_profile(self.fallback),
-            sampling=Sampling(*self.sampling),
+            fallback=fallback,
+            sampling=sampling,
             minimum_mv=self.minimum_mv,
             acked_uj=self.acked_uj,
             sent_uj=self.sent_uj + ahead_uj,
@@ -189,11 +210,11 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             wishes=tuple(PowerProfile.from_wire(wish) for wish in self.wishes),
             floor_ma=self.floor_ma,
             tariff=self.price.tariff() if self.price else None,
-            pages=self.pages.pages(now) if self.pages else None,
+            pages=self.pages.pages(heard, now) if self.pages else None,
             party=self.party,
             origin=Origin(
-                desired=PowerProfile.from_wire(self.desired),
-                minimum=_profile(self.minimum),
+                desired=desired,
+                minimum=minimum,
                 start_ns=self.start_ns,
                 signed_uj=self.pages.signed_uj if self.pages else None,
             ),
@@ -247,7 +268,7 @@ def decode_message(octets: bytes) -> Message:
     """Return the message that JSON says. Raises DecodeError naming what is wrong."""
     try:
         return _DECODER.decode(octets)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(0, f"realm message: {error}", Reason.BAD_OPTION) from error
 
 
@@ -255,27 +276,35 @@ def decode_message(octets: bytes) -> Message:
 class Replica:
     """A flow that another provider of the realm holds: who has its ticket may go on here.
 
-    fits: whether its power could be had here. on_move: told that it goes on here, from which ESN.
+    heard: when it was told. clock: what time it is. fits: whether its power could be had here.
+    on_move: told that it goes on here, from which ESN.
     """
 
     share: Share
-    heard_ns: Instant
+    heard: Instant
+    clock: Callable[[], Instant]
     fits: Callable[[Tenure], bool]
     on_move: Callable[[int, int], None]
 
     def note(self, acked_uj: int, sent_uj: int) -> None:
-        """Take how far its register has come."""
+        """Take how far its register has come: never back."""
+        acked_uj = max(acked_uj, self.share.acked_uj)
+        sent_uj = max(sent_uj, self.share.sent_uj, acked_uj)
         self.share = msgspec.structs.replace(self.share, acked_uj=acked_uj, sent_uj=sent_uj)
 
     # DPDP-10-05
     def tenure(self) -> Tenure | None:
         """Return the contract as it may be resumed, None: its power cannot be had here."""
-        tenure = self.share.tenure(self.heard_ns)
+        tenure = self.share.tenure(self.heard, self.clock())
         return tenure if self.fits(tenure) else None
 
     def move(self, now: Instant, esn_uj: int) -> None:
         """It goes on here."""
         self.on_move(self.share.key, esn_uj)
+
+
+def _bad(field: str) -> DecodeError:
+    return DecodeError(0, f"realm share: {field}", Reason.BAD_OPTION)
 
 
 def _octets(profile: PowerProfile | None) -> bytes | None:

@@ -24,6 +24,7 @@ USED_IDS_MAX: Final = 65_536
 HALF_OPEN_COOKIE: Final = 256
 HALF_OPEN_REFUSE: Final = 1024
 MEMBER_SHIFT: Final = 48  # the number of a member in the keys of its flows
+_FIRST_OCTETS: Final = 5  # of the key of the first flow: far below the number of the member
 # id, expiry in s of the office's clock, ESN base, contract, transcript, profile, sampling
 _PLAIN: Final = Struct(">QQQI32s16sIIIBB")
 _ASSOCIATED: Final = b"powertcp ticket 1"
@@ -93,9 +94,9 @@ class TicketOffice:
     """Cookies, tickets and the flows that tickets may move, for all connections of a process.
 
     entropy: source of keys and nonces. key: that seals tickets, None a new one; member: the number of
-    this process, if others have the same key (DPDP-10-05). unix_offset_ns: from our clock to the one
-    that they have in common. Bounds: 65,536 used ids, one holder per
-    live flow.
+    this process, if others have the same key (DPDP-10-05): tickets outlive us then, so that the keys
+    of our flows begin at random. unix_offset_ns: from our clock to the one that they have in common.
+    Bounds: 65,536 used ids, one holder per live flow.
     """
 
     __slots__ = (
@@ -128,7 +129,9 @@ class TicketOffice:
         self._rotate_at: Instant | None = None
         self._used: OrderedDict[int, None] = OrderedDict()
         self._holders: dict[int, Holder] = {}
-        self._next_key = (member << MEMBER_SHIFT) + 1
+        # DPDP-10-05
+        first = int.from_bytes(entropy(_FIRST_OCTETS), "big") if member else 0
+        self._next_key = (member << MEMBER_SHIFT) + first + 1
         self.half_open = 0
         self.half_open_cookie = half_open_cookie
         self.half_open_refuse = half_open_refuse
