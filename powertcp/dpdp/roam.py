@@ -118,7 +118,7 @@ class Roaming:
         self._is_cut_off = not is_carried
 
     def better(self, keys: Iterable[str], now: Instant) -> None:
-        """Exactly these adverts are better now, the best first. Not to be asked of distance or lot."""
+        """Exactly these adverts are better now, the best first; never by distance or lot."""
         since = self._better
         wanted = list(dict.fromkeys(keys))[:MAX_BETTER]
         self._better = {key: since.get(key, now) for key in wanted}

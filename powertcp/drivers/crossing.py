@@ -144,6 +144,7 @@ class Crossing:
             case PowerGranted(tariff=tariff):
                 lacks = path.lacks(event)
                 refusal = tariff_refusal(held.appliance, tariff, self._price)
+                refusal = refusal or self._falls_short(path, held.appliance, event)
                 if lacks or refusal is not None:
                     self.fail(refusal, lacks)
             case PowerReady(resumed=resumed):
@@ -152,6 +153,20 @@ class Crossing:
                 self.fail(refusal or Refusal(Reason.NOT_OFFERED), "")
             case FlowRefused(refusal=refusal) | FlowClosed(refusal=refusal):
                 self.fail(refusal, "")
+
+    def _falls_short(self, path: Path, each: Appliance, event: PowerGranted) -> Refusal | None:
+        """Return why what is granted is not better, though its advert was."""
+        if self.cause is not Cause.BETTER:
+            return None
+        had_mw = each.profile.power_mw if each.profile is not None else 0
+        if event.profile.power_mw < had_mw:
+            return Refusal(Reason.NO_CAPACITY, had_mw, event.profile.power_mw)
+        advert = path.place.entry.advert if path.place.entry is not None else None
+        said = advert.tariff if advert is not None else None
+        price = event.tariff.price if event.tariff is not None else 0
+        if said is not None and price > said.micro_per_kwh:
+            return Refusal(Reason.TARIFF, price, said.micro_per_kwh, rule="dearer than its advert")
+        return None
 
     def give_back(self) -> None:
         """Nothing came of it: the path of now is read again."""
@@ -204,7 +219,7 @@ class Strand:
 
 
 class Leaving:
-    """A path that was left: old pages are answered, what was sent is counted, until all is closed.
+    """A path that was left: old pages are answered and energy is counted, until all is closed.
 
     Each flow is told 603; who delivers for more than 2 s all the same is cut off.
     """

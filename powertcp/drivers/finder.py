@@ -106,7 +106,7 @@ class Finder:
                     self._heed_return(event.entry)
                 self._news.set()
                 self._news = trio.Event()
-                if isinstance(event, AdvertChanged | AdvertGone):
+                if isinstance(event, AdvertSeen | AdvertChanged | AdvertGone):
                     is_gone = isinstance(event, AdvertGone) and not event.is_crowded_out
                     self._tell(event.entry.key, Sign.GONE if is_gone else Sign.OTHER)
                 if isinstance(event, Downgrade | IdClash):

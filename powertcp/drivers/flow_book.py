@@ -118,7 +118,8 @@ class _Run:
 class FlowBook:
     """What the books know of one contract, over all flows that power it.
 
-    contract: whose energy is booked. there: the provider of the next flow, as accounts name it. pages, signed_uj: countersigned. disputed: pages that were not. unsigned_uj: energy that was to
+    contract: whose energy is booked. there: the provider of the next flow, as accounts name it.
+    pages, signed_uj: countersigned. disputed: pages that were not. unsigned_uj: energy that was to
     have a receipt and has none. costs: millionths, by currency.
     """
 

@@ -260,7 +260,7 @@ class Link:
         self._asker.kick()
 
     def _draw(self, path: Path, each: Appliance, now: Instant) -> None:
-        """Ask for power on a flow of which nothing was drawn yet, unless it is not wanted any more."""
+        """Ask for power on a flow of which nothing was drawn yet, unless it is wanted no more."""
         with suppress(LocalProtocolError, WireBroken):
             if each.closing or each.done:
                 path.queue(path.machine.close_flow, each.flow, now=now)

@@ -12,8 +12,9 @@ from powertcp.drivers.interfaces import Interface
 def neighbour(
     kept: Sequence[Candidate], place: Place, keys: Sequence[str], without: Interface | None
 ) -> tuple[Candidate, Address] | None:
-    """Return the best of `kept` with its address; keys: of adverts, empty: any. without: has no link.
+    """Return the best of `kept` with its address.
 
+    keys: of adverts, empty: any. without: an interface that has no link.
     First another provider that shares our contract, then the others in their order, then suspects,
     who may have copied its id, another address of the one that is left last.
     """

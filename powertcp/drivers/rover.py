@@ -159,7 +159,7 @@ class Rover:
     def _failed(
         self, crossing: Crossing, place: Place, refusal: Refusal | None, sentence: str
     ) -> None:
-        """Nothing comes of it: the path of now goes on, and the other one waits as the refused do."""
+        """Nothing comes of it: the path of now goes on, the other one waits as the refused do."""
         self.crossing = None
         if crossing.path is not None:
             crossing.path.abort()

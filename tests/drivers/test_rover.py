@@ -105,7 +105,8 @@ class Scene:
 def roaming(
     guide: Signpost, said: Said, *requests: str, roams: Roam = Roam.NEEDED, mux: bool = False
 ) -> Scene:
-    asks = [Ask(PowerProfile.parse(text, ProfileType.REQUEST)) for text in requests]
+    least = PowerProfile.parse("12V/0.1A", ProfileType.MINIMUM)
+    asks = [Ask(PowerProfile.parse(text, ProfileType.REQUEST), least) for text in requests]
     wishes = Wishes(guide=guide, asks=asks, roam=roams, mux=mux, give_up_ns=20 * NS_PER_S)
     return Scene(Consumer(wishes, [make_load("none") for _ in asks], said), said, guide)
 
@@ -256,6 +257,20 @@ async def test_by_choice_is_moved_only_where_that_was_asked_for(
             assert bool(two.breaker.holdings) is bool(moves)
             # 30 s must pass before the next change of choice
             assert len(scene.said.all("left")) == moves
+
+
+@pytest.mark.requirement("DPDP-10-03")
+async def test_who_gives_less_than_its_advert_said_is_not_moved_to_by_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roam, "BETTER_NS", NS_PER_S // 2)
+    async with between(roams=Roam.BETTER, second="12V/0.5A") as (scene, one, _):
+        scene.guide.keys = ("another",)
+        stays = (await first(scene.said, "stays"))["sentence"]
+        assert "asked 12,000 mW, 6,000 mW" in str(stays)
+        assert one.breaker.held_mw == 12_000
+        await scene.end()
+    assert "left" not in scene.said.names()
 
 
 @pytest.mark.requirement("DPDP-10-04")
