@@ -32,7 +32,9 @@ def adopt(
     if choice is None or choice.grant is None:
         breaker.release(key)
         return -1, (choice.refusal if choice else None) or Refusal(Reason.NO_CAPACITY)
+    breaker.accepted(key, profile)
+    # what was shed there, below its minimum perhaps, is raised here
     holding = breaker.holdings[key]
     holding.desired, holding.minimum = wanted
-    breaker.accepted(key, profile)
+    breaker.settled(key, profile)
     return admission.supply, None
