@@ -14,9 +14,20 @@ S = NS_PER_S
 ALICE, BOB = b"alice", b"bob"
 
 
-def breaker(rating_mw: int = 60_000, *supplies: str, **options: int) -> Breaker:
+def breaker(
+    rating_mw: int = 60_000,
+    *supplies: str,
+    per_peer_mw: int | None = None,
+    best_priority: int = 1,
+) -> Breaker:
     made = [parse_supply(text) for text in supplies or ("12V/50A",)]
-    return Breaker(rating_mw, made, draw=lambda n: n // 2, **options)
+    return Breaker(
+        rating_mw,
+        made,
+        draw=lambda n: n // 2,
+        per_peer_mw=per_peer_mw,
+        best_priority=best_priority,
+    )
 
 
 def granted(text: str) -> PowerProfile:
