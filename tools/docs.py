@@ -61,6 +61,8 @@ VPPN_PURPOSES = {
     "show": "the public half of an identity",
     "sign": "a certificate for an employee",
     "revoke": "a revocation list",
+    "codes": "codes for the guests of a hot spot",
+    "redeem": "the certificate that a code is good for",
     "check": "files that say who may draw what",
 }
 # actions with options of their own: a page each

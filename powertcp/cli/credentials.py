@@ -98,22 +98,37 @@ def _qr(text: str) -> str:
 def sign(arguments: Namespace) -> int:
     """Print a certificate; returns the exit status."""
     key = read_key(Path(arguments.ca), Algorithm.ED25519)
-    now_s = time.time_ns() // NS_PER_S
+    certificate = certify(
+        key, arguments.subject, arguments.name, arguments.groups or "", arguments.limits or "",
+        now_s=time.time_ns() // NS_PER_S, lasts_s=validity_s(arguments.hours),
+    )  # fmt: skip
+    say_certificate(*certificate, as_json=arguments.json)
+    return DONE
+
+
+def certify(
+    key: SecretKey, subject: str, name: str, groups: str, limits: str, *, now_s: int, lasts_s: int
+) -> tuple[Certificate, bytes]:
+    """Return a certificate from now on, and its octets. Raises ConfigError."""
     try:
         certificate = Certificate(
             serial=secrets.randbelow(MAX_SERIAL) + 1,
-            subject=PublicKey.parse(arguments.subject),
-            name=check_name(arguments.name, "a name"),
-            groups=parse_groups(arguments.groups) if arguments.groups else (),
-            limits=_limits(arguments.limits or ""),
+            subject=PublicKey.parse(subject),
+            name=check_name(name, "a name"),
+            groups=parse_groups(groups) if groups else (),
+            limits=_limits(limits),
             not_before_s=now_s,
-            not_after_s=now_s + _validity_s(arguments.hours),
+            not_after_s=now_s + lasts_s,
             issuer=key.public,
         )
-        octets = issue_certificate(certificate, key)
+        return certificate, issue_certificate(certificate, key)
     except (ValueError, LocalProtocolError) as error:
         raise ConfigError(COMMAND_LINE, "sign", str(error)) from error
-    if arguments.json:
+
+
+def say_certificate(certificate: Certificate, octets: bytes, *, as_json: bool) -> None:
+    """Print a certificate."""
+    if as_json:
         record = {
             "serial": certificate.serial,
             "not_after_s": certificate.not_after_s,
@@ -122,7 +137,6 @@ def sign(arguments: Namespace) -> int:
         print(json.dumps(record))
     else:
         print(octets.decode(), end="")
-    return DONE
 
 
 def _limits(text: str) -> Limits:
@@ -131,12 +145,13 @@ def _limits(text: str) -> Limits:
     return parse_words(tokens(text))[0]
 
 
-def _validity_s(text: str | None) -> int:
+def validity_s(text: str | None) -> int:
+    """Return how long a certificate lasts, in s, of its hours. Raises ConfigError."""
     most = MAX_VALIDITY_S // HOUR_S
     if text is None:
         return DEFAULT_VALIDITY_S
     if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= most):
-        raise ValueError(f'--hours is 1 to {most} h, got "{text}"')
+        raise ConfigError(COMMAND_LINE, "sign", f'--hours is 1 to {most} h, got "{text}"')
     return int(text) * HOUR_S
 
 

@@ -355,6 +355,36 @@ async def test_a_ticket_is_a_key_or_a_certificate(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("DPDP-9-01")
+async def test_who_redeems_a_code_is_forwarded(tmp_path: Path) -> None:
+    """A guest with nothing but a code: the portal gives it a certificate, which opens the way."""
+
+    def vppn(*words: object) -> str:
+        told = [sys.executable, "-m", "powertcp", "vppn", *map(str, words)]
+        return subprocess.run(told, capture_output=True, text=True, check=True).stdout
+
+    ca, ours, theirs = (tmp_path / name for name in ("ca.key", "point.key", "member.key"))
+    issuer = vppn("keygen", "--ca", "--out", ca).split()[1]
+    public = vppn("keygen", "--out", ours).split()[1]
+    member = vppn("keygen", "--out", theirs).split()[1]
+    codes = ("--ca", ca, "--codes", tmp_path / "codes")
+    code = vppn("codes", *codes, "--name", "guest", "--limits", "max-power=24W").strip()
+    certificate = tmp_path / "member.cert"
+    certificate.write_text(vppn("redeem", *codes, "--subject", member, code))
+    watts = tmp_path / "authorized_watts"
+    watts.write_text(f"guest max-power=2W\nissuer {issuer} max-power=24W\n")
+    with hall() as where:
+        async with hotspot(
+            tmp_path, where, "--hotspot", "ticket", "--seal", "req", "--key", str(ours),
+            "--authorized", str(watts),
+        ):  # fmt: skip
+            async with guest(
+                tmp_path, where, "10.8.0.1:3251", "--seal", "--peer", public, "--key", str(theirs),
+                "--cert", str(certificate),
+            ):  # fmt: skip
+                await until_listed(where, ["10.8.0.2"])
+
+
+@pytest.mark.requirement("DPDP-9-01")
 async def test_a_hot_spot_is_found_by_an_address_that_is_forwarded(tmp_path: Path) -> None:
     with hall() as where:
         async with running(

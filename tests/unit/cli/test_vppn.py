@@ -70,21 +70,23 @@ def only(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "an ACTION is needed: keygen, show, sign, revoke, check"),
+        ((), "an ACTION is needed: keygen, show, sign, revoke, codes, redeem, check"),
         (("--json",), "an ACTION is needed"),
         (("sing",), 'did you mean "sign"?'),
         (("keygen", "x"), 'keygen takes no word, got "x"'),
         (("keygen", "--ca"), "keygen --ca needs --out FILE"),
         (("keygen", "--ca", "x"), 'keygen --ca takes no FILE, got "x": --out names the file'),
         (("keygen", "--qr"), "--qr is for show, not for keygen"),
-        (("show", "--hours", "8"), "--hours is for sign, not for show"),
+        (("show", "--hours", "8"), "--hours is for sign and codes, not for show"),
         (("sign",), "sign needs --ca"),
         (("sign", "--ca"), "--ca needs the key file of the employer"),
         (("sign", "--ca", "x"), "sign needs --subject"),
         (("sign", "--ca", "x", "--subject", "y"), "sign needs --name"),
         (("revoke", "--ca", "x", "4711"), "revoke needs --krl"),
         (("check",), "check needs a FILE"),
-        (("check", "f", "--ca", "x"), "--ca is for sign and revoke, not for check"),
+        (("codes", "--ca", "x", "--codes", "y"), "codes needs --name"),
+        (("redeem", "--ca", "x", "--codes", "y", "--subject", "z"), "redeem needs one CODE"),
+        (("check", "f", "--ca", "x"), "--ca is for sign, revoke, codes and redeem, not for check"),
         (("check", "--jsn"), 'did you mean "--json"?'),
     ],
 )
@@ -413,3 +415,74 @@ def test_a_file_that_is_not_there(run: Run, home: Path) -> None:
     status, out, errors = run("check", home / "none")
     assert (status, out) == (2, "")
     assert "No such file or directory" in errors
+
+
+# ---- codes, redeem ------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("DPDP-9-01")
+def test_a_code_is_redeemed_once_for_a_certificate(run: Run, ca: Path, home: Path) -> None:
+    file = home / "guests.codes"
+    words = ("--ca", ca, "--codes", file)
+    limits = ("--limits", "max-power=10W voltage=5V-12V", "--groups", "guests", "--hours", "4")
+    status, out, said = run("codes", *words, "--name", "guest", "--count", "2", *limits)
+    first, second = out.split()
+    assert (status, said[:7]) == (0, "2 codes")
+    # nobody who reads the file has a code
+    assert first not in file.read_text()
+    assert first.replace("-", "") not in file.read_text()
+    # as a person types it
+    typed = first.lower().replace("-", " ")
+    status, out, _ = run("redeem", *words, "--subject", LAMP.public, typed)
+    found = parse_certificate(out.encode())
+    assert (status, found.name, found.groups) == (0, "guest-1", ("guests",))
+    assert (found.subject, found.issuer) == (LAMP.public, BOSS.public)
+    assert found.limits.power_mw == 10_000
+    assert found.not_after_s - found.not_before_s == 4 * 3_600
+    status, out, said = run("redeem", *words, "--subject", LAMP.public, first)
+    assert (status, out, said) == (1, "", "powertcp vppn: the code was redeemed before\n")
+    status, out, _ = run("redeem", *words, "--subject", LAMP.public, second, "--json")
+    assert (status, json.loads(out)["not_after_s"]) == (0, NOW_S + 4 * 3_600)
+
+
+@pytest.mark.requirement("DPDP-9-01")
+def test_ten_wrong_codes_in_a_minute_are_all(
+    run: Run, ca: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--ca", ca, "--codes", home / "guests.codes")
+    _, out, _ = run("codes", *words, "--name", "guest")
+    wrong = ("redeem", *words, "--subject", LAMP.public, "AAAA-AAAA-AAAA-AAAA")
+    assert {run(*wrong)[2] for _ in range(10)} == {"powertcp vppn: no such code\n"}
+    right = ("redeem", *words, "--subject", LAMP.public, out.strip())
+    status, _, said = run(*right)
+    assert (status, said) == (
+        1, "powertcp vppn: 10 wrong codes in a minute: try again in 60 s\n",
+    )  # fmt: skip
+    monkeypatch.setattr(time, "time_ns", lambda: (NOW_S + 60) * NS_PER_S)
+    assert run(*right)[0] == 0
+
+
+def test_what_cannot_be_a_certificate_is_no_code_and_a_wrong_subject_costs_none(
+    run: Run, ca: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = home / "guests.codes"
+    words = ("--ca", ca, "--codes", file)
+    for more, said in (
+        (("--name", "a b"), "a name has 1 to 64 signs"),
+        (("--name", "guest", "--limits", "max-power=much"), "max-power"),
+        (("--name", "guest", "--count", "0"), "1 to 1,000, got 0"),
+        (("--name", "guest", "--hours", "0"), "--hours is 1 to 720 h"),
+    ):
+        status, _, heard = run("codes", *words, *more)
+        assert (status, said in heard) == (2, True), heard
+    assert not file.exists()
+    code = run("codes", *words, "--name", "guest")[1].strip()
+    assert run("redeem", *words, "--subject", "x25519:AAAA", code)[0] == 2
+    assert run("redeem", *words, "--subject", LAMP.public, "guest")[2] == (
+        "powertcp vppn: a code is four groups of four signs, A to Z and 2 to 7\n"
+    )
+    later = NOW_S + 30 * 24 * 3_600
+    monkeypatch.setattr(time, "time_ns", lambda: later * NS_PER_S)
+    assert "has expired" in run("redeem", *words, "--subject", LAMP.public, code)[2]
+    file.write_text("code what\n")
+    assert "line 1" in run("redeem", *words, "--subject", LAMP.public, code)[2]

@@ -50,8 +50,8 @@ function _shtab_powertcp_using
   test "$_shtab_powertcp_cmdpath" = "$argv"
 end
 
-set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn check' 'vppn gateway' realm decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --config --connect --connections --control --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' realm decode explain demo
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --codes --config --connect --connections --control --count --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -204,18 +204,34 @@ complete -c powertcp -n '_shtab_powertcp_using vppn show' -l qr -d 'show: the id
 complete -c powertcp -n '_shtab_powertcp_using vppn show' -l json -d 'one JSON object per line'
 complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -a sign -d 'a certificate for an employee'
 complete -c powertcp -n '_shtab_powertcp_using vppn sign' -s h -l help -d 'show this help message and exit'
-complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l ca -xka "(__fish_complete_path (commandline -ct))" -d 'sign, revoke: key file of the employer; keygen: make one (without FILE)'
-complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l subject -x -d 'sign: whom it is for, x25519:BASE64'
-complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l name -x -d 'sign: what the books call it'
-complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l groups -x -d 'sign: groups for issuer lines of authorized_watts'
-complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l limits -x -d 'sign: limits, as in authorized_watts ("max-power=65W")'
-complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l hours -x -d 'sign: valid so long, 1 to 720 h (8 h)'
+complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l ca -xka "(__fish_complete_path (commandline -ct))" -d 'sign, revoke, codes, redeem: key file of the employer; keygen: make one (without FILE)'
+complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l subject -x -d 'sign, redeem: whom it is for, x25519:BASE64'
+complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l name -x -d 'sign, codes: what the books call it'
+complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l groups -x -d 'sign, codes: groups for issuer lines of authorized_watts'
+complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l limits -x -d 'sign, codes: limits, as in authorized_watts ("max-power=65W")'
+complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l hours -x -d 'sign, codes: valid so long, 1 to 720 h (8 h)'
 complete -c powertcp -n '_shtab_powertcp_using vppn sign' -l json -d 'one JSON object per line'
 complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -a revoke -d 'a revocation list'
 complete -c powertcp -n '_shtab_powertcp_using vppn revoke' -s h -l help -d 'show this help message and exit'
-complete -c powertcp -n '_shtab_powertcp_using vppn revoke' -l ca -xka "(__fish_complete_path (commandline -ct))" -d 'sign, revoke: key file of the employer; keygen: make one (without FILE)'
+complete -c powertcp -n '_shtab_powertcp_using vppn revoke' -l ca -xka "(__fish_complete_path (commandline -ct))" -d 'sign, revoke, codes, redeem: key file of the employer; keygen: make one (without FILE)'
 complete -c powertcp -n '_shtab_powertcp_using vppn revoke' -l krl -xka "(__fish_complete_path (commandline -ct))" -d 'revoke: the revocation list; made if there is none'
 complete -c powertcp -n '_shtab_powertcp_using vppn revoke' -l json -d 'one JSON object per line'
+complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -a codes -d 'codes for the guests of a hot spot'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l codes -xka "(__fish_complete_path (commandline -ct))" -d 'codes, redeem: the codes of a hot spot; made if there is none'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l count -x -d 'codes: so many, 1 to 1000 (1)'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l ca -xka "(__fish_complete_path (commandline -ct))" -d 'sign, revoke, codes, redeem: key file of the employer; keygen: make one (without FILE)'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l name -x -d 'sign, codes: what the books call it'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l groups -x -d 'sign, codes: groups for issuer lines of authorized_watts'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l limits -x -d 'sign, codes: limits, as in authorized_watts ("max-power=65W")'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l hours -x -d 'sign, codes: valid so long, 1 to 720 h (8 h)'
+complete -c powertcp -n '_shtab_powertcp_using vppn codes' -l json -d 'one JSON object per line'
+complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -a redeem -d 'the certificate that a code is good for'
+complete -c powertcp -n '_shtab_powertcp_using vppn redeem' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using vppn redeem' -l codes -xka "(__fish_complete_path (commandline -ct))" -d 'codes, redeem: the codes of a hot spot; made if there is none'
+complete -c powertcp -n '_shtab_powertcp_using vppn redeem' -l ca -xka "(__fish_complete_path (commandline -ct))" -d 'sign, revoke, codes, redeem: key file of the employer; keygen: make one (without FILE)'
+complete -c powertcp -n '_shtab_powertcp_using vppn redeem' -l subject -x -d 'sign, redeem: whom it is for, x25519:BASE64'
+complete -c powertcp -n '_shtab_powertcp_using vppn redeem' -l json -d 'one JSON object per line'
 complete -c powertcp -n '_shtab_powertcp_using vppn; and test $_shtab_powertcp_npos -eq 0' -a check -d 'files that say who may draw what'
 complete -c powertcp -n '_shtab_powertcp_using vppn check' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using vppn check' -l json -d 'one JSON object per line'

@@ -1,0 +1,109 @@
+"""The actions of `powertcp vppn` for a hot spot's guests: codes, and what one is redeemed for."""
+
+import json
+import secrets
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from powertcp.cli.books import read_file
+from powertcp.cli.credentials import (
+    COMMAND_LINE,
+    DONE,
+    HOUR_S,
+    certify,
+    say_certificate,
+    validity_s,
+)
+from powertcp.cli.keys import locked, read_key, replace_file
+from powertcp.errors import ConfigError
+from powertcp.units import NS_PER_S
+from powertcp.vppn.identity import Algorithm
+from powertcp.vppn.limits import format_moment
+from powertcp.vppn.vouchers import (
+    CODE_OCTETS,
+    MAX_CODES,
+    Voucher,
+    Vouchers,
+    digest_of,
+    format_code,
+    format_vouchers,
+    parse_vouchers,
+    redeem,
+)
+
+NO = 1
+CODE_S = 30 * 24 * HOUR_S  # a code that nobody redeems for so long is none any more
+MOST_AT_ONCE = 1_000
+
+
+def codes(arguments: Namespace) -> int:
+    """Print new codes, each on a line; the file has their hashes. Returns the exit status."""
+    path, ca = Path(arguments.codes), Path(arguments.ca)
+    key = read_key(ca, Algorithm.ED25519)
+    now_s, words = time.time_ns() // NS_PER_S, (arguments.groups or "", arguments.limits or "")
+    lasts_s, count = validity_s(arguments.hours), _count(arguments.count)
+    # what no certificate could say is refused now, not when the guest stands there
+    certify(key, str(key.public), arguments.name, *words, now_s=now_s, lasts_s=lasts_s)
+    if "|" in words[1]:
+        raise ConfigError(COMMAND_LINE, "--limits", "limits have no |")
+    made = [format_code(secrets.token_bytes(CODE_OCTETS)) for _ in range(count)]
+    with locked(ca):
+        before = _read(path)
+        there = {one: each for one, each in before.codes.items() if each.until_s > now_s}
+        if len(there) + count > MAX_CODES:
+            said = f"{len(there):,} codes are there, at most {MAX_CODES:,}"
+            raise ConfigError(COMMAND_LINE, "--count", said)
+        for number, code in enumerate(made, len(there) + 1):
+            name = f"{arguments.name}-{number}"
+            certify(key, str(key.public), name, *words, now_s=now_s, lasts_s=lasts_s)
+            one = Voucher(
+                digest=digest_of(code), until_s=now_s + CODE_S, hours=lasts_s // HOUR_S,
+                name=name, groups=words[0], limits=words[1],
+            )  # fmt: skip
+            there[one.digest] = one
+        replace_file(path, format_vouchers(Vouchers(there, before.wrong)).encode())
+    until_s = now_s + CODE_S
+    for code in made:
+        print(json.dumps({"code": code, "until_s": until_s}) if arguments.json else code)
+    if not arguments.json:
+        print(f"{count:,} codes, good until {format_moment(until_s)}", file=sys.stderr)
+    return DONE
+
+
+def redeem_code(arguments: Namespace) -> int:
+    """Print the certificate that a code is good for; returns the exit status, 1 for no such code."""
+    path, ca = Path(arguments.codes), Path(arguments.ca)
+    key = read_key(ca, Algorithm.ED25519)
+    now_s = time.time_ns() // NS_PER_S
+    with locked(ca):
+        after, found, said = redeem(_read(path), arguments.what[0], now_s)
+        if found is not None:
+            # a subject that is no key costs nobody the code
+            certificate = certify(
+                key, arguments.subject, found.name, found.groups, found.limits,
+                now_s=now_s, lasts_s=found.hours * HOUR_S,
+            )  # fmt: skip
+        # written before it is given: a crash costs a code, and gives nobody two
+        replace_file(path, format_vouchers(after).encode())
+    if found is None:
+        print(f"powertcp vppn: {said}", file=sys.stderr)
+        return NO
+    say_certificate(*certificate, as_json=arguments.json)
+    return DONE
+
+
+def _read(path: Path) -> Vouchers:
+    """Return the codes of a file, none without one. Raises HostError, ConfigError."""
+    if not path.exists():
+        return Vouchers({})
+    return parse_vouchers(read_file(path).decode("utf-8", "replace"), str(path))
+
+
+def _count(text: str | None) -> int:
+    if text is None:
+        return 1
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:5]) <= MOST_AT_ONCE):
+        raise ConfigError(COMMAND_LINE, "--count", f"1 to {MOST_AT_ONCE:,}, got {text[:20]}")
+    return int(text[:5])
