@@ -10,6 +10,7 @@ from powertcp.potcp.events import (
     Ask,
     FlowClosed,
     FlowClosing,
+    Origin,
     PageDisputed,
     PageSigned,
     RenegotiationAnswered,
@@ -100,6 +101,14 @@ class Billing:
         """A ticket moved a flow."""
         if self.books is not None:
             self.books.moved(old, new)
+
+    # DPDP-10-05
+    def taken_over(
+        self, record: FlowRecord, supply: PowerProfile, esn_uj: int, origin: Origin
+    ) -> None:
+        """A flow of another provider of the realm goes on here, from `esn_uj`."""
+        if self.books is not None:
+            self.books.taken_over(record, supply, esn_uj, origin)
 
     # DPDP-10-06
     def handed_over(self, record: FlowRecord, esn_uj: int) -> None:

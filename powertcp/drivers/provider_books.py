@@ -27,7 +27,7 @@ from powertcp.ledger.posting import SELF, page_transfers, unsigned_transfers
 from powertcp.ledger.tariff import TariffDocument
 from powertcp.machine import Entropy
 from powertcp.potcp.config import RECEIPT_S, RECEIPT_UJ
-from powertcp.potcp.events import FlowClosed, PageDisputed, PageFacts, PageSigned
+from powertcp.potcp.events import FlowClosed, Origin, PageDisputed, PageFacts, PageSigned
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.wire.options import Meter, Tariff
@@ -155,26 +155,29 @@ class ProviderBooks:
         """Terms took effect on `record`, perhaps its first ones."""
         book: SuppliedFlow | None = record.book
         if book is None:
-            identity = self._entropy(IDENTITY_OCTETS)
-            book = record.book = SuppliedFlow(record, supply.format(), self._now()[0], identity)
-            self._books.add(book)
-            self._receive(book)
+            book = self._open(record, supply)
             self._reserve(book)
         elif book.allowance is not None:
             self._postings.put(book, partial(self.allowances.widen, book))
         book.tariff = tariff
 
+    def _open(self, record: FlowRecord, supply: PowerProfile) -> SuppliedFlow:
+        identity = self._entropy(IDENTITY_OCTETS)
+        book = record.book = SuppliedFlow(record, supply.format(), self._now()[0], identity)
+        self._books.add(book)
+        return book
+
     # DPDP-10-05
-    def _receive(self, book: SuppliedFlow) -> None:
+    def taken_over(
+        self, record: FlowRecord, supply: PowerProfile, esn_uj: int, origin: Origin
+    ) -> None:
         """Go on where another provider of the realm ended; pages cover what it delivered last."""
-        event = book.record.origin
-        if event is None or event.origin is None:
-            return
-        book.start_ns, signed_uj = event.origin.start_ns, event.origin.signed_uj
-        book.posted_uj = event.esn_uj
-        if signed_uj is not None:
-            book.paged_uj = signed_uj
-            self.received_uj += event.esn_uj - signed_uj
+        book = self._open(record, supply)
+        book.start_ns, book.posted_uj = origin.start_ns, esn_uj
+        if origin.signed_uj is not None:
+            book.paged_uj = origin.signed_uj
+            self.received_uj += esn_uj - origin.signed_uj
+        self._reserve(book)
 
     # DPDP-10-06
     def handed_over(self, record: FlowRecord, esn_uj: int) -> None:
@@ -303,13 +306,14 @@ class ProviderBooks:
             self._postings.put(book, lambda: self.allowances.included(name))
 
     def _end(self, book: SuppliedFlow, event: FlowClosed) -> None:
-        if event.signed_uj is None:
+        signed_uj = _signed_uj(book, event.signed_uj)
+        if signed_uj is None:
             self._post_unsigned(book, event.acked_uj - book.posted_uj)
             return
-        unsigned_uj = max(0, event.acked_uj - event.signed_uj)
+        unsigned_uj = max(0, event.acked_uj - signed_uj)
         allowance = book.allowance
         if allowance is not None:
-            given_uj = event.esn_uj - max(event.acked_uj, event.signed_uj)
+            given_uj = event.esn_uj - max(event.acked_uj, signed_uj)
             end = partial(self.allowances.end, allowance, unsigned_uj, given_uj)
             self._postings.put(book, end, unsigned_uj)
         elif book.record.rights is not None:
@@ -367,7 +371,8 @@ class ProviderBooks:
             machine, flow = book.record.session.machine, book.record.flow
             if flow in machine.flows:
                 status = machine.status(flow)
-                covered_uj = book.posted_uj if status.signed_uj is None else status.signed_uj
+                signed_uj = _signed_uj(book, status.signed_uj)
+                covered_uj = book.posted_uj if signed_uj is None else signed_uj
                 open_uj += status.acked_uj - covered_uj
         return {
             "pages": self.pages,
@@ -399,6 +404,14 @@ class ProviderBooks:
 
     def _fail(self) -> None:
         self.on_failure()
+
+
+def _signed_uj(book: SuppliedFlow, signed_uj: int | None) -> int | None:
+    """Return what pages cover: before READY here, those of the provider that had the flow."""
+    event = book.record.origin
+    if signed_uj is None and event is not None and event.origin is not None:
+        return event.origin.signed_uj
+    return signed_uj
 
 
 def _nothing(*_: object) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from powertcp.drivers.billing import Billing
 from powertcp.drivers.chronicle import Chronicle
 from powertcp.drivers.requests import Requests
 from powertcp.drivers.session import FlowRecord, Session
@@ -16,6 +17,7 @@ from powertcp.units import Instant
 class House(Protocol):
     """Whoever admits the flows of a provider."""
 
+    billing: Billing
     breaker: Breaker
     requests: Requests
     chronicle: Chronicle
@@ -47,6 +49,8 @@ def take_over(
     if excess is None:
         # PTCP-7-06, PTCP-7-07
         house.spare(record, now)
+        supply = house.breaker.supplies[record.supply].profile
+        house.billing.taken_over(record, supply, event.esn_uj, origin)
     else:
         house.chronicle.note(record, "refused", excess, now, wanted=event.profile)
         session.machine.reset_flow(event.flow, excess, now=now)
