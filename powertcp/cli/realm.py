@@ -43,12 +43,13 @@ def main(argv: list[str]) -> int:
     # keys come with it: help and wrong words do without
     from powertcp.crypto import KEY_OCTETS
     from powertcp.dpdp.advert import provider_id
-    from powertcp.drivers.dial import format_address, parse_address
+    from powertcp.drivers.dial import format_address
     from powertcp.drivers.realm_file import (
-        DEFAULT_PORT,
         MAX_MEMBERS,
+        MAX_NAME,
         MIN_MEMBERS,
         Realm,
+        parse_members,
         read_realm,
         write_realm,
     )
@@ -58,11 +59,12 @@ def main(argv: list[str]) -> int:
             parser.error(
                 f"a realm has {MIN_MEMBERS}..{MAX_MEMBERS} members, got {len(words.members)}"
             )
-        members = tuple(parse_address(one, default_port=DEFAULT_PORT) for one in words.members)
-        if len(set(members)) != len(members):
-            parser.error("a member is named twice")
+        members = parse_members(words.members)
         path = Path(words.file)
-        write_realm(path, Realm(words.name or path.stem, os.urandom(KEY_OCTETS), members))
+        name = words.name or path.stem
+        if len(name) > MAX_NAME:
+            parser.error(f"a name has 1..{MAX_NAME} signs, got {len(name)}")
+        write_realm(path, Realm(name, os.urandom(KEY_OCTETS), members))
     elif words.members or words.name:
         parser.error("show takes a FILE and nothing else")
     realm = read_realm(words.file)

@@ -5,6 +5,7 @@ import binascii
 import errno
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
 from pathlib import Path
@@ -18,6 +19,7 @@ from powertcp.errors import ConfigError, HostError
 from powertcp.store import write_secret
 
 MAX_FILE_OCTETS: Final = 16_384
+MAX_NAME: Final = 63
 MIN_MEMBERS: Final = 2
 MAX_MEMBERS: Final = 16
 DEFAULT_PORT: Final = 3252
@@ -25,7 +27,7 @@ _OTHERS: Final = 0o077
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     secret: str
     members: Annotated[
         tuple[str, ...], msgspec.Meta(min_length=MIN_MEMBERS, max_length=MAX_MEMBERS)
@@ -73,6 +75,19 @@ class Realm:
         return self.members.index(place) + 1
 
 
+def parse_members(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Parse where members listen. Raises ConfigError naming the one that is wrong, or twice."""
+    members: list[tuple[str, int]] = []
+    for text in texts:
+        member = parse_address(text, default_port=DEFAULT_PORT)
+        if not member[1]:
+            raise ConfigError("command line", text, "a member listens on a port of 1..65535")
+        if member in members:
+            raise ConfigError("command line", text, "a member is named twice")
+        members.append(member)
+    return tuple(members)
+
+
 def read_realm(path: str) -> Realm:
     """Read the file of a realm. Raises ConfigError naming what is wrong, HostError."""
     try:
@@ -82,16 +97,19 @@ def read_realm(path: str) -> Realm:
             octets = file.read(MAX_FILE_OCTETS + 1)
     except OSError as error:
         raise ConfigError(path, "$", error.strerror or str(error)) from error
+    if len(octets) > MAX_FILE_OCTETS:
+        raise ConfigError(path, "$", f"a realm has at most {MAX_FILE_OCTETS} octets")
     try:
         found = msgspec.toml.decode(octets, type=_File)
         secret = base64.b64decode(found.secret, validate=True)
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError) as error:
         raise ConfigError(path, "$", str(error)) from error
-    members = tuple(parse_address(one, default_port=DEFAULT_PORT) for one in found.members)
+    try:
+        members = parse_members(found.members)
+    except ConfigError as error:
+        raise ConfigError(path, "members", f'"{error.path}": {error.text}') from error
     if len(secret) != KEY_OCTETS:
         raise ConfigError(path, "secret", f"32 octets in base64, got {len(secret)}")
-    if len(set(members)) != len(members):
-        raise ConfigError(path, "members", "one is there twice")
     return Realm(found.name, secret, members)
 
 
