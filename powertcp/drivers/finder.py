@@ -98,21 +98,29 @@ class Finder:
         if self._search.trust.warning:
             # DPDP-7-08
             self._say("warning", {"sentence": self._search.trust.warning})
-        async with trio.open_nursery() as self._nursery:
-            async for event in self._discovery.events:
-                self._discovery.has_lost = False
-                self._news_ns = now_ns()
-                if isinstance(event, AdvertSeen):
-                    self._heed_return(event.entry)
-                self._news.set()
-                self._news = trio.Event()
-                if isinstance(event, AdvertSeen | AdvertChanged | AdvertGone):
-                    is_gone = isinstance(event, AdvertGone) and not event.is_crowded_out
-                    self._tell(event.entry.key, Sign.GONE if is_gone else Sign.OTHER)
-                if isinstance(event, Downgrade | IdClash):
-                    name = show_text(event.entry.service.instance)
-                    more = event.text if isinstance(event, Downgrade) else "two of one id"
-                    self._say("suspect", {"provider": name, "sentence": f"{name}: {more}"})
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await self._hear()
+            finally:
+                # power may be heard of until the last connection is closed
+                self._nursery = None
+
+    async def _hear(self) -> None:
+        async for event in self._discovery.events:
+            self._discovery.has_lost = False
+            self._news_ns = now_ns()
+            if isinstance(event, AdvertSeen):
+                self._heed_return(event.entry)
+            self._news.set()
+            self._news = trio.Event()
+            if isinstance(event, AdvertSeen | AdvertChanged | AdvertGone):
+                is_gone = isinstance(event, AdvertGone) and not event.is_crowded_out
+                self._tell(event.entry.key, Sign.GONE if is_gone else Sign.OTHER)
+            if isinstance(event, Downgrade | IdClash):
+                name = show_text(event.entry.service.instance)
+                more = event.text if isinstance(event, Downgrade) else "two of one id"
+                self._say("suspect", {"provider": name, "sentence": f"{name}: {more}"})
 
     def _heed_return(self, entry: Entry) -> None:
         """Who is announced anew has begun anew: what it has refused before is asked soon."""

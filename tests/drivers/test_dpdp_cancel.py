@@ -11,10 +11,14 @@ import trio
 
 from powertcp.dpdp.advert import TYPE_TCP, Advert
 from powertcp.dpdp.announcer import Announcer
+from powertcp.dpdp.trust import Trust
 from powertcp.drivers.announce import Announcement
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.discovery import open_discovery
+from powertcp.drivers.finder import Finder, Search, open_finder
 from powertcp.drivers.mdns import Mdns, open_mdns
+from powertcp.potcp.events import Ask
+from powertcp.profile import PowerProfile, ProfileType
 from tests.drivers.responders import OFFER
 
 pytestmark = pytest.mark.kernel
@@ -108,6 +112,26 @@ async def test_discovery_cancelled_at_each_step_is_closed(is_passive: bool) -> N
             await found.mdns.call(threading.active_count)  # after the call that browses
 
     await everywhere(work, steps=range(1, 80), least=12)
+
+
+async def test_a_finder_cancelled_at_each_step_is_closed_and_searches_no_more(
+    tmp_path: Path,
+) -> None:
+    search = Search(trust=Trust(), folder=tmp_path, interfaces=LOOPBACK)
+    finders: list[Finder] = []
+
+    async def work() -> None:
+        async with open_finder(search, lambda event, facts: None, b"") as finder:
+            finders.append(finder)
+            with trio.move_on_after(0.05):
+                # more than anybody here has
+                await finder.place(
+                    [Ask(PowerProfile.make(ProfileType.REQUEST, 400_000, 9_000_000))]
+                )
+
+    await everywhere(work, steps=range(1, 80), least=8)
+    for finder in finders:
+        assert await finder.searches.facts() == []
 
 
 def announcement(mdns: Mdns) -> Announcement:
