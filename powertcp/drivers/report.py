@@ -32,7 +32,7 @@ class ProviderReport:
     def __init__(self, provider: Provider) -> None:
         """Tell of `provider`."""
         self.adverts: Callable[[], list[Fields]] = list
-        self.realm: "RealmMember | None" = None
+        self.realm: RealmMember | None = None
         self._provider = provider
 
     def line(self) -> str:
