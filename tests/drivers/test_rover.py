@@ -21,6 +21,7 @@ from powertcp.potcp.events import Ask
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Refusal
 from powertcp.units import NS_PER_S
+from tests.drivers.relay import DOWN, UP, relaying
 from tests.drivers.test_consumer import Said, providing
 
 
@@ -162,6 +163,44 @@ async def test_both_together_never_give_more_than_the_load_draws() -> None:
     assert two.admissions.delivered_uj > 0
     assert scene.said.all("left")[0]["cause"] == "goodbye"
     assert "lost" not in scene.said.names()
+
+
+@pytest.mark.requirement("DPDP-10-02")
+async def test_who_delivers_for_more_than_2_s_after_it_was_left_is_cut_off() -> None:
+    said, kept = Said(), bytearray()
+    is_held = False
+
+    def hold(direction: int, _: int, octets: bytes) -> bytes:
+        """Let nothing through while it is held: no FIN up, and what comes down later at once."""
+        if is_held:
+            kept.extend(octets if direction == DOWN else b"")
+            return b""
+        passed = bytes(kept) + octets if direction == DOWN else octets
+        kept[:] = kept if direction == UP else b""
+        return passed
+
+    async with (
+        providing("12V/5A") as (one, here),
+        providing("12V/5A") as (_, there),
+        relaying(here) as relay,
+        trio.open_nursery() as nursery,
+    ):
+        relay.alter = hold
+        guide = Signpost([at(relay.address), at(there)])
+        scene = roaming(guide, said, "12V/1A")
+        nursery.start_soon(scene.run)
+        await said.until_powered()
+        is_held = True
+        guide.say(Sign.GONE)
+        await said.until("left")
+        since = trio.current_time()
+        await trio.sleep(2.2)
+        is_held = False
+        await until(lambda: all(each.wire.closed for each in one.sessions))
+        # T_DRAIN would have ended it after 5 s
+        assert trio.current_time() - since < 4
+        await scene.end()
+    assert scene.status == [0]
 
 
 @pytest.mark.requirement("DPDP-10-03")
