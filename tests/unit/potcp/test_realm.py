@@ -1,6 +1,7 @@
 """What providers of a realm tell each other: exact, whoever writes it; tickets that go anywhere."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from powertcp.potcp.events import (
     FlowClosed,
     FlowCut,
     FlowResumed,
+    PageDisputed,
     PageMark,
     PageReceived,
     PowerReady,
@@ -38,7 +40,7 @@ from powertcp.potcp.realm import (
 )
 from powertcp.potcp.tickets import MEMBER_SHIFT, Tenure, TicketOffice
 from powertcp.profile import Phases, PowerProfile, ProfileType
-from powertcp.registry import Reason
+from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.options import Meter, Sampling
 from tests.conversation import SINK, SOURCE, START, counting_entropy
@@ -364,12 +366,12 @@ class Hall:
 
     def resume(
         self, office: TicketOffice | None = None, *, meter: Meter | None = None,
-        mark: PageMark | None = None, esn_uj: int | None = None,
+        mark: PageMark | None = None, esn_uj: int | None = None, wish: PowerProfile | None = None,
     ) -> tuple[MeteredPair, int]:  # fmt: skip
         """Show the ticket to member 2, or another one; bring it to READY where it is good."""
         after = MeteredPair(books=self.pair.books, office=office or self.two, now=self.pair.now)
         flow = after.request(
-            Ask(self.before.with_type(ProfileType.REQUEST)),
+            Ask(wish or self.before.with_type(ProfileType.REQUEST)),
             ticket=self.ticket,
             esn_uj=self.esn_uj if esn_uj is None else esn_uj,
             before=self.before,
@@ -548,3 +550,72 @@ def test_a_copy_that_no_member_made_is_reset() -> None:
         closed = after.one(SOURCE, FlowClosed)
         assert closed.refusal is not None
         assert closed.refusal.code == Reason.STATE
+
+
+# --- terms that were not told of ------------------------------------------------------------------
+
+
+def shed(hall: Hall) -> None:
+    pair = hall.pair
+    why = Refusal(Reason.BUDGET)
+    pair.source.shed(hall.flow, PowerProfile.parse("12V/0.5A"), refusal=why, now=pair.now)
+    pair.exchange()
+
+
+def reprice(hall: Hall) -> None:
+    pair = hall.pair
+    wish = Ask(PowerProfile.parse("12V/1A"))
+    pair.source.renegotiate(hall.flow, [wish], tariff=NIGHT, now=pair.now)
+    pair.exchange()
+    pair.sink.answer(hall.flow, accept=True, now=pair.now)
+    pair.exchange()
+
+
+@pytest.mark.requirement("DPDP-10-09")
+@pytest.mark.parametrize("change", [shed, reprice])
+def test_terms_that_were_not_told_of_and_under_which_nothing_came_are_those_of_before(
+    change: Callable[[Hall], None],
+) -> None:
+    hall = Hall(tariff=DAY)
+    hall.pair.run(hall.flow, 15)
+    hall.tell()
+    hall.pair.run(hall.flow, 3)
+    change(hall)
+    assert len(hall.pair.signed) == 1
+    hall.lose()
+    after, flow = hall.resume(wish=PowerProfile.parse("12V/1A"))
+    assert after.run(flow, 20) == 20
+    after.sink.close_flow(flow, now=after.now)
+    after.exchange()
+    assert after.one(SOURCE, FlowClosed).signed_uj == 38 * 1_200_000
+    assert [fact.contract for fact in after.books.facts] == [1, 1]
+    assert [fact.tariff for fact in after.books.facts] == [DAY, DAY]
+
+
+@pytest.mark.requirement("DPDP-10-09", "LEDG-6-02")
+@pytest.mark.parametrize("change", [shed, reprice])
+def test_energy_under_terms_that_were_not_told_of_is_disputed_where_both_see_it(
+    change: Callable[[Hall], None],
+) -> None:
+    hall = Hall(tariff=DAY)
+    hall.pair.run(hall.flow, 15)
+    hall.tell()
+    hall.pair.run(hall.flow, 3)
+    change(hall)
+    hall.pair.run(hall.flow, 3)
+    hall.lose()
+    after, flow = hall.resume(wish=PowerProfile.parse("12V/1A"))
+    after.answers = False
+    after.run(flow, 20)
+    after.sink.close_flow(flow, now=after.now)
+    after.exchange()
+    event = after.one(SINK, PageReceived)
+    assert after.books.answer(event) is None
+    assert after.books.differences[0] == "page 1: contract is 1, our meter says 3"
+    after.sink.dispute(flow, Refusal(Reason.RECEIPT_INVALID, 1), now=after.now)
+    after.exchange()
+    assert after.one(SOURCE, PageDisputed).octets == event.octets
+    closed = after.one(SOURCE, FlowClosed)
+    # what no page covers is known to both
+    assert closed.signed_uj == after.one(SINK, FlowClosed).signed_uj == 18 * 1_200_000
+    assert closed.acked_uj > 18 * 1_200_000
