@@ -4,6 +4,7 @@ Each provider dials every other one and tells what it holds; who gets a ticket o
 goes on with it, and says so until the other one has heard it. DPDP section 10.
 """
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,14 +13,14 @@ import trio
 
 from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
-from powertcp.drivers.dial import listen
+from powertcp.drivers.dial import format_address, listen
 from powertcp.drivers.provider import Provider
 from powertcp.drivers.realm_file import Realm
 from powertcp.drivers.realm_hearing import Hearer, listeners_of
 from powertcp.drivers.realm_members import Member, owner_of
 from powertcp.drivers.realm_telling import Teller
 from powertcp.drivers.session import FlowRecord
-from powertcp.errors import known
+from powertcp.errors import HostError, known
 from powertcp.potcp.realm import Replica, Share
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.tickets import Tenure
@@ -72,7 +73,12 @@ class RealmMember:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen, dial and tell until cancelled. Raises HostError when it cannot listen."""
         link_key = self._realm.link_key
-        listeners = listeners_of(listen([self._realm.members[self._number - 1]]))
+        where = self._realm.members[self._number - 1]
+        try:
+            listeners = listeners_of(listen([where]))
+        except OSError as error:
+            code = error.errno or errno.EADDRNOTAVAIL
+            raise HostError(code, format_address(*where), "hear others of the realm") from error
         hearer = Hearer(self, self._members, link_key, self._grace_s)
         async with trio.open_nursery() as nursery:
             for each in self._members:
