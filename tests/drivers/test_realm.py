@@ -65,7 +65,10 @@ def make_realm(folder: Path) -> None:
 
 
 def pages(*states: Path) -> list[Page]:
-    """Return every page that both have signed, of some ledgers together, each once."""
+    """Return every page that both have signed, of some ledgers together, each once.
+
+    Two that differ in one place are no page: they contradict each other. DPDP-10-09.
+    """
     found: dict[tuple[bytes, int], Page] = {}
     for state in states:
         store = LedgerStore(state / "ledger.db")
@@ -73,7 +76,7 @@ def pages(*states: Path) -> list[Page]:
             for row in store.pages():
                 if row.state == PageState.COUNTERSIGNED:
                     page = Page.from_wire(row.body)
-                    found[page.transcript, page.page] = page
+                    assert found.setdefault((page.transcript, page.page), page) == page
         finally:
             store.close()
     return sorted(found.values(), key=lambda page: (page.transcript, page.page))

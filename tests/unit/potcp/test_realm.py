@@ -429,9 +429,12 @@ def test_tickets_that_another_member_does_not_honour() -> None:
     assert hall.is_void(esn_uj=share.sent_uj + AHEAD_S * 12_000_000 + 1)
     other = Meter(60, 0, b"x" * 32)
     assert hall.is_void(meter=other, mark=replace(known_mark(hall), peer_key=b"x" * 32))
-    stranger = TicketOffice(counting_entropy(9), key=bytes(32), member=2)
     found = hall.two.find(hall.key)
-    assert found is not None
+    assert isinstance(found, Replica)
+    found.share = msgspec.structs.replace(share, party=b"k" * 32)
+    assert hall.is_void(), "a seal with another key"
+    found.share = share
+    stranger = TicketOffice(counting_entropy(9), key=bytes(32), member=2)
     stranger.adopt(hall.key, found)
     assert hall.is_void(office=stranger), "another secret"
     hall.fits = False
