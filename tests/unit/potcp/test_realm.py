@@ -531,6 +531,56 @@ def test_a_page_that_the_sink_answers_on_the_new_path_is_taken_too() -> None:
     assert after.books.differences == []
 
 
+@pytest.mark.requirement("DPDP-10-07", "LEDG-6-12")
+@pytest.mark.parametrize("where", ["on its way", "not on the disk"])
+def test_a_page_under_way_is_told_and_goes_on(where: str) -> None:
+    hall = Hall(receipt_s=1)
+    hall.pair.answers, hall.pair.keeps = where == "not on the disk", False
+    hall.pair.run(hall.flow, 15)
+    share = hall.tell()
+    assert share.pages is not None
+    assert (share.pages.number, len(share.pages.open)) == (0, 380)
+    hall.lose()
+    after, flow = hall.resume()
+    if where == "on its way":
+        (event,) = hall.pair.take(SINK, PageReceived)
+        copy = after.books.answer(event)
+        assert copy is not None
+        after.sink.countersign(flow, copy, now=after.now)
+        after.exchange()
+    assert after.signed == hall.pair.books.copies
+    assert len(after.signed) == 1
+    after.run(flow, 20)
+    after.sink.close_flow(flow, now=after.now)
+    after.exchange()
+    assert after.one(SOURCE, FlowClosed).signed_uj == 35 * 1_200_000
+    assert [fact.page for fact in after.books.facts] == list(range(len(after.books.facts)))
+    assert after.books.differences == []
+
+
+@pytest.mark.requirement("DPDP-10-07", "LEDG-6-12")
+def test_a_page_under_way_that_the_sink_never_got_comes_again_or_is_taken_back() -> None:
+    for lost_blocks in (0, 1):
+        hall = Hall(receipt_s=1)
+        hall.pair.run(hall.flow, 9)
+        if lost_blocks:
+            block = hall.pair.block(hall.flow, 100)
+            assert hall.pair.source.send_samples(hall.flow, [block], now=hall.pair.now)
+        hall.pair.now += 100_000_000
+        hall.pair.source.handle_timer(hall.pair.now)
+        share = hall.tell()
+        assert share.pages is not None
+        assert share.pages.open_end_uj == (9 + lost_blocks) * 1_200_000
+        hall.lose()
+        assert hall.esn_uj == 9 * 1_200_000
+        after, flow = hall.resume()
+        after.run(flow, 20)
+        after.sink.close_flow(flow, now=after.now)
+        after.exchange()
+        assert after.one(SOURCE, FlowClosed).signed_uj == 29 * 1_200_000
+        assert after.books.differences == []
+
+
 @pytest.mark.requirement("DPDP-10-09")
 def test_a_copy_that_no_member_made_is_reset() -> None:
     hall = Hall(receipt_s=1)
