@@ -162,7 +162,8 @@ async def test_who_is_cheaper_for_10_s_is_moved_to_and_the_command_never_pauses(
                     assert await supplied_uj(tmp_path, dear, cheap) == done["energy_uj"]
     tell(f"moved after {waited_s:.1f} s, {ticks.longest_ns / 1e6:.0f} ms without a tick")
     assert left["cause"] == "better"
-    assert 9 < waited_s < 13
+    # the announcement is heard before it is said that it was made
+    assert 8 < waited_s < 14
     assert ticks.longest_ns < 300_000_000
     assert ticks.count > 10
     assert not {"lost", "shed", "lease over"} & set(sink.names())
