@@ -254,13 +254,18 @@ class Link:
             said = f"{was}: {crossing.cause.sentence}"
             each.say("left", {**facts, "sentence": said, "resumed": held.is_resumed})
             self._handle(path, held.events)
-            self._draw(path, each, now)
+            self._draw(path, each)
         if leaving is not None and before is not None:
             before.go_on()
         self._asker.kick()
 
-    def _draw(self, path: Path, each: Appliance, now: Instant) -> None:
+    def _draw(self, path: Path, each: Appliance) -> None:
         """Ask for power on a flow of which nothing was drawn yet, unless it is wanted no more."""
+        if each.flow not in path.machine.flows:
+            return
+        # what happened on it has been told to its machine later than the crossing began
+        now = now_ns()
+        # it may have tripped since: its end comes by itself
         with suppress(LocalProtocolError, WireBroken):
             if each.closing or each.done:
                 path.queue(path.machine.close_flow, each.flow, now=now)
