@@ -25,7 +25,6 @@ from powertcp.vppn.vouchers import (
     CODE_OCTETS,
     MAX_CODES,
     Voucher,
-    Vouchers,
     digest_of,
     format_code,
     format_vouchers,
@@ -51,7 +50,7 @@ def codes(arguments: Namespace) -> int:
     made = [format_code(secrets.token_bytes(CODE_OCTETS)) for _ in range(count)]
     with locked(ca):
         before = _read(path)
-        there = {one: each for one, each in before.codes.items() if each.until_s > now_s}
+        there = {one: each for one, each in before.items() if each.until_s > now_s}
         if len(there) + count > MAX_CODES:
             said = f"{len(there):,} codes are there, at most {MAX_CODES:,}"
             raise ConfigError(COMMAND_LINE, "--count", said)
@@ -63,7 +62,7 @@ def codes(arguments: Namespace) -> int:
                 name=name, groups=words[0], limits=words[1],
             )  # fmt: skip
             there[one.digest] = one
-        replace_file(path, format_vouchers(Vouchers(there, before.wrong)).encode())
+        replace_file(path, format_vouchers(there).encode())
     until_s = now_s + CODE_S
     for code in made:
         print(json.dumps({"code": code, "until_s": until_s}) if arguments.json else code)
@@ -78,26 +77,26 @@ def redeem_code(arguments: Namespace) -> int:
     key = read_key(ca, Algorithm.ED25519)
     now_s = time.time_ns() // NS_PER_S
     with locked(ca):
-        after, found, said = redeem(_read(path), arguments.what[0], now_s)
-        if found is not None:
-            # a subject that is no key costs nobody the code
-            certificate = certify(
-                key, arguments.subject, found.name, found.groups, found.limits,
-                now_s=now_s, lasts_s=found.hours * HOUR_S,
-            )  # fmt: skip
+        before = _read(path)
+        found, said = redeem(before, arguments.what[0], now_s)
+        if found is None:
+            print(f"powertcp vppn: {said}", file=sys.stderr)
+            return NO
+        # a subject that is no key costs nobody the code
+        certificate = certify(
+            key, arguments.subject, found.name, found.groups, found.limits,
+            now_s=now_s, lasts_s=found.hours * HOUR_S,
+        )  # fmt: skip
         # written before it is given: a crash costs a code, and gives nobody two
-        replace_file(path, format_vouchers(after).encode())
-    if found is None:
-        print(f"powertcp vppn: {said}", file=sys.stderr)
-        return NO
+        replace_file(path, format_vouchers({**before, found.digest: found}).encode())
     say_certificate(*certificate, as_json=arguments.json)
     return DONE
 
 
-def _read(path: Path) -> Vouchers:
+def _read(path: Path) -> dict[bytes, Voucher]:
     """Return the codes of a file, none without one. Raises HostError, ConfigError."""
     if not path.exists():
-        return Vouchers({})
+        return {}
     return parse_vouchers(read_file(path).decode("utf-8", "replace"), str(path))
 
 

@@ -3,24 +3,21 @@
 ```
 code 64HEX until=1797889200 hours=8 name=guest-1 groups=guests limits=max-power=10W     (one line)
 code 64HEX until=1797889200 hours=8 name=guest-2 groups= limits= spent=1795298400
-wrong 1795298390
 ```
-Kept is the hash of a code only: a code has 80 random bits, which nobody tries through. Section 9 of
-the DPDP draft.
+Kept is the hash of a code only. A code has 80 random bits, which nobody tries through: wrong ones are
+not counted, since a count would let one visitor lock all others out. Section 9 of the DPDP draft.
 """
 
 from base64 import b32encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2s
-from typing import Final, NamedTuple
+from typing import Final
 
 from powertcp.errors import ConfigError
 
 CODE_OCTETS: Final = 10
 MAX_CODES: Final = 10_000  # a year of a small site; the file is read whole
-MAX_WRONG: Final = 10  # in a minute, of all who try: a person mistypes a few times
-WRONG_S: Final = 60
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 _SIGNS: Final = 16
 _PERSON: Final = b"ptcpcode"
@@ -44,13 +41,6 @@ class Voucher:
     spent_s: int = 0
 
 
-class Vouchers(NamedTuple):
-    """The codes of a site. wrong: Unix times of tries in the last minute that were none."""
-
-    codes: Mapping[bytes, Voucher]
-    wrong: Sequence[int] = ()
-
-
 def format_code(octets: bytes) -> str:
     """Return the code of ten random octets: ABCD-EFGH-IJKL-MNOP."""
     letters = b32encode(octets).decode("ascii")
@@ -65,34 +55,27 @@ def digest_of(code: str) -> bytes:
     return blake2s(letters.encode("ascii"), person=_PERSON).digest()
 
 
-def redeem(vouchers: Vouchers, code: str, now_s: int) -> tuple[Vouchers, Voucher | None, str]:
-    """Return the codes after somebody tried `code`; the one it is, or None and a sentence why not.
+def redeem(vouchers: Mapping[bytes, Voucher], code: str, now_s: int) -> tuple[Voucher | None, str]:
+    """Return the code, spent now; or None and a sentence why not.
 
-    Write the first before anything is given for the second: a code is good once.
+    Write it in the place of the one it was before anything is given for it: a code is good once.
     """
-    recent = tuple(each for each in vouchers.wrong if now_s - WRONG_S < each <= now_s)
-    if len(recent) >= MAX_WRONG:
-        wait_s = recent[0] + WRONG_S - now_s
-        return vouchers, None, f"{MAX_WRONG} wrong codes in a minute: try again in {wait_s} s"
-    said = "no such code"
     try:
-        found = vouchers.codes.get(digest_of(code))
+        found = vouchers.get(digest_of(code))
     except ValueError as error:
-        found, said = None, str(error)
-    if found is not None and found.spent_s:
-        found, said = None, "the code was redeemed before"
-    if found is not None and found.until_s <= now_s:
-        found, said = None, "the code has expired"
+        return None, str(error)
     if found is None:
-        return Vouchers(vouchers.codes, (*recent, now_s)), None, said
-    spent = replace(found, spent_s=now_s)
-    return Vouchers({**vouchers.codes, spent.digest: spent}, recent), spent, ""
+        return None, "no such code"
+    if found.spent_s:
+        return None, "the code was redeemed before"
+    if found.until_s <= now_s:
+        return None, "the code has expired"
+    return replace(found, spent_s=now_s), ""
 
 
-def format_vouchers(vouchers: Vouchers) -> str:
+def format_vouchers(vouchers: Mapping[bytes, Voucher]) -> str:
     """Return the text of the file that `parse_vouchers` reads back."""
-    lines = [_line(each) for each in vouchers.codes.values()]
-    return "".join([*lines, *(f"wrong {each}\n" for each in vouchers.wrong)])
+    return "".join(map(_line, vouchers.values()))
 
 
 def _line(one: Voucher) -> str:
@@ -103,16 +86,12 @@ def _line(one: Voucher) -> str:
     )
 
 
-def parse_vouchers(text: str, file: str) -> Vouchers:
-    """Return the codes of a file. Raises ConfigError that names the line it cannot read."""
+def parse_vouchers(text: str, file: str) -> dict[bytes, Voucher]:
+    """Return the codes of a file by their hashes. Raises ConfigError that names the line it cannot read."""
     codes: dict[bytes, Voucher] = {}
-    wrong: list[int] = []
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         try:
             kind, *words = line.split(" ")
-            if kind == "wrong" and len(wrong) < MAX_WRONG:
-                wrong.append(_moment(*words))
-                continue
             one = _parse_code(kind, words)
             if one.digest in codes or len(codes) == MAX_CODES:
                 raise ValueError(f"a code stands twice, or there are more than {MAX_CODES:,}")
@@ -120,7 +99,7 @@ def parse_vouchers(text: str, file: str) -> Vouchers:
         except (ValueError, KeyError, TypeError) as error:
             said = f"a line of codes cannot be read: {error}"
             raise ConfigError(file, f"line {number}", said) from error
-    return Vouchers(codes, tuple(wrong))
+    return codes
 
 
 def _parse_code(kind: str, words: Sequence[str]) -> Voucher:
