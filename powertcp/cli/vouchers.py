@@ -28,6 +28,7 @@ from powertcp.vppn.vouchers import (
     digest_of,
     format_code,
     format_vouchers,
+    name_of,
     parse_vouchers,
     redeem,
 )
@@ -43,25 +44,23 @@ def codes(arguments: Namespace) -> int:
     key = read_key(ca, Algorithm.ED25519)
     now_s, words = time.time_ns() // NS_PER_S, (arguments.groups or "", arguments.limits or "")
     lasts_s, count = validity_s(arguments.hours), _count(arguments.count)
+    made = [format_code(secrets.token_bytes(CODE_OCTETS)) for _ in range(count)]
     # what no certificate could say is refused now, not when the guest stands there
-    certify(key, str(key.public), arguments.name, *words, now_s=now_s, lasts_s=lasts_s)
+    name = name_of(arguments.name, digest_of(made[0]))
+    certify(key, str(key.public), name, *words, now_s=now_s, lasts_s=lasts_s)
     if "|" in words[1]:
         raise ConfigError(COMMAND_LINE, "--limits", "limits have no |")
-    made = [format_code(secrets.token_bytes(CODE_OCTETS)) for _ in range(count)]
     with locked(ca):
         before = _read(path)
         there = {one: each for one, each in before.items() if each.until_s > now_s}
         if len(there) + count > MAX_CODES:
             said = f"{len(there):,} codes are there, at most {MAX_CODES:,}"
             raise ConfigError(COMMAND_LINE, "--count", said)
-        for number, code in enumerate(made, len(there) + 1):
-            name = f"{arguments.name}-{number}"
-            certify(key, str(key.public), name, *words, now_s=now_s, lasts_s=lasts_s)
-            one = Voucher(
-                digest=digest_of(code), until_s=now_s + CODE_S, hours=lasts_s // HOUR_S,
-                name=name, groups=words[0], limits=words[1],
+        for digest in map(digest_of, made):
+            there[digest] = Voucher(
+                digest=digest, until_s=now_s + CODE_S, hours=lasts_s // HOUR_S,
+                name=name_of(arguments.name, digest), groups=words[0], limits=words[1],
             )  # fmt: skip
-            there[one.digest] = one
         replace_file(path, format_vouchers(there).encode())
     until_s = now_s + CODE_S
     for code in made:

@@ -1,8 +1,8 @@
 """Codes that are good for one certificate each: what a hot spot prints for those who come.
 
 ```
-code 64HEX until=1797889200 hours=8 name=guest-1 groups=guests limits=max-power=10W     (one line)
-code 64HEX until=1797889200 hours=8 name=guest-2 groups= limits= spent=1795298400
+code 64HEX until=1797889200 hours=8 name=guest-8a03f1c2579e groups=guests limits=max-power=10W
+code 64HEX until=1797889200 hours=8 name=guest-e41b7705d6a3 groups= limits= spent=1795298400
 ```
 Kept is the hash of a code only. A code has 80 random bits, which nobody tries through: wrong ones are
 not counted, since a count would let one visitor lock all others out. Section 9 of the DPDP draft.
@@ -20,6 +20,7 @@ CODE_OCTETS: Final = 10
 MAX_CODES: Final = 10_000  # a year of a small site; the file is read whole
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 _SIGNS: Final = 16
+_NAME_OCTETS: Final = 6  # of 10,000 codes, two share a name once in five million sites
 _PERSON: Final = b"ptcpcode"
 _KEYS: Final = ("until", "hours", "name", "groups", "limits")
 
@@ -53,6 +54,11 @@ def digest_of(code: str) -> bytes:
     if len(letters) != _SIGNS or not _LETTERS.issuperset(letters):
         raise ValueError("a code is four groups of four signs, A to Z and 2 to 7")
     return blake2s(letters.encode("ascii"), person=_PERSON).digest()
+
+
+def name_of(name: str, digest: bytes) -> str:
+    """Return the name of the guest with a code: no two codes, in whatever file, share one."""
+    return f"{name}-{digest[:_NAME_OCTETS].hex()}"
 
 
 def redeem(vouchers: Mapping[bytes, Voucher], code: str, now_s: int) -> tuple[Voucher | None, str]:

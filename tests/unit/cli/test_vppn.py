@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import sys
 import time
@@ -435,7 +436,8 @@ def test_a_code_is_redeemed_once_for_a_certificate(run: Run, ca: Path, home: Pat
     typed = first.lower().replace("-", " ")
     status, out, _ = run("redeem", *words, "--subject", LAMP.public, typed)
     found = parse_certificate(out.encode())
-    assert (status, found.name, found.groups) == (0, "guest-1", ("guests",))
+    assert (status, found.groups) == (0, ("guests",))
+    assert re.fullmatch("guest-[0-9a-f]{12}", found.name)
     assert (found.subject, found.issuer) == (LAMP.public, BOSS.public)
     assert found.limits.power_mw == 10_000
     assert found.not_after_s - found.not_before_s == 4 * 3_600
@@ -458,6 +460,26 @@ def test_wrong_codes_of_one_lock_nobody_out_and_change_nothing(
     assert run("redeem", *words, "--subject", LAMP.public, out.strip())[0] == 0
 
 
+def test_no_two_guests_share_a_name(
+    run: Run, ca: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def taken(file: str) -> None:
+        words = ("--ca", ca, "--codes", home / file)
+        for code in run("codes", *words, "--name", "guest", "--count", "2")[1].split():
+            _, out, _ = run("redeem", *words, "--subject", LAMP.public, code)
+            names.append(parse_certificate(out.encode()).name)
+
+    taken("guests.codes")
+    taken("other.codes")
+    # those that have lapsed leave the file
+    monkeypatch.setattr(time, "time_ns", lambda: (NOW_S + 31 * 24 * 3_600) * NS_PER_S)
+    taken("guests.codes")
+    assert (home / "guests.codes").read_text().count("\n") == 2
+    assert len(set(names)) == len(names) == 6
+
+
 def test_what_cannot_be_a_certificate_is_no_code_and_a_wrong_subject_costs_none(
     run: Run, ca: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +487,7 @@ def test_what_cannot_be_a_certificate_is_no_code_and_a_wrong_subject_costs_none(
     words = ("--ca", ca, "--codes", file)
     for more, said in (
         (("--name", "a b"), "a name has 1 to 64 signs"),
+        (("--name", "a" * 52), "a name has 1 to 64 signs"),
         (("--name", "guest", "--limits", "max-power=much"), "max-power"),
         (("--name", "guest", "--count", "0"), "1 to 1,000, got 0"),
         (("--name", "guest", "--hours", "0"), "--hours is 1 to 720 h"),
