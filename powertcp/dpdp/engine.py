@@ -469,9 +469,9 @@ class Browser:
         """Return why an advert is suspect, "" when it is not."""
         if self._downgrade(advert, signed):
             return DOWNGRADE
-        # DPDP-5-03
+        # DPDP-5-03: what the meter key of the id has signed no other advert makes doubtful
         peers = map(self._table.__getitem__, self._peers[entry.service.kind, advert.id])
-        if not all(_is_one_provider(entry, peer) for peer in peers):
+        if signed is not Signed.GOOD and not all(_is_one_provider(entry, peer) for peer in peers):
             return ID_CLASH
         # DPDP-7-01
         return OFF_LINK if self._links.is_off_link(entry.service.addresses) else ""

@@ -481,6 +481,21 @@ def test_providers_of_a_realm_whose_meter_has_signed_both_do_not_clash() -> None
     assert standings(browser) == [("good", "")] * 2
 
 
+@pytest.mark.requirement("DPDP-5-03")
+@pytest.mark.parametrize("is_signed", [True, False], ids=["realm", "copy"])
+def test_what_its_meter_has_signed_is_not_doubted_for_another_port_or_key(is_signed: bool) -> None:
+    trust = Trust(known={ADVERT.id: replace(MET, exchange_key=None)})
+    browser = browse(signed(), trust=trust)
+    if is_signed:
+        other = replace(ADVERT, exchange_key=KEY)
+        other = sign(other, "other", BENCH.kind, 4000, METER, NOW_S + 3600)
+        browser.heard(service("other", port=4000, txt=encode_txt(other)), 1)
+        assert standings(browser) == [("good", "")] * 2
+    else:
+        browser.heard(service("other", port=4000), 1)
+        assert standings(browser) == [("good", ""), ("suspect", "downgrade")]
+
+
 @pytest.mark.requirement("DPDP-5-02")
 def test_a_clash_with_ours_is_the_announcers_matter() -> None:
     browser = browse(BENCH, own=[ADVERT.id])
