@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -15,6 +15,20 @@ BEAT_S: Final = 1.0
 SILENT_S: Final = 3.0  # three beats
 MAX_REPLICAS: Final = 16_384  # of one other provider
 MAX_MOVED: Final = 4096  # that one other provider has not heard of
+
+
+class Told(NamedTuple):
+    """What a member knows of what goes on by itself in a flow of ours. sim: samples are synthesised."""
+
+    acked_uj: int
+    sent_uj: int
+    sim: bool
+
+    @classmethod
+    def of(cls, tenure: Tenure) -> "Told":
+        """Return it as it is now."""
+        pages = tenure.pages
+        return cls(tenure.acked_uj, tenure.sent_uj, pages is not None and pages.sim)
 
 
 @dataclass(eq=False)
@@ -31,7 +45,7 @@ class Member:
     port: int
     changed: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
-    told: dict[int, tuple[int, int]] = field(default_factory=dict)
+    told: dict[int, Told] = field(default_factory=dict)
     moved: dict[int, tuple[int, Replica]] = field(default_factory=dict)
     unsaid: set[int] = field(default_factory=set)
     theirs: dict[int, Replica] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from typing import Final
 
 import trio
 
-from powertcp.drivers.realm_members import BEAT_S, SILENT_S, Flows, Member
+from powertcp.drivers.realm_members import BEAT_S, SILENT_S, Flows, Member, Told
 from powertcp.drivers.realm_wire import RealmWire
 from powertcp.errors import DecodeError, WireBroken
 from powertcp.potcp.realm import MAX_KEYS, Beat, Gone, Moved, Seen, Took
@@ -82,9 +82,9 @@ class Teller:
             await wire.send(Gone(keys=tuple(gone[first : first + MAX_KEYS])))
         while member.changed:
             key = member.changed.pop()
-            share = self._flows.share(key)
-            if share is not None:
-                member.told[key] = share.acked_uj, share.sent_uj
+            tenure, share = self._flows.tenure(key), self._flows.share(key)
+            if tenure is not None and share is not None:
+                member.told[key] = Told.of(tenure)
                 await wire.send(share)
 
     async def _tell_registers(self, wire: RealmWire) -> None:
@@ -95,10 +95,12 @@ class Teller:
             tenure = self._flows.tenure(key)
             if tenure is None:
                 over.append(key)  # it is being closed
-            elif told != (tenure.acked_uj, tenure.sent_uj):
+            elif told.sim != (now := Told.of(tenure)).sim:
+                member.change(key)
+            elif told != now:
                 found.append((key, tenure.acked_uj, tenure.sent_uj))
         for key, acked_uj, sent_uj in found:
-            member.told[key] = acked_uj, sent_uj
+            member.told[key] = Told(acked_uj, sent_uj, member.told[key].sim)
         for key in over:
             member.end(key)
         for first in range(0, len(found), MAX_KEYS):

@@ -468,3 +468,18 @@ async def test_another_realm_takes_a_new_start(tmp_path: Path) -> None:
             await one.until_logged("configuration kept: configuration: realm: it is settled")
             one.signal(signal.SIGTERM)
             assert await one.end() == 0
+
+
+@pytest.mark.requirement("DPDP-10-07")
+async def test_a_flow_that_ends_before_its_first_block_elsewhere_has_its_page_signed(
+    tmp_path: Path,
+) -> None:
+    # no page ends while the first one has it: all of it is signed elsewhere
+    async with scene(tmp_path, sink_words=()) as the:
+        the.source.process.signal(signal.SIGTERM)
+        again = await the.sink.until("ready", 2)
+        done = await the.end()
+        await the.end_all()
+        assert again["resumed"] is True
+        union_is_exact(the, done)
+        await the.verify()
