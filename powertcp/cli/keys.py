@@ -78,15 +78,16 @@ def make_key(path: Path, key: SecretKey) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait until nobody else uses a key file so: two that change what it signs would lose a change.
+def locked(path: Path, *, is_made: bool = False) -> Iterator[None]:
+    """Wait until nobody else uses a file so: two that change what goes with it would lose a change.
 
-    Raises HostError.
+    is_made: make it, for its owner alone, where there is none. Raises HostError.
     """
+    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_CREAT if is_made else 0)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, flags, 0o600)
     except OSError as error:
-        raise HostError(error.errno or 5, str(path), "lock a key") from error
+        raise HostError(error.errno or 5, str(path), "lock a file") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

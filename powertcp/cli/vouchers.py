@@ -1,10 +1,12 @@
 """The actions of `powertcp vppn` for a hot spot's guests: codes, and what one is redeemed for."""
 
 import json
+import os
 import secrets
 import sys
 import time
 from argparse import Namespace
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from powertcp.cli.books import read_file
@@ -40,8 +42,7 @@ MOST_AT_ONCE = 1_000
 
 def codes(arguments: Namespace) -> int:
     """Print new codes, each on a line; the file has their hashes. Returns the exit status."""
-    path, ca = Path(arguments.codes), Path(arguments.ca)
-    key = read_key(ca, Algorithm.ED25519)
+    path, key = _real(arguments.codes), read_key(Path(arguments.ca), Algorithm.ED25519)
     now_s, words = time.time_ns() // NS_PER_S, (arguments.groups or "", arguments.limits or "")
     lasts_s, count = validity_s(arguments.hours), _count(arguments.count)
     made = [format_code(secrets.token_bytes(CODE_OCTETS)) for _ in range(count)]
@@ -50,8 +51,8 @@ def codes(arguments: Namespace) -> int:
     certify(key, str(key.public), name, *words, now_s=now_s, lasts_s=lasts_s)
     if "|" in words[1]:
         raise ConfigError(COMMAND_LINE, "--limits", "limits have no |")
-    with locked(ca):
-        before = _read(path)
+    with _turn(path):
+        before = _read(path) if path.exists() else {}
         there = {one: each for one, each in before.items() if each.until_s > now_s}
         if len(there) + count > MAX_CODES:
             said = f"{len(there):,} codes are there, at most {MAX_CODES:,}"
@@ -72,10 +73,11 @@ def codes(arguments: Namespace) -> int:
 
 def redeem_code(arguments: Namespace) -> int:
     """Print the certificate that a code is good for; returns the exit status, 1 for no such code."""
-    path, ca = Path(arguments.codes), Path(arguments.ca)
-    key = read_key(ca, Algorithm.ED25519)
+    path, key = _real(arguments.codes), read_key(Path(arguments.ca), Algorithm.ED25519)
     now_s = time.time_ns() // NS_PER_S
-    with locked(ca):
+    if not path.exists():
+        raise ConfigError(COMMAND_LINE, "--codes", f"no such file: {path}")
+    with _turn(path):
         before = _read(path)
         found, said = redeem(before, arguments.what[0], now_s)
         if found is None:
@@ -92,10 +94,18 @@ def redeem_code(arguments: Namespace) -> int:
     return DONE
 
 
+def _real(name: str) -> Path:
+    """Return where the codes are: a link that is replaced by a file would leave them unspent."""
+    return Path(os.path.realpath(name))
+
+
+def _turn(path: Path) -> AbstractContextManager[None]:
+    """Wait for a turn with the codes, whichever key signs: each change makes another file of them."""
+    return locked(path.with_name(f"{path.name}.lock"), is_made=True)
+
+
 def _read(path: Path) -> dict[bytes, Voucher]:
-    """Return the codes of a file, none without one. Raises HostError, ConfigError."""
-    if not path.exists():
-        return {}
+    """Return the codes of a file. Raises HostError, ConfigError."""
     return parse_vouchers(read_file(path).decode("utf-8", "replace"), str(path))
 
 

@@ -68,7 +68,7 @@ def build_parser() -> Parser:
     add(
         "--codes",
         metavar="FILE",
-        help="codes, redeem: the codes of a hot spot; made if there is none",
+        help="codes, redeem: the codes of a hot spot; codes makes it if there is none",
     )
     add("--count", metavar="N", help="codes: so many, 1 to 1000 (1)")
     ca = "sign, revoke, codes, redeem: key file of the employer; keygen: make one (without FILE)"

@@ -1,5 +1,6 @@
 """`powertcp vppn`: five actions on files as people leave them; each refusal says what to do."""
 
+import fcntl
 import json
 import os
 import re
@@ -189,7 +190,7 @@ def test_files_are_replaced_whole_or_not_at_all(home: Path) -> None:
     assert (path.read_bytes(), mode(path) & 0o077 & ~0o044) == (b"two", 0)
     folder = home / "folder"
     (folder / "x").mkdir(parents=True)
-    with pytest.raises(HostError, match="cannot lock a key"), locked(home / "none"):
+    with pytest.raises(HostError, match="cannot lock a file"), locked(home / "none"):
         pass
     with pytest.raises(HostError, match="cannot write a file"):
         replace_file(folder, b"three")
@@ -478,6 +479,43 @@ def test_no_two_guests_share_a_name(
     taken("guests.codes")
     assert (home / "guests.codes").read_text().count("\n") == 2
     assert len(set(names)) == len(names) == 6
+
+
+def test_a_code_waits_for_its_turn_whichever_key_signs_and_by_whatever_name(
+    run: Run, ca: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, link = home / "guests.codes", home / "link"
+    held: list[bool] = []
+
+    def looked(path: Path, octets: bytes) -> None:
+        with (home / "guests.codes.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(path == file)
+        replace_file(path, octets)
+
+    monkeypatch.setattr("powertcp.cli.vouchers.replace_file", looked)
+    first, second = run(
+        "codes", "--ca", ca, "--codes", file, "--name", "guest", "--count", "2"
+    )[1].split()  # fmt: skip
+    assert mode(home / "guests.codes.lock") == 0o600
+    make_key(home / "copy.key", BOSS)
+    link.symlink_to(file)
+    for key, name, code in ((home / "copy.key", file, first), (ca, link, second)):
+        words = ("redeem", "--ca", key, "--codes", name, "--subject", LAMP.public)
+        assert run(*words, code)[0] == 0
+        assert run(*words, code)[0] == 1
+    assert held == [True] * 3
+    assert link.is_symlink()
+
+
+def test_a_file_of_codes_that_is_not_there_is_not_made(run: Run, ca: Path, home: Path) -> None:
+    words = ("redeem", "--ca", ca, "--codes", home / "gests.codes", "--subject", LAMP.public)
+    assert run(*words, "AAAA-AAAA-AAAA-AAAA") == (
+        2, "", f"powertcp vppn: command line: --codes: no such file: {home / 'gests.codes'}\n",
+    )  # fmt: skip
+    assert [each.name for each in home.iterdir()] == ["ca.key"]
 
 
 def test_what_cannot_be_a_certificate_is_no_code_and_a_wrong_subject_costs_none(
