@@ -5,6 +5,7 @@ fails is logged and tried again: mains never waits for mDNS.
 """
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -20,7 +21,7 @@ from powertcp.drivers.interfaces import served
 from powertcp.drivers.mdns import Mdns
 from powertcp.drivers.sightings import Own
 from powertcp.errors import HostError
-from powertcp.machine import Event
+from powertcp.machine import Entropy, Event
 from powertcp.units import NS_PER_S
 
 LOOK_S: Final = 1.0  # how late a change may be announced
@@ -32,18 +33,15 @@ _LOOKS: Final = round(CONFLICT_S / LOOK_S)
 _log = logging.getLogger("dpdp")
 
 
-async def find_host_name(mdns: Mdns, provider: bytes) -> str:
-    """Return the target of our services: the name of this host, unless somebody answers for that.
+# DPDP-2-01
+def host_name(entropy: Entropy = os.urandom) -> str:
+    """Return the target of our services: the name of this host, and digits that nobody else has.
 
-    Another responder of this host, and another host of this name, would take our addresses for a
-    conflict and rename itself.
+    Other hosts of this name would be taken for this one, and another responder of this host would
+    take our addresses for a conflict and rename itself.
     """
-    await mdns.opened.wait()
-    name, resolver = socket.gethostname().partition(".")[0] or "powertcp", mdns.resolver
-    if resolver is not None and await mdns.call(resolver.is_taken, f"{name}.{DOMAIN}"):
-        name = f"{name[:MAX_HOST]}-{provider.hex()[:8]}"
-        _log.info("this host has another name here: %s.%s", name, DOMAIN)
-    return f"{name}.{DOMAIN}"
+    name = socket.gethostname().partition(".")[0] or "powertcp"
+    return f"{name[:MAX_HOST]}-{entropy(4).hex()}.{DOMAIN}"
 
 
 # DPDP-2-02

@@ -20,7 +20,6 @@ from powertcp.drivers.sightings import Own, Sighting
 from powertcp.errors import HostError
 
 VERIFY_S = 1.8  # an answer counts for 2 s, and passes through two threads
-HOST_MS = 1500  # who has a name answers within 0.12 s; for a few questions, one may be lost
 PROBE_S = 0.5
 REGISTER_S = 2.0  # what registering takes at the most, after the probe
 LATE_MS = 150  # for what an answer left out
@@ -175,14 +174,6 @@ class Resolver:
             self._zc.remove_listener(fresh)
 
     # -- announcing ----------------------------------------------------------------------------
-
-    def is_taken(self, host: str) -> bool:
-        """Return whether somebody answers for the name of a host; asks for 1.5 s."""
-        try:
-            return zeroconf.AddressResolver(host).request(self._zc, HOST_MS, _MULTICAST)
-        except (zeroconf.Error, ValueError, OSError, AssertionError) as error:
-            _log.debug("%r: %s", host, error)
-            return False
 
     def register(self, own: Own) -> bool:
         """Probe and announce; 1.7 s. Returns False when the name is taken. Raises HostError.

@@ -10,7 +10,7 @@ import trio
 
 from powertcp.dpdp.advert import TYPE_TCP, TYPE_UDP, Advert, encode_txt
 from powertcp.dpdp.announcer import Announcer
-from powertcp.drivers.announce import Announcement, find_host_name, instance_name
+from powertcp.drivers.announce import Announcement, host_name, instance_name
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.interfaces import read_interfaces
 from powertcp.drivers.mdns import Mdns, open_mdns
@@ -50,7 +50,7 @@ class Presence:
         """Announce until cancelled; that it cannot is said, and nothing else."""
         try:
             async with open_mdns(self._interfaces()) as mdns, trio.open_nursery() as nursery:
-                host = await find_host_name(mdns, self._identity.id)
+                host = host_name()
                 self._spoken = [self._announcement(mdns, TYPE_TCP, host)]
                 if self._feed() is not None:
                     self._spoken.append(self._announcement(mdns, TYPE_UDP, host))

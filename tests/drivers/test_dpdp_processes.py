@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import trio
 
 from powertcp.dpdp.advert import TYPE_TCP, TYPE_UDP, decode_txt
 from powertcp.dpdp.txt import split_txt
+from powertcp.store import write_secret
 from tests.drivers.processes import Running, asked, running
 from tests.drivers.spaces import (
     AVAHI,
@@ -308,8 +309,7 @@ async def test_avahi_on_the_same_host_keeps_its_name(tmp_path: Path) -> None:
         # it answers for its name once it has probed for it
         with peer(tmp_path, bus.words("avahi-resolve", "-4", "-n", f"{host}.local")) as resolve:
             await saw(resolve, lambda text: "10.9.0.1" in text)
-        async with announced(tmp_path, here) as source:
-            await source.until_logged("this host has another name here")
+        async with announced(tmp_path, here):
             with peer(tmp_path, bus.words("avahi-browse", "-rp", "_powertcp._tcp")) as browse:
                 text = await saw(browse, lambda text: "=;e0;IPv4" in text)
                 assert f";{host}-" in text
@@ -341,6 +341,40 @@ async def test_of_two_of_one_name_that_start_together_one_gets_a_number(
             _, adverts, _ = await found(tmp_path, here, "--all")
             assert {advert["name"] for advert in adverts} == {"Lamp", "Lamp (2)"}
             assert {advert["standing"] for advert in adverts} == {"good"}
+
+
+@pytest.mark.requirement("DPDP-2-01")
+@pytest.mark.parametrize("is_one_id", [False, True])
+async def test_hosts_of_one_name_that_start_together_are_each_found_at_their_own_addresses(
+    tmp_path: Path, is_one_id: bool
+) -> None:
+    with pair() as (there, here):
+        async with AsyncExitStack() as stack:
+            for name, space, digit in (("one", there, "a"), ("two", here, "b")):
+                state = tmp_path / name
+                state.mkdir(mode=0o700)
+                write_secret(state / "provider.id", ("a" if is_one_id else digit).encode() * 16)
+                words = (
+                    "provider", "--listen", "[::]:3251", "--supply", "12V/5A", "--no-ledger",
+                    "--name", name, "--state-dir", str(state),
+                )  # fmt: skip
+                await stack.enter_async_context(running(tmp_path, *words, before=inside(space)))
+            async with running(tmp_path, "discover", "--watch", before=inside(here)) as watch:
+                await watch.until("new", when=lambda each: each["name"] == "one")
+                await watch.until("new", when=lambda each: each["name"] == "two")
+            _, adverts, _ = await found(tmp_path, here, "--all")
+            hosts = {}
+            for advert in adverts:
+                hosts[advert["name"]] = advert["host"]
+                plain = [each for each in advert["addresses"] if not each.startswith("[")]
+                assert plain == ["10.9.0.1:3251" if advert["name"] == "one" else "10.9.0.2:3251"]
+                # one of each family
+                assert len(advert["addresses"]) == 2
+            own = re.escape(socket.gethostname().partition(".")[0])
+            assert len(set(hosts.values())) == 2
+            assert all(
+                re.fullmatch(rf"{own}-[0-9a-f]{{8}}\.local\.", host) for host in hosts.values()
+            )
 
 
 @pytest.mark.requirement("DPDP-8-04")
