@@ -38,12 +38,13 @@ class Display:
     def look(self, frequency_chz: int) -> dict[str, object]:
         """Return the readings since the last look: integers with the unit in the key.
 
-        Power is that of the samples; without any since then it is 0 W.
+        Power is that of the samples; without any since then it is 0 W, and nothing else is said.
         """
+        is_dark = not self._count
         power_mw = mean_mw(self._energy_uj, self._count, self._sampling)
         facts: dict[str, object] = {"power_mw": power_mw, "simulated": self.sim}
         self._energy_uj = self._count = 0
-        if self._sampling is None or not self._samples:
+        if is_dark or self._sampling is None or not self._samples:
             return facts
         return facts | measured(bytes(self._samples), self._sampling, frequency_chz)
 
