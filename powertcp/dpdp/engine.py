@@ -544,9 +544,12 @@ def _is_one_provider(one: Entry, other: Entry) -> bool:
 def _is_clash(one: Entry, other: Entry) -> bool:
     """Return whether two adverts of one id lead to different places, and no key makes them one.
 
-    Providers of a realm have one meter key, which has signed both (DPDP-10-05).
+    Providers of a realm have one meter key, which has signed both (DPDP-10-05); who has not met it
+    yet learns from the first receipt whether it has.
     """
     if one.signed is other.signed is Signed.GOOD:
+        return False
+    if one.signed is other.signed is Signed.UNKNOWN and _is_one_provider(one, other):
         return False
     places = {(entry.service.port, entry.service.target) for entry in (one, other)}
     keys = {entry.advert.exchange_key for entry in (one, other) if entry.advert is not None}

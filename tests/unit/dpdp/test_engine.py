@@ -481,6 +481,17 @@ def test_providers_of_a_realm_whose_meter_has_signed_both_do_not_clash() -> None
     assert standings(browser) == [("good", "")] * 2
 
 
+@pytest.mark.requirement("DPDP-5-02")
+def test_two_of_one_id_that_sign_by_a_key_which_nobody_has_met_are_no_alarm() -> None:
+    other = encode_txt(sign(ADVERT, "other", BENCH.kind, 3251, METER, NOW_S + 3600))
+    browser = browse(signed())
+    browser.heard(service("other", txt=other), 1)
+    assert names(drain(browser)) == ["AdvertSeen"]
+    moved = encode_txt(sign(ADVERT, "third", BENCH.kind, 4000, METER, NOW_S + 3600))
+    browser.heard(service("third", port=4000, txt=moved), 2)
+    assert "IdClash" in names(drain(browser))
+
+
 @pytest.mark.requirement("DPDP-5-03")
 @pytest.mark.parametrize("is_signed", [True, False], ids=["realm", "copy"])
 def test_what_its_meter_has_signed_is_not_doubted_for_another_port_or_key(is_signed: bool) -> None:
