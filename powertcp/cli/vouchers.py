@@ -38,6 +38,7 @@ from powertcp.vppn.vouchers import (
 NO = 1
 CODE_S = 30 * 24 * HOUR_S  # a code that nobody redeems for so long is none any more
 MOST_AT_ONCE = 1_000
+MAX_TYPED = 256  # octets: a code has 19, and some put blanks in between
 
 
 def codes(arguments: Namespace) -> int:
@@ -74,12 +75,12 @@ def codes(arguments: Namespace) -> int:
 def redeem_code(arguments: Namespace) -> int:
     """Print the certificate that a code is good for; returns the exit status, 1 for no such code."""
     path, key = _real(arguments.codes), read_key(Path(arguments.ca), Algorithm.ED25519)
-    now_s = time.time_ns() // NS_PER_S
     if not path.exists():
         raise ConfigError(COMMAND_LINE, "--codes", f"no such file: {path}")
+    code = _typed(*arguments.what)
     with _turn(path):
-        before = _read(path)
-        found, said = redeem(before, arguments.what[0], now_s)
+        before, now_s = _read(path), time.time_ns() // NS_PER_S
+        found, said = redeem(before, code, now_s)
         if found is None:
             print(f"powertcp vppn: {said}", file=sys.stderr)
             return NO
@@ -92,6 +93,13 @@ def redeem_code(arguments: Namespace) -> int:
         replace_file(path, format_vouchers({**before, found.digest: found}).encode())
     say_certificate(*certificate, as_json=arguments.json)
     return DONE
+
+
+def _typed(word: str = "-") -> str:
+    """Return a code: a word of the command line, or `-` for a line of standard input."""
+    if word != "-":
+        return word
+    return sys.stdin.buffer.readline(MAX_TYPED).decode("utf-8", "replace").strip()
 
 
 def _real(name: str) -> Path:

@@ -13,7 +13,7 @@ EXAMPLE = """examples:
     --groups staff --limits "max-power=65W voltage=5V-20V" > alice.cert
   powertcp vppn revoke --ca ca.key --krl staff.krl 4711
   powertcp vppn codes --ca ca.key --codes guests.codes --name guest --count 20
-  powertcp vppn redeem --ca ca.key --codes guests.codes --subject x25519:BASE64 CODE
+  powertcp vppn redeem --ca ca.key --codes guests.codes --subject x25519:BASE64 < code
   powertcp vppn check authorized_watts alice.cert staff.krl
   powertcp vppn gateway --authorized authorized_watts --upstream 10.0.0.5
 
@@ -21,12 +21,13 @@ ACTION is keygen, show, sign, revoke, codes, redeem, check or gateway. A gateway
 vppn gateway --help lists them.
 
 A code is good for one certificate, within 30 days; its file has hashes only. Who runs the portal of a
-hot spot redeems the code that a guest has typed, and gives it the certificate.
+hot spot redeems the code that a guest has typed, and gives it the certificate: redeem reads the code from
+standard input, without CODE or for -, since others on the host see the words of a command.
 
 A revocation list lasts 24 hours: revoke without SERIAL or KEY signs it anew. Key files are for
 their owner alone (mode 0600); wider ones are refused.
 
-exit status: 0 done, 1 a checked file is not valid, 2 usage"""
+exit status: 0 done, 1 a checked file is not valid or a code is not good, 2 usage"""
 
 
 class _Action(NamedTuple):
@@ -59,7 +60,7 @@ def build_parser() -> Parser:
         "what",
         metavar="WHAT",
         nargs="*",
-        help="check: files; revoke: serials and keys; redeem: code",
+        help="check: files; revoke: serials and keys; redeem: code (-, standard input)",
     )
     where = "$XDG_CONFIG_HOME/powertcp/identity"
     add("--out", metavar="FILE", help=f"keygen: the new key file ({where})")
@@ -74,7 +75,7 @@ def build_parser() -> Parser:
     ca = "sign, revoke, codes, redeem: key file of the employer; keygen: make one (without FILE)"
     add("--ca", metavar="FILE", nargs="?", const="", help=ca)
     add("--subject", metavar="KEY", help="sign, redeem: whom it is for, x25519:BASE64")
-    add("--name", metavar="NAME", help="sign, codes: what the books call it")
+    add("--name", metavar="NAME", help="sign, codes: what the books call it; codes adds digits")
     add(
         "--groups",
         metavar="NAME,..",
@@ -147,5 +148,5 @@ def _check(parser: Parser, arguments: Namespace) -> None:
         parser.error(f'{name} takes no word, got "{arguments.what[0]}"')
     if name == "check" and not arguments.what:
         parser.error("check needs a FILE")
-    if name == "redeem" and len(arguments.what) != 1:
-        parser.error("redeem needs one CODE")
+    if name == "redeem" and len(arguments.what) > 1:
+        parser.error("redeem takes one CODE, or none for standard input")

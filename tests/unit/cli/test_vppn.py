@@ -1,6 +1,7 @@
 """`powertcp vppn`: five actions on files as people leave them; each refusal says what to do."""
 
 import fcntl
+import io
 import json
 import os
 import re
@@ -87,7 +88,7 @@ def only(text: str) -> dict[str, Any]:
         (("revoke", "--ca", "x", "4711"), "revoke needs --krl"),
         (("check",), "check needs a FILE"),
         (("codes", "--ca", "x", "--codes", "y"), "codes needs --name"),
-        (("redeem", "--ca", "x", "--codes", "y", "--subject", "z"), "redeem needs one CODE"),
+        (("redeem", "--ca", "x", "--codes", "y", "--subject", "z", "a", "b"), "takes one CODE"),
         (("check", "f", "--ca", "x"), "--ca is for sign, revoke, codes and redeem, not for check"),
         (("check", "--jsn"), 'did you mean "--json"?'),
     ],
@@ -449,6 +450,24 @@ def test_a_code_is_redeemed_once_for_a_certificate(run: Run, ca: Path, home: Pat
 
 
 @pytest.mark.requirement("DPDP-9-01")
+@pytest.mark.parametrize("words", [(), ("-",)])
+def test_a_code_comes_by_standard_input(
+    run: Run, ca: Path, home: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    told = ("--ca", ca, "--codes", home / "guests.codes")
+    code = run("codes", *told, "--name", "guest")[1]
+    redeeming = ("redeem", *told, "--subject", LAMP.public, *words)
+    for octets, status, said in (
+        (b"", 1, "a code is four groups"),
+        (b"\xff" * 1_000, 1, "a code is four groups"),
+        (code.replace("-", " ").replace("\n", "\r\nAAAA").encode(), 0, ""),
+        (code.encode(), 1, "the code was redeemed before"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(octets)))
+        done, _, heard = run(*redeeming)
+        assert (done, said in heard) == (status, True), heard
+
+
 def test_wrong_codes_of_one_lock_nobody_out_and_change_nothing(
     run: Run, ca: Path, home: Path
 ) -> None:
