@@ -186,7 +186,8 @@ def _hotspot(spot: "Fields") -> str:
     if not spot.get("forwarding"):
         return f"{where}: power only: {spot.get('fault')}"
     count = _whole(spot, "addresses")
-    return f"{where}: {count:,} address{'es' if count != 1 else ''} forwarded"
+    fault = f"; {spot['fault']}" if spot.get("fault") else ""
+    return f"{where}: {count:,} address{'es' if count != 1 else ''} forwarded{fault}"
 
 
 def _rows(fields: "Fields", name: str) -> "list[Fields]":

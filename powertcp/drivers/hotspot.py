@@ -20,6 +20,7 @@ import trio
 from powertcp.dpdp.leases import TICKET, Address, HotSpotConfig, LeasedAddresses
 from powertcp.drivers.control import Fields
 from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.interfaces import DEBOUNCE_S, follow, read_interfaces
 from powertcp.errors import ConfigError, HostError
 from powertcp.linux.route import way_out
 from powertcp.machine import Event
@@ -46,7 +47,8 @@ _log = logging.getLogger("hotspot")
 class HotSpot:
     """The leases of a provider's flows, and the table of nftables that follows them.
 
-    is_forwarding: whether the kernel has the table; fault: why not.
+    is_forwarding: whether the kernel has the table; fault: why not. absent: interfaces that the rules
+    name and that this host does not have now.
     """
 
     def __init__(self, config: HotSpotConfig) -> None:
@@ -54,6 +56,7 @@ class HotSpot:
         self.config = config
         self.is_forwarding = False
         self.fault = ""
+        self.absent: tuple[str, ...] = ()
         self._leased = LeasedAddresses(config.inside, config.outside)
         self._armed = trio.Event()
         self._was_full = False
@@ -127,8 +130,14 @@ class HotSpot:
 
         Returns at once where nothing can be forwarded.
         """
+        if self._is_able:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow, self.look_at_interfaces, DEBOUNCE_S)
+                await self._tell_kernel()
+
+    async def _tell_kernel(self) -> None:
         pause_s = FIRST_RETRY_S
-        while self._is_able:
+        while True:
             if not self.is_forwarding:
                 await trio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LAST_RETRY_S)
@@ -165,6 +174,32 @@ class HotSpot:
                 _log.warning("%s", error)
         self._is_able = self.is_forwarding = False
 
+    # -- interfaces --------------------------------------------------------------------------------
+
+    # DPDP-9-04
+    def look_at_interfaces(self) -> None:
+        """Say which interfaces are absent, and that they are back: the rules go by their names."""
+        try:
+            known = {each.name for each in read_interfaces()}
+        except HostError as error:
+            _log.warning("interfaces: %s", error)
+            return
+        config, before = self.config, self.absent
+        wanted = (config.inside, config.outside)
+        self.absent = tuple(name for name in wanted if name and name not in known)
+        if self.absent == before:
+            return
+        if self.absent:
+            _log.warning("%s", self._missed())
+        else:
+            _log.warning("%s: there again", ", ".join(before))
+
+    def _missed(self) -> str:
+        """Return what it means that interfaces are absent, "" while none is."""
+        if self.config.inside in self.absent:
+            return f"no interface {self.config.inside}: guests on another one are not held back"
+        return f"no interface {self.config.outside}: nobody is forwarded" if self.absent else ""
+
     # -- people ------------------------------------------------------------------------------------
 
     def facts(self) -> Fields:
@@ -177,7 +212,7 @@ class HotSpot:
             "forwarding": self.is_forwarding,
             "addresses": len(self._leased),
             "refused": self._leased.refused,
-            "fault": self.fault,
+            "fault": self.fault or self._missed(),
         }
 
     def line(self) -> str:
@@ -205,9 +240,14 @@ def address_of(host: str) -> Address | None:
 async def open_hotspot(config: HotSpotConfig) -> AsyncIterator[HotSpot]:
     """Have a table of nftables of our own; where that is not allowed, a hot spot without one.
 
-    At the end it is gone. Raises ConfigError while another provider here has it.
+    At the end it is gone. Raises ConfigError while another provider here has it, and when there is no
+    inside: what comes in by another interface is not held back.
     """
     hotspot = HotSpot(config)
+    # DPDP-9-04
+    hotspot.look_at_interfaces()
+    if config.inside in hotspot.absent:
+        raise ConfigError("configuration", "inside", f"no interface {config.inside}")
     with _alone():
         try:
             await hotspot.begin()

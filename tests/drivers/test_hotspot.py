@@ -443,7 +443,7 @@ async def test_a_table_that_somebody_takes_away_comes_back_with_its_leases(tmp_p
 async def test_a_host_without_nft_has_power_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(spots, "_PLACES", "/nowhere")
-    config = HotSpotConfig(kind="guest", inside="wlan0")
+    config = HotSpotConfig(kind="guest", inside="lo")
     async with open_hotspot(config) as spot:
         assert (spot.is_forwarding, spot.line()) == (False, "power only")
         assert spot.facts()["fault"] == "cannot forward: nft: No such file or directory"
@@ -464,8 +464,52 @@ async def test_an_nft_that_says_nothing_is_not_waited_for(
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(spots, "NFT_S", 0.2)
-    async with open_hotspot(HotSpotConfig(kind="guest", inside="wlan0")) as spot:
+    async with open_hotspot(HotSpotConfig(kind="guest", inside="lo")) as spot:
         assert spot.facts()["fault"] == f"cannot forward: {tool}: Connection timed out"
+
+
+@pytest.mark.requirement("DPDP-9-04")
+async def test_a_hot_spot_without_its_inside_does_not_begin(tmp_path: Path) -> None:
+    with hall() as where:
+        async with running(
+            tmp_path, "provider", "--listen", "127.0.0.1:0", "--supply", "12V/5A", "--no-ledger",
+            "--no-mdns", "--hotspot", "guest", "--inside", "wlan9", before=inside(where.point),
+        ) as source:  # fmt: skip
+            assert await source.end() == 2
+            await source.until_logged("inside: no interface wlan9")
+        assert "powertcp" not in _nft(where.point, "list", "ruleset")
+
+
+@pytest.mark.requirement("DPDP-9-04")
+async def test_an_inside_that_goes_is_told_and_its_rules_hold_again_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    def rename(was: str, name: str) -> None:
+        for words in (("down",), ("name", name)):
+            ip("-n", where.point, "link", "set", was, *words)
+        ip("-n", where.point, "link", "set", name, "up")
+
+    async def fault() -> str:
+        status: Any = await asked(tmp_path, f"provider-{source.pid}.sock", op="status")
+        return str(status["hotspot"]["fault"])
+
+    with hall() as where, echo(tmp_path, where):
+        async with hotspot(tmp_path, where, "--outside", "outside") as source:
+            assert await fault() == ""
+            rename("inside", "other")
+            said = "no interface inside: guests on another one are not held back"
+            await source.until_logged(said)
+            assert await fault() == said
+            rename("other", "inside")
+            await source.until_logged("inside: there again")
+            assert await fault() == ""
+            with talk(tmp_path, where, within="1") as shut:
+                await trio.to_thread.run_sync(shut.until, lambda text: "refused" in text)
+            async with guest(tmp_path, where):
+                await until_listed(where, ["10.8.0.2"])
+            ip("-n", where.point, "link", "set", "outside", "name", "beyond")
+            await source.until_logged("no interface outside: nobody is forwarded")
+            assert source.log.count(said) == 1
 
 
 async def test_a_host_has_one_hot_spot(tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ def test_a_reload_has_the_same_hot_spot() -> None:
         ({"forwarding": True, "addresses": 1}, "hot spot (guest) on w0 to e0: 1 address forwarded"),
         ({"forwarding": True, "addresses": 1024}, "1,024 addresses forwarded"),
         (
+            {"forwarding": True, "addresses": 2, "fault": "no interface w0"},
+            "2 addresses forwarded; no interface w0",
+        ),
+        (
             {"forwarding": False, "fault": "no nft"},
             "hot spot (guest) on w0 to e0: power only: no nft",
         ),
