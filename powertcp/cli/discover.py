@@ -22,7 +22,7 @@ MOST_S = 3600
 def build_parser() -> Parser:
     """Return the parser of `powertcp discover`."""
     parser = Parser(
-        "discover", "Show the providers on this link; nothing is asked of them.", EXAMPLE
+        "discover", "Show the providers on this link; no power is asked for.", EXAMPLE
     )
     add = parser.add_argument
     add("--watch", action="store_true", help="one line for each change, until it is ended")

@@ -80,7 +80,9 @@ class Search:
             if self._need is not None:
                 own = own_hosts(found.mdns.chosen)
                 shown = [each for each in self.entries if self._is_shown(each)]
-                self._judged = await measured(shown, self._need, self._trust, own)
+                self._judged = await measured(
+                    shown, self._need, self._trust, own, is_passive=given.passive
+                )
 
     async def _listen(self, found: Discovery, began: float) -> None:
         """Take events until it is enough."""

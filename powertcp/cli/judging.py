@@ -45,10 +45,16 @@ def _sources(text: str) -> frozenset[str]:
 
 
 async def measured(
-    entries: Sequence[Entry], need: Need, trust: Trust, own: frozenset[str]
+    entries: Sequence[Entry], need: Need, trust: Trust, own: frozenset[str], *, is_passive: bool
 ) -> list[Candidate]:
-    """Return each provider with why it would be taken, or not; the best ones are measured."""
+    """Return each provider with why it would be taken, or not; the best ones are measured.
+
+    is_passive: nobody is asked how far it is.
+    """
     first = judge(entries, need, trust, SEED, Situation(now=now_ns()))
+    # DPDP-7-06
+    if is_passive:
+        return first
     near = [each.entry for each in first if each.merits is not None][:MAX_MEASURED]
     rtt = await measure(near, own)
     return judge(entries, need, trust, SEED, Situation(now=now_ns(), rtt=rtt))
