@@ -358,18 +358,19 @@ async def test_a_ticket_is_a_key_or_a_certificate(tmp_path: Path) -> None:
 async def test_who_redeems_a_code_is_forwarded(tmp_path: Path) -> None:
     """A guest with nothing but a code: the portal gives it a certificate, which opens the way."""
 
-    def vppn(*words: object) -> str:
+    def vppn(*words: object, typed: str = "") -> str:
         told = [sys.executable, "-m", "powertcp", "vppn", *map(str, words)]
-        return subprocess.run(told, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(told, input=typed, capture_output=True, text=True, check=True)
+        return done.stdout
 
     ca, ours, theirs = (tmp_path / name for name in ("ca.key", "point.key", "member.key"))
     issuer = vppn("keygen", "--ca", "--out", ca).split()[1]
     public = vppn("keygen", "--out", ours).split()[1]
     member = vppn("keygen", "--out", theirs).split()[1]
     codes = ("--ca", ca, "--codes", tmp_path / "codes")
-    code = vppn("codes", *codes, "--name", "guest", "--limits", "max-power=24W").strip()
+    code = vppn("codes", *codes, "--name", "guest", "--limits", "max-power=24W")
     certificate = tmp_path / "member.cert"
-    certificate.write_text(vppn("redeem", *codes, "--subject", member, code))
+    certificate.write_text(vppn("redeem", *codes, "--subject", member, typed=code))
     watts = tmp_path / "authorized_watts"
     watts.write_text(f"guest max-power=2W\nissuer {issuer} max-power=24W\n")
     with hall() as where:
