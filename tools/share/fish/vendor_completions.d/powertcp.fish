@@ -153,7 +153,7 @@ complete -c powertcp -n '_shtab_powertcp_using consumer' -l check -d 'read the c
 complete -c powertcp -n '_shtab_powertcp_using consumer' -l trace -xka "(__fish_complete_directories)" -d 'a file of events of each connection (none)'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -s v -l verbose -d 'say more'
 complete -c powertcp -n '_shtab_powertcp_using consumer' -s q -l quiet -d 'only warnings and the end'
-complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a discover -d 'Show the providers on this link; nothing is asked of them.'
+complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a discover -d 'Show the providers on this link; no power is asked for.'
 complete -c powertcp -n '_shtab_powertcp_using discover' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using discover' -l watch -d 'one line for each change, until it is ended'
 complete -c powertcp -n '_shtab_powertcp_using discover' -l one -d 'end with the first provider that can be used'
