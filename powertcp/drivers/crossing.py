@@ -19,6 +19,7 @@ from powertcp.errors import LocalProtocolError, WireBroken
 from powertcp.loads import Load
 from powertcp.machine import Event
 from powertcp.potcp.events import (
+    ConnectionStale,
     ConnectionTerminated,
     FlowClosed,
     FlowEvent,
@@ -139,6 +140,8 @@ class Crossing:
             self._on_ready()
 
     def _of_flow(self, path: Path, held: Held, event: FlowEvent | SamplesReceived) -> None:
+        if isinstance(event, SamplesReceived) and not event.energy_uj:
+            return  # the time of these samples is that of the other provider's, who gives power
         held.events.append(event)
         match event:
             case PowerGranted(tariff=tariff):
@@ -221,13 +224,15 @@ class Strand:
 class Leaving:
     """A path that was left: old pages are answered and energy is counted, until all is closed.
 
-    Each flow is told 603; who delivers for more than 2 s all the same is cut off.
+    Each flow is told 603; who delivers for more than 2 s all the same is cut off. Who does not
+    answer has not read that yet: for them the 2 s begin when they answer again.
     """
 
     def __init__(self, path: Path, now: Instant) -> None:
         """Leave `path`."""
         self.path = path
-        self._since = now
+        # since when what comes was sent by who can know that it was left; None: it is silent
+        self._since = now if path.is_answering else None
         self._strands: dict[int, Strand] = {}
 
     def add(self, strand: Strand) -> None:
@@ -255,6 +260,8 @@ class Leaving:
             match event:
                 case FlowEvent(flow=flow) | SamplesReceived(flow=flow) if flow in self._strands:
                     self._of_flow(self._strands[flow], event)
+                case ConnectionStale():
+                    self._since = None
                 case _:
                     pass
         self.settle()
@@ -266,7 +273,9 @@ class Leaving:
             case SamplesReceived():
                 strand.appliance.bank_late(event, strand.sampling)
                 # DPDP-10-02
-                if now_ns() - self._since > BOTH_NS:
+                now = now_ns()
+                self._since = now if self._since is None else self._since
+                if now - self._since > BOTH_NS:
                     self.path.cut()
             case HeatCounted(energy_uj=energy_uj):
                 strand.appliance.heat_uj += energy_uj

@@ -14,13 +14,13 @@ from powertcp.drivers.clock import unix_ns
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
 from powertcp.drivers.dial import connect, format_address
 from powertcp.drivers.guide import Place
-from powertcp.drivers.interfaces import Interface, carrier, is_carried
+from powertcp.drivers.interfaces import Interface, carrier, is_carried, read_interfaces
 from powertcp.drivers.proof import has_signed, shown_by
 from powertcp.drivers.sealing import seal_client, sealed_limits
 from powertcp.drivers.stream import SegmentMachine, SegmentStream
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
-from powertcp.errors import WireBroken, known
+from powertcp.errors import HostError, WireBroken, known
 from powertcp.machine import Event
 from powertcp.potcp.config import ConnectionConfig
 from powertcp.potcp.connection import PowerConnection
@@ -145,6 +145,14 @@ class Path:
             self.carrier = carrier(found, self._local)
             return True
         return is_carried(found, self.carrier, self._local)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the provider answers, as far as is known: not STALE, and its link is there."""
+        try:
+            return self.stale_at is None and self.is_carried(read_interfaces())
+        except HostError:
+            return self.stale_at is None
 
     def show(self, certificate: bytes) -> None:
         """The provider has proved its key in a VPPN handshake, and shows a certificate or none."""
