@@ -140,8 +140,6 @@ class Crossing:
             self._on_ready()
 
     def _of_flow(self, path: Path, held: Held, event: FlowEvent | SamplesReceived) -> None:
-        if isinstance(event, SamplesReceived) and not event.energy_uj:
-            return  # the time of these samples is that of the other provider's, who gives power
         held.events.append(event)
         match event:
             case PowerGranted(tariff=tariff):

@@ -15,7 +15,7 @@ import trio
 from tests.drivers.processes import Facts, Running, asked, running
 from tests.drivers.spaces import check_spaces, inside, ip, spaces
 from tests.drivers.test_finder import WISH, held, identity, offering
-from tests.drivers.test_realm import hall, make_realm, member, pages
+from tests.drivers.test_realm import drawing, hall, make_realm, member, pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
 
@@ -101,7 +101,7 @@ async def test_who_drains_is_left_when_all_is_ready_elsewhere(tmp_path: Path) ->
                     left = await sink.until("left")
                     await sink.until("ready", 2)
                     assert await best.end() == 0
-                    await sink.until("readings", 3)
+                    await drawing(sink, 6000)
                     assert await held(tmp_path, other) == 6000
                     sink.signal(signal.SIGTERM)
                     assert await sink.end() == 0
@@ -152,7 +152,7 @@ async def test_who_is_cheaper_for_10_s_is_moved_to_and_the_command_never_pauses(
                         nursery.start_soon(ticks.watch)
                         left = await sink.until("left")
                         waited_s = trio.current_time() - seen
-                        await sink.until("readings", 3 + len(sink.all("readings")))
+                        await drawing(sink, 12_000)
                         nursery.cancel_scope.cancel()
                     assert await held(tmp_path, cheap) == 12_000
                     assert await held(tmp_path, dear) == 0
@@ -192,7 +192,7 @@ async def test_a_plug_that_is_pulled_is_heard_of_at_once(tmp_path: Path) -> None
                     left = await sink.until("left")
                     await sink.until("ready", 2)
                     waited_s = trio.current_time() - pulled
-                    await sink.until("readings", 3 + len(sink.all("readings")))
+                    await drawing(sink, 6000)
                     assert await held(tmp_path, other) == 6000
     tell(f"powered elsewhere {waited_s * 1000:.0f} ms after the plug was pulled")
     assert left["cause"] == "link"
@@ -214,7 +214,7 @@ async def test_a_provider_is_followed_to_its_other_address_with_contract_and_ene
                 ip("-n", there, "link", "set", f"e{number}", "down")
                 left = await sink.until("left")
                 again = await sink.until("ready", 2)
-                await sink.until("readings", 2 + len(sink.all("readings")))
+                await drawing(sink, 12_000)
                 sink.signal(signal.SIGTERM)
                 assert await sink.end() == 0
                 done = sink.events[-1]
@@ -241,6 +241,7 @@ async def test_never_stays_with_who_is_silent(tmp_path: Path) -> None:
                     await sink.until("readings", 4 + len(sink.all("readings")))
                     best.signal(signal.SIGCONT)
                     await sink.until("fresh")
+                    await drawing(sink, 12_000)
     assert len(sink.all("ready")) == len(sink.all("found")) == 1
 
 
@@ -256,7 +257,7 @@ async def test_who_is_refused_elsewhere_goes_on_where_it_was(tmp_path: Path) -> 
                     stays = await sink.until("stays")
                     best.signal(signal.SIGCONT)
                     await sink.until("fresh")
-                    await sink.until("readings", 2 + len(sink.all("readings")))
+                    await drawing(sink, 12_000)
                     assert await held(tmp_path, best) == 12_000
                     sink.signal(signal.SIGTERM)
                     assert await sink.end() == 0
@@ -298,7 +299,7 @@ async def test_no_advert_that_comes_changes_or_goes_moves_a_flow_that_is_well(
                     cheap.signal(signal.SIGTERM)
                     assert await cheap.end() == 0
                 await watch.until("gone")
-                await sink.until("readings", 2 + len(sink.all("readings")))
+                await drawing(sink, 12_000)
                 assert await held(tmp_path, own) == 12_000
     assert sink.names() == ["warning", "found", "granted", "ready"]
 
@@ -320,7 +321,7 @@ async def test_in_a_realm_a_drained_provider_is_left_by_a_ticket_with_the_contra
                 left = await sink.until("left")
                 again = await sink.until("ready", 2)
                 assert await source.end() == 0
-                await sink.until("readings", 3 + len(sink.all("readings")))
+                await drawing(sink, 12_000)
                 sink.signal(signal.SIGTERM)
                 assert await sink.end() == 0
             other.signal(signal.SIGTERM)
@@ -351,9 +352,80 @@ async def test_sealed_power_moves_like_any_other(tmp_path: Path) -> None:
                     left = await sink.until("left")
                     await sink.until("ready", 2)
                     assert await best.end() == 0
+                    await drawing(sink, 6000)
                     assert await held(tmp_path, other) == 6000
                     sink.signal(signal.SIGTERM)
                     assert await sink.end() == 0
     assert left["cause"] == "goodbye"
     assert not {"lost", "drained", "lease over"} & set(sink.names())
     check_signed(sink.events[-1])
+
+
+def signed_uj(folder: Path, *names: str) -> int:
+    """Return the energy of all pages in the ledgers of some providers."""
+    return sum(page.energy_uj for page in pages(*(folder / name for name in names)))
+
+
+async def end_in_order(*sources: Running) -> None:
+    """End providers; their ledgers are whole then."""
+    for one in sources:
+        one.signal(signal.SIGTERM)
+        assert await one.end() == 0
+
+
+@pytest.mark.requirement("DPDP-10-02")
+async def test_who_answers_again_after_it_was_left_gets_its_receipt(tmp_path: Path) -> None:
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Half", "12V/0.5A") as other:
+            async with offering(tmp_path, space, "Full", "12V/5A") as best:
+                async with consuming(tmp_path, space) as sink:
+                    await sink.until("readings", 3)
+                    best.signal(signal.SIGSTOP)
+                    left = await sink.until("left")
+                    # more than 3 s
+                    await sink.until("readings", 4 + len(sink.all("readings")))
+                    best.signal(signal.SIGCONT)
+                    await sink.until("receipt")
+                    await drawing(sink, 6000)
+                    assert await held(tmp_path, best) == 0
+                    assert await held(tmp_path, other) == 6000
+                    sink.signal(signal.SIGTERM)
+                    assert await sink.end() == 0
+                await end_in_order(best, other)
+    assert left["cause"] == "silent"
+    done = sink.events[-1]
+    check_signed(done)
+    assert signed_uj(tmp_path, "Full", "Half") == done["energy_uj"]
+
+
+@pytest.mark.parametrize("quota", [("--energy", "80J"), ("--for", "8s")])
+@pytest.mark.requirement("DPDP-10-02")
+async def test_a_quota_is_counted_across_a_move_and_ends_within_one_block(
+    tmp_path: Path, quota: tuple[str, str]
+) -> None:
+    with spaces(1) as (space,):
+        async with offering(tmp_path, space, "Half", "12V/0.5A") as other:
+            async with offering(tmp_path, space, "Full", "12V/5A") as best:
+                async with consuming(tmp_path, space, *quota) as sink:
+                    await sink.until("readings", 2)
+                    best.signal(signal.SIGTERM)
+                    left = await sink.until("left")
+                    assert await sink.end() == 0
+                assert await best.end() == 0
+                await end_in_order(other)
+    assert left["cause"] == "goodbye"
+    done = sink.events[-1]
+    check_signed(done)
+    full_uj, half_uj = signed_uj(tmp_path, "Full"), signed_uj(tmp_path, "Half")
+    assert full_uj + half_uj == done["energy_uj"]
+    assert min(full_uj, half_uj) > 5_000_000
+    powered_s = full_uj / 12e6 + half_uj / 6e6
+    tell(f"{done['energy_uj'] / 1e6:.3f} J in {powered_s:.3f} s at full power")
+    # a block is 0.1 s
+    if quota[0] == "--energy":
+        assert 80_000_000 <= done["energy_uj"] < 81_200_000
+    else:
+        # congestion that is marked lowers the power, not the time
+        assert 5 < powered_s < 8.11
+        written = pages(tmp_path / "Full", tmp_path / "Half")
+        assert 8000 <= sum(page.samples for page in written) <= 8100
