@@ -21,9 +21,7 @@ MOST_S = 3600
 
 def build_parser() -> Parser:
     """Return the parser of `powertcp discover`."""
-    parser = Parser(
-        "discover", "Show the providers on this link; no power is asked for.", EXAMPLE
-    )
+    parser = Parser("discover", "Show the providers on this link; no power is asked for.", EXAMPLE)
     add = parser.add_argument
     add("--watch", action="store_true", help="one line for each change, until it is ended")
     add("--one", action="store_true", help="end with the first provider that can be used")
