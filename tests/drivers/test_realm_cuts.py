@@ -118,9 +118,8 @@ async def scene(
         ):
             for each in (one, two):
                 await each.until_logged("told of our flows")
-            spend = f"{sys.executable} -c 'import time\nwhile True: time.sleep(0.1)'"
             async with running(
-                folder, "consumer", *WISH, "--run", spend, "--state-dir", str(folder / "sink"),
+                folder, "consumer", *WISH, "--run", "sleep 600", "--state-dir", str(folder / "sink"),
                 *sink_words, before=inside(here),
             ) as sink:  # fmt: skip
                 await sink.until("ready")
