@@ -11,7 +11,7 @@ from typing import Final
 
 from powertcp.errors import DecodeError
 from powertcp.machine import Buffer, Event
-from powertcp.reclaim.relay import Leg
+from powertcp.reclaim.leg import Leg
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import Instant
 from powertcp.wire.frames import MAX_MSP, RawSegment, Splitter, decode_segment
