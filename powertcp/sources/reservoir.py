@@ -86,11 +86,15 @@ class Drawn(NamedTuple):
 class Reservoir:
     """Stored energy under `terms`.
 
-    stored_uj: never below 0, never above the capacity. in_uj, out_uj, heat_uj: totals since it was
-    made, so that stored_uj == (stored at the beginning) + in_uj - out_uj - heat_uj.
+    stored_uj: never below 0, never above the capacity. promised_uj: of what can be drawn, kept for
+    draws to come. in_uj, out_uj, heat_uj: totals since it was made, so that stored_uj == (stored at
+    the beginning) + in_uj - out_uj - heat_uj.
     """
 
-    __slots__ = ("_at", "_carry", "_quota_uj", "heat_uj", "in_uj", "out_uj", "stored_uj", "terms")
+    __slots__ = (
+        "_at", "_carry", "_quota_uj", "heat_uj", "in_uj", "out_uj", "promised_uj", "stored_uj",
+        "terms",
+    )  # fmt: skip
 
     def __init__(self, terms: ReservoirTerms, stored_uj: int = 0) -> None:
         """Begin with `stored_uj`, e.g. what the ledger says.
@@ -103,7 +107,7 @@ class Reservoir:
             raise LocalProtocolError(said)
         self.terms = terms
         self.stored_uj = stored_uj
-        self.in_uj = self.out_uj = self.heat_uj = 0
+        self.in_uj = self.out_uj = self.heat_uj = self.promised_uj = 0
         self._at: Instant | None = None
         self._carry = 0  # of the leak, below 1 uJ: uW ns
         self._quota_uj = self._burst_uj()
@@ -140,24 +144,41 @@ class Reservoir:
         return self.above_floor_uj * self.terms.discharge_percent // 100
 
     @property
+    def free_uj(self) -> int:
+        """Return what can be drawn and is promised to nobody."""
+        return max(0, self.drawable_uj - self.promised_uj)
+
+    @property
     def available_uj(self) -> int:
-        """Return what should be drawn at most now: above the floor, and within max-out.
+        """Return what may be drawn at most now without a promise: free, and within max-out.
 
         max-out is a mean: what was not drawn may be drawn later, for BURST_NS at most, and what was
         drawn beyond it is waited for. Time passes in `leak`.
         """
         if self._quota_uj is None:
-            return self.drawable_uj
-        return max(0, min(self.drawable_uj, self._quota_uj))
+            return self.free_uj
+        return max(0, min(self.free_uj, self._quota_uj))
+
+    def promise(self, energy_uj: int) -> None:
+        """Keep `energy_uj` more for draws to come; less than 0 keeps less.
+
+        What is promised does not leak. Raises LocalProtocolError, nothing changed, for more than is
+        free, or when less would be kept than nothing.
+        """
+        if energy_uj > self.free_uj or self.promised_uj + energy_uj < 0:
+            said = f"{energy_uj:,} uJ promised, {self.free_uj:,} uJ free, {self.promised_uj:,} kept"
+            raise LocalProtocolError(said)
+        self.promised_uj += energy_uj
 
     def draw(self, energy_uj: int) -> Drawn:
         """Give `energy_uj`, 0 or more, or as much of it as there is above the floor.
 
         What was delivered already must be drawn whatever max-out says: only the floor binds here.
+        A draw of what was promised takes that promise back with `promise`.
         """
         _not_negative(energy_uj)
         out_uj = min(energy_uj, self.drawable_uj)
-        taken_uj = -(-out_uj * 100 // self.terms.discharge_percent)
+        taken_uj = self._taken_uj(out_uj)
         self.stored_uj -= taken_uj
         self.out_uj += out_uj
         self.heat_uj += taken_uj - out_uj
@@ -165,12 +186,17 @@ class Reservoir:
             self._quota_uj -= out_uj
         return Drawn(out_uj, taken_uj - out_uj)
 
+    def _taken_uj(self, out_uj: int) -> int:
+        """Return what the store has less when `out_uj` went out of it at once."""
+        return -(-out_uj * 100 // self.terms.discharge_percent)
+
     # -- time --------------------------------------------------------------------------------------
 
     def leak(self, now: Instant) -> int:
         """Let time pass until `now`, not before the last one; return the uJ that leaked: heat.
 
-        The first call only begins. It leaks below the floor, never below 0. Call it each second.
+        The first call only begins. It leaks below the floor, never below 0; what is promised waits to
+        leak until it was drawn or is free. Call it each second.
         Raises LocalProtocolError, state unchanged, when time runs backwards.
         """
         if self._at is None:
@@ -180,7 +206,12 @@ class Reservoir:
         passed_ns, self._at = now - self._at, now
         self._refill(passed_ns)
         due_uj, self._carry = divmod(self.terms.leak_uw * passed_ns + self._carry, NS_PER_S)
-        lost_uj = min(due_uj, self.stored_uj)
+        kept_uj = 0
+        if self.promised_uj:
+            kept_uj = self.terms.floor_uj + self._taken_uj(self.promised_uj)
+        lost_uj = min(due_uj, max(0, self.stored_uj - kept_uj))
+        if kept_uj:
+            self._carry += (due_uj - lost_uj) * NS_PER_S
         self.stored_uj -= lost_uj
         self.heat_uj += lost_uj
         return lost_uj
@@ -200,7 +231,10 @@ class Reservoir:
     # -- orders ------------------------------------------------------------------------------------
 
     def change(self, terms: ReservoirTerms) -> int:
-        """Go on under other terms; return what a smaller one cannot hold any more: heat."""
+        """Go on under other terms; return what a smaller one cannot hold any more: heat.
+
+        It may promise more than it has then: whoever was promised something looks again.
+        """
         spilt_uj = max(0, self.stored_uj - terms.capacity_uj)
         self.terms = terms
         self.stored_uj -= spilt_uj

@@ -141,6 +141,42 @@ def test_max_out_is_a_mean_that_draws_are_waited_for() -> None:
     assert store.available_uj == burst
 
 
+def test_what_is_promised_is_nobody_elses() -> None:
+    store = Reservoir(terms(1000, discharge_percent=50), 1000)
+    store.promise(300)
+    assert (store.promised_uj, store.free_uj, store.available_uj, store.drawable_uj) == (
+        300, 200, 200, 500,
+    )  # fmt: skip
+    for wrong in (201, -301):
+        with pytest.raises(LocalProtocolError, match=f"{wrong} uJ promised, 200 uJ free, 300 kept"):
+            store.promise(wrong)
+    assert store.draw(300) == Drawn(300, 300)
+    store.promise(-300)
+    assert (store.promised_uj, store.available_uj) == (0, 200)
+
+
+def test_what_is_promised_leaks_when_it_is_free_again() -> None:
+    store = Reservoir(terms(1000, discharge_percent=50, floor_percent=10, leak_uw=600), 1000)
+    store.leak(0)
+    store.promise(300)
+    assert store.leak(S) == 300
+    assert store.stored_uj == 700
+    assert store.leak(2 * S) == 0
+    assert store.draw(300).out_uj == 300
+    store.promise(-300)
+    assert store.leak(3 * S) == 100
+    # what could not leak from nothing is not owed
+    store.bank(500)
+    assert store.leak(3 * S) == 0
+
+
+def test_a_change_may_break_a_promise() -> None:
+    store = Reservoir(terms(1000), 1000)
+    store.promise(900)
+    assert store.change(terms(500)) == 500
+    assert (store.free_uj, store.available_uj) == (0, 0)
+
+
 # -- time --------------------------------------------------------------------------------------
 
 
@@ -212,7 +248,10 @@ some_terms = st.builds(
     floor_percent=st.integers(0, 99),
 )
 steps = st.lists(
-    st.tuples(st.sampled_from(("bank", "fill", "draw", "empty", "leak")), amounts), max_size=30
+    st.tuples(
+        st.sampled_from(("bank", "fill", "draw", "empty", "leak", "promise", "redeem")), amounts
+    ),
+    max_size=30,
 )
 
 
@@ -240,9 +279,19 @@ def test_energy_is_conserved_within_the_bounds(
                 assert out == 0 or store.stored_uj >= some.floor_uj
                 assert store.stored_uj >= min(before, some.floor_uj)
                 went, heat = went + out, heat + lost
+            case "promise":
+                store.promise(min(amount, store.free_uj))
+            case "redeem":
+                energy = min(amount, store.promised_uj, store.drawable_uj)
+                out, lost = store.draw(energy)
+                assert out == energy
+                went, heat = went + out, heat + lost
+                store.promise(-energy)
             case _:
                 now += amount
+                could = min(store.drawable_uj, store.promised_uj)
                 heat += store.leak(now)
+                assert store.drawable_uj >= could
         assert 0 <= store.stored_uj <= some.capacity_uj
         assert first_uj + came == store.stored_uj + went + heat
         assert (store.in_uj, store.out_uj, store.heat_uj) == (came, went, heat)
