@@ -24,7 +24,8 @@ from powertcp.machine import Event
 from powertcp.potcp import TicketOffice
 from powertcp.potcp.events import Ask
 from powertcp.reclaim.attempt import Attempt, UpstreamAnswered, UpstreamFailed
-from powertcp.reclaim.relay import Denial, FlowLeft, Hung, Relay, UpstreamWanted
+from powertcp.reclaim.leg import Hung
+from powertcp.reclaim.relay import Denial, FlowLeft, Relay, UpstreamWanted
 from powertcp.reclaim.track import End, Phase, TrackedFlow
 from powertcp.registry import Reason, Refusal
 from powertcp.units import NS_PER_S, Duration, Instant

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from powertcp.drivers.tracer import TraceFile, Tracer
 from powertcp.drivers.wire import SegmentMachine
 from powertcp.machine import Buffer, Event, Trace
-from powertcp.reclaim.relay import Denied, FlowLeft, Hung, UpstreamWanted
+from powertcp.reclaim.leg import Hung
+from powertcp.reclaim.relay import Denied, FlowLeft, UpstreamWanted
 from powertcp.reclaim.track import End
 from powertcp.units import Instant
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened, TunnelRekeyed

@@ -1,11 +1,11 @@
 """Things that watch connections from the middle: what is said, what is verified, who goes on."""
 
+from powertcp.reclaim.leg import Hung
 from powertcp.reclaim.relay import (
     CopyHeld,
     Denial,
     Denied,
     FlowLeft,
-    Hung,
     Relay,
     Seen,
     UpstreamWanted,

@@ -6,6 +6,7 @@ what stands between: a relay of the gateway, a screen of the firewall.
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from powertcp.machine import Buffer, Event
@@ -16,6 +17,14 @@ from powertcp.wire.frames import DEFAULT_MSP, MAX_MSP, Splitter
 
 # octets that data_to_send gives out at once
 SEND_MAX: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hung(Event):
+    """One side is gone, or ended the connection: so is the other, after what is queued for it."""
+
+    end: End
+    refusal: Refusal | None
 
 
 class Between(Protocol):
@@ -106,6 +115,12 @@ class Leg:
         """Forget what waits for `release`: its connection is over, and nothing of it may pass."""
         self.queued -= sum(len(octets) for waited in self._gates.values() for octets in waited)
         self._gates.clear()
+
+    def drop_all(self) -> None:
+        """Forget all that was not yet given out."""
+        self.drop()
+        self._out.clear()
+        self.queued = 0
 
     def unsend(self, given: Iterable[bytes]) -> None:
         """Take back what data_to_send gave out, in that order: it is said before the rest."""

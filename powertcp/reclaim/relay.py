@@ -17,7 +17,7 @@ from powertcp.potcp.events import Ask
 from powertcp.potcp.feed import refuse_feed
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.reclaim.endings import Endings
-from powertcp.reclaim.leg import Leg
+from powertcp.reclaim.leg import Hung, Leg
 from powertcp.reclaim.track import End, Phase, Sighting, TrackedFlow, Tracker, What
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
@@ -90,14 +90,6 @@ class FlowLeft(Event):
     flow: TrackedFlow
     refusal: Refusal | None
     is_cut: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hung(Event):
-    """One side is gone, or ended the connection: so is the other, after what is queued for it."""
-
-    end: End
-    refusal: Refusal | None
 
 
 # (flow, asks, via): a SYN that wants the upstream `via`, None any; a RENEG wants None

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from hashlib import blake2s
 from typing import Final, NamedTuple
 
-from powertcp.dve import EnergyRegister, integrate_many
+from powertcp.dve import BlockSums, EnergyRegister, integrate_many
 from powertcp.errors import DecodeError
 from powertcp.potcp.events import Ask
 from powertcp.potcp.flow import Breach, first_of, read_asks, sampling_fault
@@ -233,6 +233,10 @@ class Tracker:
             refusal = breach.refusal
         return Sighting(What.INVALID, self._flows.get(raw[2]), None, 0, refusal)
 
+    def block(self, flow: TrackedFlow, sender: End, esn: int, sums: BlockSums) -> Sighting:
+        """Take one DATA without options, whose sums are known: `see` does the same with more."""
+        return _measured(flow, sender, None, esn, sums)
+
     def _see(self, sender: End, segment: Segment, raw: RawSegment, now: Instant) -> Sighting:
         if isinstance(segment, MaintainProbe):
             return Sighting(What.PROBE, None, segment)
@@ -356,37 +360,52 @@ def _offer(flow: TrackedFlow, control: Control, raw: RawSegment) -> Sighting:
 
 def _block(flow: TrackedFlow, sender: End, data: Data) -> Sighting:
     """Integrate one block, and look at it as its sink does."""
-    if sender is flow.sink or flow.profile is None or flow.register is None:
-        return Sighting(What.UNSOLICITED, flow, data, 0, Refusal(Reason.UNSOLICITED, 0))
+    protector = flow.protector
+    [sums] = integrate_many([data.payload], protector.window_samples if protector else 0)
+    return _measured(flow, sender, data, data.esn, sums)
+
+
+def _measured(
+    flow: TrackedFlow, sender: End, data: Data | None, esn: int, sums: BlockSums
+) -> Sighting:
+    """Look at a block of `sums` as its sink does. data: None if nobody wants it."""
     register, protector = flow.register, flow.protector
-    sums = integrate_many([data.payload], protector.window_samples if protector else 0)[0]
-    energy_uj = max(0, register.peek(sums.a) - register.esn_uj)
-    refusal = flow.fault
-    # PTCP-3.1-01
-    if refusal is None and flow.sampling is not None and sums.pairs != flow.sampling.pairs:
-        refusal = Refusal(Reason.SAMPLE_GAP, sums.pairs, flow.sampling.pairs)
-    if refusal is None and flow.counter is not None and sums.counter != flow.counter:
-        refusal = Refusal(Reason.SAMPLE_GAP, sums.counter, flow.counter)
-    # PTCP-3.3-02
-    if refusal is None and data.esn != register.esn_uj:
-        refusal = Refusal(Reason.METER_MISMATCH, data.esn, register.esn_uj)
-        flow.claimed_uj += max(0, data.esn - register.esn_uj)
+    if sender is flow.sink or flow.profile is None or register is None:
+        return Sighting(What.UNSOLICITED, flow, data, 0, Refusal(Reason.UNSOLICITED, 0))
+    before_uj = register.esn_uj
+    energy_uj = max(0, register.peek(sums.a) - before_uj)
+    refusal = flow.fault or _fault(flow, esn, sums)
     if refusal is None and protector is not None:
         refusal = protector.check(sums)
     if refusal is not None:
         flow.fault = refusal
         flow.heat_uj += energy_uj
         return Sighting(What.UNLAWFUL, flow, data, energy_uj, refusal)
-    before_uj = flow.verified_uj
+    credit_uj = max(flow.credit_uj, flow.base_uj)
     flow.counter = (sums.counter + sums.n) % _COUNTER
-    register.add(sums.a)
-    banked_uj = flow.verified_uj - before_uj
+    esn_uj = register.add(sums.a)
     # PTCP-6-02
-    if register.esn_uj > flow.credit_uj:
-        flow.fault = Refusal(Reason.CREDIT_OVERRUN, register.esn_uj, flow.credit_uj)
+    if esn_uj > credit_uj:
+        banked_uj = max(0, credit_uj - before_uj)
+        flow.fault = Refusal(Reason.CREDIT_OVERRUN, esn_uj, flow.credit_uj)
         flow.heat_uj += energy_uj - banked_uj
         return Sighting(What.UNLAWFUL, flow, data, banked_uj, flow.fault)
-    return Sighting(What.BLOCK, flow, data, banked_uj)
+    return Sighting(What.BLOCK, flow, data, energy_uj)
+
+
+def _fault(flow: TrackedFlow, esn: int, sums: BlockSums) -> Refusal | None:
+    """Return what is wrong with a block before its limits are looked at."""
+    sampling, register = flow.sampling, flow.register
+    # PTCP-3.1-01
+    if sampling is not None and sums.pairs != sampling.pairs:
+        return Refusal(Reason.SAMPLE_GAP, sums.pairs, sampling.pairs)
+    if flow.counter is not None and sums.counter != flow.counter:
+        return Refusal(Reason.SAMPLE_GAP, sums.counter, flow.counter)
+    # PTCP-3.3-02
+    if register is not None and esn != register.esn_uj:
+        flow.claimed_uj += max(0, esn - register.esn_uj)
+        return Refusal(Reason.METER_MISMATCH, esn, register.esn_uj)
+    return None
 
 
 def _page(flow: TrackedFlow, sender: End, receipt: Receipt) -> Sighting:

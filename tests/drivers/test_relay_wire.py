@@ -14,7 +14,8 @@ from powertcp.drivers.poll import Poll
 from powertcp.drivers.relay_wire import OWN_HIGH, ROOM_HIGH, RelayWire
 from powertcp.drivers.wheel import Wheel
 from powertcp.drivers.wire import RECEIVE_OCTETS
-from powertcp.reclaim.relay import Hung, Relay
+from powertcp.reclaim.leg import Hung
+from powertcp.reclaim.relay import Relay
 from powertcp.wire.frames import maintain_segment
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 from powertcp.drivers.tracer import OPEN_FILES, Tracer
 from powertcp.drivers.vppn_trace import SideTraces, event_data
 from powertcp.machine import Event
-from powertcp.reclaim.relay import Denial, Denied, FlowLeft, Hung, Relay, Seen, UpstreamWanted
+from powertcp.reclaim.leg import Hung
+from powertcp.reclaim.relay import Denial, Denied, FlowLeft, Relay, Seen, UpstreamWanted
 from powertcp.reclaim.track import End, Sighting, TrackedFlow, What
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.vppn.config import Identity

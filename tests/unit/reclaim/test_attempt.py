@@ -4,7 +4,7 @@ import pytest
 
 from powertcp.machine import Event
 from powertcp.reclaim.attempt import HEARD_MAX, Attempt, UpstreamAnswered, UpstreamFailed
-from powertcp.reclaim.relay import Hung
+from powertcp.reclaim.leg import Hung
 from powertcp.reclaim.track import End
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.wire.frames import encode_segment, maintain_segment

@@ -14,13 +14,13 @@ from powertcp.potcp.events import (
     RenegotiationRequested,
 )
 from powertcp.profile import ProfileType
+from powertcp.reclaim.leg import Hung
 from powertcp.reclaim.relay import (
     REFUSALS_MAX,
     CopyHeld,
     Denial,
     Denied,
     FlowLeft,
-    Hung,
     Seen,
     UpstreamWanted,
 )

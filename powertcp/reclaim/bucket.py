@@ -1,0 +1,97 @@
+"""Energy in a time: a bucket of microjoules that refills at a power, and what waits for it.
+
+Credit of an accepted flow is held back until the bucket allows it, and let go as it came. FWRL-3-05.
+"""
+
+from typing import Final
+
+from powertcp.units import Duration, Instant
+
+# mW * ns = pJ
+_PJ_PER_UJ: Final = 1_000_000
+# the burst of a limit that names none: what it passes in this time, PTCP-6-04
+BURST_MS: Final = 2000
+
+
+class Bucket:
+    """At most `burst_uj` at once and `rate_mw` in the long run. It begins full.
+
+    rate_mw, burst_uj: above 0; a burst of None is 2 s of the rate.
+    """
+
+    __slots__ = ("_at", "_level_pj", "burst_uj", "rate_mw")
+
+    def __init__(self, rate_mw: int, burst_uj: int | None, now: Instant) -> None:
+        self.rate_mw = rate_mw
+        self.burst_uj = rate_mw * BURST_MS if burst_uj is None else burst_uj
+        self._level_pj = self.burst_uj * _PJ_PER_UJ
+        self._at = now
+
+    def level(self, now: Instant) -> int:
+        """Return what may pass now, uJ; below 0 when more has passed than may."""
+        if now > self._at:
+            level_pj = self._level_pj + self.rate_mw * (now - self._at)
+            self._level_pj = min(self.burst_uj * _PJ_PER_UJ, level_pj)
+            self._at = now
+        return self._level_pj // _PJ_PER_UJ
+
+    def take(self, energy_uj: int, now: Instant) -> None:
+        """Let `energy_uj` pass; the level may fall below 0."""
+        self.level(now)
+        self._level_pj -= energy_uj * _PJ_PER_UJ
+
+    def wait_ns(self, energy_uj: int, now: Instant) -> Duration:
+        """Return after how long `energy_uj`, at most the burst, may pass; 0: now."""
+        self.level(now)
+        missing_pj = energy_uj * _PJ_PER_UJ - self._level_pj
+        return max(0, -(-missing_pj // self.rate_mw))
+
+
+class CreditGate:
+    """CREDIT of one flow under a limit: held back whole, the newest one only, never rewritten.
+
+    credit_uj: limit of the last CREDIT that was let go. held: one that waits.
+    """
+
+    __slots__ = ("_bucket", "_due", "_limit_uj", "credit_uj", "held", "holds")
+
+    def __init__(self, bucket: Bucket, credit_uj: int) -> None:
+        """Begin with credit up to `credit_uj` let go. holds: how often credit was held back."""
+        self._bucket = bucket
+        self.credit_uj = credit_uj
+        self.held: bytes | None = None
+        self.holds = 0
+        self._limit_uj = credit_uj
+        self._due: Instant = 0
+
+    def is_of(self, bucket: Bucket) -> bool:
+        """Return whether the limit is that of `bucket`: what it has passed stays counted."""
+        ours = self._bucket
+        return (ours.rate_mw, ours.burst_uj) == (bucket.rate_mw, bucket.burst_uj)
+
+    # FWRL-3-05
+    def offer(self, octets: bytes, limit_uj: int, now: Instant) -> bytes | None:
+        """Take a CREDIT up to `limit_uj`; return it when it may pass now, None while it waits."""
+        self._limit_uj = max(self._limit_uj, limit_uj)
+        wanted_uj = min(self._limit_uj - self.credit_uj, self._bucket.burst_uj)
+        wait_ns = self._bucket.wait_ns(wanted_uj, now) if wanted_uj > 0 else 0
+        if wait_ns > 0:
+            self.holds += self.held is None
+            self.held, self._due = octets, now + wait_ns
+            return None
+        return self._let_go(octets, now)
+
+    def get_timer(self) -> Instant | None:
+        """Return when what is held may pass."""
+        return self._due if self.held is not None else None
+
+    def handle_timer(self, now: Instant) -> bytes | None:
+        """Return what was held, once it may pass."""
+        if self.held is None or now < self._due:
+            return None
+        return self._let_go(self.held, now)
+
+    def _let_go(self, octets: bytes, now: Instant) -> bytes:
+        self._bucket.take(self._limit_uj - self.credit_uj, now)
+        self.credit_uj, self.held = self._limit_uj, None
+        return octets

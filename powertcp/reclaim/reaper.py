@@ -1,0 +1,268 @@
+"""What is harvested on one connection: the firewall answers its source as a sink would.
+
+A harvest is one flow of one side. Nothing of it passes to the other side. FWRL sections 3 and 4.
+"""
+
+from typing import Final
+
+from powertcp.dve import BlockSums, integrate_many
+from powertcp.errors import DecodeError
+from powertcp.potcp.flow import first_of
+from powertcp.profile import ProfileType
+from powertcp.reclaim.accounts import FlowAccount
+from powertcp.reclaim.firewall import refusal_of
+from powertcp.reclaim.harvest import HARVESTS_MAX, Harvest
+from powertcp.reclaim.leg import Leg
+from powertcp.reclaim.middle import Middle
+from powertcp.reclaim.policy import Accept, Drop, Reclaim, State
+from powertcp.reclaim.track import End, TrackedFlow
+from powertcp.reclaim.watch import facts_of, is_due, way_of
+from powertcp.registry import Flag, Reason, Refusal, SegmentType
+from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.frames import RawSegment, decode_segment, maintain_segment
+from powertcp.wire.options import Options
+from powertcp.wire.segments import Blocked, Control, MaintainProbe, Segment, Trip
+
+# T_DRAIN: for so long a full reservoir waits before it says so
+DRAIN_NS: Final = 5 * NS_PER_S
+_FIN_ACK: Final = Flag.FIN | Flag.ACK
+_SYN_ACK: Final = Flag.SYN | Flag.ACK
+
+Key = tuple[End, int]
+
+
+class Reaper:
+    """The harvests of one connection. Bound: HARVESTS_MAX of the firewall."""
+
+    __slots__ = ("_admitted", "_harvests", "_middle")
+
+    def __init__(self, middle: Middle) -> None:
+        self._middle = middle
+        self._harvests: dict[Key, Harvest] = {}
+        # the sides of which flows may be harvested, or not; None: nobody asked
+        self._admitted: dict[End, bool] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._harvests)
+
+    def has(self, end: End) -> bool:
+        """Whether something of that side is harvested."""
+        return any(key[0] is end for key in self._harvests)
+
+    def takes(self, end: End, number: int) -> bool:
+        """Whether that flow of that side is harvested."""
+        return (end, number) in self._harvests
+
+    # FWRL-4-05
+    def begin(
+        self,
+        leg: Leg,
+        number: int,
+        account: FlowAccount,
+        verdict: Reclaim,
+        flow: TrackedFlow | None,
+        now: Instant,
+    ) -> Refusal | None:
+        """Become the sink of a flow; return why not.
+
+        flow: as it was followed, None for one that nobody agreed upon.
+        """
+        firewall = self._middle.firewall
+        if leg.end not in self._admitted:
+            self._admitted[leg.end] = firewall.admit(account.peer, now)
+        if not number:
+            return Refusal(Reason.STATE, 0)
+        if not self._admitted[leg.end]:
+            return Refusal(Reason.CHURN, 2, 1, 1000)
+        if not firewall.may_harvest:
+            return Refusal(Reason.LIMIT, HARVESTS_MAX + 1, HARVESTS_MAX)
+        harvest = Harvest(
+            number,
+            account,
+            firewall.intakes[verdict.reservoir],
+            firewall.limit_of(verdict, now),
+            sampling=flow.sampling if flow is not None else None,
+            profile=flow.profile if flow is not None else None,
+            esn_uj=flow.register.esn_uj if flow is not None and flow.register is not None else 0,
+        )
+        self._harvests[leg.end, number] = harvest
+        firewall.harvests += 1
+        firewall.tell(account, "intercepted", now)
+        return None
+
+    # --- what comes ---------------------------------------------------------------------------
+
+    def take(self, leg: Leg, raw: RawSegment, sums: BlockSums | None, now: Instant) -> None:
+        """Take a segment of a harvested flow. sums: of its block, if they are known."""
+        harvest = self._harvests[leg.end, raw[2]]
+        try:
+            if raw[0] != SegmentType.DATA:
+                self._take_other(leg, harvest, decode_segment(raw), now)
+                return
+            if sums is None:
+                [sums] = integrate_many([raw[5]])
+        except DecodeError as error:
+            refusal = Refusal(error.code, error.value, error.limit)
+            self._end(leg, harvest, refusal, now)
+            return
+        self._claim(harvest, raw[3], harvest.esn_uj)
+        came_uj, bankable_uj = harvest.take(sums, now)
+        self._middle.firewall.keep(harvest.account, harvest, came_uj, bankable_uj)
+        self._grant(leg, harvest, now)
+
+    def _claim(self, harvest: Harvest, said_uj: int, esn_uj: int) -> None:
+        """Count what a header says beyond what was integrated. LEDG-8-03."""
+        beyond_uj = said_uj - esn_uj - harvest.claimed_uj
+        if beyond_uj > 0:
+            harvest.claimed_uj += beyond_uj
+            self._middle.firewall.claim(harvest.account, beyond_uj)
+
+    def _take_other(
+        self, leg: Leg, harvest: Harvest, segment: Segment | None, now: Instant
+    ) -> None:
+        """Answer what is no power as its sink would."""
+        match segment:
+            case Control(flags=Flag.FIN):
+                self._claim(harvest, segment.esn, harvest.esn_uj)
+                self._middle.say(leg, Control(harvest.number, _FIN_ACK, harvest.esn_uj))
+                self._leave(leg.end, harvest, "closed", segment.options.reason, now)
+            case Control() if segment.flags == _SYN_ACK:
+                self._agree(leg, harvest, segment, now)
+            case Control() if segment.flags in (Flag.RST, _FIN_ACK):
+                self._leave(leg.end, harvest, "closed", segment.options.reason, now)
+            case Control():
+                self._end(leg, harvest, Refusal(Reason.STATE, segment.flags), now)
+            case Trip():
+                self._middle.say(leg, Control(harvest.number, _FIN_ACK, harvest.esn_uj))
+                self._leave(leg.end, harvest, "closed", segment.options.reason, now)
+            case Blocked():
+                self._grant(leg, harvest, now)
+            case _:
+                # READY, MAINTAIN, receipts that nobody signs, proposals that nobody answers
+                pass
+
+    # FWRL-4-05
+    def _agree(self, leg: Leg, harvest: Harvest, offer: Control, now: Instant) -> None:
+        """Take an offer that nobody asked for: its sampling and its terms."""
+        options = offer.options
+        sampling = options.sampling
+        if sampling is None or not (
+            sampling.nv_per_lsb and sampling.na_per_lsb and sampling.rate_hz
+        ):
+            self._end(leg, harvest, Refusal(Reason.SAMPLING, 0), now)
+            return
+        grant = first_of(options.profiles, ProfileType.GRANT)
+        if harvest.esn_uj == 0:
+            harvest.agree(sampling, grant, 0)
+        profiles = (grant,) if grant is not None else ()
+        taken = Options(contract=options.contract, profiles=profiles)
+        self._middle.say(leg, Control(harvest.number, Flag.ACK, 0, taken))
+        self._grant(leg, harvest, now)
+
+    def answer_probe(self, leg: Leg, segment: Segment | None) -> None:
+        """Answer MAINTAIN of a source that nobody else is there for. PTCP-5-01."""
+        if isinstance(segment, MaintainProbe) and segment.nonce and self.has(leg.end):
+            leg.send(maintain_segment(0, segment.nonce, segment.time_ns))
+
+    # --- credit -------------------------------------------------------------------------------
+
+    def grant(self, leg: Leg, number: int, now: Instant) -> None:
+        """Let the source of a flow go on."""
+        self._grant(leg, self._harvests[leg.end, number], now)
+
+    def _grant(self, leg: Leg, harvest: Harvest, now: Instant) -> None:
+        if (octets := harvest.grant(now)) is not None:
+            leg.send(octets)
+            harvest.refuse_at = None
+        # FWRL-4-02
+        elif harvest.is_full and harvest.refuse_at is None:
+            harvest.refuse_at = now + DRAIN_NS
+
+    def get_timer(self) -> Instant | None:
+        """Return when one of them has something to say."""
+        times = (harvest.get_timer() for harvest in self._harvests.values())
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: Instant) -> None:
+        """Grant what may be granted, and end what a full reservoir does not want."""
+        for (end, _), harvest in tuple(self._harvests.items()):
+            leg = self._middle.leg(end)
+            if is_due(harvest.refuse_at, now):
+                room_uj = harvest.room_uj
+                if harvest.is_full:
+                    refusal = Refusal(Reason.RESERVOIR_FULL, harvest.power_mw * 1000, room_uj)
+                    self._end(leg, harvest, refusal, now)
+                    continue
+                harvest.refuse_at = None
+            if is_due(harvest.get_timer(), now):
+                self._grant(leg, harvest, now)
+
+    # --- endings ------------------------------------------------------------------------------
+
+    # FWRL-3-02
+    def judge_again(self, now: Instant) -> None:
+        """Judge every harvest by another policy."""
+        middle = self._middle
+        for (end, number), harvest in tuple(self._harvests.items()):
+            if (end, number) not in self._harvests:
+                continue
+            way = way_of(end, is_client_inside=middle.is_client_inside)
+            facts = facts_of(State.UNSOLICITED, way, middle.ends(end))
+            before = harvest.account.facts
+            if before is not None:
+                facts.voltage_mv, facts.current_ma = before.voltage_mv, before.current_ma
+            facts.power_mw, facts.energy_uj = harvest.power_mw, harvest.account.joules.in_uj
+            decision = middle.firewall.judge(harvest.account, facts, now)
+            verdict = decision.verdict
+            if isinstance(verdict, Reclaim):
+                intake = middle.firewall.intakes[verdict.reservoir]
+                harvest.go_by(intake, middle.firewall.limit_of(verdict, now))
+                continue
+            leg = middle.leg(end)
+            if isinstance(verdict, Accept):
+                # there is nobody behind us who asked for it
+                self._end(leg, harvest, refusal_of(decision, facts, Reason.POLICY), now)
+                continue
+            self._forget(end, harvest)
+            if isinstance(verdict, Drop):
+                middle.drop_stray(leg, number, harvest.account, now)
+                return
+            refusal = refusal_of(decision, facts)
+            middle.refuse_stray(leg, number, harvest.account, refusal, now)
+            middle.note_harvest_over(number, now)
+
+    def _end(self, leg: Leg, harvest: Harvest, refusal: Refusal, now: Instant) -> None:
+        """Say RST to a source."""
+        options = Options(reason=refusal)
+        self._middle.say(leg, Control(harvest.number, Flag.RST, harvest.esn_uj, options))
+        self._leave(leg.end, harvest, "refused", refusal, now)
+        self._middle.churn(leg, now)
+
+    def end_all(self, refusal: Refusal, now: Instant) -> None:
+        """Say RST to every source."""
+        for (end, _), harvest in tuple(self._harvests.items()):
+            self._end(self._middle.leg(end), harvest, refusal, now)
+
+    def cut(self, end: End, now: Instant) -> None:
+        """One side is gone."""
+        for key, harvest in tuple(self._harvests.items()):
+            if key[0] is end:
+                self._leave(end, harvest, "cut", None, now)
+
+    def _leave(
+        self, end: End, harvest: Harvest, what: str, refusal: Refusal | None, now: Instant
+    ) -> None:
+        if self._forget(end, harvest):
+            firewall = self._middle.firewall
+            firewall.tell(harvest.account, what, now, refusal=refusal)
+            firewall.flows.close(harvest.account)
+            self._middle.note_harvest_over(harvest.number, now)
+
+    def _forget(self, end: End, harvest: Harvest) -> bool:
+        if self._harvests.pop((end, harvest.number), None) is None:
+            return False
+        harvest.close()
+        self._middle.firewall.harvests -= 1
+        return True
