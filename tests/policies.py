@@ -1,9 +1,12 @@
 """Policies for tests: the one of the design, and the keys that it names."""
 
+from powertcp.profile import named_profiles
 from powertcp.reclaim.policy import Policy
 from powertcp.reclaim.policy_text import parse_policy
 from powertcp.vppn.identity import Algorithm, PublicKey
 
+# a table of the package, read once
+named_profiles()
 ALICE = bytes(range(32))
 BOB = bytes(range(32, 64))
 CAROL = bytes(range(64, 96))
@@ -57,3 +60,8 @@ def read(name: str) -> bytes:
 def load(text: str, *, is_lab: bool = False) -> Policy:
     """Return the policy of a text."""
     return parse_policy(text.encode(), "firewall.policy", read, is_lab=is_lab)
+
+
+def rules(text: str) -> Policy:
+    """Return the policy of some rules, which drops what none of them matches."""
+    return load(f"{text}\npolicy drop\n")

@@ -65,7 +65,7 @@ __all__ = [
 
 # the set of networks that says which side is ours
 INSIDE: Final = "inside"
-# what is said of a policy without the statement
+# a policy that was made without a text
 NO_POLICY: Final = "no policy statement: drop"
 # FWRL-1-01
 _DROP: Final = Drop()
@@ -170,8 +170,8 @@ class Case:
 class Policy:
     """A whole, valid policy; nothing of it is ever changed.
 
-    file: its name in reasons. default: when no rule matches, by `default_line` (0: drop, since no
-    statement says anything else).
+    file: its name in reasons. default: when no rule matches, by `default_line`; what is made without
+    a text drops.
     """
 
     file: str

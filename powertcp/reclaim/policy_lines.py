@@ -98,6 +98,11 @@ class Statement:
             return ""
         return self.words[self.at].text
 
+    @property
+    def place(self) -> Word:
+        """The word that `take` would return, or where the line ends."""
+        return self.end if self.is_over else self.words[self.at]
+
     def take(self, *expected: str) -> Word:
         """Return the next word; `expected` says what it should be if there is none."""
         if self.is_over:
@@ -132,6 +137,7 @@ class Statement:
 
 def parsed(word: Word, expected: str, parse: Callable[[str], ValueT]) -> ValueT:
     """Return `word` parsed. expected: what it should be; `parse` raises ValueError with a sentence."""
+    # FWRL-3-15
     try:
         if not word.text.isascii():
             raise ValueError(f"{expected} has letters of ASCII only, got {shown(word.text)}")

@@ -143,6 +143,7 @@ class Choice(Match):
 
     def holds(self, facts: Facts) -> bool:
         """Return whether the value is the one."""
+        # FWRL-3-10
         found = getattr(facts, CHOICES[self.word])
         return found is not None and found == self.value
 
@@ -201,6 +202,7 @@ class Compare(Match):
 
     def holds(self, facts: Facts) -> bool:
         """Return whether the comparison does."""
+        # FWRL-3-10
         found = getattr(facts, NUMBERS[self.word])
         return found is not None and COMPARING[self.sign](found, self.value)
 
@@ -240,6 +242,7 @@ class Price(Match):
 
     def holds(self, facts: Facts) -> bool:
         """Return whether the comparison does."""
+        # FWRL-3-10
         return (
             facts.tariff_micro is not None
             and facts.currency == self.currency

@@ -263,11 +263,11 @@ def parse_modifiers(statement: Statement, more: Sequence[str] = ()) -> Modified:
     while not statement.is_over and statement.next not in more:
         left = [name for name in MODIFIERS if name not in places]
         if statement.next in places:
-            refuse(statement.take(), f"{statement.next} stands twice", *left)
+            refuse(statement.place, f"{statement.next} stands twice", *left)
         if "limit" not in places and "burst" in left:
             left.remove("burst")
         if statement.next == "burst" and "limit" not in places:
-            refuse(statement.take(), "burst stands after its limit", *left)
+            refuse(statement.place, "burst stands after its limit", *left)
         word = statement.choose("modifier", (*left, *more))
         places[word.text] = word
         if word.text == "limit":
@@ -292,6 +292,7 @@ def _positive(quantity: values.Quantity) -> Callable[[str], int]:
 def modified(verdict: Verdict, modifiers: Modified) -> Verdict:
     """Return the verdict with what follows it; raises the fault of a modifier that it cannot have."""
     limit_mw, burst_uj = modifiers.limit_mw, modifiers.burst_uj
+    # FWRL-3-05
     if limit_mw is not None and burst_uj is None:
         burst_uj = limit_mw * BURST_S * 1000
     places = modifiers.places

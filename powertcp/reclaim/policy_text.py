@@ -12,15 +12,16 @@ test state=unsolicited power=1kW -> reclaim main
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from powertcp.errors import PowerError
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.reclaim import policy_values as values
-from powertcp.reclaim.policy import NO_POLICY, Case, Infrastructure, Lend, Policy, Rule
+from powertcp.reclaim.policy import Case, Infrastructure, Lend, Policy, Rule
 from powertcp.reclaim.policy_cases import parse_case
-from powertcp.reclaim.policy_facts import Drop, Verdict
+from powertcp.reclaim.policy_facts import Verdict
 from powertcp.reclaim.policy_lines import (
     MAX_FAULTS,
     Fault,
@@ -64,6 +65,7 @@ STATEMENTS: Final = ("reservoir", "set", "policy", "rule", "infrastructure", "le
 _FIRST: Final = ("reservoir", "set")
 _KINDS: Final = ("keys", "voltage", "net")
 _WHEN_FULL: Final = ("stop", "heat")
+_DEFAULTS: Final = "policy accept, policy drop, policy reject CODE or policy reclaim NAME"
 
 ValueT = TypeVar("ValueT")
 Read = Callable[[str], bytes]
@@ -111,15 +113,14 @@ def parse_policy(
                     raise PolicyError(file, faults)
     ordered = [(word, rule.line, rule.matches) for word, rule in draft.rules]
     faults += unreached(ordered, MAX_FAULTS)
+    # FWRL-3-15
+    if draft.default is None and not parser.has_policy:
+        text = f"there is no policy statement; expected {_DEFAULTS}"
+        faults.append(Fault(octets.count(b"\n") + 1, 1, text, "", (_DEFAULTS,)))
     # FWRL-1-01
-    if faults:
+    if faults or draft.default is None:
         raise PolicyError(file, faults)
-    return _policy(draft, file)
-
-
-def _policy(draft: _Draft, file: str) -> Policy:
-    # FWRL-1-01
-    default, line, text = draft.default or (Drop(), 0, NO_POLICY)
+    default, line, text = draft.default
     return Policy(
         file=file,
         rules=tuple(rule for _, rule in draft.rules),
@@ -138,6 +139,7 @@ class _Parser:
     """Parses statements, each as a whole, into a draft."""
 
     def __init__(self, draft: _Draft, read: Read, *, is_lab: bool) -> None:
+        self.has_policy = False
         self._draft, self._read, self._is_lab = draft, read, is_lab
         self._names = Names(draft.sets, draft.reservoirs)
         self._parsers: Mapping[str, Callable[[Statement], None]] = {
@@ -165,6 +167,7 @@ class _Parser:
 
     def _new(self, statement: Statement, what: str, known: Collection[str], most: int) -> str:
         """Return the next word, the name of something that has none yet."""
+        # FWRL-3-15
         word = statement.take(f"the name of a {what}")
         name = parsed(word, values.NAME, values.parse_name)
         if name in known:
@@ -182,7 +185,7 @@ class _Parser:
         while not statement.is_over:
             left = [word for word in _TERMS if word not in places]
             if statement.next in places:
-                refuse(statement.take(), f"{statement.next} stands twice", *left)
+                refuse(statement.place, f"{statement.next} stands twice", *left)
             word = statement.choose("term of a reservoir", left)
             places[word.text] = word
             given |= _TERMS[word.text](statement)
@@ -212,9 +215,9 @@ class _Parser:
     def _members(
         self, statement: Statement, expected: str, parse: Callable[[str], ValueT]
     ) -> tuple[ValueT, ...]:
-        found = [statement.value(expected, parse)]
-        while not statement.is_over:
-            self._count(len(found) + 1, statement.words[statement.at])
+        found: list[ValueT] = []
+        while not found or not statement.is_over:
+            self._count(len(found) + 1, statement.place)
             found.append(statement.value(expected, parse))
         self._draft.members += len(found)
         return tuple(dict.fromkeys(found))
@@ -250,6 +253,8 @@ class _Parser:
     # ---- verdicts -------------------------------------------------------------------------------
 
     def _default(self, statement: Statement) -> None:
+        self.has_policy = True
+        # FWRL-3-15
         if self._draft.default is not None:
             other = self._draft.default[1]
             refuse(statement.words[0], f"line {other} is the policy already", "one policy")
@@ -347,11 +352,16 @@ def _when_full(statement: Statement) -> dict[str, object]:
     return {"is_stopping": statement.choose("answer", _WHEN_FULL).text == "stop"}
 
 
+# what leaks is counted in uW, a power in mW: the next unit of the same number
+_LEAKS: Final = (("uW", "mW"), ("mW", "W"), ("kW", "MW"), ("W", "kW"))
+
+
 def _parse_leak(text: str) -> int:
-    # mW is the unit of a power elsewhere; what leaks is less
-    if text.endswith("uW") and text[:-2].isdecimal():
-        return values.POWER.parse(f"{text[:-2]}mW")
-    return values.POWER.parse(text) * 1000
+    for unit, larger in _LEAKS:
+        if text.endswith(unit):
+            with suppress(ValueError):
+                return values.POWER.parse(text.removesuffix(unit) + larger)
+    raise ValueError(f"a leak is a power in whole uW, up to some kW, got {shown(text)}")
 
 
 _LEAK: Final = values.Quantity(values.POWER.expected, _parse_leak)
