@@ -50,7 +50,7 @@ function _shtab_powertcp_using
   test "$_shtab_powertcp_cmdpath" = "$argv"
 end
 
-set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' realm decode explain demo
+set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' firewall realm decode explain demo
 set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --codes --config --connect --connections --control --count --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
@@ -260,6 +260,12 @@ complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -l check -d 'decode
 complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -l json -d 'one JSON object per line on stdout'
 complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -s v -l verbose -d 'say more'
 complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -s q -l quiet -d 'say less'
+complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a firewall -d 'Read the policy of a reclaim firewall: is it valid, does it do what its tests expect.'
+complete -c powertcp -n '_shtab_powertcp_using firewall' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using firewall' -l lab -d 'check, test: a reservoir may have no losses'
+complete -c powertcp -n '_shtab_powertcp_using firewall' -l json -d 'one JSON object per line'
+complete -c powertcp -n '_shtab_powertcp_using firewall; and test $_shtab_powertcp_npos -eq 0' -ka "check test" -d 'what to do'
+complete -c powertcp -n '_shtab_powertcp_using firewall; and test $_shtab_powertcp_npos -ge 1' -ka "(__fish_complete_path (commandline -ct))" -d 'check, test: policies'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a realm -d 'Make and show the file of a realm: providers that share their contracts.'
 complete -c powertcp -n '_shtab_powertcp_using realm' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using realm' -l name -x -d 'new: what people call it (the name of FILE)'

@@ -1,0 +1,85 @@
+"""`powertcp firewall`: the reclaim firewall, which keeps the power that it is attacked with."""
+
+from argparse import Namespace
+from typing import NamedTuple
+
+from powertcp.cli.parser import Parser
+
+EXAMPLE = """examples:
+  powertcp firewall check attic.policy       every fault with line, column and what was expected
+  powertcp firewall test attic.policy        its test statements, and what became of each
+  powertcp firewall check --json a b         one JSON object per policy
+
+ACTION is check or test.
+
+A policy has one statement a line: reservoir, set, policy, rule, infrastructure, lend, test. The first rule
+whose matches all hold decides; policy says what becomes of the rest. Files of keys that it names are
+looked for in its own folder.
+
+exit status: 0 done, 1 a test statement differs, 2 usage, or a policy that does not load"""
+
+
+class _Action(NamedTuple):
+    """What an action takes: words after it at least and at most, what they are, its options."""
+
+    least: int
+    most: int | None
+    operand: str
+    options: tuple[str, ...]
+
+
+# an action is a row here, its options in `build_parser`, a case in `_run` and a module of its own
+ACTIONS = {
+    "check": _Action(1, None, "a POLICY", ("json", "lab")),
+    "test": _Action(1, None, "a POLICY", ("json", "lab")),
+}
+
+
+def build_parser() -> Parser:
+    """Return the parser of `powertcp firewall`."""
+    purpose = (
+        "Read the policy of a reclaim firewall: is it valid, does it do what its tests expect."
+    )
+    parser = Parser("firewall", purpose, EXAMPLE, "ACTION [WHAT]...")
+    add = parser.add_argument
+    add("action", metavar="ACTION", choices=tuple(ACTIONS), help="what to do")
+    add("what", metavar="FILE", nargs="*", help="check, test: policies")
+    add("--lab", action="store_true", help="check, test: a reservoir may have no losses")
+    add("--json", action="store_true", help="one JSON object per line")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run `powertcp firewall`; returns the exit status."""
+    parser = build_parser()
+    arguments = parser.parse_action(argv, ACTIONS)
+    _check(parser, arguments)
+    return _run(arguments)
+
+
+def _run(arguments: Namespace) -> int:
+    """Import the module of an action and run it: help and wrong words do without."""
+    match arguments.action:
+        case "check":
+            from powertcp.cli.firewall_policy import check
+
+            return check(arguments)
+        case _:
+            from powertcp.cli.firewall_policy import test
+
+            return test(arguments)
+
+
+def _check(parser: Parser, arguments: Namespace) -> None:
+    """Refuse what does not belong to the action."""
+    name, action = arguments.action, ACTIONS[arguments.action]
+    given = {key for key, value in vars(arguments).items() if value} - {"action", "what"}
+    if strange := sorted(given - set(action.options)):
+        option = strange[0].replace("_", "-")
+        takers = " and ".join(key for key, it in ACTIONS.items() if strange[0] in it.options)
+        parser.error(f"--{option} is for {takers}, not for {name}")
+    if len(arguments.what) < action.least:
+        parser.error(f"{name} needs {action.operand}")
+    if action.most is not None and len(arguments.what) > action.most:
+        word = arguments.what[action.most]
+        parser.error(f'{name} takes {action.most} word, got "{word}" as well')
