@@ -96,6 +96,9 @@ class Firewall:
         self._begun: dict[str, Instant] = {}
         self._clock = clock
         self._seconds: deque[tuple[Instant, int]] = deque(maxlen=2)
+        # who wants to see each evaluation
+        self.on_judged: Callable[[FlowAccount, Facts, Decision], None] | None = None
+        self._marks_uj: tuple[int, ...] = ()
         self._watched: tuple[int | None, int | None] = (None, None)
         self._fill(now)
 
@@ -109,8 +112,14 @@ class Firewall:
         self._fill(now)
         self._judge_all(now)
 
+    @property
+    def energy_marks_uj(self) -> tuple[int, ...]:
+        """Energies of a flow at which another rule may decide, in order."""
+        return self._marks_uj
+
     def _fill(self, now: Instant) -> None:
         """Have the reservoirs of the policy; one that it does not name any more keeps its energy."""
+        self._marks_uj = self.policy.energy_marks_uj
         for name, terms in self.policy.reservoirs.items():
             intake = self.intakes.get(name)
             if intake is None:
@@ -155,6 +164,8 @@ class Firewall:
     def _settle(self, account: FlowAccount, facts: Facts, decision: Decision) -> Decision:
         account.decision, account.facts = decision, facts
         self._hit(decision)
+        if self.on_judged is not None:
+            self.on_judged(account, facts, decision)
         return decision
 
     def _failed(self, account: FlowAccount, error: Exception, now: Instant) -> Decision:

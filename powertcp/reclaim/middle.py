@@ -26,6 +26,9 @@ class Middle(Protocol):
     def ends(self, sender: End) -> tuple[Party, Party | None]:
         """Return who sends, and the other."""
 
+    def name_of(self, number: int | str) -> str:
+        """Return a flow as people see it."""
+
     def account_of(self, number: int, source: End, now: Instant, what: str = "") -> FlowAccount:
         """Open the account of a flow whose power `source` sends."""
 

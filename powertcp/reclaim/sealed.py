@@ -68,6 +68,11 @@ class SealedPower:
         elif isinstance(segment, FeedSegment):
             self._take_feed(leg, raw, segment, now)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing passes."""
+        return self._sealed is None and not self._feeds
+
     # --- sealed -------------------------------------------------------------------------------
 
     # FWRL-2-02

@@ -43,8 +43,8 @@ class Party(NamedTuple):
 class Watch:
     """A flow that passes. gate: of its credit under a limit. is_marking: its DATA carry ECE.
 
-    mark_uj: energy at which it is judged again, None: at no more. passed_uj, heat_uj: of this
-    read, not yet counted. claimed_uj: of its claims, what is counted. tariff, entity: as its
+    mark_uj: energy at which it is judged again, None: at no more. passed_uj: of this read, not yet
+    counted. claimed_uj: of its claims, what is counted. tariff, entity: as its
     handshake said.
     """
 
@@ -53,7 +53,6 @@ class Watch:
     is_marking: bool = False
     mark_uj: int | None = None
     passed_uj: int = 0
-    heat_uj: int = 0
     claimed_uj: int = 0
     tariff: Tariff | None = None
     entity: Entity | None = None
@@ -121,11 +120,6 @@ def note_block(facts: Facts, sums: BlockSums, sampling: Sampling) -> None:
     scale = sampling.nv_per_lsb * sampling.na_per_lsb
     # nV * nA = 10^-18 W; 10^-15 mW
     facts.power_mw = max(0, sums.a) * scale // (sums.n * 10**15)
-
-
-def worst_ask(asks: tuple[Ask, ...]) -> Ask | None:
-    """Return the ask of the greatest power."""
-    return max(asks, key=lambda ask: ask.desired.power_mw, default=None)
 
 
 def terms_of(flow: TrackedFlow) -> tuple[Ask, ...]:
