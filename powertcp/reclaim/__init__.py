@@ -1,5 +1,6 @@
 """Things that watch connections from the middle: what is said, what is verified, who goes on."""
 
+from powertcp.reclaim.attack import SCENARIO_TERMS, Attack, AttackTerms, Style
 from powertcp.reclaim.leg import Hung
 from powertcp.reclaim.relay import (
     CopyHeld,
@@ -13,6 +14,9 @@ from powertcp.reclaim.relay import (
 from powertcp.reclaim.track import End, Phase, Sighting, TrackedFlow, Tracker, What
 
 __all__ = [
+    "SCENARIO_TERMS",
+    "Attack",
+    "AttackTerms",
     "CopyHeld",
     "Denial",
     "Denied",
@@ -23,6 +27,7 @@ __all__ = [
     "Relay",
     "Seen",
     "Sighting",
+    "Style",
     "TrackedFlow",
     "Tracker",
     "UpstreamWanted",
