@@ -87,6 +87,8 @@ class Admissions:
         self.on_change: Callable[[FlowRecord], None] = nothing
         self.on_end: Callable[[int], None] = nothing
         self.on_return: Callable[[int], None] = nothing
+        # told of each flow that is over, with its last registers
+        self.on_closed: Callable[[FlowRecord, FlowClosed], None] = nothing_more
         self.needs_seal = False
         self._delivery = delivery
         self._spread = spread
@@ -461,6 +463,7 @@ class Admissions:
         is_denied = self._gate_refusal(record) is not None
         freed = self._drop(record)
         self.billing.closed(record, event)
+        self.on_closed(record, event)
         self.delivered_uj += event.acked_uj
         self.returned_uj += max(0, event.esn_uj - event.acked_uj)
         self.heat_uj += event.heat_uj
@@ -504,4 +507,8 @@ class Admissions:
 
 
 def nothing(_: object) -> None:
+    """Do nothing: nobody wants to know."""
+
+
+def nothing_more(_: object, __: object) -> None:
     """Do nothing: nobody wants to know."""

@@ -104,6 +104,19 @@ class Announcement:
                 await self._pump()
                 await self._wait()
 
+    def refresh(self) -> bool:
+        """Say it as it is now, as soon as may be: what has changed is no news by itself.
+
+        Returns whether it will be said: before it is announced there is nothing to refresh.
+        """
+        advert, now = self._want(), now_ns()
+        if advert is None or not self._announcer.is_registered:
+            return False
+        self._announcer.want(advert, now)
+        self._announcer.announce_again(now)
+        self._armed.set()
+        return True
+
     async def withdraw(self) -> None:
         """Say goodbye, in 1 s at most; nothing is announced any more.
 
@@ -111,6 +124,8 @@ class Announcement:
         """
         # DPDP-4-03
         self._running.cancel()  # what is being announced just now is not waited for
+        if self._on_move in self._mdns.heed:
+            self._mdns.heed.remove(self._on_move)
         with trio.move_on_after(GOODBYE_S):
             was = self._said
             self._announcer.drain(now_ns())

@@ -179,7 +179,9 @@ class Appliance:
 
     def needs_more(self, now: Instant) -> bool:
         """Whether it gave back what it did not use, and could use it now; asked at intervals."""
-        if self.profile is None or not self.ask.desired.giveback or now < self._more_at:
+        if self.profile is None or now < self._more_at:
+            return False
+        if not (self.profile.giveback or self.ask.desired.giveback):
             return False
         # PTCP-7-08
         limit_mw = self.profile.power_mw

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """The requests of all flows against one breaker. gate: who may draw what, None: anybody."""
+    """The requests of all flows against one breaker. gate: who may draw what, None: anybody.
+
+    most_lease_s: of a source that may run dry, None for any other: no lease is longer, nothing stays
+    granted when it lapses, and what is not used is given back.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Requests:
         self._lease_s = lease_s
         self._wake = wake
         self.gate: Gatekeeper | None = None
+        self.most_lease_s: int | None = None
         self._waiting: dict[FlowRecord, tuple[PowerRequested, Verdict]] = {}
 
     def ask(
@@ -66,6 +71,9 @@ class Requests:
 
     # VPPN-5-02
     def _judge(self, record: FlowRecord, asks: tuple[Ask, ...]) -> Verdict:
+        # FWRL-4-04
+        if self.most_lease_s is not None:
+            asks = tuple(_shortened(ask, self.most_lease_s) for ask in asks)
         return Verdict(asks) if self.gate is None else self.gate.judge(record, asks)
 
     # DPDP-10-05
@@ -125,7 +133,8 @@ class Requests:
             )  # fmt: skip
             return
         record.state = "granted"
-        fallback = _fallback(choice.grant, event.fallback)
+        wished = event.fallback if self.most_lease_s is None else None
+        fallback = _fallback(choice.grant, wished)
         machine.grant(
             record.flow, choice.grant, fallback=fallback, sampling=event.sampling,
             tariff=tariff, meter=meter, now=now,
@@ -226,6 +235,13 @@ class Requests:
 def terms_text(profile: PowerProfile) -> str:
     """Return voltage and current for people."""
     return f"{format_voltage(profile.voltage_mv)} {format_current(profile.current_ma)}"
+
+
+def _shortened(ask: Ask, most_s: int) -> Ask:
+    """Return a wish with G, and a lease of at most `most_s`; one below 5 s stays, and is refused."""
+    desired = ask.desired
+    lease_s = min(desired.lease_s or most_s, most_s)
+    return Ask(desired.with_type(desired.type, lease_s=lease_s, giveback=True), ask.minimum)
 
 
 def _fallback(grant: PowerProfile, wished: PowerProfile | None) -> PowerProfile | None:

@@ -56,7 +56,8 @@ class Breaker:
 
     rating_mw: never exceeded. supplies: each with its own amperes. ramp_mw_per_s: how fast power
     may be connected, None at once. per_peer_mw: the most one peer may hold. best_priority: the
-    best class anyone may ask for. draw(n) returns 0..n-1 and spreads restores.
+    best class anyone may ask for. draw(n) returns 0..n-1 and spreads restores. because: what the
+    rating depends on, said to whoever gets less for want of it.
     """
 
     rating_mw: int
@@ -65,6 +66,7 @@ class Breaker:
     ramp_mw_per_s: int | None = None
     per_peer_mw: int | None = None
     best_priority: int = 1
+    because: str = ""
     held_mw: int = 0
     held_ma: list[int] = field(default_factory=list)
     holdings: dict[Key, Holding] = field(default_factory=dict)
@@ -263,10 +265,7 @@ class Breaker:
             holding.is_returned = True
 
     def reload(self, rating_mw: int, supplies: Sequence[Supply], now: Instant) -> None:
-        """Change rating and supplies; flows of a supply that is gone keep it until they end.
-
-        When the rating rises, restores are spread at random over 10 s.
-        """
+        """Change both; a rise spreads restores over 10 s, flows of a supply that is gone keep it."""
         merged = [
             next((new for new in supplies if new.feeds(old.profile)), old.retire())
             for old in self.supplies
@@ -417,7 +416,8 @@ class Breaker:
             elif limited and self.per_peer_mw is not None:
                 refusal = Refusal(Reason.WATT_LIMIT, refusal.value, self.per_peer_mw)
             else:
-                refusal = replace(refusal, retry_ms=RETRY_MS)
+                said = self.because
+                refusal = replace(refusal, retry_ms=RETRY_MS, text=said, rule=said)
         return choice._replace(refusal=refusal)
 
     def _conclude(self, request: Waiting, choice: Choice) -> Admission:
@@ -536,7 +536,7 @@ class Breaker:
             if (dwells and not (over or holding.is_beyond_right)) or is_busy(holding.key):
                 continue
             profile = with_power(holding.profile, target_mw)
-            holding.refusal = holding.why_shed(held_mw(profile))
+            holding.refusal = holding.why_shed(held_mw(profile), self.because)
             holding.outstanding = True
             holding.note_change(now)
             self._wanting.add(holding.key)

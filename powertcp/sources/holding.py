@@ -81,13 +81,15 @@ class Holding:
         request = -(-supply.pairs * supply.voltage_mv * current_ma // 1000)
         return request if self.most_mw is None else min(request, self.most_mw)
 
-    def why_shed(self, left_mw: int) -> Refusal:
-        """Return why it is shed to `left_mw`."""
+    def why_shed(self, left_mw: int, because: str = "") -> Refusal:
+        """Return why it is shed to `left_mw`; because: what the rating depends on."""
         if self.right is not None and self.is_beyond_right:
             return self.right
         by_order = self.ceiling_mw is not None and self.mw > self.ceiling_mw
-        code = Reason.OPERATOR if by_order and not self.is_returned else Reason.BUDGET
-        return Refusal(code, self.mw, left_mw)
+        if by_order:
+            code = Reason.BUDGET if self.is_returned else Reason.OPERATOR
+            return Refusal(code, self.mw, left_mw)
+        return Refusal(Reason.BUDGET, self.mw, left_mw, text=because, rule=because)
 
     def may_change(self, now: Instant) -> bool:
         """Say whether the dwell of PTCP-7-07 is over."""

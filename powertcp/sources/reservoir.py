@@ -47,6 +47,7 @@ class ReservoirTerms:
 
     def faults(self, *, is_lab: bool = False) -> list[str]:
         """Return a sentence for each value that cannot be. is_lab: a store without losses may be."""
+        # FWRL-4-01
         best = 100 if is_lab else MAX_PERCENT
         found = []
         if not 0 < len(self.name) <= MAX_NAME:
@@ -114,6 +115,7 @@ class Reservoir:
 
     # -- in ----------------------------------------------------------------------------------------
 
+    # FWRL-4-02
     @property
     def room_uj(self) -> int:
         """Return what may come in without a loss to fullness; 0 when nothing of it would be kept."""
@@ -121,6 +123,7 @@ class Reservoir:
         room_uj = free_uj * 100 // self.terms.charge_percent
         return room_uj if room_uj * self.terms.charge_percent // 100 else 0
 
+    # FWRL-4-01
     def bank(self, energy_uj: int) -> Split:
         """Take `energy_uj` in, 0 or more; what does not fit is heat, and so is the loss."""
         _not_negative(energy_uj)
@@ -170,6 +173,7 @@ class Reservoir:
             raise LocalProtocolError(said)
         self.promised_uj += energy_uj
 
+    # FWRL-4-01
     def draw(self, energy_uj: int) -> Drawn:
         """Give `energy_uj`, 0 or more, or as much of it as there is above the floor.
 
@@ -186,12 +190,20 @@ class Reservoir:
             self._quota_uj -= out_uj
         return Drawn(out_uj, taken_uj - out_uj)
 
+    def lose(self, energy_uj: int) -> Drawn:
+        """Give `energy_uj` as `draw` does, of which nobody has anything: all of it is heat."""
+        drawn = self.draw(energy_uj)
+        self.out_uj -= drawn.out_uj
+        self.heat_uj += drawn.out_uj
+        return Drawn(0, drawn.out_uj + drawn.heat_uj)
+
     def _taken_uj(self, out_uj: int) -> int:
         """Return what the store has less when `out_uj` went out of it at once."""
         return -(-out_uj * 100 // self.terms.discharge_percent)
 
     # -- time --------------------------------------------------------------------------------------
 
+    # FWRL-4-01
     def leak(self, now: Instant) -> int:
         """Let time pass until `now`, not before the last one; return the uJ that leaked: heat.
 

@@ -86,6 +86,29 @@ def test_beyond_the_rating_is_refused_with_the_free_power_and_a_time_to_retry() 
     assert choice.offers[0][0].power_mw == 12_000
 
 
+def test_what_the_rating_depends_on_is_said_to_who_gets_less() -> None:
+    pool = breaker()
+    power_up(pool, "a", "12V/4A,prio=2", "12V/1A")
+    pool.because = "reservoir main: 600 J above its floor"
+    choice = pool.admit("b", ask("12V/5A,prio=9"), BOB, 0).choice
+    assert choice is not None
+    assert choice.refusal is not None
+    assert choice.refusal.text == pool.because
+    assert choice.refusal.sentence().startswith(
+        "100 NO_CAPACITY: asked 60,000 mW, 12,000 mW free (reservoir main: 600 J above its floor)"
+    )
+    pool.release("b")
+    pool.reload(24_000, [BENCH], 0)
+    [change] = pool.plan(0)
+    assert change.refusal == Refusal(
+        Reason.BUDGET, 48_000, 24_000, text=pool.because, rule=pool.because
+    )
+    settle(pool, [change])
+    pool.set_ceiling("a", 12_000)
+    [ordered] = pool.plan(10 * S)
+    assert ordered.refusal == Refusal(Reason.OPERATOR, 24_000, 12_000)
+
+
 @pytest.mark.requirement("PTCP-4-03")
 def test_a_counter_offer_is_held_until_it_is_taken_or_given_up() -> None:
     pool = breaker()

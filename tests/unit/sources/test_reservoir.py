@@ -67,6 +67,7 @@ def test_a_laboratory_may_have_a_store_without_losses_and_none_with_gains() -> N
 # -- in ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("FWRL-4-01")
 def test_five_percent_of_what_is_banked_is_heat() -> None:
     store = Reservoir(terms())
     assert store.bank(60_000 * J) == Split(57_000 * J, 3_000 * J)
@@ -79,6 +80,7 @@ def test_a_rest_below_a_microjoule_is_heat() -> None:
     assert store.bank(39) == Split(37, 2)
 
 
+@pytest.mark.requirement("FWRL-4-02")
 def test_the_room_is_what_comes_in_until_it_is_full() -> None:
     store = Reservoir(terms(), 5 * KWH - 30_000 * J)
     room = store.room_uj
@@ -100,6 +102,7 @@ def test_what_does_not_fit_is_heat() -> None:
 # -- out ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("FWRL-4-01")
 def test_more_is_taken_than_goes_out() -> None:
     store = Reservoir(terms(), 57_000 * J)
     assert store.draw(3_600 * J) == Drawn(3_600 * J, 189_473_685)
@@ -107,6 +110,13 @@ def test_more_is_taken_than_goes_out() -> None:
     assert (store.out_uj, store.heat_uj) == (3_600 * J, 189_473_685)
 
 
+def test_what_nobody_has_is_heat() -> None:
+    store = Reservoir(terms(1000), 1000)
+    assert store.lose(95) == Drawn(0, 100)
+    assert (store.stored_uj, store.out_uj, store.heat_uj) == (900, 0, 100)
+
+
+@pytest.mark.requirement("FWRL-4-01")
 def test_nothing_goes_out_below_the_floor() -> None:
     store = Reservoir(terms(1000, floor_percent=10), 300)
     assert (store.terms.floor_uj, store.above_floor_uj) == (100, 200)
@@ -180,6 +190,7 @@ def test_a_change_may_break_a_promise() -> None:
 # -- time --------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("FWRL-4-01")
 def test_a_leak_adds_up_to_the_microjoule_however_time_is_cut() -> None:
     whole, cut = Reservoir(terms(leak_uw=7), J), Reservoir(terms(leak_uw=7), J)
     assert whole.leak(0) == cut.leak(0) == 0
@@ -249,12 +260,14 @@ some_terms = st.builds(
 )
 steps = st.lists(
     st.tuples(
-        st.sampled_from(("bank", "fill", "draw", "empty", "leak", "promise", "redeem")), amounts
+        st.sampled_from(("bank", "fill", "draw", "empty", "lose", "leak", "promise", "redeem")),
+        amounts,
     ),
     max_size=30,
 )
 
 
+@pytest.mark.requirement("FWRL-4-01")
 @given(some_terms, st.integers(0, 100), steps)
 def test_energy_is_conserved_within_the_bounds(
     some: ReservoirTerms, percent: int, doings: list[tuple[str, int]]
@@ -279,6 +292,9 @@ def test_energy_is_conserved_within_the_bounds(
                 assert out == 0 or store.stored_uj >= some.floor_uj
                 assert store.stored_uj >= min(before, some.floor_uj)
                 went, heat = went + out, heat + lost
+            case "lose":
+                _, lost = store.lose(amount)
+                heat += lost
             case "promise":
                 store.promise(min(amount, store.free_uj))
             case "redeem":
@@ -297,6 +313,7 @@ def test_energy_is_conserved_within_the_bounds(
         assert (store.in_uj, store.out_uj, store.heat_uj) == (came, went, heat)
 
 
+@pytest.mark.requirement("FWRL-4-01", "FWRL-4-04")
 @given(some_terms, st.integers(0, 100), st.lists(amounts, max_size=20))
 def test_a_loop_of_its_own_power_only_loses(
     some: ReservoirTerms, percent: int, draws: list[int]
