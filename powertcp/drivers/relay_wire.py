@@ -21,13 +21,17 @@ OWN_HIGH: Final = 1024 * 1024
 ROOM_LOW: Final = 64 * 1024
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class RelayWire(Wire[Event]):
     """One side of a relay; `partner` is the other one, None as long as there is none.
 
-    backlog: octets that wait for the other side.
+    backlog: octets that wait for the other side. on_turn: called after each turn of work.
     """
 
-    __slots__ = ("_backlog", "_is_paused", "_poll", "partner")
+    __slots__ = ("_backlog", "_is_paused", "_on_turn", "_poll", "partner")
 
     def __init__(
         self,
@@ -40,12 +44,13 @@ class RelayWire(Wire[Event]):
         nursery: trio.Nursery,
         wheel: Wheel,
         on_close: Callable[[], None],
+        on_turn: Callable[[], None] = _nothing,
     ) -> None:
         """Take over `sock`, which nobody else may touch from here on."""
         super().__init__(sock, machine, handle, nursery=nursery, wheel=wheel, on_close=on_close)
         self.partner: RelayWire | None = None
         self._poll = poll
-        self._backlog = backlog
+        self._backlog, self._on_turn = backlog, on_turn
         self._is_paused = False
 
     @property
@@ -78,6 +83,7 @@ class RelayWire(Wire[Event]):
         """Let the other side send what waits for it."""
         if self.partner is not None:
             self.partner.flush()
+        self._on_turn()
 
     def resume(self) -> None:
         """Read again, if that stopped and there is room."""

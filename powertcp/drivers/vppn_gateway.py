@@ -6,40 +6,36 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
 from powertcp.drivers.daemon import now_ns, unix_offset_ns
-from powertcp.drivers.dial import accept, connect, format_address
-from powertcp.drivers.poll import Poll
-from powertcp.drivers.relay_wire import RelayWire
+from powertcp.drivers.dial import connect
+from powertcp.drivers.relaying import PER_ADDRESS, Pair, RelayServer
 from powertcp.drivers.sealing import Seals, identity_of, log_tunnel
-from powertcp.drivers.session import CLEAR, AddressLimit, Identity, party_of, peer_of
+from powertcp.drivers.session import CLEAR, Identity
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.vppn_trace import SideTraces
-from powertcp.drivers.wheel import Wheel
-from powertcp.drivers.wire import SegmentMachine
+from powertcp.errors import known
 from powertcp.machine import Event
 from powertcp.potcp import TicketOffice
 from powertcp.potcp.events import Ask
 from powertcp.reclaim.attempt import Attempt, UpstreamAnswered, UpstreamFailed
-from powertcp.reclaim.leg import Hung
+from powertcp.reclaim.leg import Hung, Leg
 from powertcp.reclaim.relay import Denial, FlowLeft, Relay, UpstreamWanted
 from powertcp.reclaim.track import End, Phase, TrackedFlow
 from powertcp.registry import Reason, Refusal
-from powertcp.units import NS_PER_S, Duration, Instant
+from powertcp.units import Instant
 from powertcp.vppn.config import SealConfig
 from powertcp.vppn.session import Session
 from powertcp.vppn.tunnel import Tunnel, TunnelOpened, TunnelRekeyed
 
-PER_ADDRESS: Final = 64  # connections of one address, protocol section 14
-ACCEPTS_PER_STEP: Final = 8
-EMFILE_PAUSE_S: Final = 0.1
+if TYPE_CHECKING:
+    from powertcp.drivers.wire import SegmentMachine
+
 # of T_OPEN, which a device waits: until when one provider must have answered
 DIAL_S: Final = 4.0
-# T_DRAIN for the provider, once more for the device
-DRAIN_NS: Final = 10 * NS_PER_S
 # what an operator may do about an upstream that hangs up
 CLOSED: Final = "closed without an answer, its --connections may be too few for this address"
 _log = logging.getLogger("gateway")
@@ -86,19 +82,16 @@ class Desk(Protocol):
         """Forget `session`: both its sides are gone."""
 
 
-class RelaySession:
+class RelaySession(Pair):
     """One device: its wire, its relay, the wire of its provider."""
 
     def __init__(self, host: str, port: int, peer: bytes, traces: SideTraces) -> None:
         """Begin without wires."""
+        super().__init__(host, port, peer)
         self.traces = traces
-        self.host, self.port, self.peer = host, port, peer
         self.identity: Identity = CLEAR
         self.upstream: Upstream | None = None
         self.tunnel: Tunnel | None = None
-        self.device: RelayWire | None = None
-        self.provider: RelayWire | None = None
-        self.is_dialling = self.is_hanging = self.is_leaving = False
         # of the upstream that is asked: what became of it, "" that it answered, None nothing yet
         self.attempt: Attempt | None = None
         self.outcome: str | None = None
@@ -106,43 +99,13 @@ class RelaySession:
         self.relay: Relay
         self.on_cut: Callable[[], None] = self.hang
 
-    @property
-    def where(self) -> str:
-        """The device as people see it: ADDRESS:PORT."""
-        return format_address(self.host, self.port)
-
-    @property
-    def party(self) -> str:
-        """Its address for the books."""
-        return party_of(self.host)
-
     def name_of(self, flow: TrackedFlow) -> str:
         """A flow as people see it: ADDRESS:PORT/FLOW."""
         return f"{self.where}/{flow.number}"
 
-    @property
-    def wires(self) -> tuple[RelayWire, ...]:
-        """The wires that there are."""
-        return tuple(wire for wire in (self.device, self.provider) if wire is not None)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether both sides are gone."""
-        return not self.is_dialling and all(wire.closed for wire in self.wires)
-
-    def backlog(self, end: End) -> int:
-        """Return what waits for one side, octets."""
-        wire = self.device if end is End.CLIENT else self.provider
-        if wire is not None and not wire.closed:
-            return wire.queued
-        leg = self.relay.device if end is End.CLIENT else self.relay.provider
-        return leg.queued
-
-    def flush(self) -> None:
-        """Send what waits for both sides."""
-        for wire in self.wires:
-            wire.flush()
-            wire.rearm()
+    def leg(self, end: End) -> Leg:
+        """Return one side of the relay."""
+        return self.relay.device if end is End.CLIENT else self.relay.provider
 
     def ask(self, upstream: Upstream) -> None:
         """Begin to ask an upstream."""
@@ -156,10 +119,10 @@ class RelaySession:
     # VPPN-6-04
     def abandon(self) -> None:
         """Leave an upstream that has not answered: what it was told waits for the next one."""
-        wire, attempt = self.provider, self.attempt
-        self.upstream = self.provider = self.attempt = None
-        if self.device is not None:
-            self.device.partner = None
+        wire, attempt = self.server, self.attempt
+        self.upstream = self.server = self.attempt = None
+        if self.client is not None:
+            self.client.partner = None
         if wire is not None:
             wire.partner = None
             wire.abort()
@@ -185,14 +148,14 @@ class RelaySession:
     def hang(self) -> None:
         """End both sides, after what waits for them."""
         self.is_hanging = True
-        if self.device is not None:
-            self.device.finish()
-        if self.provider is not None and not self.relay.provider.is_held:
-            self.provider.finish()
+        if self.client is not None:
+            self.client.finish()
+        if self.server is not None and not self.relay.provider.is_held:
+            self.server.finish()
 
 
-class VppnGateway:
-    """Listeners, one poll task and one wheel for all devices and providers."""
+class VppnGateway(RelayServer[RelaySession]):
+    """A relay for all devices, whose tunnels end here, and their providers."""
 
     def __init__(
         self,
@@ -203,106 +166,28 @@ class VppnGateway:
         tracer: Tracer | None = None,
     ) -> None:
         """Prepare to serve; nothing is opened yet. tracer: makes two files of each device."""
+        super().__init__(config.per_address, _log)
         self.config, self.desk = config, desk
-        self.wheel, self.poll = Wheel(), Poll()
-        self.sessions: set[RelaySession] = set()
-        self.refused_connections = 0
-        self.draining = False
         self._entropy, self._tracer = entropy, tracer
         self._seals = Seals(config.seal, TicketOffice(entropy), entropy, is_required=True)
-        self._addresses = AddressLimit(config.per_address)
-        self._nursery: trio.Nursery | None = None
-        self._gone: list[RelaySession] = []
-        self._drained, self._stop = trio.Event(), trio.Event()
 
-    # -- serving -----------------------------------------------------------------------------
-
-    async def serve(
-        self,
-        listeners: Sequence[socket.socket],
-        *,
-        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Serve until drained or cancelled; started with the addresses of `listeners`."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self.wheel.run)
-                nursery.start_soon(self.poll.run)
-                for listener in listeners:
-                    nursery.start_soon(self._accept_loop, listener)
-                task_status.started([format_address(*one.getsockname()[:2]) for one in listeners])
-                await self._stop.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            for session in tuple(self.sessions):
-                for wire in session.wires:
-                    wire.abort()
-            self.poll.close()
-            for listener in listeners:
-                listener.close()
-
-    async def _accept_loop(self, listener: socket.socket) -> None:
-        while not self.draining:
-            try:
-                await trio.lowlevel.wait_readable(listener)
-                accepted = accept(listener, ACCEPTS_PER_STEP)
-            except trio.ClosedResourceError:
-                return
-            except OSError as error:
-                _log.warning("accept: %s", error)
-                await trio.sleep_until(trio.current_time() + EMFILE_PAUSE_S)
-                continue
-            for sock, (host, port) in accepted:
-                self._open(sock, host, port, now_ns())
-
-    def _open(self, sock: socket.socket, host: str, port: int, now: Instant) -> None:
-        """Begin a session, unless its address has too many."""
-        peer, nursery = peer_of(host), self._nursery
-        # PTCP-14-01
-        if nursery is None or self.draining or not self._addresses.enter(peer):
-            self.refused_connections += 1
-            sock.close()
-            _log.info("connection of %s refused: more than %d", host, self.config.per_address)
-            return
+    def begin(
+        self, sock: socket.socket, host: str, port: int, peer: bytes, now: Instant
+    ) -> RelaySession | None:
+        """Begin the session of a device."""
         session = RelaySession(host, port, peer, SideTraces(self._tracer))
+        nursery = known(self.nursery, "nobody comes before there is a nursery")
 
         def is_sealed() -> bool:
             return session.tunnel is not None and session.tunnel.is_sealed
 
         session.relay = Relay(partial(self._judge, session), is_sealed)
-        session.on_cut = partial(self._drain_events, session)
+        session.on_cut = partial(self.drain_events, session)
         octets = peer + port.to_bytes(2, "big")
         session.tunnel = self._seals.carry(session.relay.device, octets, now)
         machine = session.traces.follow(End.CLIENT, session.where, session.tunnel)
-        session.device = self._wire(session, sock, machine, End.CLIENT, nursery)
-        self.sessions.add(session)
-        session.device.begin(now)
-
-    def _wire(
-        self,
-        session: RelaySession,
-        sock: socket.socket,
-        machine: SegmentMachine[Event],
-        end: End,
-        nursery: trio.Nursery,
-    ) -> RelayWire:
-        return RelayWire(
-            sock,
-            machine,
-            partial(self._heed, session, end),
-            poll=self.poll,
-            backlog=partial(self._backlog, session, end.other),
-            nursery=nursery,
-            wheel=self.wheel,
-            on_close=partial(self._leave, session, end),
-        )
-
-    def _backlog(self, session: RelaySession, end: End) -> int:
-        """Return what waits for one side; all that a provider is not there yet for is too much."""
-        if end is End.SERVER and session.is_dialling:
-            return 1 << 62
-        return session.backlog(end)
+        session.client = self.wire(session, sock, machine, End.CLIENT, nursery)
+        return session
 
     # -- upstream ----------------------------------------------------------------------------
 
@@ -350,9 +235,9 @@ class VppnGateway:
         elif failed:
             name = session.upstream.name if session.upstream else ""
             _log.warning("%s: power from %s: %s", session.where, name, "; ".join(failed))
-        if session.device is not None:
-            session.device.resume()
-        self._forget(session)
+        if session.client is not None:
+            session.client.resume()
+        self.forget(session)
 
     async def _ask(self, session: RelaySession, upstream: Upstream) -> None:
         """Wait for what becomes of one upstream."""
@@ -376,26 +261,17 @@ class VppnGateway:
                 refusal = Refusal(Reason.NO_CAPACITY, asked_mw, 0, 1000, rule=why, text=said)
                 session.relay.give_up(flow, Denial(refusal))
         session.relay.cut(End.SERVER, None, now_ns())
-        self._drain_events(session)
-
-    def _drain_events(self, session: RelaySession) -> None:
-        """Handle what happened outside of a wake-up: to a provider that is not there."""
-        events: list[Event] = []
-        for leg in (session.relay.device, session.relay.provider):
-            while (event := leg.next_event()) is not None:
-                events.append(event)
-        self._heed(session, End.SERVER, events)
-        session.flush()
+        self.drain_events(session)
 
     def _connect(self, session: RelaySession, sock: socket.socket) -> None:
         """Ask a provider: what waits for one goes to it."""
-        nursery, relay, device = self._nursery, session.relay, session.device
-        if nursery is None or device is None or relay.is_over:
+        nursery, relay = self.nursery, session.relay
+        if nursery is None or session.client is None or relay.is_over:
             sock.close()
             return
         now = now_ns()
         session.attempt = Attempt(relay.provider)
-        machine: SegmentMachine[Event] = session.attempt
+        machine: "SegmentMachine[Event]" = session.attempt
         if (seal := self.config.upstream_seal) is not None:
             tunnel_session = Session(
                 seal, is_initiator=True, entropy=self._entropy, unix_offset_ns=unix_offset_ns()
@@ -403,15 +279,11 @@ class VppnGateway:
             machine = Tunnel(session.attempt, tunnel_session, now, is_initiator=True)
         upstream = session.upstream.name if session.upstream else ""
         machine = session.traces.follow(End.SERVER, f"{session.where}-{upstream}", machine)
-        session.provider = self._wire(session, sock, machine, End.SERVER, nursery)
-        session.provider.partner, device.partner = device, session.provider
-        session.provider.now = now
-        session.provider.begin(now)
-        session.flush()
+        session.join(self.wire(session, sock, machine, End.SERVER, nursery), now)
 
     # -- events ------------------------------------------------------------------------------
 
-    def _heed(self, session: RelaySession, end: End, events: list[Event]) -> None:
+    def heed(self, session: RelaySession, end: End, events: list[Event]) -> None:
         """Act on what a wake-up of either side brought."""
         session.traces.tell(end, events)
         upstream = session.upstream.name if session.upstream else ""
@@ -423,9 +295,9 @@ class VppnGateway:
                     session.identity = identity_of(session.tunnel)
                     self.desk.admit(session)
                     session.relay.proven(now_ns())
-                case UpstreamWanted() if self._nursery is not None:
+                case UpstreamWanted() if self.nursery is not None:
                     session.is_dialling = True
-                    self._nursery.start_soon(self._dial, session, event)
+                    self.nursery.start_soon(self._dial, session, event)
                 case UpstreamAnswered():
                     session.decide("")
                 case UpstreamFailed(refusal=refusal):
@@ -435,53 +307,28 @@ class VppnGateway:
                     pass
         self.desk.heed(session, events)
         if any(isinstance(event, Hung) for event in events):
-            self._hang(session)
+            self.hang(session)
         elif any(isinstance(event, FlowLeft) for event in events):
-            self._look(session)
+            self.look(session)
 
-    def _hang(self, session: RelaySession) -> None:
+    def hang(self, session: RelaySession) -> None:
         """One side is gone: so is the other, after what waits for it. VPPN-6-04."""
         session.hang()
         session.decided.set()
-        self._forget(session)
+        self.forget(session)
 
-    def _look(self, session: RelaySession) -> None:
-        """Hang up on whoever has no flow left, once we drain."""
-        if self.draining and session.relay.is_idle:
-            self._hang(session)
+    def is_idle(self, session: RelaySession) -> bool:
+        """Whether nothing is relayed for a device."""
+        return session.relay.is_idle
 
-    def _leave(self, session: RelaySession, end: End) -> None:
-        """The wire of one side is being closed."""
-        if end is End.CLIENT:
-            self._addresses.leave(session.peer)
-        self._forget(session)
+    def end_all(self, session: RelaySession, now: Instant) -> None:
+        """Say FIN 601 on every flow to both sides."""
+        session.relay.end_all(Refusal(Reason.DRAINING), now)
 
-    def get_timer(self) -> Instant | None:
-        """Return when `handle_timer` is due: as soon as somebody left."""
-        return now_ns() if self._gone else None
-
-    def handle_timer(self, now: Instant) -> None:
-        """Forget who left, once its wires have said all they had to."""
-        gone, self._gone = self._gone, []
-        for session in gone:
-            self.sessions.discard(session)
-            self.desk.close(session)
-            for wire in session.wires:
-                wire.partner = None
-                wire.retire()
-            session.traces.close()
-        if self.draining and not self.sessions:
-            self._drained.set()
-
-    def flush(self) -> bool:
-        """Do nothing: each change flushes its own wires."""
-        return True
-
-    def _forget(self, session: RelaySession) -> None:
-        if session.is_closed and session in self.sessions and not session.is_leaving:
-            session.is_leaving = True
-            self._gone.append(session)
-            self.wheel.arm(self, now_ns())
+    def closed(self, session: RelaySession) -> None:
+        """Both sides of a session are gone."""
+        self.desk.close(session)
+        session.traces.close()
 
     # -- orders ------------------------------------------------------------------------------
 
@@ -497,20 +344,3 @@ class VppnGateway:
         names = [*(one.name for one in config.upstreams), *config.vias]
         if [*(one.name for one in before.upstreams), *before.vias] != names:
             _log.info("power from %s", ", ".join(names))
-
-    async def drain(self, most_ns: Duration = DRAIN_NS) -> None:
-        """Say FIN 601 on every flow to both sides, wait for that, then end `serve`."""
-        self.draining = True
-        refusal = Refusal(Reason.DRAINING)
-        for session in tuple(self.sessions):
-            session.relay.end_all(refusal, now_ns())
-            session.flush()
-            self._look(session)
-        if self.sessions:
-            with trio.move_on_after(most_ns / NS_PER_S):
-                await self._drained.wait()
-        self._stop.set()
-
-    def stop(self) -> None:
-        """End `serve` at once: connections are reset."""
-        self._stop.set()
