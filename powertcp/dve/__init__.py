@@ -22,6 +22,7 @@ from powertcp.dve.measure import (
     integrate_many,
 )
 from powertcp.dve.meter import BankReadings, MeterBank, Readings
+from powertcp.dve.run import RunSums, integrate_run
 from powertcp.dve.waveform import Harmonic, Synth, VoltageEvent, sag, spike, step, swell
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Harmonic",
     "MeterBank",
     "Readings",
+    "RunSums",
     "Synth",
     "VoltageEvent",
     "Window",
@@ -47,6 +49,7 @@ __all__ = [
     "encode_rows",
     "integrate",
     "integrate_many",
+    "integrate_run",
     "sag",
     "spike",
     "step",

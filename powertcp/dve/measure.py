@@ -8,7 +8,7 @@ Energies here are A = sum of v * i in LSB; `EnergyRegister` turns A into microjo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise, repeat
+from itertools import accumulate, pairwise, repeat
 from math import gcd
 from operator import add, mul
 from struct import Struct
@@ -286,6 +286,13 @@ class EnergyRegister:
         self._a += a
         self.esn_uj = self._base_uj + self._a * self._numerator // self._denominator
         return self.esn_uj
+
+    def run(self, parts: list[int]) -> list[int]:
+        """Return the ESN in uJ as it would be after each of several blocks; nothing changes."""
+        base_uj, numerator, denominator = self._base_uj, self._numerator, self._denominator
+        sums = accumulate(parts, initial=self._a)
+        next(sums)
+        return [base_uj + a * numerator // denominator for a in sums]
 
     def peek(self, a: int) -> int:
         """Return the ESN in uJ as it would be after a block of energy `a`; nothing changes."""

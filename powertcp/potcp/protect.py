@@ -28,7 +28,8 @@ class Limits(NamedTuple):
     v_peak, i_peak: of one sample, LSB. i_mean_square, v_least_square: numerators of n * (1.25 I)^2
     and n * (0.9 V)^2, see the checks. i_most, v_least: sums of a whole window, LSB^2, up to and
     from which it is calm. window_samples: in a window. has_mean: AC must average to nothing.
-    v_even: sum of v of a window, LSB: ten of which none is above it average to nothing.
+    v_even: sum of v of a window, LSB: ten of which none is above it average to nothing. i_sure: of
+    one sample, LSB: where none is above it, no window is.
     """
 
     v_peak: int
@@ -40,6 +41,7 @@ class Limits(NamedTuple):
     window_samples: int
     has_mean: bool
     v_even: int
+    i_sure: int
 
     def is_calm(self, sums: BlockSums) -> bool:
         """Return whether a block is whole windows, none near a limit: what the loop finds, at once.
@@ -78,6 +80,7 @@ def _limits(
         window_samples=window,
         has_mean=waveform is Waveform.SINE,
         v_even=window * voltage_mv * _NANO_PER_MILLI // (10 * scale_v),
+        i_sure=5 * current_ma * _NANO_PER_MILLI // (4 * scale_i),
     )
 
 
@@ -166,6 +169,20 @@ class Protector:
             if refusal is not None:
                 return refusal
         return None
+
+    def passes(self, v_peak: int, i_peak: int) -> bool:
+        """Return whether a run of blocks of energy above 0 needs no closer look, and note it.
+
+        For who stands in the middle: an under-voltage is not looked for, its sink will see it; a
+        window that began before the run is not completed. Never true of AC, whose mean counts.
+        """
+        limits = self._limits
+        if limits.has_mean or v_peak > limits.v_peak or i_peak > limits.i_sure:
+            return False
+        if self._has_parts and self._windows is not None:
+            self._windows.skip()
+            self._has_parts = False
+        return True
 
     def take_alert(self) -> Refusal | None:
         """Return the under-voltage found since the last call, once per dip. PTCP-8-07."""

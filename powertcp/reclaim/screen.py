@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from powertcp.dve import BlockSums, integrate_many
+from powertcp.dve import BlockSums, integrate_many, integrate_run
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Event
 from powertcp.potcp.events import Ask
@@ -27,6 +27,7 @@ from powertcp.reclaim.watch import STATES, Party, Watch, facts_of, terms_of, way
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import (
+    HEADER_OCTETS,
     MAX_WORDS,
     MIN_WORDS,
     RawSegment,
@@ -183,7 +184,8 @@ class Screen:
             if not _is_power(data):
                 self._take_other(data, now)
                 return
-        self._take_all(leg, splitter.receive(data), now)
+        raws = splitter.receive(data)
+        self._take_all(leg, raws, data, len(data) - splitter.pending, now)
         if splitter.error is not None and not self.is_over:
             error = splitter.error
             # PTCP-2.1-03
@@ -199,8 +201,13 @@ class Screen:
         self.want()
         self.server.send(data)
 
-    def _take_all(self, leg: Leg, raws: list[RawSegment], now: Instant) -> None:
-        known = self._sums(leg, raws)
+    def _take_all(
+        self, leg: Leg, raws: list[RawSegment], data: Buffer, end: int, now: Instant
+    ) -> None:
+        """Take the segments of one read, which lie in `data` up to `end`, but for a first one."""
+        if self._take_run(leg, raws, data, end):
+            return
+        known = self._sums(raws)
         touched: dict[int, Watch] = {}
         for index, raw in enumerate(raws):
             sums = known[index] if known is not None else None
@@ -219,7 +226,32 @@ class Screen:
         for watch in touched.values():
             self._flows.count(watch)
 
-    def _sums(self, leg: Leg, raws: list[RawSegment]) -> list[BlockSums | None] | None:
+    def _take_run(self, leg: Leg, raws: list[RawSegment], data: Buffer, end: int) -> bool:
+        """Take a read that is nothing but lawful blocks of one flow at once; False: it is not."""
+        if not raws:
+            return False
+        kind, _, number, _, options, payload = raws[0]
+        watch = self._flows.watches.get(number)
+        if watch is None or kind != _DATA or watch.is_marking or watch.mark_uj is not None:
+            return False
+        flow, size = self._flows.tracker.flow(number), len(payload)
+        if flow is None or flow.profile is None or options:
+            return False
+        said = []
+        for raw in raws:
+            if raw[0] != _DATA or raw[2] != number or len(raw[5]) != size or raw[4]:
+                return False
+            said.append(raw[3])
+        octets = _octets(raws, data, end)
+        run = integrate_run(octets, len(raws), HEADER_OCTETS)
+        energy_uj = self._flows.tracker.run(flow, leg.end, said, run) if run else None
+        if energy_uj is None or self._reaper.takes(leg.end, number):
+            return False
+        self.firewall.pass_on(watch.account, energy_uj)
+        self.leg(leg.end.other).send(octets)
+        return True
+
+    def _sums(self, raws: list[RawSegment]) -> list[BlockSums | None] | None:
         """Integrate the blocks of one read together, None if there are none."""
         places = [index for index, raw in enumerate(raws) if raw[0] == _DATA]
         if not places:
@@ -528,6 +560,16 @@ class Screen:
             return
         with suppress(LocalProtocolError):
             leg.send(encode_segment(control))
+
+
+def _octets(raws: list[RawSegment], data: Buffer, end: int) -> bytes:
+    """Return the octets of segments that are all of one size and without options."""
+    size = HEADER_OCTETS + len(raws[0][5])
+    start = end - size * len(raws)
+    if start >= 0:
+        return bytes(memoryview(data)[start:end])
+    # the first one began in an earlier read
+    return whole_segment(raws[0]) + bytes(memoryview(data)[end - size * (len(raws) - 1) : end])
 
 
 # FWRL-2-01

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from hashlib import blake2s
 from typing import Final, NamedTuple
 
-from powertcp.dve import BlockSums, EnergyRegister, integrate_many
+from powertcp.dve import BlockSums, EnergyRegister, RunSums, integrate_many
 from powertcp.errors import DecodeError
 from powertcp.potcp.events import Ask
 from powertcp.potcp.flow import Breach, first_of, read_asks, sampling_fault
@@ -236,6 +236,33 @@ class Tracker:
     def block(self, flow: TrackedFlow, sender: End, esn: int, sums: BlockSums) -> Sighting:
         """Take one DATA without options, whose sums are known: `see` does the same with more."""
         return _measured(flow, sender, None, esn, sums)
+
+    def run(self, flow: TrackedFlow, sender: End, said: list[int], run: RunSums) -> int | None:
+        """Take the blocks of a run, whose headers said these ESN; return their energy.
+
+        None, and nothing was taken: one of them may be no block that a sink banks.
+        """
+        register, protector, sampling = flow.register, flow.protector, flow.sampling
+        if (
+            sender is flow.sink
+            or register is None
+            or protector is None
+            or sampling is None
+            or flow.fault is not None
+            or run.pairs != sampling.pairs
+            or flow.counter not in (None, run.counter)
+            or min(run.a) < 0
+        ):
+            return None
+        before_uj = register.esn_uj
+        ends = register.run(run.a)
+        # PTCP-3.3-02, PTCP-6-02
+        if said != [before_uj, *ends[:-1]] or ends[-1] > max(flow.credit_uj, flow.base_uj):
+            return None
+        if not protector.passes(run.v_peak, run.i_peak):
+            return None
+        flow.counter = (run.counter + run.n * len(run.a)) % _COUNTER
+        return register.add(sum(run.a)) - before_uj
 
     def _see(self, sender: End, segment: Segment, raw: RawSegment, now: Instant) -> Sighting:
         if isinstance(segment, MaintainProbe):

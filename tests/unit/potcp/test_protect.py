@@ -152,3 +152,24 @@ def test_sums_of_several_flows_are_those_of_each_alone() -> None:
             for one, block in zip(protectors, blocks, strict=True)
         ]
         assert sums_of(protectors, blocks) == expected
+
+
+@pytest.mark.requirement("PTCP-8-04", "PTCP-8-06")
+def test_a_run_below_every_limit_needs_no_closer_look() -> None:
+    protector = Protector(PROFILE, Sampling(1000))
+    assert protector.passes(13_200, 1_250_000)
+    assert not protector.passes(13_201, 1_250_000)
+    assert not protector.passes(13_200, 1_250_001)
+    # the mean of AC counts, which no peak tells
+    assert not Protector(PowerProfile.parse("230V/1A@50Hz"), Sampling(4000)).passes(1, 1)
+
+
+@pytest.mark.requirement("PTCP-8-06")
+def test_a_run_ends_the_window_that_was_open() -> None:
+    protector = Protector(PROFILE, Sampling(1000))
+    # half a window of 20 samples, and another half ten samples later: no whole one
+    for at in (0, 20):
+        block = encode_block(at, np.array([(12_000, 2_000_000)] * 10))
+        [sums] = integrate_many([block], protector.window_samples)
+        assert protector.check(sums) is None
+        assert protector.passes(12_000, 1_000_000)
