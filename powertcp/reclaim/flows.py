@@ -131,12 +131,13 @@ class Flows:
         """Let a flow go on under what its rule says."""
         firewall, watch = self._middle.firewall, self.watches[flow.number]
         gate, limit = watch.gate, firewall.limit_of(verdict, now)
-        if gate is not None and limit is not None and gate.is_of(limit):
+        if gate is not None:
             # PTCP-10-03: credit of a resumed flow counts from where it goes on
             gate.credit_uj = max(gate.credit_uj, flow.base_uj)
+        if gate is not None and limit is not None and gate.is_of(limit):
             watch.is_marking = verdict.is_marking
         else:
-            octets = watch.go_by(verdict, limit, flow.credit_uj)
+            octets = watch.go_by(verdict, limit, flow.credit_uj, now)
             if octets is not None:
                 self._middle.leg(flow.sink.other).send(octets)
         energy_uj, marks = flow.verified_uj, firewall.energy_marks_uj

@@ -57,18 +57,21 @@ class Watch:
     tariff: Tariff | None = None
     entity: Entity | None = None
 
-    def go_by(self, verdict: Accept, bucket: Bucket | None, credit_uj: int) -> bytes | None:
-        """Go by a verdict; return CREDIT that it lets go at once."""
+    # FWRL-3-05
+    def go_by(
+        self, verdict: Accept, bucket: Bucket | None, credit_uj: int, now: Instant
+    ) -> bytes | None:
+        """Go by a verdict; return CREDIT that it lets go at once. credit_uj: of the flow."""
         self.is_marking = verdict.is_marking
-        held = self.gate.held if self.gate is not None else None
+        before, self.gate = self.gate, None
+        held = before.held if before is not None else None
         if bucket is None:
-            self.gate = None
             return held
-        before = self.gate
         self.gate = CreditGate(bucket, before.credit_uj if before is not None else credit_uj)
+        let_go = self.gate.offer(held, credit_uj, now) if held is not None else None
         if before is not None:
-            self.gate.holds, self.gate.held = before.holds, held
-        return None
+            self.gate.holds = before.holds
+        return let_go
 
 
 # FWRL-3-10
