@@ -5,6 +5,7 @@ claim beyond that is counted apart and never added to it. FWRL sections 1 and 5,
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -61,7 +62,8 @@ class FlowAccount:
 
     name: ADDRESS:PORT/FLOW. peer: whose power it is, for `intercepted:`. other: the far side, as
     people see it. state: what became of it last. decision, facts: of the last evaluation. refusal:
-    why it was refused, tripped or intercepted. holds: how often its credit was held back.
+    why it was refused, tripped or intercepted. holds: how often its credit was held back. line: of
+    the policy that decided, 0: none did.
     """
 
     name: str
@@ -74,6 +76,7 @@ class FlowAccount:
     refusal: Refusal | None = None
     joules: Joules = field(default_factory=Joules)
     holds: int = 0
+    line: int = 0
     is_over: bool = False
 
 
@@ -131,9 +134,17 @@ class Pending:
 
 
 class FlowMemory:
-    """The flows that are, and the last of those that were. Bound: EXPLAIN_MEMORY of the latter."""
+    """The flows that are, and the last of those that were. Bound: EXPLAIN_MEMORY of the latter.
 
-    def __init__(self, limit: int = EXPLAIN_MEMORY) -> None:
+    ended: is told of each flow that is over, once.
+    """
+
+    def __init__(
+        self,
+        ended: Callable[[FlowAccount], None] = lambda _: None,
+        limit: int = EXPLAIN_MEMORY,
+    ) -> None:
+        self._ended = ended
         self.live: dict[str, FlowAccount] = {}
         self._past: OrderedDict[str, FlowAccount] = OrderedDict()
         self._limit = limit
@@ -147,11 +158,13 @@ class FlowMemory:
         """A flow is over: it is remembered for a while."""
         if self.live.get(account.name) is account:
             del self.live[account.name]
-        account.is_over = True
+        is_new, account.is_over = not account.is_over, True
         self._past[account.name] = account
         self._past.move_to_end(account.name)
         if len(self._past) > self._limit:
             self._past.popitem(last=False)
+        if is_new:
+            self._ended(account)
 
     def find(self, name: str) -> FlowAccount | None:
         """Return the flow of that name, None when nothing is known."""

@@ -6,6 +6,8 @@ fails, fails closed: no segment passes on an exception. FWRL sections 1, 3 and 4
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
 from powertcp.ledger import Code
@@ -20,7 +22,17 @@ from powertcp.reclaim.accounts import (
 )
 from powertcp.reclaim.bucket import Bucket
 from powertcp.reclaim.harvest import HARVESTS_MAX, Harvest, Intake
-from powertcp.reclaim.layer import Layer, LayerFailed
+from powertcp.reclaim.layer import (
+    ConnectionOpened,
+    FlowEnded,
+    FlowJudged,
+    Hook,
+    Layer,
+    LayerDropped,
+    LayerFailed,
+    Layers,
+    SecondPassed,
+)
 from powertcp.reclaim.policy import (
     Accept,
     Address,
@@ -80,8 +92,8 @@ class Firewall:
     ) -> None:
         """Begin under `policy`. stored: uJ in each reservoir, as the ledger says."""
         self.policy = policy
-        self.node, self.rating_mw, self.layers = node, rating_mw, layers
-        self.joules, self.flows, self.pending = Joules(), FlowMemory(), Pending()
+        self.node, self.rating_mw, self.layers = node, rating_mw, Layers(layers)
+        self.joules, self.flows, self.pending = Joules(), FlowMemory(self._ended), Pending()
         self.rules: dict[int, RuleCount] = {}
         self.counters: dict[str, RuleCount] = {}
         self.events: deque[Ruled] = deque(maxlen=EVENTS_MAX)
@@ -91,6 +103,11 @@ class Firewall:
         self.load_percent: int | None = None
         # why nothing may pass any more, None: it may
         self.stopped: Refusal | None = None
+        # the layer that did not take the last second: nothing passes until it takes one
+        self.failed: LayerFailed | None = None
+        # connections, as ADDRESS:PORT, that their screens are to drop
+        self.condemned: set[str] = set()
+        self._now = now
         self._stored = dict(stored or {})
         # when the last harvest of a peer began
         self._begun: dict[str, Instant] = {}
@@ -105,10 +122,12 @@ class Firewall:
     # -- policy --------------------------------------------------------------------------------
 
     # FWRL-3-02
-    def take(self, policy: Policy, now: Instant) -> None:
-        """Go by `policy` from now on; every flow is judged again at once."""
+    def take(self, policy: Policy, now: Instant, layers: Sequence[Layer] | None = None) -> None:
+        """Go by `policy` from now on; every flow is judged again at once. layers: None: the same."""
         self.policy = policy
         self.rules = {}
+        if layers is not None:
+            self.layers, self.failed = Layers(layers), None
         self._fill(now)
         self._judge_all(now)
 
@@ -144,16 +163,19 @@ class Firewall:
         """Return what becomes of a flow; whatever fails on the way, it is dropped."""
         facts.load_percent = self.load_percent
         facts.minute, facts.unix_s = self._clock()
-        policy = self.policy
+        self._now, policy = now, self.policy
+        account.line = 0
         if self.stopped is not None:
             verdict = Reject(Reason(self.stopped.code))
             return self._settle(
                 account, facts, Decision(verdict, None, 0, self.stopped.rule, policy.file, ())
             )
+        if self.failed is not None:
+            return self._settle(account, facts, _dropped(self.failed))
         try:
             decision = policy.evaluate(facts)
-            for layer in self.layers:
-                decision = layer.judge(facts, decision, now)
+            account.line = decision.line
+            decision = self.layers.judge(account.name, facts, decision, policy.reservoirs, now)
         # whatever it is, nothing passes
         except Exception as error:  # noqa: BLE001
             decision = self._failed(account, error, now)
@@ -163,27 +185,86 @@ class Firewall:
 
     def _settle(self, account: FlowAccount, facts: Facts, decision: Decision) -> Decision:
         account.decision, account.facts = decision, facts
-        self._hit(decision)
+        _count_of(self.rules, account.line).hits += 1
+        counter = decision.rule.counter if decision.rule is not None else None
+        if counter is not None:
+            _count_of(self.counters, counter).hits += 1
         if self.on_judged is not None:
             self.on_judged(account, facts, decision)
         return decision
 
     def _failed(self, account: FlowAccount, error: Exception, now: Instant) -> Decision:
-        self.failures += 1
-        line = error.line if isinstance(error, LayerFailed) else 0
-        file = error.file if isinstance(error, LayerFailed) else self.policy.file
-        said = (
-            f"{type(error).__name__}: {error}" if not isinstance(error, LayerFailed) else str(error)
-        )
-        decision = Decision(Drop(), None, line, said, file, ())
-        self.tell(account, "failed", now, decision=decision)
+        if not isinstance(error, LayerFailed):
+            error = LayerFailed(f"{type(error).__name__}: {error}", self.policy.file, 0)
+        decision = _dropped(error)
+        # one that drops what it may drop has not failed
+        is_failure = not isinstance(error, LayerDropped)
+        self.failures += is_failure
+        self.tell(account, "failed" if is_failure else "dropped", now, decision=decision)
         return decision
 
-    def _hit(self, decision: Decision) -> None:
-        _count_of(self.rules, decision.line).hits += 1
-        counter = decision.rule.counter if decision.rule is not None else None
-        if counter is not None:
-            _count_of(self.counters, counter).hits += 1
+    # -- layers --------------------------------------------------------------------------------
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether nothing passes, not even what no rule is asked about."""
+        return self.stopped is not None or self.failed is not None
+
+    # FWRL-1-01
+    def meet(
+        self,
+        name: str,
+        src: Address | None,
+        dst: Address | None,
+        peer: bytes | None,
+        now: Instant,
+    ) -> None:
+        """Tell layers of a connection; one that fails at it condemns it. name: ADDRESS:PORT."""
+
+        def hook() -> Hook:
+            return ConnectionOpened(connection=name, src=src, dst=dst, peer=peer, now=now)
+
+        for error in self.layers.tell(ConnectionOpened, hook, may_drop=True):
+            account = FlowAccount(name, str(src) if src is not None else name, now)
+            self._failed(account, error, now)
+            self.condemned.add(name)
+
+    def _ended(self, account: FlowAccount) -> None:
+        """Tell layers of a flow that is over; one that fails at it condemns its connection."""
+
+        def hook() -> Hook:
+            return FlowEnded(
+                flow=account.name,
+                peer=account.peer,
+                other=account.other,
+                what=account.what,
+                decision=account.decision,
+                joules=replace(account.joules),
+                now=self._now,
+            )
+
+        for error in self.layers.tell(FlowEnded, hook):
+            name = account.name.rpartition("/")[0]
+            self._failed(FlowAccount(name, account.peer, self._now), error, self._now)
+            self.condemned.add(name)
+
+    def _pass_second(self, now: Instant) -> bool:
+        """Tell layers of a second; return whether that opened or shut the firewall."""
+
+        def hook() -> Hook:
+            stored = {name: one.reservoir.stored_uj for name, one in self.intakes.items()}
+            return SecondPassed(
+                joules=replace(self.joules),
+                stored_uj=MappingProxyType(stored),
+                load_percent=self.load_percent,
+                now=now,
+            )
+
+        before, self.failed = self.failed, None
+        for error in self.layers.tell(SecondPassed, hook):
+            self._failed(FlowAccount(self.node, self.node, now), error, now)
+            self.failed = self.failed or error
+        return (before is None) is not (self.failed is None)
 
     # FWRL-1-02
     def tell(
@@ -196,7 +277,7 @@ class Firewall:
         refusal: Refusal | None = None,
     ) -> None:
         """Remember and report what became of a flow."""
-        account.what = what
+        self._now, account.what = now, what
         account.refusal = refusal or account.refusal
         decision = decision or account.decision
         is_logging = decision is not None and decision.rule is not None and decision.rule.is_logging
@@ -271,7 +352,7 @@ class Firewall:
         decision = account.decision
         if decision is None:
             return
-        _count_of(self.rules, decision.line).uj += energy_uj
+        _count_of(self.rules, account.line).uj += energy_uj
         if decision.rule is not None and decision.rule.counter is not None:
             _count_of(self.counters, decision.rule.counter).uj += energy_uj
 
@@ -312,11 +393,13 @@ class Firewall:
             self._lose(name, intake.reservoir.leak(now))
         self._measure(now)
         policy = self.policy
+        # a layer may look at the time
+        watches_time = policy.watches_time or self.layers.asks(FlowJudged)
         seen = (
             self.load_percent if policy.watches_load else None,
-            self._clock()[0] if policy.watches_time else None,
+            self._clock()[0] if watches_time else None,
         )
-        if seen != self._watched:
+        if self._pass_second(now) or seen != self._watched:
             self._watched = seen
             self._judge_all(now)
 
@@ -345,6 +428,11 @@ def _count_of(counts: dict[KeyT, RuleCount], key: KeyT) -> RuleCount:
     if found is None:
         found = counts[key] = RuleCount()
     return found
+
+
+def _dropped(error: LayerFailed) -> Decision:
+    """Return what becomes of a flow when that fails."""
+    return Decision(Drop(), None, error.line, str(error), error.file, ())
 
 
 def _begin(terms: ReservoirTerms, stored_uj: int) -> Reservoir:
@@ -387,8 +475,9 @@ def _numbers(code: int, decision: Decision, facts: Facts) -> tuple[int, int]:
 
 def _limit_of(decision: Decision, word: str) -> int:
     """Return what the deciding rule compares `word` with, 0 if it does not."""
-    matches = decision.rule.matches if decision.rule is not None else ()
-    for match in matches:
+    rule = decision.rule
+    # the limits of a rule say nothing of what a layer decided
+    for match in rule.matches if rule is not None and rule.text == decision.text else ():
         if match.word == word and isinstance(match, Compare):
             return match.value
         if match.word == word and isinstance(match, Price):
