@@ -28,6 +28,7 @@ from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import (
     HEADER_OCTETS,
+    MAX_MSP,
     MAX_WORDS,
     MIN_WORDS,
     RawSegment,
@@ -82,7 +83,8 @@ class Screen:
     ) -> None:
         self.firewall, self.party, self.target = firewall, client, target
         self.client, self.server = Leg(self, End.CLIENT), Leg(self, End.SERVER)
-        self.is_over = self.is_opaque = False
+        # is_dropped: it is over without a word, and what was queued is not sent
+        self.is_over = self.is_opaque = self.is_dropped = False
         self.via: str | None = None
         self.is_client_inside = is_client_inside
         self._passes_other = passes_other
@@ -136,11 +138,24 @@ class Screen:
         parked, self._parked = self._parked, None
         if self.is_over or parked is None:
             return
+        octets = bytes(parked)
         if target is None:
-            self.fail(self.client, refusal or Refusal(Reason.POLICY, text="no target"), now)
-            return
+            octets = self._refuse_parked(octets, refusal or Refusal(Reason.POLICY), now)
         self.target = target
-        self.client.receive_data(bytes(parked), now)
+        if octets:
+            self.client.receive_data(octets, now)
+
+    # FWRL-2-03
+    def _refuse_parked(self, octets: bytes, refusal: Refusal, now: Instant) -> bytes:
+        """Refuse the request that waited; return what came after it."""
+        raw = Splitter(MAX_MSP).receive(octets)[0]
+        if raw[0] != SegmentType.CTL:
+            # nobody knows what is sealed there
+            self.drop(self.client, now)
+            return b""
+        account = self.account_of(raw[2], End.SERVER, now)
+        self.refuse_stray(self.client, raw[2], account, refusal, now)
+        return octets[len(whole_segment(raw)) :]
 
     def give_up(self, refusal: Refusal, now: Instant) -> None:
         """The far side does not answer: whoever asked for it is refused."""
@@ -504,6 +519,7 @@ class Screen:
 
     def drop(self, leg: Leg, now: Instant) -> None:
         """Close the connection without a word."""
+        self.is_dropped = self.is_dropped or not self.is_over
         for each in (self.client, self.server):
             each.drop_all()
         self._finish(Hung(end=leg.end, refusal=None), now)
