@@ -12,6 +12,8 @@ from powertcp.linux.sysfs import path_under, read_int, read_text, write_text
 POWERCAP = "/sys/class/powercap"
 # more packages than any board has
 MAX_ZONES = 64
+PLATFORM = "psys"
+_WANTED = "find the kernel's powercap zones (intel-rapl)"
 
 
 class Zone:
@@ -59,21 +61,44 @@ class Zone:
 
 
 def find_zones(root: str = "/") -> list[Zone]:
-    """Return the package zones of this machine, in order.
+    """Return the package zones of this machine whose power can be limited, in order.
 
     Raises HostError: ENOENT when the kernel offers none, EACCES when they may not be read.
     """
+    zones = [zone for zone in _packages(root) if os.path.exists(zone.limit_path)]
+    if not zones:
+        raise HostError(errno.ENOENT, path_under(root, POWERCAP), _WANTED)
+    return zones[:MAX_ZONES]
+
+
+def find_counters(root: str = "/") -> list[Zone]:
+    """Return the zones whose energy counters together are what this machine draws.
+
+    That is the whole platform (psys) where the kernel counts it, else every package.
+    Raises HostError: ENOENT when the kernel counts none, EACCES when only others may read it.
+    """
+    zones = _packages(root)[:MAX_ZONES]
+    if not zones:
+        raise HostError(errno.ENOENT, path_under(root, POWERCAP), _WANTED)
+    for zone in zones:
+        zone.energy_uj()
+        zone.energy_range_uj()
+    return [zone for zone in zones if zone.name == PLATFORM] or zones
+
+
+def counted_uj(before_uj: int, after_uj: int, range_uj: int) -> int:
+    """Return what a counter of `range_uj` has counted between two readings, wrapped once at most."""
+    counted = after_uj - before_uj
+    return counted if counted >= 0 else counted + range_uj
+
+
+def _packages(root: str) -> list[Zone]:
     base = path_under(root, POWERCAP)
-    wanted = "find the kernel's powercap zones (intel-rapl)"
     try:
         names = sorted(os.listdir(base))[: MAX_ZONES * 8]
     except OSError as error:
-        raise HostError(error.errno or 0, base, wanted) from error
-    zones = [Zone(f"{base}/{name}") for name in names if is_package(name)]
-    zones = [zone for zone in zones if os.path.exists(zone.limit_path)]
-    if not zones:
-        raise HostError(errno.ENOENT, base, wanted)
-    return zones[:MAX_ZONES]
+        raise HostError(error.errno or 0, base, _WANTED) from error
+    return [Zone(f"{base}/{name}") for name in names if is_package(name)]
 
 
 def is_package(name: str) -> bool:
