@@ -9,8 +9,9 @@ EXAMPLE = """examples:
   powertcp firewall check attic.policy       every fault with line, column and what was expected
   powertcp firewall test attic.policy        its test statements, and what became of each
   powertcp firewall check --json a b         one JSON object per policy
+  powertcp firewall nft --iface eth0         the rules of nftables that divert to it; loads none
 
-ACTION is check or test.
+ACTION is check, test or nft.
 
 A policy has one statement a line: reservoir, set, policy, rule, infrastructure, lend, test. The first rule
 whose matches all hold decides; policy says what becomes of the rest. Files of keys that it names are
@@ -32,6 +33,7 @@ class _Action(NamedTuple):
 ACTIONS = {
     "check": _Action(1, None, "a POLICY", ("json", "lab")),
     "test": _Action(1, None, "a POLICY", ("json", "lab")),
+    "nft": _Action(0, 0, "", ("mode", "iface", "dport", "to")),
 }
 
 
@@ -46,6 +48,10 @@ def build_parser() -> Parser:
     add("what", metavar="FILE", nargs="*", help="check, test: policies")
     add("--lab", action="store_true", help="check, test: a reservoir may have no losses")
     add("--json", action="store_true", help="one JSON object per line")
+    add("--mode", metavar="MODE", help="nft: redirect (default) or tproxy")
+    add("--iface", metavar="NAME", action="append", help="nft: connections come in by it; repeats")
+    add("--dport", metavar="PORT", type=int, help="nft: connections to this port (default 3251)")
+    add("--to", metavar="PORT", type=int, help="nft: go to this one of this host (default 3261)")
     return parser
 
 
@@ -54,16 +60,20 @@ def main(argv: list[str]) -> int:
     parser = build_parser()
     arguments = parser.parse_action(argv, ACTIONS)
     _check(parser, arguments)
-    return _run(arguments)
+    return _run(parser, arguments)
 
 
-def _run(arguments: Namespace) -> int:
+def _run(parser: Parser, arguments: Namespace) -> int:
     """Import the module of an action and run it: help and wrong words do without."""
     match arguments.action:
         case "check":
             from powertcp.cli.firewall_policy import check
 
             return check(arguments)
+        case "nft":
+            from powertcp.cli.firewall_nft import nft
+
+            return nft(parser, arguments)
         case _:
             from powertcp.cli.firewall_policy import test
 
@@ -82,4 +92,4 @@ def _check(parser: Parser, arguments: Namespace) -> None:
         parser.error(f"{name} needs {action.operand}")
     if action.most is not None and len(arguments.what) > action.most:
         word = arguments.what[action.most]
-        parser.error(f'{name} takes {action.most} word, got "{word}" as well')
+        parser.error(f'{name} takes {action.most or "no"} word, got "{word}" as well')
