@@ -99,7 +99,8 @@ class Firewall:
         self.events: deque[Ruled] = deque(maxlen=EVENTS_MAX)
         self.screens: dict[Rejudged, None] = {}
         self.intakes: dict[str, Intake] = {}
-        self.harvests = self.failures = 0
+        # banked_uj: all that ever came into a reservoir
+        self.harvests = self.failures = self.banked_uj = 0
         self.load_percent: int | None = None
         # why nothing may pass any more, None: it may
         self.stopped: Refusal | None = None
@@ -319,6 +320,7 @@ class Firewall:
         """Energy of a harvest: what may be is banked, all the rest is heat."""
         split = harvest.bank(bankable_uj)
         heat_uj = came_uj - split.stored_uj
+        self.banked_uj += split.stored_uj
         for joules in (account.joules, self.joules):
             joules.in_uj += came_uj
             joules.reclaimed_uj += split.stored_uj
