@@ -228,6 +228,16 @@ class ScreenedPair(MeteredPair):
         )
         self.exchange()
 
+    def run(self, flow: int, blocks: int) -> int:
+        """Deliver so many blocks, as long as the flow lasts; returns how many were taken."""
+        taken = 0
+        for _ in range(blocks):
+            self.advance(0.1)
+            if flow not in self.source.flows:
+                break
+            taken += self.deliver(flow)
+        return taken
+
     def advance(self, seconds: float, step_ms: int = 100) -> None:
         end = self.now + round(seconds * NS_PER_S)
         while self.now < end:

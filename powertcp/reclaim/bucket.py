@@ -27,6 +27,10 @@ class Bucket:
         self._level_pj = self.burst_uj * _PJ_PER_UJ
         self._at = now
 
+    def is_like(self, other: "Bucket") -> bool:
+        """Return whether the other one has the same limit."""
+        return (self.rate_mw, self.burst_uj) == (other.rate_mw, other.burst_uj)
+
     def level(self, now: Instant) -> int:
         """Return what may pass now, uJ; below 0 when more has passed than may."""
         if now > self._at:
@@ -66,8 +70,7 @@ class CreditGate:
 
     def is_of(self, bucket: Bucket) -> bool:
         """Return whether the limit is that of `bucket`: what it has passed stays counted."""
-        ours = self._bucket
-        return (ours.rate_mw, ours.burst_uj) == (bucket.rate_mw, bucket.burst_uj)
+        return self._bucket.is_like(bucket)
 
     # FWRL-3-05
     def offer(self, octets: bytes, limit_uj: int, now: Instant) -> bytes | None:

@@ -14,7 +14,7 @@ from powertcp.reclaim.middle import Middle
 from powertcp.reclaim.policy import Accept, Decision, Drop, Facts, Reclaim, State
 from powertcp.reclaim.reaper import Reaper
 from powertcp.reclaim.track import End, Phase, TrackedFlow, Tracker
-from powertcp.reclaim.watch import STATES, Watch, facts_of, is_due, terms_of, way_of
+from powertcp.reclaim.watch import STATES, Watch, facts_of, terms_of, way_of
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import RawSegment, encode_segment, whole_segment
@@ -177,10 +177,9 @@ class Flows:
         for flow in self.tracker.flows:
             watch = self.watches.get(flow.number)
             gate = watch.gate if watch is not None else None
-            if gate is not None and is_due(gate.get_timer(), now):
-                octets = gate.handle_timer(now)
-                if octets is not None:
-                    self._middle.leg(flow.sink.other).send(octets)
+            octets = gate.handle_timer(now) if gate is not None else None
+            if octets is not None:
+                self._middle.leg(flow.sink.other).send(octets)
 
     # --- energy -------------------------------------------------------------------------------
 
@@ -200,15 +199,14 @@ class Flows:
 
     def refuse(self, flow: TrackedFlow, decision: Decision, facts: Facts, now: Instant) -> None:
         """End a flow that passed before: RST to both sides, or the whole connection in silence."""
-        verdict, watch = decision.verdict, self.watches.get(flow.number)
+        verdict, watch = decision.verdict, self.watches[flow.number]
         if isinstance(verdict, Drop):
-            if watch is not None:
-                self._middle.firewall.tell(watch.account, "dropped", now)
+            self._middle.firewall.tell(watch.account, "dropped", now)
             self._middle.drop(self._middle.leg(flow.sink), now)
             return
         refusal = refusal_of(decision, facts)
         is_powered = flow.phase in (Phase.LATCHED, Phase.ENERGISED)
-        if isinstance(verdict, Reclaim) and is_powered and watch is not None:
+        if isinstance(verdict, Reclaim) and is_powered:
             source = self._middle.leg(flow.sink.other)
             self.reset(flow, flow.sink, refusal)
             self.forget(flow)

@@ -45,8 +45,11 @@ class Intake:
 
     def change(self, now: Instant) -> None:
         """Go by the terms of the reservoir."""
-        most_mw = self.reservoir.terms.max_in_mw
+        most_mw, before = self.reservoir.terms.max_in_mw, self._bucket
         self._bucket = Bucket(most_mw, None, now) if most_mw else None
+        # FWRL-3-02: terms that change nothing give nothing
+        if before is not None and self._bucket is not None and before.is_like(self._bucket):
+            self._bucket = before
 
     @property
     def rate_mw(self) -> int | None:
@@ -160,7 +163,10 @@ class Harvest:
         """Go by another rule: credit that was granted stays."""
         self._intake.promised_uj -= self.credit_uj
         intake.promised_uj += self.credit_uj
-        self._intake, self._limit = intake, limit
+        # FWRL-3-02: what the same limit has passed stays counted
+        if limit is None or self._limit is None or not self._limit.is_like(limit):
+            self._limit = limit
+        self._intake = intake
 
     # FWRL-3-04
     def take(self, sums: BlockSums, now: Instant) -> tuple[int, int]:

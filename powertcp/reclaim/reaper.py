@@ -3,6 +3,7 @@
 A harvest is one flow of one side. Nothing of it passes to the other side. FWRL sections 3 and 4.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from powertcp.dve import BlockSums, integrate_many
@@ -14,7 +15,7 @@ from powertcp.reclaim.firewall import refusal_of
 from powertcp.reclaim.harvest import HARVESTS_MAX, Harvest
 from powertcp.reclaim.leg import Leg
 from powertcp.reclaim.middle import Middle
-from powertcp.reclaim.policy import Accept, Drop, Reclaim, State
+from powertcp.reclaim.policy import Accept, Drop, Facts, Reclaim, State
 from powertcp.reclaim.track import End, TrackedFlow
 from powertcp.reclaim.watch import facts_of, is_due, way_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
@@ -208,12 +209,7 @@ class Reaper:
         for (end, number), harvest in tuple(self._harvests.items()):
             if (end, number) not in self._harvests:
                 continue
-            way = way_of(end, is_client_inside=middle.is_client_inside)
-            facts = facts_of(State.UNSOLICITED, way, middle.ends(end))
-            before = harvest.account.facts
-            if before is not None:
-                facts.voltage_mv, facts.current_ma = before.voltage_mv, before.current_ma
-            facts.power_mw, facts.energy_uj = harvest.power_mw, harvest.account.joules.in_uj
+            facts = self._facts(end, harvest)
             decision = middle.firewall.judge(harvest.account, facts, now)
             verdict = decision.verdict
             if isinstance(verdict, Reclaim):
@@ -232,6 +228,16 @@ class Reaper:
             refusal = refusal_of(decision, facts)
             middle.refuse_stray(leg, number, harvest.account, refusal, now)
             middle.note_harvest_over(number, now)
+
+    def _facts(self, end: End, harvest: Harvest) -> Facts:
+        """Return a harvest as it was when it was judged last, with what came since."""
+        middle, before = self._middle, harvest.account.facts
+        energy_uj = harvest.account.joules.in_uj
+        if before is None:
+            way = way_of(end, is_client_inside=middle.is_client_inside)
+            before = facts_of(State.UNSOLICITED, way, middle.ends(end))
+        power_mw = harvest.power_mw or before.power_mw
+        return replace(before, power_mw=power_mw, energy_uj=energy_uj)
 
     def _end(self, leg: Leg, harvest: Harvest, refusal: Refusal, now: Instant) -> None:
         """Say RST to a source."""

@@ -448,9 +448,10 @@ class Screen:
                 self.drop(self.client, now)
             return
         is_quiet = any(now - at > STALE_NS for at in self._heard.values())
-        self._flows.judge_again(now, is_quiet=is_quiet)
+        # first those that are harvested: what a flow becomes is not judged twice
+        self._reaper.judge_again(now)
         if not self.is_over:
-            self._reaper.judge_again(now)
+            self._flows.judge_again(now, is_quiet=is_quiet)
         if not self.is_over:
             self._sealed.judge_again(now)
 
