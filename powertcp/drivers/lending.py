@@ -17,10 +17,12 @@ from powertcp.drivers.loans import Loans, OnLent
 from powertcp.drivers.offers import Identity
 from powertcp.drivers.provider import Provider, ProviderConfig
 from powertcp.drivers.reclaimed import ReclaimedPresence
+from powertcp.drivers.sealing import sealed_limits
 from powertcp.errors import LocalProtocolError
 from powertcp.potcp import ConnectionConfig
 from powertcp.sources import LendTerms, Reservoir, Source
 from powertcp.units import format_energy
+from powertcp.vppn.config import SealConfig
 
 LEASE_S: Final = 10  # the longest; twice what a silent peer may take to be noticed
 LOOK_S: Final = 1.0
@@ -31,9 +33,10 @@ Fields = dict[str, object]
 
 
 class Lender:
-    """Lends from `reservoir` on `terms`. provider: seal it before `run`, if it is to be.
+    """Lends from `reservoir` on `terms`.
 
-    loans: what flows draw. presence: what is said on the link, None for nothing.
+    provider: as any other, for reports. loans: what flows draw. presence: what is said on the link,
+    None for nothing.
     """
 
     def __init__(
@@ -82,6 +85,12 @@ class Lender:
             connection=ConnectionConfig(lease_s=LEASE_S),
             source=Source(name="reclaimed"),
         )
+
+    def seal(self, config: SealConfig, *, is_required: bool) -> None:
+        """Take sealed connections, and no SYN in clear if `is_required`; called before `run`."""
+        limits = sealed_limits(self.provider.config.connection)
+        self.provider.config = replace(self.provider.config, connection=limits)
+        self.provider.seal(config, is_required=is_required)
 
     # -- running -----------------------------------------------------------------------------------
 

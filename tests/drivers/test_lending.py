@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from powertcp.crypto import ExchangeKey
 from powertcp.drivers.admission import nothing_more
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import listen
@@ -29,7 +31,10 @@ from powertcp.potcp.events import (
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason
 from powertcp.sources import Drawn, LendTerms, Reservoir, ReservoirTerms, parse_supply
+from powertcp.vppn.config import SealConfig
+from tests.drivers.processes import running
 from tests.drivers.test_provider import Client, client, eventually
+from tests.drivers.test_sealed_processes import ALICE, SITE, write_key
 
 J = 1_000_000
 HOME = "127.0.0.1"
@@ -177,6 +182,39 @@ async def test_a_drain_ends_flows_with_601_and_the_lender() -> None:
             assert closed.refusal.code == Reason.DRAINING
     assert lent.out_uj[HOME] == closed.esn_uj
     assert reservoir.promised_uj == 0
+
+
+async def test_real_consumers_have_what_was_drawn(tmp_path: Path) -> None:
+    reservoir = store()
+    async with lending(reservoir) as (lender, address, lent):
+        words = ("consumer", "--connect", address, "--request", "12V/2A", "--for", "2s")
+        async with running(tmp_path, *words) as one, running(tmp_path, *words) as two:
+            assert [await one.end(), await two.end()] == [0, 0]
+        had_uj = sum(done["energy_uj"] for sink in (one, two) for done in sink.all("done"))
+        await eventually(lambda: not len(lender.loans))
+    assert lent.out_uj[HOME] == reservoir.out_uj == had_uj == 96 * J
+
+
+async def test_a_sealed_consumer_is_named_by_its_key(tmp_path: Path) -> None:
+    reservoir, lent = store(), Lent()
+    lender = Lender(lend(), reservoir, lent)
+    lender.seal(SealConfig(key=ExchangeKey(SITE.octets)), is_required=True)
+    async with trio.open_nursery() as nursery:
+        [address] = await nursery.start(lender.run)
+        words = (
+            "consumer", "--connect", address, "--request", "12V/2A", "--for", "1s", "--seal",
+            "--peer", str(SITE.public), "--key", write_key(tmp_path / "alice", ALICE),
+        )  # fmt: skip
+        async with running(tmp_path, *words) as sink:
+            assert await sink.end() == 0
+        await eventually(lambda: not len(lender.loans))
+        async with client(address) as stranger:
+            stranger.ask("12V/1A")
+            refused = await stranger.until(FlowRefused)
+            assert isinstance(refused, FlowRefused)
+            assert refused.refusal.code == Reason.SEAL_REQUIRED
+        nursery.cancel_scope.cancel()
+    assert lent.out_uj == {str(ALICE.public): 24 * J}
 
 
 # -- above the floor ---------------------------------------------------------------------------
