@@ -9,15 +9,20 @@ EXAMPLE = """examples:
   powertcp firewall check attic.policy       every fault with line, column and what was expected
   powertcp firewall test attic.policy        its test statements, and what became of each
   powertcp firewall check --json a b         one JSON object per policy
+  powertcp firewall simulate all             ten attacks, and what must come of each
   powertcp firewall nft --iface eth0         the rules of nftables that divert to it; loads none
 
-ACTION is check, test or nft.
+ACTION is check, test, simulate or nft.
 
 A policy has one statement a line: reservoir, set, policy, rule, infrastructure, lend, test. The first rule
 whose matches all hold decides; policy says what becomes of the rest. Files of keys that it names are
 looked for in its own folder.
 
-exit status: 0 done, 1 a test statement differs, 2 usage, or a policy that does not load"""
+SCENARIO is S1 to S10, or all: the attacks of the specification, played on a virtual clock by a hostile
+provider, a firewall and honest devices. The same seed gives the same lines, apart from what was
+measured of this host (--no-host).
+
+exit status: 0 done, 1 a test statement or a scenario differs, 2 usage, or a policy that does not load"""
 
 
 class _Action(NamedTuple):
@@ -33,6 +38,7 @@ class _Action(NamedTuple):
 ACTIONS = {
     "check": _Action(1, None, "a POLICY", ("json", "lab")),
     "test": _Action(1, None, "a POLICY", ("json", "lab")),
+    "simulate": _Action(1, None, "a SCENARIO, or all", ("json", "seed", "no_host")),
     "nft": _Action(0, 0, "", ("mode", "iface", "dport", "to")),
 }
 
@@ -45,8 +51,10 @@ def build_parser() -> Parser:
     parser = Parser("firewall", purpose, EXAMPLE, "ACTION [WHAT]...")
     add = parser.add_argument
     add("action", metavar="ACTION", choices=tuple(ACTIONS), help="what to do")
-    add("what", metavar="FILE", nargs="*", help="check, test: policies")
+    add("what", metavar="FILE", nargs="*", help="check, test: policies; simulate: scenarios")
     add("--lab", action="store_true", help="check, test: a reservoir may have no losses")
+    add("--seed", metavar="N", type=int, help="simulate: of all chance in it (1)")
+    add("--no-host", action="store_true", help="simulate: no times and memory of this host")
     add("--json", action="store_true", help="one JSON object per line")
     add("--mode", metavar="MODE", help="nft: redirect (default) or tproxy")
     add("--iface", metavar="NAME", action="append", help="nft: connections come in by it; repeats")
@@ -70,6 +78,10 @@ def _run(parser: Parser, arguments: Namespace) -> int:
             from powertcp.cli.firewall_policy import check
 
             return check(arguments)
+        case "simulate":
+            from powertcp.cli.firewall_simulate import simulate
+
+            return simulate(arguments)
         case "nft":
             from powertcp.cli.firewall_nft import nft
 
