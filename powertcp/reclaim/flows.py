@@ -52,7 +52,7 @@ class Flows:
 
     # --- judging ------------------------------------------------------------------------------
 
-    # FWRL-3-01
+    # FWRL-3-01, FWRL-3-11
     def judge(
         self, flow: TrackedFlow, state: State, terms: tuple[Ask, ...], now: Instant
     ) -> tuple[Decision, Facts]:
@@ -101,7 +101,7 @@ class Flows:
         self.refuse(flow, decision, facts, now)
         return False
 
-    # FWRL-3-07
+    # FWRL-3-11
     def may_propose(
         self, leg: Leg, flow: TrackedFlow, reneg: Reneg, asks: tuple[Ask, ...], now: Instant
     ) -> bool:
@@ -197,6 +197,7 @@ class Flows:
 
     # --- endings ------------------------------------------------------------------------------
 
+    # FWRL-3-06, FWRL-3-12, FWRL-3-13
     def refuse(self, flow: TrackedFlow, decision: Decision, facts: Facts, now: Instant) -> None:
         """End a flow that passed before: RST to both sides, or the whole connection in silence."""
         verdict, watch = decision.verdict, self.watches[flow.number]

@@ -15,7 +15,7 @@ from powertcp.wire.frames import credit_segment
 from powertcp.wire.options import Sampling
 from powertcp.wire.segments import DEMAND_MAX
 
-# PTCP-3.2: what is assumed of samples that were never agreed upon
+# FWRL-4-07, PTCP-3.2: what is assumed of samples that were never agreed upon
 DEFAULT_SAMPLING: Final = Sampling(1000, 1_000_000, 1_000, 1, 0)
 # FWRL-3-08: 1.1 of 1500 V, where low voltage of direct current ends
 PEAK_MAX_MV: Final = 1_650_000
@@ -175,7 +175,7 @@ class Harvest:
         The rest is heat: beyond credit and limits, or the whole block beyond what is safe.
         """
         before_uj = self._register.esn_uj
-        # PTCP-3.1-02: what draws power is no gift
+        # FWRL-4-07, PTCP-3.1-02: what draws power is no gift
         if sums.a <= 0:
             return 0, 0
         came_uj = self._register.add(sums.a) - before_uj
@@ -183,7 +183,7 @@ class Harvest:
         granted_uj = min(self.credit_uj, came_uj)
         self.credit_uj -= granted_uj
         self._intake.forget(granted_uj)
-        # FWRL-3-03
+        # FWRL-3-08
         if sums.v_peak > self._peak_lsb:
             return came_uj, 0
         extra_uj = min(came_uj - granted_uj, self._free_uj(now))
@@ -196,7 +196,7 @@ class Harvest:
         """Put energy into the reservoir."""
         return self._intake.reservoir.bank(energy_uj)
 
-    # FWRL-4-05
+    # FWRL-4-06
     def grant(self, now: Instant) -> bytes | None:
         """Return CREDIT up to the head-room when less than half a window is left, or None."""
         self._grant_at = None

@@ -96,6 +96,7 @@ class Intruder:
             firewall.burn(account, energy_uj)
             self._flows.refuse(flow, decision, facts, now)
             return
+        # FWRL-3-13
         self._flows.reset(flow, leg.end.other, refusal_of(decision, facts, Reason.POLICY))
         self._flows.forget(flow)
         why = self._reaper.begin(leg, flow.number, account, verdict, flow, now)

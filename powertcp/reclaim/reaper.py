@@ -120,6 +120,7 @@ class Reaper:
             harvest.claimed_uj += beyond_uj
             self._middle.firewall.claim(harvest.account, beyond_uj)
 
+    # FWRL-4-08
     def _take_other(
         self, leg: Leg, harvest: Harvest, segment: Segment | None, now: Instant
     ) -> None:
@@ -144,7 +145,7 @@ class Reaper:
                 # READY, MAINTAIN, receipts that nobody signs, proposals that nobody answers
                 pass
 
-    # FWRL-4-05
+    # FWRL-4-08
     def _agree(self, leg: Leg, harvest: Harvest, offer: Control, now: Instant) -> None:
         """Take an offer that nobody asked for: its sampling and its terms."""
         options = offer.options
@@ -162,6 +163,7 @@ class Reaper:
         self._middle.say(leg, Control(harvest.number, Flag.ACK, 0, taken))
         self._grant(leg, harvest, now)
 
+    # FWRL-4-09
     def answer_probe(self, leg: Leg, segment: Segment | None) -> None:
         """Answer MAINTAIN of a source that nobody else is there for. PTCP-5-01."""
         if isinstance(segment, MaintainProbe) and segment.nonce and self.has(leg.end):

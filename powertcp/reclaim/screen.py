@@ -481,7 +481,7 @@ class Screen:
         """Too much that is answered here within a second ends the connection."""
         times = self._refusals
         times.append(now)
-        # PTCP-13-02
+        # PTCP-13-02, FWRL-3-14
         if len(times) > REFUSALS_MAX and now - times[0] < NS_PER_S:
             self.fail(leg, Refusal(Reason.CHURN, len(times), REFUSALS_MAX), now)
 
@@ -518,6 +518,7 @@ class Screen:
             self._flows.leave(flow, "closed", refusal, now)
         self._reaper.end_all(refusal, now)
 
+    # FWRL-3-12
     def drop(self, leg: Leg, now: Instant) -> None:
         """Close the connection without a word."""
         self.is_dropped = self.is_dropped or not self.is_over
@@ -558,7 +559,7 @@ class Screen:
 
     # --- saying -------------------------------------------------------------------------------
 
-    # FWRL-1-03
+    # FWRL-1-03, FWRL-3-07
     def pass_raw(self, leg: Leg, raw: RawSegment, *, is_marked: bool = False) -> None:
         """Hand a segment to the other side as it came; PTCP-2.1-05: with ECE if that is marked."""
         other = self.leg(leg.end.other)

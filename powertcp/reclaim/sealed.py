@@ -158,6 +158,7 @@ class SealedPower:
 
     # --- feeds --------------------------------------------------------------------------------
 
+    # FWRL-3-16
     def _take_feed(self, leg: Leg, raw: RawSegment, segment: FeedSegment, now: Instant) -> None:
         feed = segment.options.feed
         if feed is None:

@@ -74,7 +74,7 @@ class Watch:
         return let_go
 
 
-# FWRL-3-10
+# FWRL-2-05
 def way_of(sender: End, *, is_client_inside: bool) -> Way:
     """Return the direction of what `sender` began."""
     return Way.OUT if (sender is End.CLIENT) == is_client_inside else Way.IN
