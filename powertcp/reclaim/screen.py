@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from powertcp.dve import BlockSums, integrate_many, integrate_run
+from powertcp.dve import BlockSums, integrate_many
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Event
 from powertcp.potcp.events import Ask
@@ -22,12 +22,12 @@ from powertcp.reclaim.leg import Hung, Leg
 from powertcp.reclaim.policy import Drop, State
 from powertcp.reclaim.reaper import Reaper
 from powertcp.reclaim.sealed import SealedPower
+from powertcp.reclaim.span import lawful_span
 from powertcp.reclaim.track import End, Phase, Sighting, TrackedFlow, What
 from powertcp.reclaim.watch import STATES, Party, Watch, facts_of, terms_of, way_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import (
-    HEADER_OCTETS,
     MAX_MSP,
     MAX_WORDS,
     MIN_WORDS,
@@ -48,6 +48,7 @@ PARKED_MAX: Final = 256 * 1024
 # nothing heard for so long is stale: three probes of the default interval
 STALE_NS: Final = 3 * NS_PER_S
 _FIN_ACK: Final = Flag.FIN | Flag.ACK
+_SYN_ACK: Final = Flag.SYN | Flag.ACK
 _DATA: Final = int(SegmentType.DATA)
 _HEAD: Final = 4
 
@@ -220,7 +221,9 @@ class Screen:
         self, leg: Leg, raws: list[RawSegment], data: Buffer, end: int, now: Instant
     ) -> None:
         """Take the segments of one read, which lie in `data` up to `end`, but for a first one."""
-        if self._take_run(leg, raws, data, end):
+        if (span := lawful_span(self._flows, leg.end, raws, data, end)) is not None:
+            self.firewall.pass_on(span.watch.account, span.energy_uj)
+            self.leg(leg.end.other).send(span.octets)
             return
         known = self._sums(raws)
         touched: dict[int, Watch] = {}
@@ -240,31 +243,6 @@ class Screen:
                 break
         for watch in touched.values():
             self._flows.count(watch)
-
-    def _take_run(self, leg: Leg, raws: list[RawSegment], data: Buffer, end: int) -> bool:
-        """Take a read that is nothing but lawful blocks of one flow at once; False: it is not."""
-        if not raws:
-            return False
-        kind, _, number, _, options, payload = raws[0]
-        watch = self._flows.watches.get(number)
-        if watch is None or kind != _DATA or watch.is_marking or watch.mark_uj is not None:
-            return False
-        flow, size = self._flows.tracker.flow(number), len(payload)
-        if flow is None or flow.profile is None or options:
-            return False
-        said = []
-        for raw in raws:
-            if raw[0] != _DATA or raw[2] != number or len(raw[5]) != size or raw[4]:
-                return False
-            said.append(raw[3])
-        octets = _octets(raws, data, end)
-        run = integrate_run(octets, len(raws), HEADER_OCTETS)
-        energy_uj = self._flows.tracker.run(flow, leg.end, said, run) if run else None
-        if energy_uj is None or self._reaper.takes(leg.end, number):
-            return False
-        self.firewall.pass_on(watch.account, energy_uj)
-        self.leg(leg.end.other).send(octets)
-        return True
 
     def _sums(self, raws: list[RawSegment]) -> list[BlockSums | None] | None:
         """Integrate the blocks of one read together, None if there are none."""
@@ -299,6 +277,10 @@ class Screen:
         if flow is None or watch is None:
             self._intruder.take_stray(leg, raw, sums, now)
             return
+        window = flow.protector.window_samples if flow.protector is not None else 0
+        if sums.window_samples != window:
+            # its contract came into force in this very read
+            [sums] = integrate_many([raw[5]], window)
         sighting = flows.tracker.block(flow, leg.end, raw[3], sums)
         if sighting.what is not What.BLOCK:
             self._intruder.take(leg, raw, sums, sighting, watch, now)
@@ -319,12 +301,12 @@ class Screen:
             return
         sighting = self._flows.tracker.see(leg.end, raw, now)
         flow, what = sighting.flow, sighting.what
-        if isinstance(sighting.segment, Data):
+        if what is What.INVALID:
+            self._invalid(leg, raw, sighting, now)
+        elif isinstance(sighting.segment, Data):
             self._take_singly(leg, raw, sighting.segment, sighting, now)
         elif what is What.ASKED and flow is not None:
             self._asked(leg, raw, flow, sighting, now)
-        elif what is What.INVALID:
-            self._invalid(leg, raw, sighting, now)
         elif flow is not None:
             self._take_of_flow(leg, raw, flow, sighting, now)
         else:
@@ -353,6 +335,8 @@ class Screen:
             # PTCP-13-01: a goodbye that crossed ours
             if raw[1] == Flag.FIN and isinstance(segment, Control):
                 self.say(leg, Control(raw[2], _FIN_ACK, 0))
+            elif raw[1] == _SYN_ACK and isinstance(segment, Control):
+                self._intruder.take_offer(leg, raw, segment, now)
             return
         if self._is_wanted and self._gone is not leg.end.other:
             self.pass_raw(leg, raw)
@@ -578,16 +562,6 @@ class Screen:
             return
         with suppress(LocalProtocolError):
             leg.send(encode_segment(control))
-
-
-def _octets(raws: list[RawSegment], data: Buffer, end: int) -> bytes:
-    """Return the octets of segments that are all of one size and without options."""
-    size = HEADER_OCTETS + len(raws[0][5])
-    start = end - size * len(raws)
-    if start >= 0:
-        return bytes(memoryview(data)[start:end])
-    # the first one began in an earlier read
-    return whole_segment(raws[0]) + bytes(memoryview(data)[end - size * (len(raws) - 1) : end])
 
 
 # FWRL-2-01
