@@ -224,8 +224,14 @@ class _Play:
             actors.append(Operator(self.stage, attacker))
         self._run(*actors)
         self._retire(attacker)
+        joules = replace(self.stage.firewall.joules)
+        came_uj = joules.in_uj - joules.authorised_uj
+        said = (
+            f"{format_energy(self.sent_uj)} of attack were sent, {format_energy(came_uj)} counted"
+        )
+        self._check(came_uj == self.sent_uj, said)
         self._check_guests(guests)
-        return replace(self.stage.firewall.joules)
+        return joules
 
     def _retire(self, attacker: Attacker) -> None:
         attacker.leave()
