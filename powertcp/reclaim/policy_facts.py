@@ -1,10 +1,12 @@
 """What a policy judges and what it says: the facts of a flow, and verdicts in the policy's words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, TypeAlias
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
 
 from powertcp.profile import Waveform
 from powertcp.registry import Reason
@@ -145,17 +147,9 @@ Verdict: TypeAlias = Accept | Drop | Reject | Reclaim
 
 # ---- what a value is called ---------------------------------------------------------------------
 
-Said: TypeAlias = Callable[[Facts], str | None]
 UNKNOWN: Final = "unknown"
-
-
-def _price(facts: Facts) -> str | None:
-    if facts.tariff_micro is None or facts.currency is None:
-        return None
-    sign = "-" if facts.tariff_micro < 0 else ""
-    whole, part = divmod(abs(facts.tariff_micro), 10**6)
-    digits = f".{part:06}".rstrip("0") if part else ""
-    return f"{sign}{whole}{digits} {facts.currency}/kWh"
+# texts of values that were seen of late: a few states and peers are most of them
+_REMEMBERED: Final = 4096
 
 
 def clock(minute: int) -> str:
@@ -163,52 +157,53 @@ def clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
-def _of(name: str, said: Callable[[int], str]) -> Said:
-    def say(facts: Facts) -> str | None:
-        value = getattr(facts, name)
-        return None if value is None else said(value)
-
-    return say
-
-
-def _octets(name: str) -> Said:
-    def say(facts: Facts) -> str | None:
-        value = getattr(facts, name)
-        return None if value is None else bytes(value).hex()
-
-    return say
+def _price(tariff: tuple[int | None, str | None]) -> str:
+    micro, currency = tariff
+    if micro is None or currency is None:
+        return UNKNOWN
+    sign = "-" if micro < 0 else ""
+    whole, part = divmod(abs(micro), 10**6)
+    digits = f".{part:06}".rstrip("0") if part else ""
+    return f"{sign}{whole}{digits} {currency}/kWh"
 
 
-def _peer(facts: Facts) -> str | None:
-    return None if facts.peer is None else str(PublicKey(Algorithm.X25519, facts.peer))
+def _named(waveform: int) -> str:
+    return Waveform(waveform).name.lower().replace("_", "-")
 
 
-def _sealed(facts: Facts) -> str | None:
-    return None if facts.is_sealed is None else "yes" if facts.is_sealed else "no"
+def _key(octets: bytes) -> str:
+    return str(PublicKey(Algorithm.X25519, octets))
 
 
-SAYING: Final[Mapping[str, Said]] = {
-    "state": _of("state", str),
-    "sealed": _sealed,
-    "direction": _of("way", str),
-    "peer": _peer,
-    "src": _of("src", str),
-    "dst": _of("dst", str),
-    "entity": _octets("entity"),
-    "voltage": _of("voltage_mv", format_voltage),
-    "current": _of("current_ma", format_current),
-    "power": _of("power_mw", format_power),
-    "energy": _of("energy_uj", format_energy),
-    "priority": _of("priority", str),
-    "waveform": _of("waveform", lambda value: Waveform(value).name.lower().replace("_", "-")),
-    "frequency": _of("frequency_chz", format_frequency),
-    "tariff": _price,
-    "load": _of("load_percent", lambda value: f"{value} %"),
-    "time": _of("minute", clock),
-    "feed": _octets("feed"),
+# by word of the policy: what it looks at, and what that is called
+SAYING: Final[Mapping[str, tuple[Callable[[Facts], Any], Callable[[Any], str]]]] = {
+    "state": (attrgetter("state"), str),
+    "sealed": (attrgetter("is_sealed"), lambda value: "yes" if value else "no"),
+    "direction": (attrgetter("way"), str),
+    "peer": (attrgetter("peer"), _key),
+    "src": (attrgetter("src"), str),
+    "dst": (attrgetter("dst"), str),
+    "entity": (attrgetter("entity"), bytes.hex),
+    "voltage": (attrgetter("voltage_mv"), format_voltage),
+    "current": (attrgetter("current_ma"), format_current),
+    "power": (attrgetter("power_mw"), format_power),
+    "energy": (attrgetter("energy_uj"), format_energy),
+    "priority": (attrgetter("priority"), str),
+    "waveform": (attrgetter("waveform"), _named),
+    "frequency": (attrgetter("frequency_chz"), format_frequency),
+    "tariff": (attrgetter("tariff_micro", "currency"), _price),
+    "load": (attrgetter("load_percent"), lambda value: f"{value} %"),
+    "time": (attrgetter("minute"), clock),
+    "feed": (attrgetter("feed"), bytes.hex),
 }
 
 
 def say(word: str, facts: Facts) -> str:
     """Return what is known under a word of the policy, with its unit, or "unknown"."""
-    return SAYING[word](facts) or UNKNOWN
+    value = SAYING[word][0](facts)
+    return UNKNOWN if value is None else _called(word, value)
+
+
+@lru_cache(_REMEMBERED)
+def _called(word: str, value: Hashable) -> str:
+    return SAYING[word][1](value)

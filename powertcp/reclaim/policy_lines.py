@@ -202,7 +202,7 @@ def _words(line: str, number: int) -> tuple[list[Word], bool]:
             at += 1
         if at == len(line) or line[at] == "#":
             return words, False
-        if line[at:] == "\\":
+        if line[at] == "\\" and at == len(line) - 1:
             return words, True
         word = _quoted(line, number, at) if line[at] == '"' else _bare(line, number, at)
         if len(word.text) > MAX_WORD:

@@ -50,7 +50,8 @@ VERDICTS: Final = ("accept", "drop", "reject", "reclaim")
 MODIFIERS: Final = ("limit", "burst", "mark-ece", "log", "count")
 # two limits and what lies between them is left out
 MAX_SAME: Final = 4
-# earlier rules that a rule is compared with, of those that share its rarest match
+# earlier rules that a rule is compared with, of those that share its rarest match, and ranges of a
+# set: what comes behind is not looked at, so that a long policy loads in seconds
 MAX_COMPARED: Final = 256
 # a bucket holds so long a time of its rate, unless a burst is written
 BURST_S: Final = 2
@@ -216,6 +217,8 @@ def _is_empty(matches: Sequence[Match]) -> bool:
     elif matches[0].word == "time":
         left = [_DAY]
     for match in matches:
+        if isinstance(match, VoltageAmong) and len(match.ranges.ranges) > MAX_COMPARED:
+            return False
         if isinstance(match, Compare | VoltageAmong | Price | TimeOfDay):
             left = [both for one in left for other in match.spans() if (both := _both(one, other))]
     return not left
