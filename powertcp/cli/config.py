@@ -48,11 +48,20 @@ def decode_quantity(kind: type, value: object) -> object:
     return kind(parse(value))
 
 
-class DaemonOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of every daemon: where it listens, who may draw, how it is sealed, where it writes."""
+class ServingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of every daemon: where it listens, where it writes."""
 
     listen: tuple[str, ...] = ("[::]:3251",)
     connections: int = 64
+    control: str = ""
+    state_dir: str = ""
+    trace: str = ""
+    log_format: Literal["text", "json"] = "text"
+
+
+class DaemonOptions(ServingOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of daemons that are asked for power: who may draw, how it is sealed."""
+
     authorized: str = ""
     krl: tuple[str, ...] = ()
     krl_fail: Literal["closed", "open"] = "closed"
@@ -62,10 +71,6 @@ class DaemonOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     privacy: Literal["police", "private"] = "police"
     keylog: str = ""
     cert: str = ""
-    control: str = ""
-    state_dir: str = ""
-    trace: str = ""
-    log_format: Literal["text", "json"] = "text"
 
 
 class ProviderOptions(DaemonOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from powertcp.cli.finding import add_finding, check_named
 from powertcp.cli.parser import Parser
-from powertcp.cli.sealing import add_device, device_seal, log_keys, read_via
+from powertcp.cli.sealing import add_device, device_seal, log_keys, read_firewall, read_via
 from powertcp.errors import ConfigError, HostError
 from powertcp.units import parse_duration_ns, parse_energy_uj
 
@@ -208,6 +208,7 @@ def read_wishes(options: "Options", asks: "list[Ask]", seal: "SealConfig | None"
         give_up_ns=read("--give-up", options.give_up, parse_duration_ns) or 0,
         max_price=read("--max-price", options.max_price, parse_price),
         via=read_via(options),
+        firewall=read_firewall(options),
         roam=read_roam(options.roam),
     )
 

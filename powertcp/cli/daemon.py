@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import trio
 
 import powertcp
-from powertcp.cli.config import CONFIGURATION, DaemonOptions, Effective, check_lines, load
+from powertcp.cli.config import CONFIGURATION, Effective, ServingOptions, check_lines, load
 from powertcp.cli.output import Output, finish
 from powertcp.cli.status import lines
 from powertcp.drivers.clock import unix_ns
@@ -44,8 +44,8 @@ from powertcp.registry import Refusal
 
 # words that are no keys of the configuration
 _NOT_KEYS = ("config", "check", "drain", "json", "verbose", "quiet")
-OptionsT = TypeVar("OptionsT", bound=DaemonOptions)
-TakenT = TypeVar("TakenT", bound=DaemonOptions, contravariant=True)
+OptionsT = TypeVar("OptionsT", bound=ServingOptions)
+TakenT = TypeVar("TakenT", bound=ServingOptions, contravariant=True)
 
 
 class Server(Protocol):
@@ -174,7 +174,7 @@ def reader(
     return read
 
 
-def _check_listening(options: DaemonOptions) -> None:
+def _check_listening(options: ServingOptions) -> None:
     for address in options.listen:
         parse_address(address)
     if options.connections < 1:

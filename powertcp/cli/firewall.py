@@ -65,6 +65,10 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     """Run `powertcp firewall`; returns the exit status."""
+    if argv and argv[0] == "run":
+        from powertcp.cli.firewall_run import main as run
+
+        return run(argv[1:])
     parser = build_parser()
     arguments = parser.parse_action(argv, ACTIONS)
     _check(parser, arguments)

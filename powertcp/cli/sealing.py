@@ -19,6 +19,7 @@ _DEVICE = (
     "peer", "cert", "pattern", "rekey", "key", "allow_classic", "privacy", "keylog",
 )  # fmt: skip
 PATTERNS = ("ik", "xk", "nk")
+FIREWALL_PORT = 3261
 _COMMAND_LINE = "command line"
 _CONFIGURATION = "configuration"
 NO_KEM = "the cryptography library of this machine has no ML-KEM-768; --allow-classic does without"
@@ -47,7 +48,12 @@ def add_device(parse: argparse.ArgumentParser) -> None:
     """Add the options of a consumer."""
     add = parse.add_argument
     add("--vppn", metavar="HOST[:PORT]", help="the employer's gateway: --connect with --seal")
-    add("--via", metavar="NAME", help="the provider behind a gateway, by its name there")
+    add(
+        "--via",
+        metavar="NAME",
+        help="the provider behind a gateway, by its name there; in clear: HOST[:PORT] of a firewall"
+        " (port 3261)",
+    )
     add(
         "--seal",
         action="store_true",
@@ -130,12 +136,21 @@ def device_seal(options: "Options", environ: Mapping[str, str]) -> "SealConfig |
     )
 
 
+def read_firewall(options: "Options") -> tuple[str, int] | None:
+    """Return where the firewall listens that power in clear comes through. Raises ConfigError."""
+    from powertcp.drivers.dial import parse_address
+
+    if not options.via or options.seal:
+        return None
+    return parse_address(options.via, default_port=FIREWALL_PORT)
+
+
 def read_via(options: "Options") -> str | None:
     """Return the name of a provider behind a gateway, None: any. Raises ConfigError."""
     from powertcp.wire.options import MAX_VIA
 
     name = options.via
-    if not name:
+    if not name or not options.seal:
         return None
     if len(name) > MAX_VIA or not name.isascii() or not name.isprintable() or " " in name:
         said = f"a name of at most {MAX_VIA} letters of ASCII, without blanks"

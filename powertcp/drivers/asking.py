@@ -25,9 +25,14 @@ class Asker:
         via: str | None,
         current: Callable[[], Path | None],
         on_look: Callable[[], None],
+        *,
+        is_screened: bool = False,
     ) -> None:
-        """Ask nobody yet. via: the provider behind a gateway, None: as it chooses."""
-        self._quest, self._via = quest, via
+        """Ask nobody yet. via: the provider behind a gateway, None: as it chooses.
+
+        is_screened: each is told to a firewall, which connects to it.
+        """
+        self._quest, self._via, self._is_screened = quest, via, is_screened
         self._current, self._on_look = current, on_look
         self._kick = trio.Event()
 
@@ -105,7 +110,8 @@ class Asker:
             before=each.profile if ticket else None,
             meter=each.book.meter if each.book and is_metered else None,
             pages=mark,
-            via=self._via,
+            # FWRL-2-03
+            via=str(path.place) if self._is_screened else self._via,
             now=now,
         )
         desired = each.ask.desired

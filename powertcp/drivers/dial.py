@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -59,10 +59,12 @@ def tune(sock: socket.socket, *, bulk: bool = False) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, lowat)
 
 
-async def connect(host: str, port: int) -> socket.socket:
+async def connect(
+    host: str, port: int, *, bind: Callable[[socket.socket], None] | None = None
+) -> socket.socket:
     """Open TCP to the first address of `host` that answers; the caller owns the deadline.
 
-    Raises OSError: of the only address, or one that names all that failed.
+    bind: gives each socket the address it comes from, None: the kernel does. Raises OSError: of the only address, or one that names all that failed.
     """
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     won: list[socket.socket] = []
@@ -70,7 +72,7 @@ async def connect(host: str, port: int) -> socket.socket:
 
     async def attempt(family: int, address: object, ended: trio.Event) -> None:
         try:
-            sock = await _connect_one(family, address)
+            sock = await _connect_one(family, address, bind)
         except OSError as error:
             failed.append(error)
             ended.set()
@@ -100,10 +102,14 @@ async def connect(host: str, port: int) -> socket.socket:
     raise OSError(failed[-1].errno if failed else errno.EHOSTUNREACH, texts or "no address")
 
 
-async def _connect_one(family: int, address: object) -> socket.socket:
+async def _connect_one(
+    family: int, address: object, bind: Callable[[socket.socket], None] | None
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         tune(sock)
+        if bind is not None:
+            bind(sock)
         code = sock.connect_ex(address)  # type: ignore[arg-type]
         if code == errno.EINPROGRESS:
             await trio.lowlevel.wait_writable(sock)

@@ -107,6 +107,10 @@ class Ledger:
         """Return the account as it was committed last."""
         return self._store.account(name)
 
+    def accounts(self) -> tuple[Account, ...]:
+        """Return every account as it was committed last."""
+        return tuple(self._store.accounts())
+
     # LEDG-7-06
     async def post(self, *transfers: Transfer) -> Posted:
         """Post transfers, all or nothing; they are on the disk when this returns.

@@ -58,9 +58,15 @@ class Link:
         self._moved = trio.Event()  # another path, or none
         self._scope, self._seeking = trio.CancelScope(), trio.CancelScope()
         self._dark_since: Instant | None = None  # without a flow, on a lease
-        self._dialler = Dialler(wishes.connection, wheel, tracer)
+        self._dialler = Dialler(wishes.connection, wheel, tracer, wishes.firewall)
         self._quest = Quest(wishes.guide, appliances, wishes.give_up_ns)
-        self._asker = Asker(self._quest, wishes.via, lambda: self._path, self._settle)
+        self._asker = Asker(
+            self._quest,
+            wishes.via,
+            lambda: self._path,
+            self._settle,
+            is_screened=wishes.firewall is not None,
+        )
         self._rover = Rover(
             wishes.roam,
             wishes.guide,

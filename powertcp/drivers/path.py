@@ -171,9 +171,19 @@ class Path:
 class Dialler:
     """Opens paths that share a nursery, a wheel and a folder of traces."""
 
-    def __init__(self, config: ConnectionConfig, wheel: Wheel, tracer: Tracer | None) -> None:
-        """Open connections by `config`. nursery: is set before the first one."""
+    def __init__(
+        self,
+        config: ConnectionConfig,
+        wheel: Wheel,
+        tracer: Tracer | None,
+        firewall: tuple[str, int] | None = None,
+    ) -> None:
+        """Open connections by `config`. nursery: is set before the first one.
+
+        firewall: host and port of who connects to the places in our stead, None: we do.
+        """
         self._config, self._wheel, self._tracer = config, wheel, tracer
+        self._firewall = firewall
         self.nursery: trio.Nursery | None = None
 
     async def dial(
@@ -185,7 +195,7 @@ class Dialler:
         """Connect and serve in the nursery. Raises OSError, after 5 s at the latest."""
         sock = None
         with trio.move_on_after(OPEN_S):
-            sock = await connect(place.host, place.port)
+            sock = await connect(*(self._firewall or (place.host, place.port)))
         if sock is None:
             raise TimeoutError(f"no answer within {OPEN_S} s")
         return self._serve(place, sock, handle, on_end)

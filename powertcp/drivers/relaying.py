@@ -112,6 +112,8 @@ class RelayServer(ABC, Generic[PairT]):
         self.sessions: set[PairT] = set()
         self.refused_connections = 0
         self.draining = False
+        # at which we listen
+        self.ports: frozenset[int] = frozenset()
         self.nursery: trio.Nursery | None = None
         self._per_address, self._log = per_address, log
         self._addresses = AddressLimit(per_address)
@@ -158,6 +160,7 @@ class RelayServer(ABC, Generic[PairT]):
         try:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
+                self.ports = frozenset(one.getsockname()[1] for one in listeners)
                 nursery.start_soon(self.wheel.run)
                 nursery.start_soon(self.poll.run)
                 for listener in listeners:

@@ -271,7 +271,7 @@ class VppnGateway(RelayServer[RelaySession]):
             return
         now = now_ns()
         session.attempt = Attempt(relay.provider)
-        machine: "SegmentMachine[Event]" = session.attempt
+        machine: SegmentMachine[Event] = session.attempt
         if (seal := self.config.upstream_seal) is not None:
             tunnel_session = Session(
                 seal, is_initiator=True, entropy=self._entropy, unix_offset_ns=unix_offset_ns()

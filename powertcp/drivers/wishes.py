@@ -19,8 +19,9 @@ class Wishes:
     guide: names the provider. asks: one flow each. fallbacks: what each asks to keep after its
     lease, None nothing. mux: all on one connection. for_ns, energy_uj: of each flow, time in
     samples. give_up_ns: how long a lost provider is looked for. max_price: the most that is paid,
-    None whatever is asked. via: the provider behind a gateway, None: as it chooses. roam: for what
-    a provider is left.
+    None whatever is asked. via: the provider behind a gateway, None: as it chooses. firewall: host
+    and port that every provider is asked through, None: each is connected to. roam: for what a
+    provider is left.
     """
 
     guide: Guide
@@ -32,5 +33,6 @@ class Wishes:
     give_up_ns: Duration = 600 * NS_PER_S
     max_price: MaxPrice | None = None
     via: str | None = None
+    firewall: tuple[str, int] | None = None
     roam: Roam = Roam.NEEDED
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)

@@ -1,0 +1,189 @@
+"""What `powertcp firewall run` does once its words are read: configuration, and the daemon."""
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import trio
+
+from powertcp.cli.config import CONFIGURATION, PowerMw, ServingOptions
+from powertcp.cli.daemon import Command, enter_ledger, run_daemon
+from powertcp.cli.firewall_policy import load_policy
+from powertcp.drivers.clock import unix_ns
+from powertcp.drivers.control import Fields, Verb
+from powertcp.drivers.dial import parse_address
+from powertcp.drivers.firewall import FirewallConfig, Mode
+from powertcp.drivers.firewall_desk import FirewallDesk
+from powertcp.drivers.firewall_report import FirewallReport
+from powertcp.drivers.scripting import Script, load_scripts
+from powertcp.errors import ConfigError, PowerError, known
+from powertcp.reclaim.policy import Policy
+from powertcp.reclaim.policy_lines import PolicyError
+from powertcp.reclaim.policy_text import parse_policy
+from powertcp.registry import Refusal
+from powertcp.units import NS_PER_S
+
+PORT = 3261
+# what SIGHUP takes of the configuration
+_RELOADED = ("policy", "script")
+
+
+class FirewallOptions(ServingOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of firewall.toml, beside those of every daemon; named as the flags."""
+
+    listen: tuple[str, ...] = (f"127.0.0.1:{PORT}",)
+    policy: str = ""
+    mode: Literal["explicit", "redirect", "tproxy"] = "explicit"
+    upstream: str = ""
+    other: Literal["close", "pass"] = "close"
+    rating: PowerMw | None = None
+    name: str = ""
+    script: tuple[str, ...] = ()
+    lab: bool = False
+
+
+def filter_power(arguments: Mapping[str, Any]) -> int:
+    """Do what the words of `powertcp firewall run` say; returns the exit status."""
+    command = Command(
+        name="firewall",
+        options=FirewallOptions,
+        check=firewall_config,
+        inspect=lambda options: (read_policy(options), read_scripts(options)),
+        serve=_Filtered,
+    )
+    return run_daemon(command, arguments)
+
+
+def firewall_config(options: FirewallOptions) -> FirewallConfig:
+    """Return what the driver needs. Raises ConfigError naming the key and what is wrong."""
+    if not options.policy:
+        said = "what may pass? name a POLICY, for example attic.policy"
+        raise ConfigError(CONFIGURATION, "policy", said)
+    mode = Mode(options.mode)
+    if options.upstream and mode is not Mode.EXPLICIT:
+        said = f"in {mode} mode the far side is where the connection was going"
+        raise ConfigError(CONFIGURATION, "upstream", said)
+    return FirewallConfig(
+        mode=mode,
+        upstream=parse_address(options.upstream) if options.upstream else None,
+        passes_other=options.other == "pass",
+        per_address=options.connections,
+    )
+
+
+def read_policy(options: FirewallOptions) -> Policy:
+    """Read the policy. Raises PolicyError with line and column, HostError."""
+    return load_policy(Path(options.policy), is_lab=options.lab)
+
+
+def read_scripts(options: FirewallOptions) -> tuple[Script, ...]:
+    """Read the scripts of the operator. Raises ConfigError with file and line."""
+    return load_scripts([Path(name) for name in options.script])
+
+
+def local_time() -> tuple[int | None, int | None]:
+    """Return the minute of the day here, and Unix time in s."""
+    unix_s = unix_ns() // NS_PER_S
+    here = time.localtime(unix_s)
+    return here.tm_hour * 60 + here.tm_min, unix_s
+
+
+class _Filtered:
+    """What is a firewall's own of its daemon: a policy, scripts, reservoirs in its ledger."""
+
+    def __init__(self, options: FirewallOptions) -> None:
+        self._options = options
+        self._config = firewall_config(options)
+        # FWRL-1-01: what cannot be read whole is not served at all
+        self._policy, self._scripts = read_policy(options), read_scripts(options)
+        self._desk: FirewallDesk | None = None
+        self.facts: Fields = {"mode": options.mode}
+        self.orders: Mapping[str, Verb] = {"load": self._on_load, "reset": self._on_reset}
+
+    @property
+    def server(self) -> FirewallDesk:
+        """Who serves connections."""
+        return known(self._desk, "nobody is served before the ledger is open")
+
+    @property
+    def report(self) -> FirewallReport:
+        """Who tells of it."""
+        return self.server.report
+
+    async def open(self, stack: AsyncExitStack, state: Path) -> None:
+        """Open the ledger, in which the reservoirs are."""
+        options = self._options
+        self._desk = FirewallDesk(
+            self._config,
+            self._policy,
+            await enter_ledger(stack, state),
+            node=options.name or socket.gethostname(),
+            unix_ns=unix_ns,
+            clock=local_time,
+            rating_mw=options.rating,
+            layers=self._scripts,
+        )
+
+    async def watch(self) -> None:
+        """Let seconds pass and write the books."""
+        await self.server.run()
+
+    def listening(self, where: Sequence[str]) -> tuple[Fields, str]:
+        """Return what to say of the addresses that are served."""
+        options, policy = self._options, self.server.firewall.policy
+        facts: Fields = {"mode": options.mode, "policy": policy.file, "rules": len(policy.rules)}
+        said = f"listening on {', '.join(where)}, {options.mode}, by {policy.file}"
+        return facts, said
+
+    # FWRL-3-02
+    def reload(self, options: FirewallOptions) -> None:
+        """Read policy and scripts again. Raises PowerError, nothing changed then."""
+        firewall_config(options)
+        policy, scripts = read_policy(options), read_scripts(options)
+        self.server.take(policy, scripts)
+        self._options = msgspec.structs.replace(
+            self._options, policy=options.policy, script=options.script
+        )
+
+    # -- verbs that change something -----------------------------------------------------------
+
+    # FWRL-3-02
+    async def _on_load(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Answer `load`: the policy in the file `policy`, or in `text`; the whole or nothing."""
+        await trio.lowlevel.checkpoint()
+        try:
+            policy = self._asked(request)
+            self.server.take(policy)
+        except PolicyError as error:
+            faults = [fault._asdict() for fault in error.faults]
+            return {"loaded": False, "file": error.file, "faults": faults}
+        except PowerError as error:
+            return {"loaded": False, "file": str(request.get("policy") or ""), "error": str(error)}
+        return {
+            "loaded": True,
+            "file": policy.file,
+            "rules": len(policy.rules),
+            "otherwise": str(policy.default),
+        }
+
+    def _asked(self, request: Mapping[str, object]) -> Policy:
+        """Return the policy that a request names or holds. Raises PowerError."""
+        is_lab, name = self._options.lab, str(request.get("policy") or "")
+        text = request.get("text")
+        if isinstance(text, str):
+            return parse_policy(text.encode(), name or "control", is_lab=is_lab)
+        if not name:
+            return read_policy(self._options)
+        policy = load_policy(Path(name), is_lab=is_lab)
+        self._options = msgspec.structs.replace(self._options, policy=name)
+        return policy
+
+    async def _on_reset(self, _: Mapping[str, object]) -> Fields | Refusal:
+        """Answer `reset`: rules and counters are counted anew."""
+        await trio.lowlevel.checkpoint()
+        self.server.reset()
+        return {"reset": True}

@@ -1,0 +1,182 @@
+"""The books of a firewall: where the joules went, each second and at each change of a flow.
+
+What one second brought is committed together. What cannot be written ends all power that passes:
+who wants it is told 602. Of more than 64 events within a second the rest is one. FWRL-1-01,
+FWRL-1-04, LEDG-7-07.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2s
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+import trio
+
+from powertcp.drivers.ledger import Ledger
+from powertcp.errors import PowerRefused
+from powertcp.ledger import Transfer, transfer_key
+from powertcp.ledger.book import MAX_BATCH
+from powertcp.reclaim.accounts import Posting
+from powertcp.registry import Reason, Refusal
+
+# FWRL-1-04
+EVENTS_PER_S: Final = 64
+# what waits for the disk; who brings more within a second is counted only
+WAITING_MAX: Final = 4 * EVENTS_PER_S
+_log = logging.getLogger("ledger")
+
+
+class FirewallBooks:
+    """Writes what a firewall has to post, and its audit log.
+
+    take: returns what is to be posted. on_failure: called once, when nothing can be written any
+    more. booked_uj, lost_uj: energy that is in the ledger, and that it did not take. written,
+    left_out: events that are in the audit log, and that are only counted there.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        take: Callable[[], Sequence[Posting]],
+        unix_ns: Callable[[], int],
+        on_failure: Callable[[Refusal], None],
+    ) -> None:
+        """Write to `ledger` once `run` does."""
+        self.ledger = ledger
+        self.booked_uj = self.lost_uj = self.written = self.left_out = 0
+        self._take, self._on_failure = take, on_failure
+        # no other run of a firewall has it, so none has its keys
+        said = b"firewall %d %d" % (unix_ns(), os.getpid())
+        self._identity = blake2s(said + ledger.meter.public).digest()
+        self._page = 0
+        self._events: deque[tuple[str, Mapping[str, object]]] = deque()
+        self._second, self._of_second, self._more = -1, 0, 0
+        self._kick = trio.Event()
+        self._is_failed = False
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._is_failed or self.ledger.is_read_only
+
+    def fields(self) -> dict[str, object]:
+        """Return what a status says of it."""
+        return {
+            "is_read_only": self.is_failed,
+            "booked_uj": self.booked_uj,
+            "lost_uj": self.lost_uj,
+            "events": self.written,
+            "events_left_out": self.left_out,
+        }
+
+    # FWRL-1-04
+    def note(self, kind: str, facts: Mapping[str, object]) -> None:
+        """Write an event to the audit log; after the 64th of a second they are counted."""
+        second = int(trio.current_time())
+        if second != self._second:
+            self._second, self._of_second = second, 0
+        self._of_second += 1
+        if self._of_second > EVENTS_PER_S or len(self._events) >= WAITING_MAX:
+            self._more += 1
+        else:
+            self._events.append((kind, facts))
+        self.kick()
+
+    def kick(self) -> None:
+        """Write what there is to write."""
+        self._kick.set()
+
+    async def run(self) -> None:
+        """Write until cancelled, and then what is left."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch)
+                while True:
+                    await self._kick.wait()
+                    self._kick = trio.Event()
+                    await self.write()
+        finally:
+            with trio.CancelScope(shield=True):
+                self._second = -1
+                await self.write()
+
+    async def _watch(self) -> None:
+        await self.ledger.wait_read_only()
+        self._fail("the ledger cannot be written")
+
+    async def write(self) -> None:
+        """Post and record what there is; what does not go is lost, and told."""
+        postings, events = self._take(), self._waiting_events()
+        for batch in _batches(postings):
+            await self._post(batch)
+        for kind, facts in events:
+            if self.is_failed:
+                return
+            try:
+                await self.ledger.record(kind, facts)
+                self.written += 1
+            except PowerRefused as refused:
+                self._fail(str(refused))
+
+    def _waiting_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """Return the events to write; those that are only counted, once their second is over."""
+        events = list(self._events)
+        self._events.clear()
+        if self._more and int(trio.current_time()) != self._second:
+            events.append(("firewall more", {"count": self._more}))
+            self.left_out += self._more
+            self._more = 0
+        return events
+
+    async def _post(self, batch: Sequence[Posting]) -> None:
+        energy_uj = sum(one.amount for one in batch if one.unit == "uJ")
+        self._page += 1
+        try:
+            if self.is_failed:
+                raise PowerRefused(Refusal(Reason.MAINTENANCE))
+            await self.ledger.post(*(self._transfer(one) for one in batch))
+            self.booked_uj += energy_uj
+        except PowerRefused as refused:
+            self.lost_uj += energy_uj
+            self._fail(str(refused))
+
+    # LEDG-7-04
+    def _transfer(self, one: Posting) -> Transfer:
+        role = f"firewall {one.code.name.lower()}"
+        return Transfer(
+            key=transfer_key(self._identity, self._page, role, one.debit, one.credit),
+            debit=one.debit,
+            credit=one.credit,
+            unit=one.unit,
+            amount=one.amount,
+            code=one.code,
+        )
+
+    # FWRL-1-01
+    def _fail(self, why: str) -> None:
+        if self._is_failed:
+            return
+        self._is_failed = True
+        _log.error("nothing passes any more: %s", why)
+        self._on_failure(Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written"))
+
+
+def _batches(postings: Sequence[Posting]) -> Iterator[list[Posting]]:
+    """Yield what is committed together: all, or as many as may be, but of one peer always all."""
+    batch: list[Posting] = []
+    by_peer = attrgetter("credit")
+    for _, found in groupby(sorted(postings, key=by_peer), by_peer):
+        of_peer = list(found)
+        if batch and len(batch) + len(of_peer) > MAX_BATCH:
+            yield batch
+            batch = []
+        batch += of_peer
+        while len(batch) > MAX_BATCH:
+            yield batch[:MAX_BATCH]
+            batch = batch[MAX_BATCH:]
+    if batch:
+        yield batch
