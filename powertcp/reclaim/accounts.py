@@ -19,6 +19,8 @@ from powertcp.units import Instant
 EXPLAIN_MEMORY: Final = 1024
 ENERGY: Final = "uJ"
 CLAIMED: Final = "uJ-claimed"
+# what the ledger takes at once
+AMOUNT_MAX: Final = (1 << 63) - 1
 
 
 @dataclass(slots=True)
@@ -107,7 +109,11 @@ class Posting(NamedTuple):
 
 
 class Pending:
-    """What is not in the ledger yet, summed up. Bound: one sum for each pair of accounts."""
+    """What is not in the ledger yet, summed up.
+
+    Bound: one sum for each pair of accounts, of at most what the ledger takes at once: beyond that
+    is only what nobody could deliver, in lies and in heat.
+    """
 
     __slots__ = ("_sums",)
 
@@ -118,7 +124,8 @@ class Pending:
         """Let `amount` go from `credit` to `debit`."""
         if amount:
             key = (debit, credit, unit, code)
-            self._sums[key] = self._sums.get(key, 0) + amount
+            # FWRL-3-04
+            self._sums[key] = min(self._sums.get(key, 0) + amount, AMOUNT_MAX)
 
     def take(self) -> list[Posting]:
         """Return all of it, and begin anew."""

@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from powertcp.ledger import Code
 from powertcp.reclaim.accounts import (
+    AMOUNT_MAX,
     CLAIMED,
     FlowAccount,
     FlowMemory,
@@ -311,6 +312,8 @@ class Firewall:
     # LEDG-8-03
     def claim(self, account: FlowAccount, energy_uj: int) -> None:
         """A header says that so much more was delivered than anybody verified."""
+        # FWRL-3-04
+        energy_uj = min(energy_uj, AMOUNT_MAX - account.joules.claimed_uj)
         account.joules.claimed_uj += energy_uj
         self.joules.claimed_uj += energy_uj
         self.pending.add(f"claimed:{account.peer}", "claims", energy_uj, Code.CLAIM, CLAIMED)

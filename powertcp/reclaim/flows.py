@@ -212,7 +212,8 @@ class Flows:
             self.reset(flow, flow.sink, refusal)
             self.forget(flow)
             account, number = watch.account, flow.number
-            why = self._reaper.begin(source, number, account, verdict, flow, now)
+            esn_uj = flow.register.esn_uj if flow.register is not None else 0
+            why = self._reaper.begin(source, number, account, verdict, flow, esn_uj, now)
             if why is None:
                 self._reaper.grant(source, number, now)
             else:

@@ -6,6 +6,7 @@ Hard protection comes before the policy. FWRL-3-03, FWRL-3-04.
 from typing import Final
 
 from powertcp.dve import BlockSums, EnergyRegister
+from powertcp.potcp.events import Ask
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import refusal_of
 from powertcp.reclaim.flows import Flows
@@ -20,7 +21,7 @@ from powertcp.registry import Reason, Refusal
 from powertcp.units import Instant
 from powertcp.wire.frames import RawSegment, encode_segment
 from powertcp.wire.options import Options, Sampling
-from powertcp.wire.segments import Trip
+from powertcp.wire.segments import Control, Trip
 
 # FWRL-3-03: what no policy switches off
 HARD: Final = frozenset((Reason.OVER_VOLTAGE, Reason.SHORT_CIRCUIT, Reason.REVERSE_POWER))
@@ -99,7 +100,8 @@ class Intruder:
         # FWRL-3-13
         self._flows.reset(flow, leg.end.other, refusal_of(decision, facts, Reason.POLICY))
         self._flows.forget(flow)
-        why = self._reaper.begin(leg, flow.number, account, verdict, flow, now)
+        esn_uj = _esn_before(flow, leg.end, raw, sums)
+        why = self._reaper.begin(leg, flow.number, account, verdict, flow, esn_uj, now)
         if why is None:
             self._reaper.take(leg, raw, sums, now)
         else:
@@ -111,24 +113,58 @@ class Intruder:
         middle, number = self._middle, raw[2]
         firewall, energy_uj = middle.firewall, energy_of(None, sums)
         if self._flows.has_just_ended(number, now):
-            known = firewall.flows.find(middle.name_of(number))
-            if known is not None:
-                firewall.burn(known, energy_uj)
+            name = middle.name_of(number)
+            known = firewall.flows.find(name)
+            if known is None:
+                known = FlowAccount(name, middle.ends(leg.end)[0].account, now)
+            firewall.burn(known, energy_uj)
             return
         account = middle.account_of(number, leg.end, now)
         decision, facts = self._decide(leg.end, sums, None, account, now)
         verdict = decision.verdict
         why: Refusal | None = None
         if isinstance(verdict, Reclaim):
-            why = self._reaper.begin(leg, number, account, verdict, None, now)
+            why = self._reaper.begin(leg, number, account, verdict, None, 0, now)
             if why is None:
                 self._reaper.take(leg, raw, sums, now)
                 return
         firewall.burn(account, energy_uj)
-        if isinstance(verdict, Drop):
-            middle.drop_stray(leg, number, account, now)
+        self._turn_away(leg, number, account, decision, why or refusal_of(decision, facts), now)
+
+    # FWRL-4-08
+    def take_offer(self, leg: Leg, raw: RawSegment, offer: Control, now: Instant) -> None:
+        """SYN+ACK of no flow that there is: too late, or of who wants to push power."""
+        middle, number = self._middle, offer.flow
+        if self._flows.has_just_ended(number, now):
+            return
+        account = middle.account_of(number, leg.end, now)
+        way = way_of(leg.end, is_client_inside=middle.is_client_inside)
+        profiles = offer.options.profiles
+        ask = Ask(profiles[0]) if profiles else None
+        facts = facts_of(State.UNSOLICITED, way, middle.ends(leg.end), ask=ask)
+        decision = middle.firewall.judge(account, facts, now)
+        verdict = decision.verdict
+        why: Refusal | None = None
+        if isinstance(verdict, Reclaim):
+            why = self._reaper.begin(leg, number, account, verdict, None, 0, now)
+            if why is None:
+                self._reaper.take(leg, raw, None, now)
+                return
+        self._turn_away(leg, number, account, decision, why or refusal_of(decision, facts), now)
+
+    def _turn_away(
+        self,
+        leg: Leg,
+        number: int,
+        account: FlowAccount,
+        decision: Decision,
+        refusal: Refusal,
+        now: Instant,
+    ) -> None:
+        if isinstance(decision.verdict, Drop):
+            self._middle.drop_stray(leg, number, account, now)
         else:
-            middle.refuse_stray(leg, number, account, why or refusal_of(decision, facts), now)
+            self._middle.refuse_stray(leg, number, account, refusal, now)
 
     def _decide(
         self,
@@ -143,6 +179,17 @@ class Intruder:
         facts = facts_of(State.UNSOLICITED, way, middle.ends(sender), flow=flow)
         note_block(facts, sums, (flow.sampling if flow else None) or DEFAULT_SAMPLING)
         return middle.firewall.judge(account, facts, now), facts
+
+
+# FWRL-4-09
+def _esn_before(flow: TrackedFlow, sender: End, raw: RawSegment, sums: BlockSums) -> int:
+    """Return where a source stood before a block, which may be counted by now."""
+    register = flow.register
+    if register is None or sender is flow.sink:
+        return 0
+    before_uj = register.peek(-sums.a)
+    # only what began where it should have is counted
+    return before_uj if before_uj == raw[3] else register.esn_uj
 
 
 def energy_of(sampling: Sampling | None, sums: BlockSums) -> int:

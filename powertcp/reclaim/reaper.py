@@ -20,9 +20,18 @@ from powertcp.reclaim.track import End, TrackedFlow
 from powertcp.reclaim.watch import facts_of, is_due, way_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
-from powertcp.wire.frames import RawSegment, decode_segment, maintain_segment
+from powertcp.wire.frames import RawSegment, decode_segment, encode_segment, maintain_segment
 from powertcp.wire.options import Options
-from powertcp.wire.segments import Blocked, Control, MaintainProbe, Segment, Trip
+from powertcp.wire.segments import (
+    Answer,
+    Blocked,
+    Control,
+    MaintainProbe,
+    Reneg,
+    Segment,
+    Shed,
+    Trip,
+)
 
 # T_DRAIN: for so long a full reservoir waits before it says so
 DRAIN_NS: Final = 5 * NS_PER_S
@@ -64,17 +73,18 @@ class Reaper:
         account: FlowAccount,
         verdict: Reclaim,
         flow: TrackedFlow | None,
+        esn_uj: int,
         now: Instant,
     ) -> Refusal | None:
         """Become the sink of a flow; return why not.
 
-        flow: as it was followed, None for one that nobody agreed upon.
+        flow: as it was followed, None for one that nobody agreed upon. esn_uj: where its source
+        stands, by our own integral.
         """
         firewall = self._middle.firewall
         if leg.end not in self._admitted:
-            self._admitted[leg.end] = firewall.admit(account.peer, now)
-        if not number:
-            return Refusal(Reason.STATE, 0)
+            origin = self._middle.ends(leg.end)[0].origin
+            self._admitted[leg.end] = firewall.admit(origin, now)
         if not self._admitted[leg.end]:
             return Refusal(Reason.CHURN, 2, 1, 1000)
         if not firewall.may_harvest:
@@ -86,7 +96,7 @@ class Reaper:
             firewall.limit_of(verdict, now),
             sampling=flow.sampling if flow is not None else None,
             profile=flow.profile if flow is not None else None,
-            esn_uj=flow.register.esn_uj if flow is not None and flow.register is not None else 0,
+            esn_uj=esn_uj,
         )
         self._harvests[leg.end, number] = harvest
         firewall.harvests += 1
@@ -141,9 +151,22 @@ class Reaper:
                 self._leave(leg.end, harvest, "closed", segment.options.reason, now)
             case Blocked():
                 self._grant(leg, harvest, now)
+            case Reneg():
+                # FWRL-4-08
+                self._answer(leg, harvest, segment.options, Refusal(Reason.POLICY))
+            case Shed():
+                self._answer(leg, harvest, segment.options, None)
             case _:
-                # READY, MAINTAIN, receipts that nobody signs, proposals that nobody answers
+                # READY, receipts that nobody signs, alerts
                 pass
+
+    def _answer(
+        self, leg: Leg, harvest: Harvest, proposed: Options, refusal: Refusal | None
+    ) -> None:
+        """Answer a proposal: rejected for `refusal`, or accepted."""
+        options = Options(contract=proposed.contract, reason=refusal)
+        answer = Answer(harvest.number, harvest.esn_uj, accepted=refusal is None, options=options)
+        leg.send(encode_segment(answer))
 
     # FWRL-4-08
     def _agree(self, leg: Leg, harvest: Harvest, offer: Control, now: Instant) -> None:

@@ -1,7 +1,7 @@
 """What the firewall knows of one flow that passes, and what a rule may look at of it."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final, NamedTuple
 
 from powertcp.dve import BlockSums
@@ -37,6 +37,15 @@ class Party(NamedTuple):
     def account(self) -> str:
         """What the ledger calls it: its address."""
         return str(self.address) if self.address is not None else self.name
+
+    # FWRL-4-05
+    @property
+    def origin(self) -> str:
+        """Who it is for the bounds of harvesting: its IPv4 address, its IPv6 prefix of 64 bits."""
+        address = self.address
+        if not isinstance(address, IPv6Address):
+            return self.account
+        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
 
 
 @dataclass(slots=True)
