@@ -160,11 +160,14 @@ class Lender:
             if self.presence is not None:
                 self.presence.moved()
 
-    def _is_above_threshold(self) -> bool:
+    def _threshold_percent(self) -> int:
+        """Return the charge from which it lends, as it stands."""
         percent = self.terms.above_percent
-        if not self._is_open:
-            percent = min(percent + HYSTERESIS_PERCENT, 100)
-        return self.reservoir.stored_uj * 100 >= percent * self.reservoir.terms.capacity_uj
+        return percent if self._is_open else min(percent + HYSTERESIS_PERCENT, 100)
+
+    def _is_above_threshold(self) -> bool:
+        store = self.reservoir
+        return store.stored_uj * 100 >= self._threshold_percent() * store.terms.capacity_uj
 
     def _offered_mw(self) -> int:
         """Return the most it ever lends."""
@@ -173,12 +176,10 @@ class Lender:
 
     def _because(self, is_short: bool) -> str:
         """Return what the reservoir has to do with it, "" for nothing."""
-        store, terms = self.reservoir, self.terms
+        store, name = self.reservoir, f"reservoir {self.terms.reservoir}"
         if not self._is_open:
-            return f"reservoir {terms.reservoir}: {store.percent}% is stored, it lends above {terms.above_percent}%"
-        if not is_short:
-            return ""
-        return f"reservoir {terms.reservoir}: {format_energy(store.drawable_uj)} above its floor"
+            return f"{name}: {store.percent}% is stored, it lends from {self._threshold_percent()}%"
+        return f"{name}: {format_energy(store.drawable_uj)} above its floor" if is_short else ""
 
     # -- what it tells -----------------------------------------------------------------------------
 

@@ -323,7 +323,7 @@ async def test_below_its_threshold_flows_are_shed_with_the_numbers_of_the_reserv
         assert shed.ceiling.power_mw == 0
         assert shed.refusal is not None
         assert shed.refusal.code == Reason.BUDGET
-        assert shed.refusal.text == "reservoir main: 17% is stored, it lends above 20%"
+        assert shed.refusal.text == "reservoir main: 17% is stored, it lends from 22%"
         other = sink.ask("12V/1A")
         refused = await sink.until(FlowRefused)
         assert isinstance(refused, FlowRefused)
@@ -364,7 +364,7 @@ async def test_a_closed_lender_offers_nothing_and_opens_when_it_is_filled() -> N
     reservoir = store(0)
     async with lending(reservoir) as (lender, address, _), client(address) as sink:
         assert lender.provider.breaker.because == (
-            "reservoir main: 0% is stored, it lends above 20%"
+            "reservoir main: 0% is stored, it lends from 22%"
         )
         sink.ask("12V/1A")
         refused = await sink.until(FlowRefused)
