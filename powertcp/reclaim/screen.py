@@ -88,6 +88,8 @@ class Screen:
         self.is_over = self.is_opaque = self.is_dropped = False
         self.via: str | None = None
         self.is_client_inside = is_client_inside
+        # FWRL-2-04: in a transparent mode VIA is for somebody else
+        self._takes_via = target is None
         self._passes_other = passes_other
         self._reaper = Reaper(self)
         self._flows = Flows(self, self._reaper)
@@ -356,8 +358,9 @@ class Screen:
         syn = sighting.segment
         options = syn.options if isinstance(syn, Control) else Options()
         self._flows.open(flow, leg.end, now).entity = options.entity
-        via = options.via
-        if leg is self.client and self._is_wanted and via is not None and via != self.via:
+        takes_via = leg is self.client and self._takes_via
+        via = options.via if takes_via else None
+        if self._is_wanted and via is not None and via != self.via:
             # one connection to the far side for each of a client
             other = Refusal(Reason.POLICY, rule="VIA: this connection goes elsewhere")
             self._flows.deny(leg, flow, other, now)
@@ -366,7 +369,8 @@ class Screen:
                 self.via = via
                 self.want()
             # FWRL-2-03: VIA is for us
-            self.leg(leg.end.other).send(flow.handshake)
+            octets = flow.handshake if takes_via else whole_segment(raw)
+            self.leg(leg.end.other).send(octets)
             _note_msp(leg, options)
 
     def _take_of_flow(
