@@ -137,6 +137,14 @@ def _ports(registry: Row) -> str:
     return table("port-table", "Ports, groups and experiments", ("What", "Value", "Use"), rows)
 
 
+def _private_objects(registry: Row) -> str:
+    rows = [
+        (str(r["value"]), r["name"], r["octets"], r["layout"]) for r in registry["private_object"]
+    ]
+    head = ("C-Type", "Object", "Octets", "After the header of the object")
+    return table("private-objects", "Private objects of class 252", head, rows)
+
+
 def _receipt_fields(registry: Row) -> str:
     """Return the table of a page, from its layout: nothing of it stands in the registry."""
     rows, at = [], 0
@@ -157,6 +165,7 @@ TABLES: dict[str, Callable[[Row], str]] = {
     "profile-ids.xml": _profiles,
     "profile-fields.xml": _profile_fields,
     "ports.xml": _ports,
+    "private-objects.xml": _private_objects,
     "receipt-fields.xml": _receipt_fields,
 }
 
