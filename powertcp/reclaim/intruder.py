@@ -42,14 +42,15 @@ class Intruder:
         leg: Leg,
         raw: RawSegment,
         sums: BlockSums,
+        flow: TrackedFlow,
         sighting: Sighting,
-        watch: Watch,
         now: Instant,
     ) -> None:
         """Take a block of a flow that its sink does not bank."""
-        flow, refusal = sighting.flow, sighting.refusal or Refusal(Reason.UNSOLICITED)
-        if flow is None:
-            return
+        refusal, watch = (
+            sighting.refusal or Refusal(Reason.UNSOLICITED),
+            self._flows.watches[flow.number],
+        )
         firewall = self._middle.firewall
         self._flows.count(watch)
         self._flows.claim(flow, watch)

@@ -285,14 +285,20 @@ class Screen:
             [sums] = integrate_many([raw[5]], window)
         sighting = flows.tracker.block(flow, leg.end, raw[3], sums)
         if sighting.what is not What.BLOCK:
-            self._intruder.take(leg, raw, sums, sighting, watch, now)
+            self._intruder.take(leg, raw, sums, flow, sighting, now)
             return
         watch.passed_uj += sighting.energy_uj
         touched[number] = watch
+        self._pass_block(leg, raw, flow, watch, now)
+
+    def _pass_block(
+        self, leg: Leg, raw: RawSegment, flow: TrackedFlow, watch: Watch, now: Instant
+    ) -> None:
+        """Hand on a lawful block; its flow is judged again where its energy says so."""
         self.pass_raw(leg, raw, is_marked=watch.is_marking)
         # FWRL-3-01
         if watch.mark_uj is not None and flow.verified_uj >= watch.mark_uj:
-            flows.may_hold(flow, STATES[flow.phase], terms_of(flow), now)
+            self._flows.may_hold(flow, STATES[flow.phase], terms_of(flow), now)
 
     def _take(self, leg: Leg, raw: RawSegment, now: Instant) -> None:
         if raw[0] in (SegmentType.SEALED, SegmentType.FEED):
@@ -319,16 +325,15 @@ class Screen:
     ) -> None:
         """Take DATA with options, or beside one that no decoder takes."""
         flow = sighting.flow
-        watch = self._flows.watches.get(raw[2]) if flow is not None else None
-        if watch is not None and sighting.what is What.BLOCK:
-            self.firewall.pass_on(watch.account, sighting.energy_uj)
-            self.pass_raw(leg, raw, is_marked=watch.is_marking)
-            return
+        watch = self._flows.watches.get(raw[2])
         [sums] = integrate_many([data.payload])
-        if watch is None:
+        if flow is None or watch is None:
             self._intruder.take_stray(leg, raw, sums, now)
+        elif sighting.what is What.BLOCK:
+            self.firewall.pass_on(watch.account, sighting.energy_uj)
+            self._pass_block(leg, raw, flow, watch, now)
         else:
-            self._intruder.take(leg, raw, sums, sighting, watch, now)
+            self._intruder.take(leg, raw, sums, flow, sighting, now)
 
     def _take_of_nobody(self, leg: Leg, raw: RawSegment, sighting: Sighting, now: Instant) -> None:
         """Take what is of no flow: of the connection, or too late."""

@@ -31,6 +31,7 @@ from tests.screens import (
     RESERVOIR,
     Judged,
     ScreenedPair,
+    data_with_options,
     joules,
     power,
     told,
@@ -461,6 +462,19 @@ def test_energy_that_crosses_a_limit_is_judged_at_the_block_that_crosses() -> No
         Reason.ENERGY_QUOTA, 6_000_000, 6_000_000,
     )  # fmt: skip
     assert joules(pair.firewall) == (6_000_000, 6_000_000, 0, 0)
+
+
+@pytest.mark.requirement("FWRL-3-01")
+def test_options_of_a_block_hide_no_limit_of_energy() -> None:
+    pair = ScreenedPair(f"{ACCEPT}\nrule energy >= 2J -> reject 205")
+    pair.answers = False
+    flow = pair.energise("12V/1A")
+    for number in range(2):
+        block = power(flow, 1_200_000 * number, counter=100 * number)
+        pair.say(SOURCE, data_with_options(flow, block.esn, bytes(block.payload), contract=1))
+    assert pair.octets(SOURCE)[0] == pair.octets(SOURCE)[1]
+    assert refused(pair).code == Reason.ENERGY_QUOTA
+    assert joules(pair.firewall) == (2_400_000, 2_400_000, 0, 0)
 
 
 @pytest.mark.requirement("FWRL-3-01")
