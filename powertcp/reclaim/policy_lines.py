@@ -115,7 +115,7 @@ class Statement:
         names = tuple(known)
         word = self.take(*names)
         if word.is_quoted or word.text not in names:
-            hint = nearest(word.text, names)
+            hint = " in quotation marks" if word.is_quoted else nearest(word.text, names)
             said = f"{shown(word.text)} is no {what}{hint}; expected {listed(names)}"
             raise word.wrong(said, names)
         return word
