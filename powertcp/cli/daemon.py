@@ -24,7 +24,7 @@ from powertcp.cli.config import CONFIGURATION, Effective, ServingOptions, check_
 from powertcp.cli.output import Output, finish
 from powertcp.cli.status import lines
 from powertcp.drivers.clock import unix_ns
-from powertcp.drivers.control import Control, Fields, Verb
+from powertcp.drivers.control import Channel, Control, Fields, Verb
 from powertcp.drivers.daemon import (
     Notifier,
     activated_sockets,
@@ -84,7 +84,11 @@ class Report(Protocol):
 
 
 class Service(Protocol[TakenT]):
-    """What is a daemon's own. facts: of its greeting. orders: verbs beside those of every daemon."""
+    """What is a daemon's own. facts: of its greeting. orders: verbs beside those of every daemon.
+
+    views: verbs that only look, beside `status` and `explain`. channels: what may be subscribed to,
+    beside `status`.
+    """
 
     @property
     def server(self) -> Server:
@@ -101,6 +105,14 @@ class Service(Protocol[TakenT]):
     @property
     def orders(self) -> Mapping[str, Verb]:
         """Verbs of its control socket that change something, beside `reload` and `drain`."""
+
+    @property
+    def views(self) -> Mapping[str, Verb]:
+        """Verbs of its control socket that only look."""
+
+    @property
+    def channels(self) -> Mapping[str, Channel]:
+        """What may be subscribed to."""
 
     async def open(self, stack: AsyncExitStack, state: Path) -> None:
         """Open on `stack` what it needs, before anybody is served. state: folder of the ledger."""
@@ -291,8 +303,13 @@ class _Daemon(Generic[OptionsT]):
     def _control(self) -> Control:
         service = self._service
         orders = {**service.orders, "reload": self._on_reload, "drain": self._on_drain}
-        verbs = {"status": service.report.status, "explain": service.report.explain, **orders}
-        return Control(self._greeting(), verbs, guarded=frozenset(orders))
+        looks = {"status": service.report.status, "explain": service.report.explain}
+        return Control(
+            self._greeting(),
+            {**looks, **service.views, **orders},
+            guarded=frozenset(orders),
+            channels=service.channels,
+        )
 
     async def _on_reload(self, _: Mapping[str, object]) -> Fields | Refusal:
         await trio.lowlevel.checkpoint()

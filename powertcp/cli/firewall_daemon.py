@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,12 @@ from powertcp.cli.config import CONFIGURATION, PowerMw, ServingOptions
 from powertcp.cli.daemon import Command, enter_ledger, run_daemon
 from powertcp.cli.firewall_policy import load_policy
 from powertcp.drivers.clock import unix_ns
-from powertcp.drivers.control import Fields, Verb
+from powertcp.drivers.control import Channel, Fields, Put, Verb
 from powertcp.drivers.dial import parse_address
 from powertcp.drivers.firewall import FirewallConfig, Mode
 from powertcp.drivers.firewall_desk import FirewallDesk
 from powertcp.drivers.firewall_report import FirewallReport
+from powertcp.drivers.offers import Identity, identity_octets
 from powertcp.drivers.scripting import Script, load_scripts
 from powertcp.errors import ConfigError, PowerError, known
 from powertcp.reclaim.policy import Policy
@@ -43,6 +44,7 @@ class FirewallOptions(ServingOptions, frozen=True, kw_only=True, forbid_unknown_
     rating: PowerMw | None = None
     name: str = ""
     script: tuple[str, ...] = ()
+    mdns: bool = True
     lab: bool = False
 
 
@@ -103,6 +105,8 @@ class _Filtered:
         self._desk: FirewallDesk | None = None
         self.facts: Fields = {"mode": options.mode}
         self.orders: Mapping[str, Verb] = {"load": self._on_load, "reset": self._on_reset}
+        self.views: Mapping[str, Verb] = {"list": self._on_list}
+        self.channels: Mapping[str, Channel] = {"trace": self._on_trace}
 
     @property
     def server(self) -> FirewallDesk:
@@ -116,11 +120,13 @@ class _Filtered:
 
     async def open(self, stack: AsyncExitStack, state: Path) -> None:
         """Open the ledger, in which the reservoirs are."""
-        options = self._options
+        options, ledger = self._options, await enter_ledger(stack, state)
+        identity = Identity(id=identity_octets(state, ledger.meter), key=ledger.meter)
         self._desk = FirewallDesk(
             self._config,
             self._policy,
-            await enter_ledger(stack, state),
+            ledger,
+            identity=identity if options.mdns else None,
             node=options.name or socket.gethostname(),
             unix_ns=unix_ns,
             clock=local_time,
@@ -149,7 +155,15 @@ class _Filtered:
             self._options, policy=options.policy, script=options.script
         )
 
-    # -- verbs that change something -----------------------------------------------------------
+    # -- verbs ---------------------------------------------------------------------------------
+
+    async def _on_list(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Answer `list`."""
+        return await self.report.list_all(request)
+
+    def _on_trace(self, request: Mapping[str, object], put: Put) -> Callable[[], None]:
+        """Tell of each evaluation; peer: only of those that an address has to do with."""
+        return self.server.traces.watch(str(request.get("peer") or ""), put)
 
     # FWRL-3-02
     async def _on_load(self, request: Mapping[str, object]) -> Fields | Refusal:

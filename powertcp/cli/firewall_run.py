@@ -31,6 +31,7 @@ def build_parser() -> Parser:
     add("--rating", metavar="W", help="of the feeder, for rules on load (none)")
     add("--name", metavar="NAME", help="of this node in accounts (host name)")
     add("--script", action="append", metavar="FILE", help="Python hooks, repeatable (none)")
+    add("--no-mdns", dest="mdns", action="store_false", default=None, help="announce no lender")
     add("--lab", action="store_true", default=None, help="a reservoir may have no losses")
     add("--connections", type=int, metavar="N", help="of one address or IPv6 /64 (64)")
     add_running(parser, "firewall")

@@ -17,7 +17,7 @@ from powertcp.cli.sealing import log_keys, provider_seal
 from powertcp.dpdp.leases import GUEST
 from powertcp.drivers.authority import Authority, AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
-from powertcp.drivers.control import Fields, ask, find_sockets
+from powertcp.drivers.control import Channel, Fields, Verb, ask, find_sockets
 from powertcp.drivers.daemon import make_private, state_folder
 from powertcp.drivers.dial import format_address, parse_address
 from powertcp.drivers.feed import FeedConfig
@@ -288,6 +288,8 @@ class _Provided:
         self.report = ProviderReport(self.server)
         self.facts: Fields = {"name": options.name}
         self.orders = {"set": self.report.set}
+        self.views: Mapping[str, Verb] = {}
+        self.channels: Mapping[str, Channel] = {}
 
     async def open(self, stack: AsyncExitStack, state: Path) -> None:
         """Open books and feed, and let nobody draw who may not."""

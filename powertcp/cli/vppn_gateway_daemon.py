@@ -15,7 +15,7 @@ from powertcp.cli.daemon import Command, enter_ledger, run_daemon
 from powertcp.cli.sealing import daemon_seal, log_keys
 from powertcp.drivers.authority import AuthorityConfig, read_authority
 from powertcp.drivers.clock import unix_ns
-from powertcp.drivers.control import Fields, Verb
+from powertcp.drivers.control import Channel, Fields, Verb
 from powertcp.drivers.dial import format_address, parse_address
 from powertcp.drivers.tracer import open_tracer
 from powertcp.drivers.vppn_books import EmployeeBooks
@@ -122,6 +122,8 @@ class _Relayed:
         self.report = GatewayReport(self.server, self._desk)
         self.facts: Fields = {}
         self.orders: Mapping[str, Verb] = {}
+        self.views: Mapping[str, Verb] = {}
+        self.channels: Mapping[str, Channel] = {}
 
     async def open(self, stack: AsyncExitStack, state: Path) -> None:
         """Open the ledger, in which employees have their accounts."""

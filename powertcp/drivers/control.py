@@ -11,6 +11,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import trio
 
@@ -27,6 +28,9 @@ _log = logging.getLogger("control")
 
 Fields = dict[str, object]
 Verb = Callable[[Mapping[str, object]], Awaitable[Fields | Refusal]]
+Put = Callable[[Fields], None]
+# begins to put lines for a request, and returns what ends that
+Channel = Callable[[Mapping[str, object], Put], Callable[[], None]]
 
 
 def refusal_fields(refusal: Refusal) -> Fields:
@@ -43,18 +47,25 @@ class Control:
     """Verbs behind a Unix socket.
 
     verbs: by op; those in `guarded` need the same uid, root or the group. status: pushed to
-    subscribers of that channel at least every second.
+    subscribers of that channel at least every second. channels: what else may be subscribed to.
     """
 
     def __init__(
-        self, greeting: Fields, verbs: Mapping[str, Verb], *, guarded: frozenset[str]
+        self,
+        greeting: Fields,
+        verbs: Mapping[str, Verb],
+        *,
+        guarded: frozenset[str],
+        channels: Mapping[str, Channel] = MappingProxyType({}),
     ) -> None:
         """Serve `verbs` once `serve` runs."""
         self._greeting = greeting
-        self._verbs = verbs
+        self._verbs, self._channels = verbs, channels
         self._guarded = guarded
         self._clients = 0
         self._subscribers: set[trio.MemorySendChannel[Fields]] = set()
+        # of each client, what ends its channels, by their names
+        self._ends: dict[trio.MemorySendChannel[Fields], dict[str, Callable[[], None]]] = {}
 
     async def serve(
         self, path: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -99,6 +110,8 @@ class Control:
         finally:
             self._clients -= 1
             self._subscribers.discard(send)
+            for end in self._ends.pop(send, {}).values():
+                end()
 
     async def _read(
         self, stream: trio.SocketStream, send: trio.MemorySendChannel[Fields], nursery: trio.Nursery
@@ -126,10 +139,7 @@ class Control:
             return {"id": None, "refusal": refusal_fields(Refusal(Reason.BAD_LENGTH, len(line)))}
         number, op = request.get("id"), str(request.get("op"))
         if op == "subscribe":
-            if send not in self._subscribers:
-                self._subscribers.add(send)
-                nursery.start_soon(self._push, send)
-            return {"id": number, "ok": {"channels": ["status"]}}
+            return {"id": number, **self._subscribe(request, send, nursery)}
         verb = self._verbs.get(op)
         if verb is None:
             return {"id": number, "refusal": refusal_fields(Refusal(Reason.STATE))}
@@ -145,20 +155,52 @@ class Control:
             return {"id": number, "refusal": refusal_fields(result)}
         return {"id": number, "ok": result}
 
+    def _subscribe(
+        self,
+        request: Mapping[str, object],
+        send: trio.MemorySendChannel[Fields],
+        nursery: trio.Nursery,
+    ) -> Fields:
+        """Let a client have the lines of a channel, once; again: as it asks for them now."""
+        name = str(request.get("channel") or "status")
+        if name == "status":
+            if send not in self._subscribers:
+                self._subscribers.add(send)
+                nursery.start_soon(self._push, send)
+        elif name in self._channels:
+            ends = self._ends.setdefault(send, {})
+            if name in ends:
+                ends.pop(name)()
+            ends[name] = self._channels[name](request, _Lines(send).put)
+        else:
+            return {"refusal": refusal_fields(Refusal(Reason.STATE))}
+        return {"ok": {"channels": ["status", *self._channels]}}
+
     async def _push(self, send: trio.MemorySendChannel[Fields]) -> None:
         """Send a status line each second; a client that does not read loses lines."""
-        lost = 0
+        lines = _Lines(send)
         while True:
             result = await self._verbs["status"]({})
             if isinstance(result, dict):
-                try:
-                    if lost:
-                        send.send_nowait({"t": "lost", "n": lost})
-                        lost = 0
-                    send.send_nowait({"t": "status", **result})
-                except trio.WouldBlock:
-                    lost += 1
+                lines.put({"t": "status", **result})
             await trio.sleep_until(trio.current_time() + 1)
+
+
+class _Lines:
+    """What is put for a client that may not read: it is told how many lines it lost."""
+
+    def __init__(self, send: trio.MemorySendChannel[Fields]) -> None:
+        self._send, self._lost = send, 0
+
+    def put(self, fields: Fields) -> None:
+        """Let the client have a line, or count it as lost."""
+        try:
+            if self._lost:
+                self._send.send_nowait({"t": "lost", "n": self._lost})
+                self._lost = 0
+            self._send.send_nowait(fields)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            self._lost += 1
 
 
 class _Pump:

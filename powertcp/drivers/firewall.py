@@ -17,7 +17,7 @@ import trio
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, format_address, parse_address
 from powertcp.drivers.relaying import PER_ADDRESS, Pair, RelayServer
-from powertcp.errors import ConfigError, known
+from powertcp.errors import ConfigError, HostError, known
 from powertcp.linux.origin import is_own, make_transparent, original_destination
 from powertcp.machine import Event
 from powertcp.reclaim.firewall import Firewall
@@ -102,6 +102,27 @@ class FirewallServer(RelayServer[Filtered]):
         self.on_news: Callable[[], None] = _nothing
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
         self._is_bound = False
+
+    async def serve(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until drained or cancelled; started with the addresses of `listeners`.
+
+        Raises HostError where the kernel diverts nothing to us.
+        """
+        if self.config.mode is Mode.TPROXY:
+            for listener in listeners:
+                try:
+                    make_transparent(listener)
+                except OSError as error:
+                    for one in listeners:
+                        one.close()
+                    said = "take connections for others (CAP_NET_ADMIN)"
+                    raise HostError(error.errno or 0, "IP_TRANSPARENT", said) from error
+        await super().serve(listeners, task_status=task_status)
 
     # -- who comes -----------------------------------------------------------------------------
 

@@ -11,7 +11,10 @@ from powertcp.drivers.firewall import FirewallConfig, FirewallServer
 from powertcp.drivers.firewall_books import FirewallBooks
 from powertcp.drivers.firewall_log import event_facts, is_audited, policy_facts, say
 from powertcp.drivers.firewall_report import FirewallReport
+from powertcp.drivers.firewall_trace import Traces
 from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.offers import Identity
+from powertcp.drivers.reuse import Reuse
 from powertcp.reclaim.firewall import Firewall, stored_of
 from powertcp.reclaim.layer import Layer
 from powertcp.reclaim.policy import Policy
@@ -39,8 +42,14 @@ class FirewallDesk:
         clock: Callable[[], tuple[int | None, int | None]],
         rating_mw: int | None = None,
         layers: Sequence[Layer] = (),
+        identity: Identity | None = None,
+        root: str = "/",
     ) -> None:
-        """Prepare to serve; nothing is opened yet."""
+        """Prepare to serve; nothing is opened yet.
+
+        identity: by which lenders are announced, None: they are not. root: where this machine's
+        files are.
+        """
         self.ledger = ledger
         self.firewall = Firewall(
             policy,
@@ -54,6 +63,12 @@ class FirewallDesk:
         self.server = FirewallServer(config, self.firewall)
         self.books = FirewallBooks(ledger, self.firewall.take_postings, unix_ns, self._stuck)
         self.report = FirewallReport(self.server, self.books)
+        self.reuse = Reuse(self.firewall, identity, per_address=config.per_address, root=root)
+        self.report.more = {
+            "lending": self.reuse.lending_fields,
+            "infrastructure": self.reuse.infrastructure_fields,
+        }
+        self.traces = Traces(self.firewall)
         self.server.on_news = self._tell
         self._note_policy(policy)
 
@@ -74,8 +89,10 @@ class FirewallDesk:
         await self.server.serve(listeners, task_status=task_status)
 
     async def drain(self) -> None:
-        """End every flow, then `serve`."""
-        await self.server.drain()
+        """End every flow, those of lenders too, then `serve`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.reuse.drain)
+            nursery.start_soon(self.server.drain)
 
     def stop(self) -> None:
         """End `serve` at once."""
@@ -88,6 +105,7 @@ class FirewallDesk:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.books.run)
             nursery.start_soon(self._tick)
+            await self.reuse.run()
 
     async def _tick(self) -> None:
         due_s = trio.current_time()
@@ -112,8 +130,9 @@ class FirewallDesk:
 
     # FWRL-1-01
     def _stuck(self, refusal: Refusal) -> None:
-        """The ledger cannot be written: nothing passes."""
+        """The ledger cannot be written: nothing passes, and nothing is lent."""
         self.server.shut(refusal, now_ns())
+        self.reuse.halt()
 
     # -- orders --------------------------------------------------------------------------------
 
@@ -121,6 +140,7 @@ class FirewallDesk:
     def take(self, policy: Policy, layers: Sequence[Layer] | None = None) -> None:
         """Go by `policy` from now on. layers: None: the same."""
         self.server.take(policy, now_ns(), layers)
+        self.reuse.change()
         self._note_policy(policy)
         _log.info(
             "policy %s: %d rules, otherwise %s", policy.file, len(policy.rules), policy.default

@@ -10,7 +10,7 @@ from typing import Any
 
 from powertcp.drivers.control import Fields
 from tests.drivers.gateways import books
-from tests.drivers.processes import Running, asked, running
+from tests.drivers.processes import Running, asked, process, running
 
 POLICY = """\
 reservoir main capacity 5kWh charge 95% discharge 95% max-in 2kW when-full stop
@@ -78,6 +78,15 @@ async def firewall(
     ) as one:  # fmt: skip
         listening = await one.until("listening")
         yield Fire(one, listening["addresses"][0], folder, file, name)
+
+
+@asynccontextmanager
+async def attacker(address: str, *words: str) -> AsyncIterator[Running]:
+    """Attack the daemon at `address`; ended by its own pid."""
+    host, _, port = address.rpartition(":")
+    command = [sys.executable, "-m", "tests.drivers.attacker", host.strip("[]"), port, *words]
+    async with process(command) as one:
+        yield one
 
 
 def powertcp(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":

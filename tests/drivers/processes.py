@@ -117,31 +117,35 @@ async def running(
     announces itself to nobody.
     """
     quiet = ["--no-mdns"] if words[0] == "provider" and not before else []
-    process: trio.Process = await trio.lowlevel.open_process(
-        [*before, sys.executable, "-m", "powertcp", *words, *quiet, "--json"],
+    command = [*before, sys.executable, "-m", "powertcp", *words, *quiet, "--json"]
+    environ = {"XDG_RUNTIME_DIR": str(folder), "XDG_STATE_HOME": str(folder / "state")}
+    async with process(command, **environ, **environment) as one:
+        yield one
+    assert "a bug of powertcp" not in one.log, one.log
+
+
+@asynccontextmanager
+async def process(command: Sequence[str], **environment: str) -> AsyncIterator[Running]:
+    """Run a command that prints JSON lines; it is ended by its own pid."""
+    started: trio.Process = await trio.lowlevel.open_process(
+        list(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={
-            **os.environ,
-            "XDG_RUNTIME_DIR": str(folder),
-            "XDG_STATE_HOME": str(folder / "state"),
-            **environment,
-        },
+        env={**os.environ, **environment},
     )
     async with trio.open_nursery() as nursery:
-        one = Running(process)
+        one = Running(started)
         nursery.start_soon(one.read_events)
         nursery.start_soon(one.read_log)
         try:
             yield one
         finally:
             with trio.CancelScope(shield=True):
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
+                if started.returncode is None:
+                    started.kill()
+                await started.wait()
             nursery.cancel_scope.cancel()
-    assert "a bug of powertcp" not in one.log, one.log
 
 
 @asynccontextmanager

@@ -1,11 +1,12 @@
 """The firewall between real providers and real consumers, each a process of its own."""
 
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.drivers.firewalls import Fire, firewall
+from tests.drivers.firewalls import POLICY, Fire, attacker, firewall
 from tests.drivers.gateways import books, inside
 from tests.drivers.processes import Running, running
 
@@ -64,3 +65,41 @@ async def test_refusals_name_the_rule_and_leave_the_provider_alone(tmp_path: Pat
     assert rows[-1]["values"] == {"power": "60 W"}
     kinds = [(row["kind"], row["facts"].get("line")) for row in fire.events()]
     assert kinds[:2] == [("firewall policy", None), ("firewall refused", 7)]
+
+
+@pytest.mark.requirement("FWRL-4-04", "FWRL-5-01", "FWRL-1-04")
+async def test_what_attacks_it_powers_a_device_inside(tmp_path: Path) -> None:
+    with_lender = POLICY + (
+        'lend from main offer 12V/5A,prio=5 above 0% listen 127.0.0.1:0 announce "reclaimed power"\n'
+        "infrastructure from main power 40W share 50%\n"
+    )
+    async with firewall(tmp_path, "--no-mdns", policy=with_lender) as fire:
+        await fire.process.until_logged("lending 12V/5A")
+        where = fire.process.log.split(" at 127.0.0.1:")[1].split()[0]
+        async with attacker(fire.address, "--power", "1kW", "--for", "60s") as attack:
+            await attack.until("connected")
+            words = ["consumer", "--connect", f"127.0.0.1:{where}", "--request", "12V/2A"]
+            words += ["--for", "4s", "--state-dir", str(tmp_path / "dev")]
+            async with running(tmp_path, *words) as sink:
+                assert await sink.end() == 0, sink.log
+            attack.signal(signal.SIGTERM)
+            assert await attack.end() == 0
+        (done,), (sent,) = sink.all("done"), attack.all("done")
+        status = await fire.ask(op="status")
+        listed = await fire.ask(op="list")
+        await ended(fire)
+    accounts, name = fire.accounts(), socket.gethostname()
+    assert done["energy_uj"] == 96_000_000
+    assert accounts["lent:127.0.0.1"] == 96_000_000
+    came = -accounts["intercepted:127.0.0.1"]
+    # what was under way as it ended is lost
+    assert 0 <= sent["sent_uj"] - came <= 100_000_000
+    # in = stored + heat + out, to the microjoule
+    used = accounts["lent:127.0.0.1"] + accounts[f"infrastructure:{name}"]
+    assert came == accounts["reservoir:main"] + accounts[f"heat:{name}"] + used
+    assert status["residual_uj"] == 0
+    assert accounts[f"host:{name}"] == -accounts["wall:declared"] > 0
+    counters = listed["counters"]
+    assert isinstance(counters, dict)
+    assert counters["attacks"]["hits"] >= 1
+    assert [row["kind"] for row in fire.events() if "intercepted" in row["kind"]]
