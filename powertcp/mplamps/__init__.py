@@ -1,0 +1,1 @@
+"""Mostly Pointless Lamp Switching (RFC 3251): MPLS whose labels are volts, RSVP, COPS, circuits."""
