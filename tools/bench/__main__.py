@@ -38,6 +38,7 @@ AREAS = (
     "sealed",
     "agreement",
     "discovery",
+    "firewall",
 )
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
 
