@@ -9,7 +9,7 @@ from typing import Final
 
 from powertcp.dve import EnergyRegister, integrate
 from powertcp.errors import DecodeError
-from powertcp.potcp.feed import refuse_feed
+from powertcp.potcp.feed import ANY_FEED, feed_segment, refuse_feed
 from powertcp.profile import PowerProfile
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import refusal_of
@@ -29,6 +29,7 @@ FLOWS_MAX: Final = 256
 FEEDS_MAX: Final = 16
 # VPPN-3-05: nothing is said of energy
 _PRIVATE: Final = (1 << 64) - 1
+_SYN_ACK: Final = Flag.SYN | Flag.ACK
 
 
 @dataclass(slots=True, eq=False)
@@ -112,7 +113,8 @@ class SealedPower:
         way = way_of(passing.sender, is_client_inside=middle.is_client_inside)
         facts = facts_of(state, way, middle.ends(passing.sender))
         facts.is_sealed = passing.feed is None
-        facts.feed = passing.feed.feed_id if passing.feed is not None else None
+        if passing.feed is not None and passing.feed.feed_id != ANY_FEED:
+            facts.feed = passing.feed.feed_id
         if passing.profile is not None:
             note_profile(facts, passing.profile)
         if facts.peer is None and facts.is_sealed:
@@ -165,6 +167,8 @@ class SealedPower:
             self._middle.fail(leg, Refusal(Reason.BAD_OPTION, 0), now)
             return
         passing = self._feeds.get(feed.feed_id)
+        if passing is None and segment.flags == _SYN_ACK:
+            passing = self._name(leg, feed, now)
         if passing is None:
             if segment.flags != Flag.SYN or len(self._feeds) >= FEEDS_MAX:
                 # nobody asked for it
@@ -182,6 +186,24 @@ class SealedPower:
         self._middle.pass_raw(leg, raw, is_marked=passing.is_marking)
         if segment.flags & Flag.FIN:
             self._leave_feed(passing, now)
+
+    # FWRL-3-16
+    def _name(self, leg: Leg, feed: Feed, now: Instant) -> _Passing | None:
+        """Judge by its name what was asked for without one; None: nobody asked, or it may not be."""
+        passing = self._feeds.get(ANY_FEED)
+        if passing is None or passing.sender is leg.end:
+            return None
+        del self._feeds[ANY_FEED]
+        asked, passing.feed = passing.feed, feed
+        decision, facts = self._decide(passing, State.OFFERED, now)
+        if isinstance(decision.verdict, Accept):
+            self._feeds[feed.feed_id] = passing
+            passing.is_marking = decision.verdict.is_marking
+            return passing
+        passing.feed = asked
+        leg.send(feed_segment(feed, Flag.FIN))
+        self._refuse_feed(leg, passing, decision, facts, now)
+        return None
 
     def _measure(self, leg: Leg, passing: _Passing, segment: FeedSegment) -> None:
         """Integrate a block of a feed that passes."""
@@ -212,7 +234,7 @@ class SealedPower:
         if is_dropped or passing.feed is None:
             middle.drop(leg, now)
             return
-        leg.send(refuse_feed(passing.feed, refusal))
+        middle.leg(passing.sender).send(refuse_feed(passing.feed, refusal))
         middle.churn(leg, now)
 
     def _leave_feed(self, passing: _Passing, now: Instant) -> None:
