@@ -64,14 +64,27 @@ class Script:
 
     def _answer(self, hook: Hook) -> object:
         kind = type(hook)
-        try:
+        with _Foreign(self.file, self.lines[kind]):
             return self.hooks[kind](hook)
-        except Expired:
-            raise
-        # whatever it is: SystemExit does not end a firewall
-        except BaseException as error:  # noqa: BLE001
-            failed = failure_of(error, self.file, self.lines[kind])
-            raise LayerFailed(printable(str(failed)), failed.file, failed.line) from None
+
+
+class _Foreign:
+    """Code of the operator: whatever it raises, SystemExit included, is LayerFailed with its line."""
+
+    __slots__ = ("_file", "_line")
+
+    def __init__(self, file: str, line: int) -> None:
+        self._file, self._line = file, line
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Let nothing out but Expired."""
+        if error is None or isinstance(error, Expired):
+            return
+        failed = failure_of(error, self._file, self._line)
+        raise LayerFailed(printable(str(failed)), failed.file, failed.line) from None
 
 
 def load_scripts(paths: Sequence[Path], limit: Duration = SCRIPT_LIMIT) -> tuple[Script, ...]:
@@ -200,21 +213,16 @@ def _run(code: CodeType, module: ModuleType, file: str) -> None:
     def execute(space: ModuleType) -> None:
         # dataclasses and their like look for their module there
         sys.modules[space.__name__] = space
-        try:
+        with _Foreign(file, 1):
             exec(code, vars(space))  # noqa: S102 - the operator's own file
-        except Expired:
-            raise
-        # whatever it is, SystemExit included
-        except BaseException as error:  # noqa: BLE001
-            failed = failure_of(error, file, 1)
-            said = printable(str(failed))
-            raise ConfigError(file, f"line {failed.line}", said) from None
 
     try:
         DEADLINE.call(LOAD_LIMIT_S, execute, module)
     except Expired:
         said = f"it took more than {LOAD_LIMIT_S:g} s to load"
         raise ConfigError(file, "line 1", said) from None
+    except LayerFailed as error:
+        raise ConfigError(file, f"line {error.line}", str(error)) from None
 
 
 def _line_of(tree: ast.Module, name: str) -> int:
