@@ -12,12 +12,17 @@ from powertcp.reclaim.policy import (
     Decision,
     Drop,
     Facts,
+    Policy,
     Reclaim,
     Reject,
+    Rule,
     State,
     Verdict,
     Way,
 )
+from powertcp.reclaim.policy_cases import Outcome, run_cases
+from powertcp.reclaim.policy_lines import Fault, PolicyError
+from powertcp.reclaim.policy_text import parse_policy
 from powertcp.reclaim.relay import (
     CopyHeld,
     Denial,
@@ -42,16 +47,21 @@ __all__ = [
     "Drop",
     "End",
     "Facts",
+    "Fault",
     "FlowEnded",
     "FlowJudged",
     "FlowLeft",
     "Hook",
     "Hung",
     "Joules",
+    "Outcome",
     "Phase",
+    "Policy",
+    "PolicyError",
     "Reclaim",
     "Reject",
     "Relay",
+    "Rule",
     "SecondPassed",
     "Seen",
     "Sighting",
@@ -63,4 +73,6 @@ __all__ = [
     "Verdict",
     "Way",
     "What",
+    "parse_policy",
+    "run_cases",
 ]
