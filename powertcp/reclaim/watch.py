@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from powertcp.dve import BlockSums
 from powertcp.potcp.events import Ask
-from powertcp.profile import PowerProfile
+from powertcp.profile import FREQUENCY_ANY, PowerProfile
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.bucket import Bucket, CreditGate
 from powertcp.reclaim.policy import Accept, Facts, State, Way
@@ -122,7 +122,9 @@ def note_profile(facts: Facts, profile: PowerProfile) -> None:
     """Let a rule see a power profile."""
     facts.voltage_mv, facts.current_ma = profile.voltage_mv, profile.current_ma
     facts.power_mw, facts.priority = profile.power_mw, profile.effective_priority
-    facts.waveform, facts.frequency_chz = profile.waveform, profile.frequency_chz
+    # FWRL-3-10
+    is_any = profile.frequency_chz == FREQUENCY_ANY
+    facts.waveform, facts.frequency_chz = profile.waveform, None if is_any else profile.frequency_chz
 
 
 def note_block(facts: Facts, sums: BlockSums, sampling: Sampling) -> None:

@@ -19,6 +19,7 @@ from powertcp.reclaim.watch import (
     facts_of,
     is_due,
     note_block,
+    note_profile,
     terms_of,
     way_of,
 )
@@ -77,6 +78,15 @@ def test_a_rule_sees_the_terms_the_price_and_the_entity() -> None:
 def test_a_key_that_was_proven_is_the_peer(ends: tuple[Party, Party], is_sealed: bool) -> None:
     facts = facts_of(State.NEW, Way.OUT, ends)
     assert (facts.peer, facts.is_sealed) == (KEY, is_sealed)
+
+
+@pytest.mark.requirement("FWRL-3-10")
+def test_any_frequency_is_none_that_is_known() -> None:
+    facts = Facts()
+    note_profile(facts, profile("230V/1A@any"))
+    assert (facts.waveform, facts.frequency_chz) == (Waveform.SINE, None)
+    note_profile(facts, profile("230V/1A"))
+    assert (facts.waveform, facts.frequency_chz) == (Waveform.DC, 0)
 
 
 def test_a_flow_of_no_price_has_none() -> None:
