@@ -6,13 +6,16 @@ from typing import NamedTuple
 from powertcp.cli.parser import Parser
 
 EXAMPLE = """examples:
+  powertcp firewall run attic.policy         the daemon: what attacks it fills a reservoir
+  powertcp firewall list                     of the running one: rules, hits and joules, reservoirs
   powertcp firewall check attic.policy       every fault with line, column and what was expected
   powertcp firewall test attic.policy        its test statements, and what became of each
   powertcp firewall check --json a b         one JSON object per policy
   powertcp firewall simulate all             ten attacks, and what must come of each
   powertcp firewall nft --iface eth0         the rules of nftables that divert to it; loads none
 
-ACTION is check, test, simulate or nft.
+ACTION is run, load, list, trace or explain, whose options `powertcp firewall ACTION --help` shows, or
+check, test, simulate or nft.
 
 A policy has one statement a line: reservoir, set, policy, rule, infrastructure, lend, test. The first rule
 whose matches all hold decides; policy says what becomes of the rest. Files of keys that it names are
@@ -34,6 +37,9 @@ class _Action(NamedTuple):
     options: tuple[str, ...]
 
 
+# the daemon, and what is asked of the running one: parsers of their own
+ORDERS = ("load", "list", "trace", "explain")
+DAEMON = ("run", *ORDERS)
 # an action is a row here, its options in `build_parser`, a case in `_run` and a module of its own
 ACTIONS = {
     "check": _Action(1, None, "a POLICY", ("json", "lab")),
@@ -50,7 +56,7 @@ def build_parser() -> Parser:
     )
     parser = Parser("firewall", purpose, EXAMPLE, "ACTION [WHAT]...")
     add = parser.add_argument
-    add("action", metavar="ACTION", choices=tuple(ACTIONS), help="what to do")
+    add("action", metavar="ACTION", choices=(*DAEMON, *ACTIONS), help="what to do")
     add("what", metavar="FILE", nargs="*", help="check, test: policies; simulate: scenarios")
     add("--lab", action="store_true", help="check, test: a reservoir may have no losses")
     add("--seed", metavar="N", type=int, help="simulate: of all chance in it (1)")
@@ -69,8 +75,14 @@ def main(argv: list[str]) -> int:
         from powertcp.cli.firewall_run import main as run
 
         return run(argv[1:])
+    if argv and argv[0] in ORDERS:
+        from powertcp.cli.firewall_orders import main as order
+
+        return order(argv[0], argv[1:])
     parser = build_parser()
-    arguments = parser.parse_action(argv, ACTIONS)
+    arguments = parser.parse_action(argv, (*DAEMON, *ACTIONS))
+    if arguments.action in DAEMON:
+        parser.error(f"{arguments.action} comes first, its options after it")
     _check(parser, arguments)
     return _run(parser, arguments)
 

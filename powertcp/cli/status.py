@@ -72,6 +72,10 @@ def lines(greeting: "Fields", status: "Fields") -> list[str]:
     """Return the text of one daemon's status, at most 100 columns."""
     name = f' "{greeting["name"]}"' if greeting.get("name") else ""
     head = f"{greeting.get('role')}{name} pid {greeting.get('pid')}: {status.get('state')}"
+    if "reservoirs" in status:
+        from powertcp.cli.firewall_text import status_lines
+
+        return status_lines(head, status)
     if "devices" in status:
         text = [head + _relayed(status)]
     elif "rating_mw" in status:

@@ -64,11 +64,12 @@ class FirewallDesk:
         self.books = FirewallBooks(ledger, self.firewall.take_postings, unix_ns, self._stuck)
         self.report = FirewallReport(self.server, self.books)
         self.reuse = Reuse(self.firewall, identity, per_address=config.per_address, root=root)
+        self.traces = Traces(self.firewall)
         self.report.more = {
+            "watchers": self.traces.__len__,
             "lending": self.reuse.lending_fields,
             "infrastructure": self.reuse.infrastructure_fields,
         }
-        self.traces = Traces(self.firewall)
         self.server.on_news = self._tell
         self._note_policy(policy)
 

@@ -25,6 +25,10 @@ class Traces:
         self._firewall = firewall
         self._watchers: dict[object, tuple[str, Put]] = {}
 
+    def __len__(self) -> int:
+        """Return how many watch."""
+        return len(self._watchers)
+
     def watch(self, peer: str, put: Put) -> Callable[[], None]:
         """Let `put` have each evaluation that `peer` has to do with, "" for all of them.
 
