@@ -124,7 +124,8 @@ def note_profile(facts: Facts, profile: PowerProfile) -> None:
     facts.power_mw, facts.priority = profile.power_mw, profile.effective_priority
     # FWRL-3-10
     is_any = profile.frequency_chz == FREQUENCY_ANY
-    facts.waveform, facts.frequency_chz = profile.waveform, None if is_any else profile.frequency_chz
+    facts.frequency_chz = None if is_any else profile.frequency_chz
+    facts.waveform = profile.waveform
 
 
 def note_block(facts: Facts, sums: BlockSums, sampling: Sampling) -> None:

@@ -7,6 +7,8 @@ import pytest
 from powertcp.profile import Waveform
 from powertcp.reclaim.policy import Case, Facts, State, Way
 from powertcp.reclaim.policy_cases import run_cases
+from powertcp.reclaim.policy_lines import PolicyError
+from powertcp.reclaim.policy_text import parse_policy
 from tests.policies import ALICE, BOB, EXAMPLE, load, name_of, rules
 
 POLICY = """\
@@ -114,6 +116,35 @@ def test_who_the_peer_of_a_test_is(text: str, key: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("stat=new", '"stat" is no fact, did you mean "state"?; expected state=VALUE'),
+        ("state", "state needs a value; expected state=VALUE"),
+        ("state=new state=new", "state stands twice"),
+        ("state=open", '"open" is no state; expected new, offered'),
+        ("power=1V", "expected a power"),
+        ("time=24:00", "expected a time of day"),
+        ("tariff=1", "expected a price per kWh"),
+    ],
+)
+def test_a_fact_that_is_none(text: str, said: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        case(text)
+    assert said in caught.value.faults[0].text
+
+
+def test_who_a_name_is_cannot_be_said_of_a_set_with_faults() -> None:
+    with pytest.raises(PolicyError) as caught:
+        rules("set a keys nowhere\ntest peer=alice -> drop\n")
+    assert [fault.line for fault in caught.value.faults] == [1]
+
+
+def test_a_line_is_a_number() -> None:
+    with pytest.raises(PolicyError, match="a line is a number"):
+        rules("test state=new -> drop line 12345678\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
         ("peer=bob", 'no key is called "bob", did you mean "bob@drill"?'),
         ("peer=@empty", "the set empty has networks; expected a set of keys"),
         ("peer=@nobody", 'there is no set "nobody"'),
@@ -128,7 +159,5 @@ def test_a_peer_that_nobody_is(text: str, said: str) -> None:
 
 def test_a_set_without_keys_is_nobody() -> None:
     text = b"policy drop\nset a keys none\ntest peer=@a -> drop\n"
-    from powertcp.reclaim.policy_text import parse_policy
-
     with pytest.raises(Exception, match="the set a has no key"):
         parse_policy(text, "p", lambda _: b"guest max-power=1W\n")

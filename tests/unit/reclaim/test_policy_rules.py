@@ -2,7 +2,7 @@
 
 import pytest
 
-from powertcp.reclaim.policy import Accept, Facts, NetSet, Reclaim, Reject, VoltageSet
+from powertcp.reclaim.policy import Accept, Drop, Facts, NetSet, Reclaim, Reject, VoltageSet
 from powertcp.reclaim.policy_lines import Fault, PolicyError, Statement, Word, WrongWord, statements
 from powertcp.reclaim.policy_match import Compare, From, Match, TimeOfDay
 from powertcp.reclaim.policy_rules import (
@@ -18,7 +18,7 @@ from powertcp.reclaim.policy_rules import (
     unreached,
 )
 from powertcp.registry import Reason
-from tests.policies import rules
+from tests.policies import name_of, rules
 
 NAMES = Names(
     {"mains": VoltageSet("mains", ((207_000, 253_000),)), "bad": None}, {"main": 1, "b": None}
@@ -50,6 +50,28 @@ def test_matches_end_with_the_arrow() -> None:
     assert found == (Compare("power", "", ">", 500_000), TimeOfDay("time", "", 1_320, 360))
     assert [one.text for one in found] == ["power > 500W", "time 22:00-06:00"]
     assert matches("->") == ()
+
+
+def test_every_kind_of_match() -> None:
+    key, octets = name_of(bytes(32)), "0" * 32
+    for text in (
+        "state new", "sealed no", "direction out", f"peer {key}", "peer unknown", "src ::/0", "dst 10.0.0.1",
+        f"entity {octets}", "voltage != @mains", "waveform ac", "tariff <= -0.05EUR", f"feed {octets}",
+    ):  # fmt: skip
+        (found,) = matches(f"{text} ->")
+        assert (found.text, found.word) == (text, text.split()[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("voltage > @mains ->", "a voltage is in a set or not"),
+        ("src @mains ->", "the set mains has voltages; expected a set of networks"),
+        ("tariff > 1EUR tariff < 2USD ->", "a price has one currency"),
+    ],
+)
+def test_what_cannot_be_asked_for(text: str, said: str) -> None:
+    assert said in fault(text).text
 
 
 def test_a_number_may_stand_four_times() -> None:
@@ -143,6 +165,33 @@ def test_verdicts() -> None:
     for text, verdict in (("reject 206", Reject(Reason.POLICY)), ("reclaim main", Reclaim("main"))):
         found, word = parse_verdict(statement(text), NAMES)
         assert (found, word.text) == (verdict, text.split()[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("accept log log", "log stands twice"),
+        ("accept burst 1J", "burst stands after its limit"),
+        ("accept limit 0W", "it is above 0"),
+        ("drop limit 1W", "limit does not go with drop"),
+        ("reclaim main mark-ece", "mark-ece does not go with reclaim"),
+    ],
+)
+def test_modifiers_that_do_not_go_together(text: str, said: str) -> None:
+    found = statement(text)
+    verdict, _ = parse_verdict(found, NAMES)
+    with pytest.raises(WrongWord, match=said):
+        modified(verdict, parse_modifiers(found))
+
+
+def test_a_verdict_takes_what_goes_with_it() -> None:
+    for text, verdict in (
+        ("drop log", Drop()),
+        ("reclaim main limit 1W burst 1J", Reclaim("main", 1_000, 1_000_000)),
+        ("accept mark-ece", Accept(is_marking=True)),
+    ):
+        found = statement(text)
+        assert modified(parse_verdict(found, NAMES)[0], parse_modifiers(found)) == verdict
 
 
 def test_modifiers_end_where_something_else_may_follow() -> None:
