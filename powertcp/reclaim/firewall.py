@@ -45,6 +45,7 @@ from powertcp.reclaim.policy import (
     Reject,
 )
 from powertcp.reclaim.policy_match import Compare, Price
+from powertcp.reclaim.watch import Party
 from powertcp.registry import Reason, Refusal
 from powertcp.sources import Drawn, Reservoir, ReservoirTerms
 from powertcp.units import NS_PER_S, Instant
@@ -213,23 +214,21 @@ class Firewall:
         return self.stopped is not None or self.failed is not None
 
     # FWRL-1-01
-    def meet(
-        self,
-        name: str,
-        src: Address | None,
-        dst: Address | None,
-        peer: bytes | None,
-        now: Instant,
-    ) -> None:
-        """Tell layers of a connection; one that fails at it condemns it. name: ADDRESS:PORT."""
+    def meet(self, client: Party, target: Party | None, now: Instant) -> None:
+        """Tell layers of a connection; one that fails at it condemns it."""
 
         def hook() -> Hook:
-            return ConnectionOpened(connection=name, src=src, dst=dst, peer=peer, now=now)
+            return ConnectionOpened(
+                connection=client.name,
+                src=client.address,
+                dst=target.address if target is not None else None,
+                peer=client.key,
+                now=now,
+            )
 
         for error in self.layers.tell(ConnectionOpened, hook, may_drop=True):
-            account = FlowAccount(name, str(src) if src is not None else name, now)
-            self._failed(account, error, now)
-            self.condemned.add(name)
+            self._failed(FlowAccount(client.name, client.account, now), error, now)
+            self.condemned.add(client.name)
 
     def _ended(self, account: FlowAccount) -> None:
         """Tell layers of a flow that is over; one that fails at it condemns its connection."""

@@ -19,6 +19,7 @@ from powertcp.reclaim.firewall import Firewall
 from powertcp.reclaim.flows import Flows
 from powertcp.reclaim.intruder import Intruder
 from powertcp.reclaim.leg import Hung, Leg
+from powertcp.reclaim.opening import is_power, is_syn, note_msp, via_of
 from powertcp.reclaim.policy import Drop, State
 from powertcp.reclaim.reaper import Reaper
 from powertcp.reclaim.sealed import SealedPower
@@ -29,11 +30,8 @@ from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import (
     MAX_MSP,
-    MAX_WORDS,
-    MIN_WORDS,
     RawSegment,
     Splitter,
-    decode_segment,
     encode_segment,
     pack_segment,
     whole_segment,
@@ -183,9 +181,22 @@ class Screen:
 
     def receive(self, leg: Leg, data: Buffer, splitter: Splitter, now: Instant) -> None:
         """Take octets of one side; never raises on their content."""
-        if self.is_over:
-            return
+        if not self._heard:
+            self.firewall.meet(self.party, self.target, now)
         self._heard[leg.end] = now
+        if not self.is_over and not self._is_condemned(now):
+            self._receive(leg, data, splitter, now)
+            self._is_condemned(now)
+
+    # FWRL-1-01
+    def _is_condemned(self, now: Instant) -> bool:
+        """Close the connection if a layer failed at it."""
+        is_condemned = self.party.name in self.firewall.condemned
+        if is_condemned:
+            self.drop(self.client, now)
+        return is_condemned
+
+    def _receive(self, leg: Leg, data: Buffer, splitter: Splitter, now: Instant) -> None:
         if self.is_opaque:
             self.leg(leg.end.other).send(bytes(data))
             return
@@ -199,7 +210,7 @@ class Screen:
             if len(self._head) < _HEAD:
                 return
             data, self._head = bytes(self._head), None
-            if not _is_power(data):
+            if not is_power(data):
                 self._take_other(data, now)
                 return
         raws = splitter.receive(data)
@@ -212,7 +223,7 @@ class Screen:
     # FWRL-2-01
     def _take_other(self, data: bytes, now: Instant) -> None:
         """The client speaks something else."""
-        if not self._passes_other or self.target is None or self.firewall.stopped is not None:
+        if not self._passes_other or self.target is None or self.firewall.is_shut:
             self.drop(self.client, now)
             return
         self.is_opaque = True
@@ -237,7 +248,7 @@ class Screen:
                 self._take_block(leg, raw, sums, touched, now)
             else:
                 self._take(leg, raw, now)
-            if self.is_over:
+            if self.is_over or self._is_condemned(now):
                 break
             if self._parked is not None:
                 for rest in raws[index + 1 :]:
@@ -304,8 +315,8 @@ class Screen:
         if raw[0] in (SegmentType.SEALED, SegmentType.FEED):
             self._sealed.take(leg, raw, now)
             return
-        if leg is self.client and self.target is None and _is_syn(raw):
-            self.park(_via_of(raw), raw)
+        if leg is self.client and self.target is None and is_syn(raw):
+            self.park(via_of(raw), raw)
             return
         sighting = self._flows.tracker.see(leg.end, raw, now)
         flow, what = sighting.flow, sighting.what
@@ -369,6 +380,10 @@ class Screen:
             # one connection to the far side for each of a client
             other = Refusal(Reason.POLICY, rule="VIA: this connection goes elsewhere")
             self._flows.deny(leg, flow, other, now)
+        elif self._reaper.takes(leg.end.other, flow.number):
+            # its source is at it without having been asked
+            taken = Refusal(Reason.POLICY, rule="the other side's power of this flow is reclaimed")
+            self._flows.deny(leg, flow, taken, now)
         elif self._flows.may_ask(leg, flow, now):
             if leg is self.client and not self._is_wanted:
                 self.via = via
@@ -376,7 +391,7 @@ class Screen:
             # FWRL-2-03: VIA is for us
             octets = flow.handshake if takes_via else whole_segment(raw)
             self.leg(leg.end.other).send(octets)
-            _note_msp(leg, options)
+            note_msp(leg, options)
 
     def _take_of_flow(
         self, leg: Leg, raw: RawSegment, flow: TrackedFlow, sighting: Sighting, now: Instant
@@ -392,7 +407,7 @@ class Screen:
             watch.tariff = options.tariff or watch.tariff
             terms = tuple(Ask(one, None) for one in options.profiles[:1]) or terms_of(flow)
             state = State.RENEGOTIATING if what is What.SHED else STATES[flow.phase]
-            _note_msp(leg, options)
+            note_msp(leg, options)
             if not flows.may_hold(flow, state, terms, now):
                 return
         is_credit = what is What.CREDITED and watch is not None
@@ -437,7 +452,7 @@ class Screen:
         if self.is_over:
             return
         if self.is_opaque:
-            if self.firewall.stopped is not None:
+            if self.firewall.is_shut:
                 self.drop(self.client, now)
             return
         is_quiet = any(now - at > STALE_NS for at in self._heard.values())
@@ -447,6 +462,7 @@ class Screen:
             self._flows.judge_again(now, is_quiet=is_quiet)
         if not self.is_over:
             self._sealed.judge_again(now)
+        self._is_condemned(now)
 
     # --- refusals -----------------------------------------------------------------------------
 
@@ -492,6 +508,7 @@ class Screen:
         if not self.is_over:
             self._flows.handle_timer(now)
             self._reaper.handle_timer(now)
+            self._is_condemned(now)
 
     # --- the connection -----------------------------------------------------------------------
 
@@ -548,6 +565,7 @@ class Screen:
             self._reaper.cut(end, now)
         self._sealed.close(now)
         self.firewall.screens.pop(self, None)
+        self.firewall.condemned.discard(self.party.name)
         self.leg(hung.end).events.append(hung)
 
     # --- saying -------------------------------------------------------------------------------
@@ -571,27 +589,3 @@ class Screen:
             return
         with suppress(LocalProtocolError):
             leg.send(encode_segment(control))
-
-
-# FWRL-2-01
-def _is_power(head: bytes) -> bool:
-    """Say whether octets begin like a segment: magic, version and a legal offset."""
-    return head[:3] == b"\x50\x4f\x01" and MIN_WORDS <= head[3] <= MAX_WORDS
-
-
-def _is_syn(raw: RawSegment) -> bool:
-    return raw[0] == SegmentType.CTL and raw[1] == Flag.SYN
-
-
-# FWRL-2-03
-def _via_of(raw: RawSegment) -> str | None:
-    """Return where a SYN wants to go, None for the default."""
-    with suppress(DecodeError):
-        segment = decode_segment(raw)
-        return segment.options.via if isinstance(segment, Control) else None
-    return None
-
-
-def _note_msp(leg: Leg, options: Options) -> None:
-    if options.msp is not None:
-        leg.peer_msp = options.msp

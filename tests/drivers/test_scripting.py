@@ -26,6 +26,7 @@ from powertcp.reclaim import (
 )
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import Firewall
+from powertcp.reclaim.watch import Party
 from powertcp.registry import Reason
 from powertcp.units import NS_PER_MS, NS_PER_S
 from tests.conversation import ask
@@ -135,7 +136,7 @@ def test_every_hook_reaches_its_script(write: Write) -> None:
     """)
     scripts = load_scripts([path], PATIENT)
     wall = firewall(scripts)
-    wall.meet("192.0.2.1:4711", None, None, None, 0)
+    wall.meet(Party("192.0.2.1:4711", None), None, 0)
     judge(wall)
     wall.flows.close(FlowAccount("192.0.2.1:4711/1", "192.0.2.1", 0))
     wall.tick(NS_PER_S)

@@ -23,9 +23,14 @@ from powertcp.reclaim.layer import (
     is_stricter,
 )
 from powertcp.reclaim.policy import Accept, Decision, Drop, Facts, Reclaim, Reject, State, Verdict
-from powertcp.registry import Reason, Refusal
+from powertcp.reclaim.watch import Party
+from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
+from powertcp.wire.frames import encode_segment
+from powertcp.wire.segments import Control
+from tests.conversation import SINK, SOURCE, ask
 from tests.policies import load
+from tests.screens import DEVICE, PROVIDER, STRANGER, ScreenedPair, power
 
 FILE: Final = "night.py"
 POLICY: Final = """\
@@ -136,7 +141,7 @@ def test_layers_that_ask_for_nothing_are_not_asked() -> None:
     layer = Layer({})
     wall = firewall(layer)
     wall.judge(account(), facts(), 0)
-    wall.meet("192.0.2.1:4711", None, None, None, 0)
+    wall.meet(Party("192.0.2.1:4711", None), None, 0)
     wall.tick(NS_PER_S)
     wall.flows.close(account())
     assert not layer.asked
@@ -363,7 +368,7 @@ def test_a_layer_may_drop_a_connection_and_say_nothing_else(
 ) -> None:
     layer = says(answer, ConnectionOpened)
     wall, name = firewall(layer), "192.0.2.1:4711"
-    wall.meet(name, None, None, b"k" * 32, 9)
+    wall.meet(Party(name, None, b"k" * 32), None, 9)
     hook = ConnectionOpened(connection=name, src=None, dst=None, peer=b"k" * 32, now=9)
     assert layer.asked == [hook]
     assert wall.condemned == ({name} if said else set())
@@ -499,3 +504,78 @@ def test_what_is_drawn_is_seen_at_the_next_second() -> None:
     assert isinstance(hook, SecondPassed)
     assert hook.joules.out_uj == 10**6
     assert hook.stored_uj["main"] < 10**9
+
+
+# ---- on a connection ----------------------------------------------------------------------------
+
+
+def screened(*layers: Layer) -> ScreenedPair:
+    return ScreenedPair("policy accept", rules={"layers": layers})
+
+
+@pytest.mark.requirement("FWRL-1-01", "FWRL-3-09")
+@pytest.mark.parametrize("kind", [ConnectionOpened, FlowJudged])
+def test_nothing_passes_after_a_layer_that_raises(kind: type[Hook]) -> None:
+    pair = screened(fails(kind))
+    pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.exchange()
+    assert (pair.screen.is_over, pair.passed) == (True, [[], []])
+    assert (pair.firewall.failures, pair.firewall.condemned) == (1, set())
+
+
+def test_a_connection_is_shown_once_and_may_be_dropped() -> None:
+    layer = says(Drop(), ConnectionOpened)
+    pair = screened(layer)
+    pair.sink.open_flow([ask("12V/1A")], now=pair.now)
+    pair.exchange()
+    [hook] = layer.asked
+    assert isinstance(hook, ConnectionOpened)
+    assert (hook.connection, hook.src) == (DEVICE.name, DEVICE.address)
+    assert (hook.dst, hook.peer) == (PROVIDER.address, None)
+    assert (pair.screen.is_over, pair.passed, pair.firewall.failures) == (True, [[], []], 0)
+
+
+@pytest.mark.requirement("FWRL-1-01")
+def test_a_layer_that_fails_after_a_flow_closes_the_other_flows_of_its_connection() -> None:
+    pair, other = screened(fails(FlowEnded)), ScreenedPair("policy accept")
+    first, second = pair.energise("12V/1A"), pair.energise("12V/1A")
+    passed = [len(octets) for octets in pair.passed]
+    reset = encode_segment(Control(first, Flag.RST, 0))
+    block = encode_segment(power(second, 1_200_000))
+    pair.say(SOURCE, reset + block)
+    assert pair.screen.is_over
+    # not even what came in the same read
+    assert [len(octets) for octets in pair.passed] == passed
+    assert pair.firewall.joules.authorised_uj == 0
+    assert not pair.firewall.condemned
+    assert not other.screen.is_over
+
+
+def test_a_layer_that_fails_at_an_end_by_time_or_policy_closes_the_connection() -> None:
+    pair = screened(fails(FlowEnded))
+    pair.energise("12V/1A")
+    pair.energise("12V/0.5A")
+    pair.reload("policy drop\nrule power <= 6W -> accept\nrule power > 6W -> reject 204")
+    assert pair.screen.is_over
+    assert pair.firewall.failures == 2
+
+
+@pytest.mark.requirement("FWRL-1-01", "FWRL-3-09")
+def test_a_layer_that_fails_at_a_second_closes_every_connection() -> None:
+    layer = Layer({SecondPassed: lambda _: None})
+    pair = screened(layer)
+    other = ScreenedPair(firewall=pair.firewall, client=STRANGER, passes_other=True)
+    pair.energise("12V/1A")
+    other.hear(SINK, b"GET / HTTP/1.1")
+    other.flush()
+    pair.advance(1)
+    assert not pair.screen.is_over
+    assert other.passed[SOURCE] == [b"GET / HTTP/1.1"]
+    layer.answers[SecondPassed] = fail
+    pair.advance(1)
+    assert pair.screen.is_over
+    assert other.screen.is_over
+    late = ScreenedPair(firewall=pair.firewall, client=STRANGER, passes_other=True)
+    late.hear(SINK, b"GET / HTTP/1.1")
+    assert late.screen.is_over
+    assert late.passed == [[], []]
