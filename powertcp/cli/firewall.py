@@ -11,6 +11,7 @@ EXAMPLE = """examples:
   powertcp firewall check attic.policy       every fault with line, column and what was expected
   powertcp firewall test attic.policy        its test statements, and what became of each
   powertcp firewall check --json a b         one JSON object per policy
+  powertcp firewall check a --script night.py   a script as well: it is run, as it is when it is loaded
   powertcp firewall simulate all             ten attacks, and what must come of each
   powertcp firewall nft --iface eth0         the rules of nftables that divert to it; loads none
 
@@ -42,7 +43,7 @@ ORDERS = ("load", "list", "trace", "explain")
 DAEMON = ("run", *ORDERS)
 # an action is a row here, its options in `build_parser`, a case in `_run` and a module of its own
 ACTIONS = {
-    "check": _Action(1, None, "a POLICY", ("json", "lab")),
+    "check": _Action(1, None, "a POLICY", ("json", "lab", "script")),
     "test": _Action(1, None, "a POLICY", ("json", "lab")),
     "simulate": _Action(1, None, "a SCENARIO, or all", ("json", "seed", "no_host")),
     "nft": _Action(0, 0, "", ("mode", "iface", "dport", "to")),
@@ -59,6 +60,7 @@ def build_parser() -> Parser:
     add("action", metavar="ACTION", choices=(*DAEMON, *ACTIONS), help="what to do")
     add("what", metavar="FILE", nargs="*", help="check, test: policies; simulate: scenarios")
     add("--lab", action="store_true", help="check, test: a reservoir may have no losses")
+    add("--script", metavar="FILE", action="append", help="check: Python hooks as well; repeats")
     add("--seed", metavar="N", type=int, help="simulate: of all chance in it (1)")
     add("--no-host", action="store_true", help="simulate: no times and memory of this host")
     add("--json", action="store_true", help="one JSON object per line")

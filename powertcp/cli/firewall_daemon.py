@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import trio
 
-from powertcp.cli.config import CONFIGURATION, PowerMw, ServingOptions
+from powertcp.cli.config import CONFIGURATION, DurationNs, PowerMw, ServingOptions
 from powertcp.cli.daemon import Command, enter_ledger, run_daemon
 from powertcp.cli.firewall_policy import load_policy
 from powertcp.drivers.clock import unix_ns
@@ -20,7 +20,7 @@ from powertcp.drivers.firewall import FirewallConfig, Mode
 from powertcp.drivers.firewall_desk import FirewallDesk
 from powertcp.drivers.firewall_report import FirewallReport
 from powertcp.drivers.offers import Identity, identity_octets
-from powertcp.drivers.scripting import Script, load_scripts
+from powertcp.drivers.scripting import SCRIPT_LIMIT, Script, load_scripts
 from powertcp.errors import ConfigError, PowerError, known
 from powertcp.reclaim.policy import Policy
 from powertcp.reclaim.policy_lines import PolicyError
@@ -30,7 +30,7 @@ from powertcp.units import NS_PER_S
 
 PORT = 3261
 # what SIGHUP takes of the configuration
-_RELOADED = ("policy", "script")
+_RELOADED = ("policy", "script", "script_limit")
 
 
 class FirewallOptions(ServingOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +44,7 @@ class FirewallOptions(ServingOptions, frozen=True, kw_only=True, forbid_unknown_
     rating: PowerMw | None = None
     name: str = ""
     script: tuple[str, ...] = ()
+    script_limit: DurationNs = DurationNs(SCRIPT_LIMIT)
     mdns: bool = True
     lab: bool = False
 
@@ -84,7 +85,7 @@ def read_policy(options: FirewallOptions) -> Policy:
 
 def read_scripts(options: FirewallOptions) -> tuple[Script, ...]:
     """Read the scripts of the operator. Raises ConfigError with file and line."""
-    return load_scripts([Path(name) for name in options.script])
+    return load_scripts([Path(name) for name in options.script], options.script_limit)
 
 
 def local_time() -> tuple[int | None, int | None]:
@@ -152,7 +153,10 @@ class _Filtered:
         policy, scripts = read_policy(options), read_scripts(options)
         self.server.take(policy, scripts)
         self._options = msgspec.structs.replace(
-            self._options, policy=options.policy, script=options.script
+            self._options,
+            policy=options.policy,
+            script=options.script,
+            script_limit=options.script_limit,
         )
 
     # -- verbs ---------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TextIO
 
-from powertcp.errors import HostError
+from powertcp.errors import ConfigError, HostError
+from powertcp.reclaim.layer import HOOKS
 from powertcp.reclaim.policy import Policy
 from powertcp.reclaim.policy_cases import Outcome, run_cases
 from powertcp.reclaim.policy_lines import MAX_OCTETS, PolicyError
@@ -61,7 +62,29 @@ def check(arguments: Namespace) -> int:
         else:
             counts = ", ".join(_count(number, what) for what, number in _counts(policy).items())
             print(f"VALID  {name}: {counts}; otherwise {policy.default}")
+    for name in arguments.script or ():
+        status = max(status, _check_script(name, as_json=arguments.json))
     return status
+
+
+def _check_script(name: str, *, as_json: bool) -> int:
+    """Say of a script which hooks it has, or what is wrong with it; returns the exit status."""
+    # the event loop comes with it
+    from powertcp.drivers.scripting import load_scripts
+
+    try:
+        [script] = load_scripts([Path(name)])
+    except ConfigError as error:
+        row = {"file": name, "valid": False, "faults": [{"place": error.path, "text": error.text}]}
+        print(json.dumps(row) if as_json else f"INVALID  {error}")
+        return USAGE
+    hooks = {hook: script.lines[kind] for hook, kind in HOOKS.items() if kind in script.lines}
+    if as_json:
+        print(json.dumps({"file": name, "valid": True, "faults": [], "hooks": hooks}))
+    else:
+        said = ", ".join(f"{hook} in line {line}" for hook, line in hooks.items())
+        print(f"VALID  {name}: {said}")
+    return DONE
 
 
 def _counts(policy: Policy) -> dict[str, int]:

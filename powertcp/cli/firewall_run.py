@@ -32,6 +32,7 @@ def build_parser() -> Parser:
     add("--name", metavar="NAME", help="of this node in accounts (host name)")
     add("--script", action="append", metavar="FILE", help="Python hooks, repeatable (none)")
     add("--no-mdns", dest="mdns", action="store_false", default=None, help="announce no lender")
+    add("--script-limit", metavar="TIME", help="for a hook to answer in, to 1s (50ms)")
     add("--lab", action="store_true", default=None, help="a reservoir may have no losses")
     add("--connections", type=int, metavar="N", help="of one address or IPv6 /64 (64)")
     add_running(parser, "firewall")

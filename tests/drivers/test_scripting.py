@@ -1,5 +1,6 @@
 """Scripts of the operator: what is no good is refused at load, what fails lets nothing pass."""
 
+import json
 import logging
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import Final
 import pytest
 import trio
 
+from powertcp.cli.main import main
 from powertcp.drivers.deadline import DEADLINE
 from powertcp.drivers.scripting import SCRIPT_MAX, SCRIPTS_MAX, Script, load_scripts
 from powertcp.errors import ConfigError
@@ -455,3 +457,59 @@ def test_what_scripts_let_be_passes_as_it_came(write: Write) -> None:
     heard, passed = pair.octets(0)
     assert heard == passed != b""
     assert not pair.screen.is_over
+
+
+# ---- the commands -------------------------------------------------------------------------------
+
+
+def check(*words: object) -> int:
+    return main(["firewall", "check", *map(str, words)])
+
+
+def test_check_looks_at_scripts_too(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    policy, good = write(POLICY, "attic.policy"), write(NOTHING)
+    bad = write("def on_flow_judge(asked): pass", "bad.py")
+    assert check(policy, "--script", good) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"VALID  {good}: on_flow_judged in line 1"
+    assert check(policy, "--script", good, "--script", bad) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].startswith("VALID")
+    assert (
+        said[2]
+        == f'INVALID  {bad}: line 1: unknown hook "on_flow_judge", did you mean "on_flow_judged"?'
+    )
+    assert check("--json", policy, "--script", bad, "--script", good) == 2
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[1]["faults"][0]["place"] == "line 1"
+    assert rows[2] == {
+        "file": str(good),
+        "valid": True,
+        "faults": [],
+        "hooks": {"on_flow_judged": 1},
+    }
+
+
+def test_a_script_belongs_to_check_and_run(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["firewall", "test", str(write(POLICY, "a.policy")), "--script", "x.py"]) == 2
+    assert "--script is for check, not for test" in capsys.readouterr().err
+
+
+@pytest.mark.requirement("FWRL-3-09", "FWRL-1-01")
+@pytest.mark.parametrize(
+    ("script", "limit", "said"),
+    [
+        ("def on_flow_judge(asked): pass", "50ms", 'unknown hook "on_flow_judge"'),
+        (NOTHING, "2s", "2000 ms, from 1 ms to 1000 ms are possible"),
+        (NOTHING, "1s", None),
+    ],
+)
+def test_a_daemon_does_not_start_with_a_script_that_is_no_good(
+    write: Write, capfd: pytest.CaptureFixture[str], script: str, limit: str, said: str | None
+) -> None:
+    policy, path = write(POLICY, "a.policy"), write(script)
+    words = ["--script", str(path), "--script-limit", limit, "--check"]
+    status = main(["firewall", "run", str(policy), *words])
+    assert status == (0 if said is None else 2)
+    assert (said or "") in capfd.readouterr().err
