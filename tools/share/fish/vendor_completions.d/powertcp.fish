@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' firewall realm decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --script --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -263,6 +263,7 @@ complete -c powertcp -n '_shtab_powertcp_using vppn gateway' -s q -l quiet -d 's
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a firewall -d 'Read the policy of a reclaim firewall: is it valid, does it do what its tests expect.'
 complete -c powertcp -n '_shtab_powertcp_using firewall' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l lab -d 'check, test: a reservoir may have no losses'
+complete -c powertcp -n '_shtab_powertcp_using firewall' -l script -xka "(__fish_complete_path (commandline -ct))" -d 'check: Python hooks as well; repeats'
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l seed -x -d 'simulate: of all chance in it (1)'
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l no-host -d 'simulate: no times and memory of this host'
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l json -d 'one JSON object per line'
@@ -270,7 +271,7 @@ complete -c powertcp -n '_shtab_powertcp_using firewall' -l mode -x -d 'nft: red
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l iface -x -d 'nft: connections come in by it; repeats'
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l dport -x -d 'nft: connections to this port (default 3251)'
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l to -x -d 'nft: go to this one of this host (default 3261)'
-complete -c powertcp -n '_shtab_powertcp_using firewall; and test $_shtab_powertcp_npos -eq 0' -ka "check test simulate nft" -d 'what to do'
+complete -c powertcp -n '_shtab_powertcp_using firewall; and test $_shtab_powertcp_npos -eq 0' -ka "run load list trace explain check test simulate nft" -d 'what to do'
 complete -c powertcp -n '_shtab_powertcp_using firewall; and test $_shtab_powertcp_npos -ge 1' -ka "(__fish_complete_path (commandline -ct))" -d 'check, test: policies; simulate: scenarios'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a realm -d 'Make and show the file of a realm: providers that share their contracts.'
 complete -c powertcp -n '_shtab_powertcp_using realm' -s h -l help -d 'show this help message and exit'
