@@ -10,6 +10,7 @@ import pytest
 from powertcp.cli.firewall_simulate import simulate
 from powertcp.cli.main import main
 from powertcp.reclaim.scenario import SCENARIOS, exactly
+from powertcp.units import NS_PER_S
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -64,6 +65,23 @@ def test_one_scenario_is_told_whole(run: Run) -> None:
     assert "S8  ok       the next connection had 9 J" in said
     assert "S8  line 8 once, 30 kJ: rule state unsolicited -> reclaim main" in said
     assert "S8  line 8 once, 0 uJ: rule state unsolicited -> reject 206" in said
+
+
+def test_expectations_are_numbers_bounds_or_what_the_journal_says(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, said, _ = run("S3", "--no-host")
+    assert said.splitlines()[2].split() == ["expected", "0", "0", "0", "0", "0", "<=100", "0"]
+    _, said, _ = run("S10", "--no-host")
+    assert said.splitlines()[2].split() == [
+        "expected", "0", "0", "-3,789.474+-0.0005", "189.474+-0.0005", "3,600", "0", "0",
+    ]  # fmt: skip
+    attack = replace(SCENARIOS["S9"].attack, duration_ns=10 * NS_PER_S)
+    killed = {"S9": replace(SCENARIOS["S9"], attack=attack, kills=9)}
+    assert simulate(given("S9"), killed) == 0
+    assert capsys.readouterr().out.splitlines()[2].split() == [
+        "expected", "journal", "0", "journal", "journal", "0", "0", "0",
+    ]  # fmt: skip
 
 
 def test_twice_is_the_same(run: Run) -> None:
