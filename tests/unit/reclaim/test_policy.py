@@ -17,9 +17,10 @@ from powertcp.reclaim.policy import (
     Way,
     said,
 )
+from powertcp.reclaim.policy_text import parse_policy
 from powertcp.registry import Reason
 from powertcp.sources.reservoir import ReservoirTerms
-from tests.policies import ALICE, BOB, CAROL, EXAMPLE, MALLORY, load, rules
+from tests.policies import ALICE, BOB, CAROL, EXAMPLE, MALLORY, load, name_of, rules
 
 INSIDE = ip_address("10.0.0.7")
 MAPPED = ip_address("::ffff:10.0.0.7")
@@ -167,6 +168,17 @@ def test_the_key_that_is_bound_to_an_address(
 def test_a_line_that_has_ended_binds_no_address(policy: Policy) -> None:
     assert policy.peer_at(ip_address("10.3.0.1"), LATER) is None
     assert policy.peer_at(ip_address("10.3.0.1")) is None
+
+
+def test_of_networks_of_one_size_two_keys_are_none() -> None:
+    def bound(*keys: bytes) -> bytes | None:
+        lines = [f"key {name_of(key)} max-power=1W from=10.0.0.0/8,10.1.0.0/16\n" for key in keys]
+        octets = "".join(lines).encode()
+        policy = parse_policy(b"set a keys x\npolicy drop\n", "p", lambda _: octets)
+        return policy.peer_at(ip_address("10.1.0.1"))
+
+    assert [bound(ALICE), bound(ALICE, ALICE), bound(ALICE, BOB)] == [ALICE, ALICE, None]
+    assert bound(ALICE, BOB, ALICE) is None
 
 
 def test_what_the_engine_has_to_watch(policy: Policy) -> None:

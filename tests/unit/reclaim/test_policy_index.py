@@ -57,6 +57,10 @@ FACTS = [
     Facts(src=ip_address("fd00::"), dst=ip_address("fe00::")),
     Facts(src=ip_address("fd00::")),
     *(
+        Facts(src=ip_address(one), dst=ip_address("fd00::"))
+        for one in ("9.255.255.255", "10.0.0.0", "10.255.255.255", "11.0.0.0")
+    ),
+    *(
         Facts(tariff_micro=price, currency=currency, state=State.NEW, peer=KEY)
         for price in (None, 5, 6, 8)
         for currency in (None, "EUR", "USD", "CHF")
