@@ -198,7 +198,13 @@ class Harvest:
 
     # FWRL-4-06
     def grant(self, now: Instant) -> bytes | None:
-        """Return CREDIT up to the head-room when less than half a window is left, or None."""
+        """Return CREDIT up to the head-room when less than half a window is left, or None.
+
+        What leaves it below half is followed by the next one GRANT_NS later: a source that waits
+        for each microjoule is not answered for each.
+        """
+        if self._grant_at is not None and now < self._grant_at:
+            return None
         self._grant_at = None
         window_uj = self._window()
         if self.credit_uj * 2 > window_uj:

@@ -116,7 +116,7 @@ class Reaper:
                 [sums] = integrate_many([raw[5]])
         except DecodeError as error:
             refusal = Refusal(error.code, error.value, error.limit)
-            self._end(leg, harvest, refusal, now)
+            self._fail(leg, harvest, refusal, now)
             return
         self._claim(harvest, raw[3], harvest.esn_uj)
         came_uj, bankable_uj = harvest.take(sums, now)
@@ -145,7 +145,7 @@ class Reaper:
             case Control() if segment.flags in (Flag.RST, _FIN_ACK):
                 self._leave(leg.end, harvest, "closed", segment.options.reason, now)
             case Control():
-                self._end(leg, harvest, Refusal(Reason.STATE, segment.flags), now)
+                self._fail(leg, harvest, Refusal(Reason.STATE, segment.flags), now)
             case Trip():
                 self._middle.say(leg, Control(harvest.number, _FIN_ACK, harvest.esn_uj))
                 self._leave(leg.end, harvest, "closed", segment.options.reason, now)
@@ -176,7 +176,7 @@ class Reaper:
         if sampling is None or not (
             sampling.nv_per_lsb and sampling.na_per_lsb and sampling.rate_hz
         ):
-            self._end(leg, harvest, Refusal(Reason.SAMPLING, 0), now)
+            self._fail(leg, harvest, Refusal(Reason.SAMPLING, 0), now)
             return
         grant = first_of(options.profiles, ProfileType.GRANT)
         if harvest.esn_uj == 0:
@@ -232,8 +232,6 @@ class Reaper:
         """Judge every harvest by another policy."""
         middle = self._middle
         for (end, number), harvest in tuple(self._harvests.items()):
-            if (end, number) not in self._harvests:
-                continue
             facts = self._facts(end, harvest)
             decision = middle.firewall.judge(harvest.account, facts, now)
             verdict = decision.verdict
@@ -242,17 +240,13 @@ class Reaper:
                 harvest.go_by(intake, middle.firewall.limit_of(verdict, now))
                 continue
             leg = middle.leg(end)
-            if isinstance(verdict, Accept):
-                # there is nobody behind us who asked for it
-                self._end(leg, harvest, refusal_of(decision, facts, Reason.POLICY), now)
-                continue
-            self._forget(end, harvest)
             if isinstance(verdict, Drop):
+                self._forget(end, harvest)
                 middle.drop_stray(leg, number, harvest.account, now)
                 return
-            refusal = refusal_of(decision, facts)
-            middle.refuse_stray(leg, number, harvest.account, refusal, now)
-            middle.note_harvest_over(number, now)
+            # of what is accepted by now there is nobody behind us who asked for it
+            code = Reason.POLICY if isinstance(verdict, Accept) else None
+            self._end(leg, harvest, refusal_of(decision, facts, code), now)
 
     def _facts(self, end: End, harvest: Harvest) -> Facts:
         """Return a harvest as it was when it was judged last, with what came since."""
@@ -269,6 +263,10 @@ class Reaper:
         options = Options(reason=refusal)
         self._middle.say(leg, Control(harvest.number, Flag.RST, harvest.esn_uj, options))
         self._leave(leg.end, harvest, "refused", refusal, now)
+
+    def _fail(self, leg: Leg, harvest: Harvest, refusal: Refusal, now: Instant) -> None:
+        """Say RST to a source that is at fault."""
+        self._end(leg, harvest, refusal, now)
         self._middle.churn(leg, now)
 
     def end_all(self, refusal: Refusal, now: Instant) -> None:
@@ -285,15 +283,13 @@ class Reaper:
     def _leave(
         self, end: End, harvest: Harvest, what: str, refusal: Refusal | None, now: Instant
     ) -> None:
-        if self._forget(end, harvest):
-            firewall = self._middle.firewall
-            firewall.tell(harvest.account, what, now, refusal=refusal)
-            firewall.flows.close(harvest.account)
-            self._middle.note_harvest_over(harvest.number, now)
+        self._forget(end, harvest)
+        firewall = self._middle.firewall
+        firewall.tell(harvest.account, what, now, refusal=refusal)
+        firewall.flows.close(harvest.account)
+        self._middle.note_harvest_over(harvest.number, now)
 
-    def _forget(self, end: End, harvest: Harvest) -> bool:
-        if self._harvests.pop((end, harvest.number), None) is None:
-            return False
+    def _forget(self, end: End, harvest: Harvest) -> None:
+        del self._harvests[end, harvest.number]
         harvest.close()
         self._middle.firewall.harvests -= 1
-        return True
