@@ -149,7 +149,8 @@ class FirewallDesk:
 
     # FWRL-1-04
     def _note_policy(self, policy: Policy) -> None:
-        self.books.note("firewall policy", policy_facts(policy))
+        scripts = [layer.file for layer in self.firewall.layers.layers]
+        self.books.note("firewall policy", {**policy_facts(policy), "scripts": scripts})
 
     def reset(self) -> None:
         """Count rules and counters from 0 again."""

@@ -35,6 +35,15 @@ def say(event: Ruled) -> None:
     why = event.refusal.sentence() if event.refusal is not None else ""
     if decision is not None and not why:
         why = f"{decision.verdict} by {decision.place}"
+    if decision is not None and event.what == "failed":
+        # FWRL-1-01
+        _log.warning(
+            "flow %-24s failed      %s, at %s: it is dropped",
+            account.name,
+            decision.text,
+            decision.place,
+        )
+        return
     joules = account.joules
     had = f", {_split(joules)}" if account.is_over and joules.in_uj else ""
     _log.info("flow %-24s %-11s %s%s", account.name, event.what, why, had)

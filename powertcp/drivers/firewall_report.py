@@ -58,7 +58,7 @@ class FirewallReport:
     def line(self) -> str:
         """Return one line for people."""
         firewall, joules = self._firewall, self._firewall.joules
-        state = "nothing passes" if firewall.stopped is not None else "serving"
+        state = "nothing passes" if firewall.is_shut else "serving"
         return (
             f"{state}: {len(firewall.flows.live)} flows, {format_energy(joules.authorised_uj)}"
             f" authorised, {format_energy(firewall.stored_uj)} stored"
@@ -79,6 +79,7 @@ class FirewallReport:
             "refused_connections": server.refused_connections,
             "flow_count": len(firewall.flows.live),
             "harvests": firewall.harvests,
+            "scripts": [layer.file for layer in firewall.layers.layers],
             "failures": firewall.failures,
             "load_percent": firewall.load_percent,
             "rating_mw": firewall.rating_mw,
@@ -103,6 +104,8 @@ class FirewallReport:
     def _state(self) -> str:
         if self._firewall.stopped is not None:
             return f"nothing passes: {self._firewall.stopped.sentence()}"
+        if (failed := self._firewall.failed) is not None:
+            return f"nothing passes: {failed}, at {failed.file}:{failed.line}"
         return "draining" if self._server.draining else "ready"
 
     async def list_all(self, request: Mapping[str, object]) -> Fields | Refusal:
