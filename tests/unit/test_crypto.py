@@ -171,3 +171,15 @@ def test_hashes_and_ciphers_by_name() -> None:
     assert len(set(sealed)) == len(crypto.CIPHERS) == 2
     for name, octets in zip(crypto.CIPHERS, sealed, strict=True):
         assert crypto.Aead(KEY, name).unseal(NONCE, octets) == TEXT
+
+
+def test_hmac_is_that_of_rfc_4231_and_rfc_2202() -> None:
+    sha = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    md5 = "750c783e6ab0b503eaa86e310a5db738"
+    text = b"what do ya want for nothing?"
+    for name, digest in (("SHA256", sha), ("MD5", md5)):
+        mac = bytes.fromhex(digest)
+        assert crypto.mac_octets(name, b"Jefe", text) == mac
+        assert crypto.is_mac(name, b"Jefe", text, mac)
+        assert not crypto.is_mac(name, b"Jefe", text, mac[:-1] + b"!")
+        assert not crypto.is_mac(name, b"Jefe", text, mac[:-1])
