@@ -74,6 +74,11 @@ class SealedPower:
         """Whether nothing passes."""
         return self._sealed is None and not self._feeds
 
+    @property
+    def _outside(self) -> End:
+        """The side that is not protected: what is claimed is claimed by it."""
+        return End.SERVER if self._middle.is_client_inside else End.CLIENT
+
     # --- sealed -------------------------------------------------------------------------------
 
     # FWRL-2-02
@@ -81,7 +86,7 @@ class SealedPower:
         passing, profiles = self._sealed, segment.options.profiles
         is_new = passing is None
         if passing is None:
-            account = self._middle.account_of(0, leg.end.other, now, "sealed")
+            account = self._middle.account_of(0, self._outside, now, "sealed")
             passing = _Passing(account, leg.end)
         if profiles:
             passing.profile = profiles[0]
@@ -173,7 +178,7 @@ class SealedPower:
             if segment.flags != Flag.SYN or len(self._feeds) >= FEEDS_MAX:
                 # nobody asked for it
                 return
-            account = self._middle.account_of(0, leg.end.other, now, f"feed-{feed.feed_id.hex()}")
+            account = self._middle.account_of(0, self._outside, now, f"feed-{feed.feed_id.hex()}")
             passing = _Passing(account, leg.end, feed)
             decision, facts = self._decide(passing, State.NEW, now)
             if not isinstance(decision.verdict, Accept):
