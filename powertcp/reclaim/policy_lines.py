@@ -1,5 +1,6 @@
 """The words of a policy: statements, one a line, and what is wrong with one by line and column."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn, TypeVar
@@ -13,6 +14,7 @@ MAX_OCTETS: Final = 1 << 20
 MAX_FAULTS: Final = 20
 # a path, an announcement
 MAX_WORD: Final = 1024
+_RUN: Final = re.compile(r"[^ \t]+")
 
 ValueT = TypeVar("ValueT")
 
@@ -196,6 +198,12 @@ def statements(octets: bytes, file: str) -> tuple[list[Statement], list[Fault]]:
 def _words(line: str, number: int) -> tuple[list[Word], bool]:
     """Return the words of a line, and whether the next line belongs to it."""
     words: list[Word] = []
+    if '"' not in line and "\\" not in line:
+        for found in _RUN.finditer(line):
+            if line[found.start()] == "#":
+                break
+            words.append(_short(Word(found[0], number, found.start() + 1)))
+        return words, False
     at = 0
     while True:
         while at < len(line) and line[at] in " \t":
@@ -205,11 +213,15 @@ def _words(line: str, number: int) -> tuple[list[Word], bool]:
         if line[at] == "\\" and at == len(line) - 1:
             return words, True
         word = _quoted(line, number, at) if line[at] == '"' else _bare(line, number, at)
-        if len(word.text) > MAX_WORD:
-            text = f"a word has at most {MAX_WORD:,} letters, this one {len(word.text):,}"
-            raise word._replace(text=word.text[:MAX_WORD]).wrong(text, ("a shorter word",))
-        words.append(word)
+        words.append(_short(word))
         at += len(word.text) + 2 * word.is_quoted
+
+
+def _short(word: Word) -> Word:
+    if len(word.text) > MAX_WORD:
+        text = f"a word has at most {MAX_WORD:,} letters, this one {len(word.text):,}"
+        raise word._replace(text=word.text[:MAX_WORD]).wrong(text, ("a shorter word",))
+    return word
 
 
 def _bare(line: str, number: int, at: int) -> Word:

@@ -71,6 +71,8 @@ def decode_lines(octets: bytes, file: str, limit: int) -> list[str]:
         raise InvalidText(file, [Fault(*place, "it is not UTF-8")]) from error
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
+        if line.replace("\t", " ").isprintable():
+            continue
         for column, sign in enumerate(line, 1):
             if not sign.isprintable() and sign != "\t":
                 said = f"U+{ord(sign):04X} is no printable sign; lines end with LF alone"
