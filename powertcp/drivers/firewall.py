@@ -322,7 +322,8 @@ class FirewallServer(RelayServer[Filtered]):
         self.drain_events(pair)
 
     def closed(self, pair: Filtered) -> None:
-        """Both sides are gone."""
+        """Both sides are gone: so is what stood between them."""
+        pair.screen.close(Refusal(Reason.NORMAL), now_ns())
 
     def turned(self) -> None:
         """A wire has done a turn of work: what was ruled is told."""
