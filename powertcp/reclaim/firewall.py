@@ -146,10 +146,9 @@ class Firewall:
             intake = self.intakes.get(name)
             if intake is None:
                 intake = self.intakes[name] = Intake(_begin(terms, self._stored.pop(name, 0)), now)
-            spilt_uj = intake.reservoir.change(terms)
-            intake.reservoir.leak(now)
+            lost_uj = intake.reservoir.leak(now) + intake.reservoir.change(terms)
             intake.change(now)
-            self._lose(name, spilt_uj)
+            self._lose(name, lost_uj)
 
     def _judge_all(self, now: Instant) -> None:
         for screen in tuple(self.screens):

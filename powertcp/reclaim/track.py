@@ -9,7 +9,7 @@ from enum import Enum, auto
 from hashlib import blake2s
 from typing import Final, NamedTuple
 
-from powertcp.dve import BlockSums, EnergyRegister, RunSums, integrate_many
+from powertcp.dve import BlockSums, EnergyRegister, RunSums, block_header, integrate_many
 from powertcp.errors import DecodeError
 from powertcp.potcp.events import Ask
 from powertcp.potcp.flow import Breach, first_of, read_asks, sampling_fault
@@ -274,6 +274,9 @@ class Tracker:
             return _on_connection(segment)
         if isinstance(segment, Control) and segment.flags == Flag.SYN:
             return self._open(sender, segment, raw, now)
+        if isinstance(segment, Data):
+            # PTCP-2.2-02: of a block that nobody takes, too
+            block_header(segment.payload)
         flow = self._flows.get(number)
         if flow is None:
             return Sighting(What.STRAY, None, segment)
