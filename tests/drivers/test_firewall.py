@@ -387,6 +387,9 @@ async def test_an_upstream_that_never_reads_stops_who_sends_to_it(tmp_path: Path
                 assert pair.client.is_paused
                 assert ROOM_LOW < pair.backlog(End.SERVER) < ROOM_HIGH + 2 * RECEIVE_OCTETS
                 assert 0 < sent < 64 * 1024 * 1024
+                # T_WRITE: what nobody reads is held for nobody
+                assert pair.server is not None
+                pair.server.handle_timer(now_ns() + 66 * NS_PER_S)
             await eventually(guard.is_clean)
 
 
