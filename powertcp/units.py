@@ -26,6 +26,8 @@ _ENERGY = {"uJ": 0, "mJ": 3, "J": 6, "kJ": 9, "MJ": 12}
 _WATT_HOURS = {"mWh": 3, "Wh": 6, "kWh": 9, "MWh": 12}
 _FREQUENCY = {"Hz": 2, "kHz": 5}
 _DURATION = {"ns": 0, "us": 3, "ms": 6, "s": 9}
+_RATE = {"bit/s": 0, "kbit/s": 3, "Mbit/s": 6, "Gbit/s": 9}
+_PRICE = {"micro/kWh": 0, "/kWh": 6}
 _LONG_DURATION = {"min": 60, "h": 3600, "d": 86_400}
 
 
@@ -101,6 +103,19 @@ def parse_frequency_chz(text: str) -> int:
     """Parse "50Hz", "16.7Hz" to 0.01 Hz >= 0. Raises ValueError with a sentence."""
     scales = {"cHz": 0} | _FREQUENCY
     return _not_negative(_scaled(text, "a frequency", scales), text, "a frequency")
+
+
+def parse_rate_bps(text: str) -> int:
+    """Parse "64kbit/s", "1Gbit/s" to bit/s >= 0. Raises ValueError with a sentence."""
+    return _not_negative(_scaled(text, "a rate", _RATE), text, "a rate")
+
+
+def parse_price_micro(text: str) -> int:
+    """Parse "0.2841/kWh" to millionths of a currency unit per kWh, of either sign.
+
+    Raises ValueError with a sentence.
+    """
+    return _scaled(text, "a price", _PRICE)
 
 
 def _decimal(value: int, exponent: int, places: int, unit: str) -> str:

@@ -38,6 +38,10 @@ Parser = Callable[[str], int]
         (units.parse_duration_ns, "1d", 86_400 * 10**9),
         (units.parse_frequency_chz, "16.7Hz", 1_670),
         (units.parse_frequency_chz, "0.4kHz", 40_000),
+        (units.parse_rate_bps, "64kbit/s", 64_000),
+        (units.parse_rate_bps, "1Gbit/s", 10**9),
+        (units.parse_price_micro, "0.2841/kWh", 284_100),
+        (units.parse_price_micro, "-5micro/kWh", -5),
         (units.parse_frequency_chz, "5cHz", 5),
     ],
 )
