@@ -81,11 +81,13 @@ async def firewall(
 
 
 @asynccontextmanager
-async def attacker(address: str, *words: str) -> AsyncIterator[Running]:
-    """Attack the daemon at `address`; ended by its own pid."""
+async def attacker(
+    address: str, *words: str, before: tuple[str, ...] = ()
+) -> AsyncIterator[Running]:
+    """Attack the daemon at `address`; ended by its own pid. before: words that run it elsewhere."""
     host, _, port = address.rpartition(":")
     command = [sys.executable, "-m", "tests.drivers.attacker", host.strip("[]"), port, *words]
-    async with process(command) as one:
+    async with process([*before, *command]) as one:
         yield one
 
 
