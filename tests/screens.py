@@ -290,7 +290,7 @@ class ScreenedPair(MeteredPair):
 class Besieged:
     """An attack on one side of a screen, and who says nothing at the other.
 
-    side: whom the attack speaks for. answers: segments to the attacker. leaked: octets to the other
+    side: whom the attack speaks for. ticks: the firewall's seconds pass here. answers: segments to the attacker. leaked: octets to the other
     side.
     """
 
@@ -303,9 +303,10 @@ class Besieged:
         firewall: Firewall | None = None,
         client: Party = STRANGER,
         now: int = START,
+        ticks: bool = True,
         rules: Mapping[str, Any] | None = None,
     ) -> None:
-        self.now = self._second = now
+        self.now, self._second = now, now if ticks else now + 10**18
         self.firewall = firewall or firewall_of(policy, now=now, **(rules or {}))
         self.screen = Screen(self.firewall, client, PROVIDER, is_client_inside=side is End.SERVER)
         self.leg = self.screen.leg(side)

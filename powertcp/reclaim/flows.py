@@ -202,7 +202,7 @@ class Flows:
         """End a flow that passed before: RST to both sides, or the whole connection in silence."""
         verdict, watch = decision.verdict, self.watches[flow.number]
         if isinstance(verdict, Drop):
-            self._middle.firewall.tell(watch.account, "dropped", now)
+            self.leave(flow, "dropped", None, now)
             self._middle.drop(self._middle.leg(flow.sink), now)
             return
         refusal = refusal_of(decision, facts)
@@ -245,7 +245,7 @@ class Flows:
         watch = self.watches.get(flow.number)
         self.forget(flow)
         self.note_end(flow.number, now)
-        if watch is not None:
+        if watch is not None and not watch.account.is_over:
             self.close(watch.account, what, refusal, now)
 
     def close(self, account: FlowAccount, what: str, refusal: Refusal | None, now: Instant) -> None:

@@ -24,7 +24,7 @@ from powertcp.reclaim.policy import Drop, State
 from powertcp.reclaim.reaper import Reaper
 from powertcp.reclaim.sealed import SealedPower
 from powertcp.reclaim.span import lawful_span
-from powertcp.reclaim.track import End, Phase, Sighting, TrackedFlow, What
+from powertcp.reclaim.track import End, Sighting, TrackedFlow, What
 from powertcp.reclaim.watch import STATES, Party, Watch, facts_of, terms_of, way_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
 from powertcp.units import NS_PER_S, Instant
@@ -143,8 +143,9 @@ class Screen:
         if target is None:
             octets = self._refuse_parked(octets, refusal or Refusal(Reason.POLICY), now)
         self.target = target
-        if octets:
-            self.client.receive_data(octets, now)
+        if octets and not self._is_condemned(now):
+            raws = Splitter(MAX_MSP).receive(octets)
+            self._take_all(self.client, raws, octets, len(octets), now)
 
     # FWRL-2-03
     def _refuse_parked(self, octets: bytes, refusal: Refusal, now: Instant) -> bytes:
@@ -201,9 +202,11 @@ class Screen:
             self.leg(leg.end.other).send(bytes(data))
             return
         if self._parked is not None and leg is self.client:
-            self._parked += data
+            # what is cut stays in the splitter
+            self._parked += b"".join(map(whole_segment, splitter.receive(data)))
             if len(self._parked) > PARKED_MAX:
                 self.fail(leg, Refusal(Reason.LIMIT, len(self._parked), PARKED_MAX), now)
+            self._look_at_frames(leg, splitter, now)
             return
         if self._head is not None and leg is self.client:
             self._head += data
@@ -215,8 +218,12 @@ class Screen:
                 return
         raws = splitter.receive(data)
         self._take_all(leg, raws, data, len(data) - splitter.pending, now)
-        if splitter.error is not None and not self.is_over:
-            error = splitter.error
+        self._look_at_frames(leg, splitter, now)
+
+    def _look_at_frames(self, leg: Leg, splitter: Splitter, now: Instant) -> None:
+        """End the connection when one side speaks no segments any more."""
+        error = splitter.error
+        if error is not None:
             # PTCP-2.1-03
             self.fail(leg, Refusal(error.code, error.value, error.limit), now)
 
@@ -436,8 +443,7 @@ class Screen:
             self._flows.close(account, "refused", refusal, now)
             self.fail(leg, refusal, now)
         elif flow is not None and watch is not None:
-            if flow.phase is not Phase.OVER:
-                self._flows.reset_both(flow, refusal)
+            self._flows.reset_both(flow, refusal)
             self._flows.leave(flow, "refused", refusal, now)
             self.churn(leg, now)
         elif raw[1] & Flag.RST == 0:
