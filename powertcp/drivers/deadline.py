@@ -8,6 +8,7 @@ process: nothing passes either way.
 import faulthandler
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -65,6 +66,8 @@ class Deadline:
         In the main thread only, else ValueError. Calls may be nested; the outer deadline waits for
         the inner one.
         """
+        if threading.get_ident() != threading.main_thread().ident:
+            raise ValueError("a deadline is kept in the main thread only")
         if not self._is_installed:
             self._install()
         outer = self._began, self._limit_s, self._is_expired
@@ -78,13 +81,17 @@ class Deadline:
             # an alarm within this function only takes a note
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.setitimer(signal.ITIMER_PROF, spent_s)
-            is_expired = self._is_expired
             passed_s = (time.monotonic_ns() - self._began) / NS_PER_S
+            is_expired = self._is_expired or passed_s > limit_s
+            if is_expired and not self._told:
+                # no alarm came: somebody took it
+                signal.signal(signal.SIGALRM, self._alarm)
             self._began, self._limit_s, self._is_expired = outer
             if left_s:
                 signal.setitimer(signal.ITIMER_REAL, max(left_s - passed_s, AGAIN_S), again_s)
-        if is_expired:
-            raise Expired
+            # whatever it returned or raised, it was late
+            if is_expired:
+                raise Expired
         return answer
 
     def check(self) -> None:

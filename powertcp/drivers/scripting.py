@@ -116,7 +116,7 @@ def _load(path: Path, limit_s: float) -> Script:
     hooks: dict[type[Hook], Handler] = {}
     lines: dict[type[Hook], int] = {}
     for name, value in vars(module).items():
-        if name.startswith(_PREFIX):
+        if str(name).startswith(_PREFIX):
             line = _line_of(tree, name)
             kind = _known(name, file, line)
             hooks[kind] = _function(name, value, kind, file, line)
@@ -192,7 +192,7 @@ def _known(name: str, file: str, line: int) -> type[Hook]:
 def _function(name: str, value: object, kind: type[Hook], file: str, line: int) -> Handler:
     """Return a hook as what is called. Raises ConfigError: it cannot be called as it will be."""
     where, asked = f"line {line}", f"it is called with one argument, {kind.__name__}"
-    if not isinstance(value, FunctionType):
+    if type(value) is not FunctionType:
         raise ConfigError(file, where, f'"{name}" is {type(value).__name__}, no function: {asked}')
     if (
         inspect.iscoroutinefunction(value)
@@ -242,8 +242,8 @@ def _printer(name: str) -> Callable[..., None]:
     """Return what `print` is to a script: a line of the log."""
 
     def say(*values: object, sep: str | None = None, end: str | None = None, **_: object) -> None:
-        text = (" " if sep is None else sep).join(map(str, values))
-        _log.info("%s: %s", name, printable(text + (end or "").rstrip()))
+        text = (" " if sep is None else sep).join(map(str, values)) + (end or "").rstrip()
+        _log.info("%s: %s", name, printable(text.encode(errors="backslashreplace").decode()))
         DEADLINE.check()
 
     return say

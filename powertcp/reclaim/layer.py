@@ -168,7 +168,8 @@ class Layers:
                 continue
             try:
                 verdict = _stricter(answer, decision.verdict, reservoirs)
-            except ValueError as error:
+            # one without its fields, which nobody made by its constructor
+            except (ValueError, AttributeError) as error:
                 said = f"{_NAMES[FlowJudged]} answered {error}"
                 raise LayerFailed(said, layer.file, line) from None
             if verdict != decision.verdict:
@@ -228,11 +229,12 @@ def failure_of(error: BaseException, file: str, line: int) -> LayerFailed:
     kind = type(error).__name__
     try:
         text = str(error)
-    # an exception that cannot be said
-    except Exception:  # noqa: BLE001
+    # an exception that cannot be said, whatever comes of it
+    except BaseException:  # noqa: BLE001
         text = ""
-    said = f"{kind}: {text}" if text else kind
-    return LayerFailed(said[:SAID_MAX], file, line)
+    said = (f"{kind}: {text}" if text else kind)[:SAID_MAX]
+    # half a surrogate pair is in no file and no ledger
+    return LayerFailed(said.encode(errors="backslashreplace").decode(), file, line)
 
 
 # ---- verdicts of layers -------------------------------------------------------------------------
@@ -286,27 +288,27 @@ def _stricter(answer: object, than: Verdict, reservoirs: Iterable[str]) -> Verdi
     What an accept does not say stays as it was: the mark, and at most the burst that there was.
     """
     verdict: Verdict
-    match answer:
-        case Accept() if type(answer) is Accept:
-            limit_mw, burst_uj = _limits(answer, than)
-            if type(answer.is_marking) is not bool:
-                raise ValueError("an accept whose is_marking is neither True nor False")
-            is_marking = answer.is_marking or (isinstance(than, Accept) and than.is_marking)
-            verdict = Accept(limit_mw, burst_uj, is_marking)
-        case Reclaim() if type(answer) is Reclaim:
-            if type(answer.reservoir) is not str or answer.reservoir not in reservoirs:
-                names = ", ".join(reservoirs) or "none"
-                raise ValueError(f"a reclaim into no reservoir of the policy, there is: {names}")
-            limit_mw, burst_uj = _limits(answer, than)
-            verdict = Reclaim(answer.reservoir, limit_mw, burst_uj)
-        case Reject() if type(answer) is Reject:
-            if not isinstance(answer.code, int) or answer.code not in set(Reason):
-                raise ValueError("a reject with no code of the registry")
-            verdict = Reject(Reason(answer.code))
-        case Drop() if type(answer) is Drop:
-            verdict = answer
-        case _:
-            raise ValueError(f"{type(answer).__name__}, which is no verdict")
+    # exactly these: another class may be anything the next time it is looked at
+    if type(answer) is Accept:
+        limit_mw, burst_uj = _limits(answer, than)
+        if type(answer.is_marking) is not bool:
+            raise ValueError("an accept whose is_marking is neither True nor False")
+        is_marking = answer.is_marking or (isinstance(than, Accept) and than.is_marking)
+        verdict = Accept(limit_mw, burst_uj, is_marking)
+    elif type(answer) is Reclaim:
+        if type(answer.reservoir) is not str or answer.reservoir not in reservoirs:
+            names = ", ".join(reservoirs) or "none"
+            raise ValueError(f"a reclaim into no reservoir of the policy, there is: {names}")
+        limit_mw, burst_uj = _limits(answer, than)
+        verdict = Reclaim(answer.reservoir, limit_mw, burst_uj)
+    elif type(answer) is Reject:
+        if type(answer.code) not in (int, Reason) or answer.code not in set(Reason):
+            raise ValueError("a reject with no code of the registry")
+        verdict = Reject(Reason(answer.code))
+    elif type(answer) is Drop:
+        verdict = answer
+    else:
+        raise ValueError(f"{type(answer).__name__}, which is no verdict")
     if not is_stricter(verdict, than):
         raise ValueError(f"{verdict}, which is milder than {than}")
     return verdict

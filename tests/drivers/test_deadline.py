@@ -102,6 +102,17 @@ def test_an_inner_deadline_that_is_longer_delays_the_outer_one_only(deadline: De
         deadline.call(SHORT_S, outer, None)
 
 
+@pytest.mark.requirement("FWRL-3-09")
+def test_who_takes_the_alarm_is_late_and_has_it_no_longer(deadline: Deadline) -> None:
+    def steal(_: object) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        time.sleep(3 * SHORT_S)
+
+    for taken in (steal, loop):
+        with pytest.raises(Expired):
+            deadline.call(SHORT_S, taken, None)
+
+
 def test_signals_are_given_back(deadline: Deadline) -> None:
     before = signal.signal(signal.SIGALRM, ignore)
     try:
