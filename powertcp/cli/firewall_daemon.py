@@ -1,6 +1,8 @@
 """What `powertcp firewall run` does once its words are read: configuration, and the daemon."""
 
+import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -18,6 +20,7 @@ from powertcp.drivers.control import Channel, Fields, Put, Verb
 from powertcp.drivers.dial import parse_address
 from powertcp.drivers.firewall import FirewallConfig, Mode
 from powertcp.drivers.firewall_desk import FirewallDesk
+from powertcp.drivers.firewall_panel import FirewallPanel
 from powertcp.drivers.firewall_report import FirewallReport
 from powertcp.drivers.offers import Identity, identity_octets
 from powertcp.drivers.scripting import SCRIPT_LIMIT, Script, load_scripts
@@ -51,14 +54,40 @@ class FirewallOptions(ServingOptions, frozen=True, kw_only=True, forbid_unknown_
 
 def filter_power(arguments: Mapping[str, Any]) -> int:
     """Do what the words of `powertcp firewall run` say; returns the exit status."""
+    words = {name: value for name, value in arguments.items() if name != "live"}
+
+    def serve(options: FirewallOptions) -> _Filtered:
+        panel = make_panel(
+            arguments["live"],
+            is_json=arguments["json"],
+            is_quiet=arguments["quiet"],
+            environ=os.environ,
+        )
+        return _Filtered(options, panel)
+
     command = Command(
         name="firewall",
         options=FirewallOptions,
         check=firewall_config,
         inspect=lambda options: (read_policy(options), read_scripts(options)),
-        serve=_Filtered,
+        serve=serve,
     )
-    return run_daemon(command, arguments)
+    return run_daemon(command, words)
+
+
+def make_panel(
+    live: bool | None, *, is_json: bool, is_quiet: bool, environ: Mapping[str, str]
+) -> FirewallPanel | None:
+    """Return what shows the powers of each second. live: None: where that is a terminal."""
+    is_terminal = sys.stdout.isatty() and environ.get("TERM", "dumb") != "dumb" and not is_json
+    if live is False or (live is None and (is_quiet or not is_terminal)):
+        return None
+    return FirewallPanel(
+        sys.stdout,
+        is_live=is_terminal,
+        is_json=is_json,
+        has_colour=is_terminal and "NO_COLOR" not in environ,
+    )
 
 
 def firewall_config(options: FirewallOptions) -> FirewallConfig:
@@ -98,8 +127,8 @@ def local_time() -> tuple[int | None, int | None]:
 class _Filtered:
     """What is a firewall's own of its daemon: a policy, scripts, reservoirs in its ledger."""
 
-    def __init__(self, options: FirewallOptions) -> None:
-        self._options = options
+    def __init__(self, options: FirewallOptions, panel: FirewallPanel | None) -> None:
+        self._options, self._panel = options, panel
         self._config = firewall_config(options)
         # FWRL-1-01: what cannot be read whole is not served at all
         self._policy, self._scripts = read_policy(options), read_scripts(options)
@@ -136,8 +165,15 @@ class _Filtered:
         )
 
     async def watch(self) -> None:
-        """Let seconds pass and write the books."""
-        await self.server.run()
+        """Let seconds pass, write the books, show what is to be seen."""
+        panel = self._panel
+        if panel is None:
+            await self.server.run()
+            return
+        with panel:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.server.run)
+                await panel.run(self.report.status)
 
     def listening(self, where: Sequence[str]) -> tuple[Fields, str]:
         """Return what to say of the addresses that are served."""

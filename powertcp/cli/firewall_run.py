@@ -31,6 +31,8 @@ def build_parser() -> Parser:
     add("--rating", metavar="W", help="of the feeder, for rules on load (none)")
     add("--name", metavar="NAME", help="of this node in accounts (host name)")
     add("--script", action="append", metavar="FILE", help="Python hooks, repeatable (none)")
+    add("--live", action="store_true", default=None, help="show powers each second (in a terminal)")
+    add("--no-live", dest="live", action="store_false", help="show nothing but the log")
     add("--no-mdns", dest="mdns", action="store_false", default=None, help="announce no lender")
     add("--script-limit", metavar="TIME", help="for a hook to answer in, to 1s (50ms)")
     add("--lab", action="store_true", default=None, help="a reservoir may have no losses")
