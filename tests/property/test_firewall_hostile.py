@@ -5,17 +5,29 @@ from random import Random
 
 import pytest
 
+from powertcp.profile import ProfileType
 from powertcp.reclaim import Attack, AttackTerms, End, Style
 from powertcp.reclaim.harvest import HARVESTS_MAX
-from powertcp.registry import Flag
+from powertcp.reclaim.screen import Screen
+from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.options import Sampling
 from powertcp.wire.segments import Control, Segment
-from tests.conversation import segments
+from tests.conversation import ask, profile, segments
 from tests.full import size
 from tests.policies import load
 from tests.property.test_hostile_peer import cut, lie
-from tests.screens import Besieged, firewall_of, reservoir_postings
+from tests.screens import (
+    ACCEPT,
+    DEVICE,
+    ENDS,
+    PROVIDER,
+    RECLAIM,
+    Besieged,
+    ScreenedPair,
+    firewall_of,
+    reservoir_postings,
+)
 
 SIEGES = size(150, 10_000)
 CAPACITIES = ("1uJ", "1mJ", "7J", "333J", "5kWh")
@@ -153,3 +165,69 @@ def test_what_an_attack_sent_is_what_arrived() -> None:
         # an account holds 63 bits
         claimed_uj = min(siege.attack.claimed_uj, 2**63 - 1)
         assert siege.firewall.joules.claimed_uj == claimed_uj, seed
+
+
+class Recorded(ScreenedPair):
+    """An honest conversation through a firewall; heard_at: what each side said, and when."""
+
+    def __init__(self) -> None:
+        super().__init__(ACCEPT)
+        self.heard_at: list[tuple[int, int, bytes]] = []
+
+    def hear(self, side: int, octets: bytes) -> None:
+        self.heard_at.append((self.now, side, octets))
+        super().hear(side, octets)
+
+
+def honest_talk() -> list[tuple[int, int, bytes]]:
+    """Return a conversation of two flows: new terms, power, a ceiling, a goodbye."""
+    pair = Recorded()
+    flow, other = pair.energise("12V/2A", "12V/0.5A"), pair.energise("5V/1A")
+    pair.run(flow, 4)
+    pair.sink.renegotiate(flow, [ask("12V/1A")], now=pair.now)
+    pair.exchange()
+    pair.source.answer(flow, True, profile=profile("12V/1A"), now=pair.now)
+    pair.exchange()
+    pair.run(flow, 3)
+    ceiling = profile("12V/0.5A", ProfileType.OFFER)
+    pair.source.shed(flow, ceiling, refusal=Refusal(Reason.BUDGET), now=pair.now)
+    pair.exchange()
+    pair.run(other, 3)
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    pair.advance(1.5)
+    return pair.heard_at
+
+
+@pytest.mark.requirement("FWRL-1-01", "FWRL-5-01", "FWRL-3-14")
+def test_lies_in_a_conversation_break_nothing() -> None:
+    talk = honest_talk()
+    assert len(talk) > 20
+    alive = passed = reclaimed = 0
+    for seed in range(2 * SIEGES):
+        random = Random(seed)
+        policies = (ACCEPT, f"{ACCEPT}\nrule direction out -> accept limit 5W mark-ece", RECLAIM)
+        firewall = firewall_of(random.choice(policies), rating_mw=20_000)
+        screen = Screen(firewall, DEVICE, PROVIDER, is_client_inside=random.random() < 0.5)
+        for now, side, octets in talk:
+            said = [lie(random, one) if random.random() < 0.05 else one for one in cut(octets)]
+            screen.leg(ENDS[side]).receive_data(b"".join(said), now)
+            if random.random() < 0.02:
+                firewall.take(load(random.choice((*policies, policy_of(random)))), now)
+            if random.random() < 0.2:
+                firewall.tick(now)
+                screen.client.handle_timer(now)
+            for leg in (screen.client, screen.server):
+                passed += len(leg.data_to_send()) > 0
+            assert firewall.joules.residual_uj == 0, seed
+            assert firewall.failures == 0, seed
+        alive += not screen.is_over
+        reclaimed += firewall.joules.reclaimed_uj > 0
+        for end in End:
+            screen.cut(end, None, now)
+        assert firewall.harvests == 0, seed
+        assert not firewall.flows.live, seed
+        assert reservoir_postings(firewall.take_postings()) == firewall.stored_uj, seed
+    assert alive > SIEGES // 50
+    assert passed > SIEGES
+    assert reclaimed > SIEGES // 50
