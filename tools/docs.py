@@ -20,6 +20,7 @@ if str(ROOT) not in sys.path:
 
 import powertcp
 from powertcp.cli import main as cli
+from powertcp.cli.mplamps import VERBS as VERBS_OF_MPLAMPS
 from powertcp.cli.vppn import ACTIONS as ACTIONS_OF_VPPN
 from powertcp.cli.vppn import GATEWAY
 
@@ -66,7 +67,10 @@ VPPN_PURPOSES = {
     "check": "files that say who may draw what",
 }
 # actions with options of their own: a page each
-ACTIONS = {"vppn-gateway": "the employer's power for devices anywhere, from providers inside"}
+ACTIONS = {
+    "vppn-gateway": "the employer's power for devices anywhere, from providers inside",
+    **{f"mplamps-{verb}": purpose for verb, purpose in VERBS_OF_MPLAMPS.items()},
+}
 
 
 def gateway_parser() -> argparse.ArgumentParser:
@@ -74,6 +78,13 @@ def gateway_parser() -> argparse.ArgumentParser:
     from powertcp.cli.vppn_gateway import build_parser
 
     return build_parser()
+
+
+def verb_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return a fresh parser of each verb of `powertcp mplamps`."""
+    from powertcp.cli.mplamps_topology import build_parser
+
+    return {"topology": build_parser()}
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -91,6 +102,13 @@ def whole(commands: dict[str, argparse.ArgumentParser]) -> argparse.ArgumentPars
         if name == "vppn":
             mine = below.add_parser(name, description=said, help=help_)
             add_actions(mine, parser)
+        elif name == "mplamps":
+            verbs = below.add_parser(name, description=said, help=help_).add_subparsers(
+                dest="verb", metavar="VERB"
+            )
+            for verb, its in verb_parsers().items():
+                purpose = VERBS_OF_MPLAMPS[verb]
+                verbs.add_parser(verb, parents=[completable(its)], add_help=False, help=purpose)
         else:
             below.add_parser(name, parents=[parser], add_help=False, description=said, help=help_)
     return top
@@ -182,7 +200,16 @@ def page(name: str, parser: argparse.ArgumentParser, synopsis: str) -> str:
     manual.add_section("files", "=", rows(texts["files"], style="I"))
     manual.add_section("examples", "=", f".nf\n{roff(examples)}\n.fi")
     manual.add_section("see also", "=", also(texts["also"]))
-    return str(manual)
+    text = str(manual)
+    if not name or "\n.SH OPTIONS\n" in text:
+        return text
+    return with_options(text, [("-h, --help", "print what it does, with examples")])
+
+
+def with_options(text: str, options: list[tuple[str, str]]) -> str:
+    """Return a page with the options that its parser does not tell."""
+    before, heading, after = text.partition(".SH EXIT STATUS")
+    return f"{before}.SH OPTIONS\n{rows(options, style='B')}\n{heading}{after}"
 
 
 def drafted() -> str:
@@ -209,6 +236,10 @@ def pages() -> Iterator[tuple[str, str]]:
     gateway = gateway_parser()
     synopsis = synopsis_of("vppn gateway", gateway)
     yield "man/man1/powertcp-vppn-gateway.1", page("vppn-gateway", gateway, synopsis)
+    for verb, parser in verb_parsers().items():
+        synopsis = synopsis_of(f"mplamps {verb}", parser)
+        name = f"mplamps-{verb}"
+        yield f"man/man1/powertcp-{name}.1", page(name, parser, synopsis)
     top = argparse.ArgumentParser(prog="powertcp", epilog=cli.usage().partition("\n\nexample: ")[2])
     top.epilog = f"example:\n{top.epilog}"
     group = top.add_argument_group("commands")
@@ -216,9 +247,7 @@ def pages() -> Iterator[tuple[str, str]]:
         group.add_argument(name, help=purpose)
     options = [("--version", "print the version"), ("-h, --help", "print the commands")]
     text = page("", top, r"\fBpowertcp\fR \fICOMMAND\fR [\fIOPTION\fR]...")
-    before, heading, after = text.partition(".SH EXIT STATUS")
-    listed = f".SH OPTIONS\n{rows(options, style='B')}\n"
-    yield "man/man1/powertcp.1", before + listed + heading + after
+    yield "man/man1/powertcp.1", with_options(text, options)
 
 
 # ---- completions --------------------------------------------------------------------------------

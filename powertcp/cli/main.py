@@ -30,6 +30,7 @@ COMMANDS = {
     "ledger": "the books: accounts, receipts, bills, and the first law",
     "vppn": "identities, and who may draw what: keys, certificates, revocation, gateway",
     "firewall": "the reclaim firewall: a policy that keeps the power it is attacked with",
+    "mplamps": "lamps switched by labels that are volts, over IP",
     "realm": "providers of one operator that go on with each other's contracts",
     "decode": "explain octets field by field",
     "explain": "why a flow was refused, shed or tripped; the packaged drafts",
@@ -55,6 +56,8 @@ def find(name: str) -> Command:
             from powertcp.cli.vppn import main as command
         case "firewall":
             from powertcp.cli.firewall import main as command
+        case "mplamps":
+            from powertcp.cli.mplamps import main as command
         case "realm":
             from powertcp.cli.realm import main as command
         case "decode":

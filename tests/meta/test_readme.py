@@ -10,10 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(
-    r"^```\n\$ powertcp ((?:decode|explain [A-Z0-9]).*)\n((?s:.*?))```$", re.MULTILINE
+    r"^```\n\$ powertcp ((?:decode|explain [A-Z0-9]|mplamps topology show).*)\n((?s:.*?))```$",
+    re.MULTILINE,
 )
 EXAMPLES = EXAMPLE.findall(README)
-COMMANDS = ("provider", "consumer", "discover", "status", "ledger", "vppn", "decode", "explain")
+COMMANDS = (
+    "provider", "consumer", "discover", "status", "ledger", "vppn", "mplamps", "decode", "explain",
+)  # fmt: skip
 
 
 def test_readme_has_a_section_and_a_line_to_paste_per_command() -> None:

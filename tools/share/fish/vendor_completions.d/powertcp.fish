@@ -50,8 +50,8 @@ function _shtab_powertcp_using
   test "$_shtab_powertcp_cmdpath" = "$argv"
 end
 
-set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' firewall realm decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --script --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' firewall mplamps 'mplamps topology' realm decode explain demo
+set -g _shtab_powertcp_opts_with_value --as --authorized --base --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --script --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -273,6 +273,15 @@ complete -c powertcp -n '_shtab_powertcp_using firewall' -l dport -x -d 'nft: co
 complete -c powertcp -n '_shtab_powertcp_using firewall' -l to -x -d 'nft: go to this one of this host (default 3261)'
 complete -c powertcp -n '_shtab_powertcp_using firewall; and test $_shtab_powertcp_npos -eq 0' -ka "run load list trace explain check test simulate nft" -d 'what to do'
 complete -c powertcp -n '_shtab_powertcp_using firewall; and test $_shtab_powertcp_npos -ge 1' -ka "(__fish_complete_path (commandline -ct))" -d 'check, test: policies; simulate: scenarios'
+complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a mplamps -d 'Mostly Pointless Lamp Switching: networks whose labels are volts.'
+complete -c powertcp -n '_shtab_powertcp_using mplamps' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using mplamps; and test $_shtab_powertcp_npos -eq 0' -a topology -d 'make, check and show networks of lamps'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l base -x -d 'generate: nodes have the addresses after it (10.0.0.0)'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l pdp -d 'generate: with a policy decision point'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l suppress-sanity -d 'check: no warnings'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l json -d 'check, show: one JSON object per line'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology; and test $_shtab_powertcp_npos -eq 0' -ka "generate check show" -d 'what to do'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a realm -d 'Make and show the file of a realm: providers that share their contracts.'
 complete -c powertcp -n '_shtab_powertcp_using realm' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using realm' -l name -x -d 'new: what people call it (the name of FILE)'

@@ -1,0 +1,38 @@
+"""`powertcp mplamps`: lamps switched by labels that are volts (RFC 3251)."""
+
+from powertcp.cli.parser import Parser
+
+EXAMPLE = """examples:
+  powertcp mplamps topology generate street:3 --pdp > street.toml
+  powertcp mplamps topology check street.toml
+  powertcp mplamps topology show tree:1,1,1,1,1
+
+VERB is topology. A verb has options of its own: powertcp mplamps topology --help lists them.
+
+A TOPOLOGY is a file, or the words of a generator: tree:A,B,..,Z (fan-outs, the last one of lamps in a
+house), street:N, ring:N, ladder:N.
+
+exit status: 0 done, 1 the answer is no, 2 usage, or a topology that is none"""
+
+# a verb is a row here, a case in `main` and a module of its own
+VERBS = {"topology": "make, check and show networks of lamps"}
+
+
+def build_parser() -> Parser:
+    """Return the parser of `powertcp mplamps`."""
+    purpose = "Mostly Pointless Lamp Switching: networks whose labels are volts."
+    parser = Parser("mplamps", purpose, EXAMPLE, "VERB [WORD]...")
+    parser.add_argument("verb", metavar="VERB", choices=tuple(VERBS), help="what to do")
+    parser.add_argument("words", metavar="WORD", nargs="*", help="as the VERB has it")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run `powertcp mplamps`; returns the exit status."""
+    if argv[:1] != ["topology"]:
+        parser = build_parser()
+        words = parser.parse_action(argv, VERBS)
+        parser.error(f"{words.verb} comes first: powertcp mplamps {words.verb} [WORD]...")
+    from powertcp.cli.mplamps_topology import main as command
+
+    return command(argv[1:])

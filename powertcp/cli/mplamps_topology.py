@@ -1,0 +1,86 @@
+"""`powertcp mplamps topology`: make, check and show networks of lamps, sources and routers."""
+
+from argparse import Namespace
+from typing import NamedTuple
+
+from powertcp.cli.parser import Parser
+
+EXAMPLE = """examples:
+  powertcp mplamps topology generate street:3 --pdp --base 127.80.0.0 > street.toml
+  powertcp mplamps topology generate tree:10,10,10,2,5 > city.toml
+  powertcp mplamps topology check street.toml           every fault with line and column
+  powertcp mplamps topology show street.toml            nodes with addresses, links with labels
+
+ACTION is generate, check or show.
+
+tree:A,B,..,Z has fan-outs, the last one of lamps in a house; its voltages, counted from the lamps, are
+230 V, 400 V, 20 kV, 110 kV and 380 kV, and more levels add 20 kV. street:N has two substations, a cabinet
+and N houses, ring:N a ring of N transformers, ladder:N two rails with N rungs; each house has one lamp.
+
+A check warns where lamps ask for more than the feeder before them carries, unless it is told to suppress
+its sanity.
+
+exit status: 0 done, 2 usage, or a topology that is none"""
+
+
+class _Action(NamedTuple):
+    """What an action takes: the most words after it, what they are, its options."""
+
+    most: int | None
+    operand: str
+    options: tuple[str, ...]
+
+
+ACTIONS = {
+    "generate": _Action(1, "a GENERATOR, such as street:3", ("base", "pdp")),
+    "check": _Action(None, "a TOPOLOGY", ("suppress_sanity", "json")),
+    "show": _Action(1, "a TOPOLOGY", ("json",)),
+}
+
+
+def build_parser() -> Parser:
+    """Return the parser of `powertcp mplamps topology`."""
+    purpose = "Make, check and show networks of lamps, sources and load-switching routers."
+    parser = Parser("mplamps topology", purpose, EXAMPLE, "ACTION [TOPOLOGY]...")
+    add = parser.add_argument
+    add("action", metavar="ACTION", choices=tuple(ACTIONS), help="what to do")
+    add(
+        "what", metavar="TOPOLOGY", nargs="*", help="a file, or tree:.., street:N, ring:N, ladder:N"
+    )
+    add("--base", metavar="ADDR", help="generate: nodes have the addresses after it (10.0.0.0)")
+    add("--pdp", action="store_true", help="generate: with a policy decision point")
+    add("--suppress-sanity", action="store_true", help="check: no warnings")
+    add("--json", action="store_true", help="check, show: one JSON object per line")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run `powertcp mplamps topology`; returns the exit status."""
+    parser = build_parser()
+    arguments = parser.parse_action(argv, ACTIONS)
+    _check_words(parser, arguments)
+    # the library that decodes documents comes with it: help and wrong words do without
+    from powertcp.cli import topologies
+
+    match arguments.action:
+        case "generate":
+            return topologies.generate(arguments)
+        case "check":
+            return topologies.check(arguments)
+        case _:
+            return topologies.show(arguments)
+
+
+def _check_words(parser: Parser, arguments: Namespace) -> None:
+    """Refuse what does not belong to the action."""
+    name, action = arguments.action, ACTIONS[arguments.action]
+    given = {key for key, value in vars(arguments).items() if value} - {"action", "what"}
+    if strange := sorted(given - set(action.options)):
+        option = strange[0].replace("_", "-")
+        takers = " and ".join(key for key, it in ACTIONS.items() if strange[0] in it.options)
+        parser.error(f"--{option} is for {takers}, not for {name}")
+    if not arguments.what:
+        parser.error(f"{name} needs {action.operand}")
+    if action.most is not None and len(arguments.what) > action.most:
+        word = arguments.what[action.most]
+        parser.error(f'{name} takes {action.most} word, got "{word}" as well')
