@@ -148,7 +148,7 @@ def test_files_that_are_none(run: Run, tmp_path: Path, action: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "an ACTION is needed: check, test"),
+        ((), "an ACTION is needed: run, load, list, trace, explain, check, test"),
         (("chek",), 'got "chek", did you mean "check"?'),
         (("check",), "check needs a POLICY"),
         (("test", "--json"), "test needs a POLICY"),
