@@ -84,6 +84,11 @@ PLANTS = [
     Plant("potcp-inside", "upward", "potcp/config.py", "import powertcp.potcp.negotiate\n"),
     Plant("potcp-inside", "sideways", "potcp/allocate.py", "import powertcp.potcp.states\n"),
     Plant("potcp-inside", "unplaced", "potcp/common.py", '"""Anything."""\n'),
+    Plant("layers", "lamps to tunnels", "mplamps/label.py", "import powertcp.vppn\n"),
+    Plant("sans-io", "the dice of lamps", "mplamps/generators.py", "import random\n"),
+    Plant("mplamps-inside", "upward", "mplamps/label.py", "import powertcp.mplamps.power\n"),
+    Plant("mplamps-inside", "sideways", "mplamps/power.py", "import powertcp.mplamps.topology\n"),
+    Plant("mplamps-inside", "unplaced", "mplamps/common.py", '"""Anything."""\n'),
     Plant("acyclic", "two modules", "potcp/events.py", "import powertcp.potcp.negotiate\n"),
     Plant("acyclic", "two packages", "units.py", "import powertcp.profile\n"),
 ]

@@ -84,6 +84,11 @@ def test_a_text_that_is_no_toml(text: str, place: tuple[int, int], said: str) ->
     assert caught.value.place == Place(*place)
 
 
+@pytest.mark.parametrize("text", ["a = [1, ", "a = {b = 1, ", "a. = 1", "[a.\n", "a", "a = "])
+def test_a_text_that_ends_too_early_is_looked_through_all_the_same(text: str) -> None:
+    assert Places(text).value(("a",)).line == 1
+
+
 KEYS = st.from_regex(r"[A-Za-z_-]{1,3}", fullmatch=True)
 SCALARS = st.sampled_from(
     ["1", '"a]b,#"', "'it'", "true", '"""\n}"""', "1979-05-27 07:32:00", "'''x'\n'''", '""']

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powertcp.mplamps.generators import generate_topology
-from powertcp.mplamps.plans import MAX_TOLD, InvalidPlan, format_topology, parse_topology
+from powertcp.mplamps.plans import (
+    MAX_CHARACTERS,
+    MAX_TOLD,
+    InvalidPlan,
+    format_topology,
+    parse_topology,
+)
 from powertcp.mplamps.topology import Draft, NodeKind, Topology, find_faults
 from powertcp.profile import PowerProfile
 
@@ -133,6 +139,11 @@ def test_all_faults_are_told_in_the_order_of_the_lines() -> None:
 def test_not_more_is_told_than_anybody_reads() -> None:
     rows = '  {name = "a", kind = "lamp"},\n' * (MAX_TOLD + 50)
     assert len(faults(f"node = [\n{rows}]\n")) == MAX_TOLD
+
+
+def test_a_text_that_is_too_long_is_not_read() -> None:
+    found = faults("#" * (MAX_CHARACTERS + 1))
+    assert found == [(1, 1, "67,108,865 characters, at most 67,108,864")]
 
 
 @pytest.mark.requirement("MPLA-7-01")

@@ -193,6 +193,8 @@ def test_bad_objects_name_the_field(octets: str, field: str) -> None:
 def test_a_codec_reads_its_own_objects_only() -> None:
     with pytest.raises(DecodeError, match="header of TARIFF"):
         TariffObject.from_wire(bytes.fromhex(PATH_POWER))
+    with pytest.raises(DecodeError, match="object header"):
+        TariffObject.from_wire(bytes(7))
     with pytest.raises(DecodeError, match="header of METER"):
         MeterObject.from_wire(bytes.fromhex("0028fb0400007ed9") + bytes(32))
 
