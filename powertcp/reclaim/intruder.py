@@ -9,7 +9,7 @@ from powertcp.dve import BlockSums, EnergyRegister
 from powertcp.potcp.events import Ask
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import refusal_of
-from powertcp.reclaim.flows import Flows
+from powertcp.reclaim.flows import DRAIN_NS, Flows
 from powertcp.reclaim.harvest import DEFAULT_SAMPLING
 from powertcp.reclaim.leg import Leg
 from powertcp.reclaim.middle import Middle
@@ -62,9 +62,21 @@ class Intruder:
             firewall.burn(watch.account, energy_uj)
             self._trip(flow, refusal, now)
         else:
-            # its sink says TRIP: it is no power of use, and no secret
             firewall.burn(watch.account, energy_uj)
-            self._middle.pass_raw(leg, raw)
+            self._pass_faulty(leg, raw, flow, refusal, now)
+
+    # FWRL-3-03
+    def _pass_faulty(
+        self, leg: Leg, raw: RawSegment, flow: TrackedFlow, refusal: Refusal, now: Instant
+    ) -> None:
+        """Give the sink the one block on which it says TRIP; a flow that goes on after it is over."""
+        watch = self._flows.watches[flow.number]
+        if watch.faulty_since is None:
+            watch.faulty_since = now
+            self._middle.pass_raw(leg, raw, is_marked=watch.is_marking)
+        elif now - watch.faulty_since > DRAIN_NS:
+            self._flows.reset_both(flow, refusal)
+            self._flows.leave(flow, "refused", refusal, now)
 
     # FWRL-3-03
     def _trip(self, flow: TrackedFlow, refusal: Refusal, now: Instant) -> None:
@@ -92,7 +104,7 @@ class Intruder:
         verdict = decision.verdict
         if isinstance(verdict, Accept):
             firewall.burn(account, energy_uj)
-            self._middle.pass_raw(leg, raw)
+            self._middle.pass_raw(leg, raw, is_marked=verdict.is_marking)
             return
         if not isinstance(verdict, Reclaim):
             firewall.burn(account, energy_uj)

@@ -13,7 +13,7 @@ from powertcp.units import NS_PER_S
 from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import Options, Sampling
 from powertcp.wire.segments import Control, Credit, Data, Segment, Trip
-from tests.conversation import SINK, SOURCE, Pair, ask, profile
+from tests.conversation import SINK, SOURCE, Pair, ask, profile, segments
 from tests.screens import (
     ACCEPT,
     GRANT,
@@ -129,6 +129,17 @@ def test_a_lie_passes_to_its_sink_who_trips_and_is_heat(block: Data, code: Reaso
     assert pair.octets(SOURCE)[0] == pair.octets(SOURCE)[1]
     claimed_uj = 3_800_000 if code is Reason.METER_MISMATCH else 0
     assert pair.firewall.joules.claimed_uj == claimed_uj
+
+
+@pytest.mark.requirement("FWRL-3-07")
+@pytest.mark.parametrize("block", [power(1, 5 * J), power(1, 0, 12_000, 1_300_000)])
+def test_what_passes_to_be_refused_is_marked_as_all_the_rest(block: Data) -> None:
+    pair = ScreenedPair(f"{ACCEPT} \nrule power > 1W -> accept mark-ece")
+    Pair.energise(pair, "12V/1A")
+    pair.hear(SOURCE, encode_segment(block))
+    (heard,) = segments(pair.legs[SINK].data_to_send())
+    assert isinstance(heard, Data)
+    assert heard.ece
 
 
 # ---- unsolicited, in its four forms -------------------------------------------------------------
