@@ -1,5 +1,6 @@
 """What `powertcp firewall run` does once its words are read: configuration, and the daemon."""
 
+import logging
 import os
 import socket
 import sys
@@ -23,16 +24,18 @@ from powertcp.drivers.firewall_desk import FirewallDesk
 from powertcp.drivers.firewall_panel import FirewallPanel
 from powertcp.drivers.firewall_report import FirewallReport
 from powertcp.drivers.offers import Identity, identity_octets
+from powertcp.drivers.reserves import recover
 from powertcp.drivers.scripting import SCRIPT_LIMIT, Script, load_scripts
 from powertcp.errors import ConfigError, PowerError, known
 from powertcp.reclaim.policy import Policy
 from powertcp.reclaim.policy_lines import PolicyError
 from powertcp.reclaim.policy_text import parse_policy
 from powertcp.registry import Refusal
-from powertcp.units import NS_PER_S
+from powertcp.units import NS_PER_S, format_energy
 
 PORT = 3261
 # what SIGHUP takes of the configuration
+_log = logging.getLogger("firewall")
 _RELOADED = ("policy", "script", "script_limit")
 
 
@@ -151,6 +154,8 @@ class _Filtered:
     async def open(self, stack: AsyncExitStack, state: Path) -> None:
         """Open the ledger, in which the reservoirs are."""
         options, ledger = self._options, await enter_ledger(stack, state)
+        if lost_uj := await recover(ledger):
+            _log.warning("%s that may have been lent as it crashed is heat", format_energy(lost_uj))
         identity = Identity(id=identity_octets(state, ledger.meter), key=ledger.meter)
         self._desk = FirewallDesk(
             self._config,

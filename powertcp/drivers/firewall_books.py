@@ -17,10 +17,11 @@ from typing import Final
 import trio
 
 from powertcp.drivers.ledger import Ledger
+from powertcp.drivers.reserves import Reserves
 from powertcp.errors import PowerRefused
-from powertcp.ledger import Transfer, transfer_key
+from powertcp.ledger import Kind, Transfer, transfer_key
 from powertcp.ledger.book import MAX_BATCH
-from powertcp.reclaim.accounts import Posting
+from powertcp.reclaim.accounts import ENERGY, Posting
 from powertcp.registry import Reason, Refusal
 
 # FWRL-1-04
@@ -33,8 +34,8 @@ _log = logging.getLogger("ledger")
 class FirewallBooks:
     """Writes what a firewall has to post, and its audit log.
 
-    take: returns what is to be posted. on_failure: called once, when nothing can be written any
-    more. booked_uj, lost_uj: energy that is in the ledger, and that it did not take. written,
+    take: returns what is to be posted. reserve: what may be delivered before the next time, by
+    reservoir. on_failure: called once, when nothing can be written any more. booked_uj, lost_uj: energy that is in the ledger, and that it did not take. written,
     left_out: events that are in the audit log, and that are only counted there.
     """
 
@@ -44,14 +45,18 @@ class FirewallBooks:
         take: Callable[[], Sequence[Posting]],
         unix_ns: Callable[[], int],
         on_failure: Callable[[Refusal], None],
+        *,
+        node: str = "",
+        reserve: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """Write to `ledger` once `run` does."""
         self.ledger = ledger
         self.booked_uj = self.lost_uj = self.written = self.left_out = 0
-        self._take, self._on_failure = take, on_failure
+        self._take, self._reserve, self._on_failure = take, reserve, on_failure
         # no other run of a firewall has it, so none has its keys
         said = b"firewall %d %d" % (unix_ns(), os.getpid())
         self._identity = blake2s(said + ledger.meter.public).digest()
+        self._reserves = Reserves(ledger, self._identity, node)
         self._page = 0
         self._events: deque[tuple[str, Mapping[str, object]]] = deque()
         self._second, self._of_second, self._more = -1, 0, 0
@@ -91,18 +96,19 @@ class FirewallBooks:
         self._kick.set()
 
     async def run(self) -> None:
-        """Write until cancelled, and then what is left."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch)
-                while True:
-                    await self._kick.wait()
-                    self._kick = trio.Event()
-                    await self.write()
-        finally:
-            with trio.CancelScope(shield=True):
-                self._second = -1
+        """Write until cancelled; `finish` writes what is left."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            while True:
+                await self._kick.wait()
+                self._kick = trio.Event()
                 await self.write()
+
+    async def finish(self) -> None:
+        """Write what is left, once nothing more can come; cancelling does not end it before that."""
+        with trio.CancelScope(shield=True):
+            self._second, self._reserve = -1, dict
+            await self.write()
 
     async def _watch(self) -> None:
         await self.ledger.wait_read_only()
@@ -111,7 +117,9 @@ class FirewallBooks:
     async def write(self) -> None:
         """Post and record what there is; what does not go is lost, and told."""
         postings, events = self._take(), self._waiting_events()
-        for batch in _batches(postings):
+        reserves = list(self._reserves.renewed(self._reserve()))
+        self._page += 1
+        for batch in _batches([self._transfer(one) for one in postings], reserves):
             await self._post(batch)
         for kind, facts in events:
             if self.is_failed:
@@ -132,13 +140,13 @@ class FirewallBooks:
             self._more = 0
         return events
 
-    async def _post(self, batch: Sequence[Posting]) -> None:
-        energy_uj = sum(one.amount for one in batch if one.unit == "uJ")
-        self._page += 1
+    async def _post(self, batch: Sequence[Transfer]) -> None:
+        booked = (one.amount for one in batch if one.unit == ENERGY and one.kind is Kind.POST)
+        energy_uj = sum(booked)
         try:
             if self.is_failed:
                 raise PowerRefused(Refusal(Reason.MAINTENANCE))
-            await self.ledger.post(*(self._transfer(one) for one in batch))
+            await self.ledger.post(*batch)
             self.booked_uj += energy_uj
         except PowerRefused as refused:
             self.lost_uj += energy_uj
@@ -165,16 +173,21 @@ class FirewallBooks:
         self._on_failure(Refusal(Reason.MAINTENANCE, rule="the ledger cannot be written"))
 
 
-def _batches(postings: Sequence[Posting]) -> Iterator[list[Posting]]:
-    """Yield what is committed together: all, or as many as may be, but of one peer always all."""
-    batch: list[Posting] = []
+def _batches(
+    postings: Sequence[Transfer], reserves: Sequence[Transfer]
+) -> Iterator[list[Transfer]]:
+    """Yield what is committed together: all, or as many as may be, but of one peer always all.
+
+    What came in comes first; what was delivered is with what may still be.
+    """
+    batch: list[Transfer] = []
     by_peer = attrgetter("credit")
-    for _, found in groupby(sorted(postings, key=by_peer), by_peer):
-        of_peer = list(found)
-        if batch and len(batch) + len(of_peer) > MAX_BATCH:
+    together = [list(found) for _, found in groupby(sorted(postings, key=by_peer), by_peer)]
+    for found in [*together, list(reserves)]:
+        if batch and len(batch) + len(found) > MAX_BATCH:
             yield batch
             batch = []
-        batch += of_peer
+        batch += found
         while len(batch) > MAX_BATCH:
             yield batch[:MAX_BATCH]
             batch = batch[MAX_BATCH:]

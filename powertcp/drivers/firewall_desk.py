@@ -61,9 +61,17 @@ class FirewallDesk:
             clock=clock,
         )
         self.server = FirewallServer(config, self.firewall)
-        self.books = FirewallBooks(ledger, self.firewall.take_postings, unix_ns, self._stuck)
-        self.report = FirewallReport(self.server, self.books)
         self.reuse = Reuse(self.firewall, identity, per_address=config.per_address, root=root)
+        self.books = FirewallBooks(
+            ledger,
+            self.firewall.take_postings,
+            unix_ns,
+            self._stuck,
+            node=node,
+            reserve=self.reuse.may_deliver,
+        )
+        self.reuse.on_promise = self.books.kick
+        self.report = FirewallReport(self.server, self.books)
         self.traces = Traces(self.firewall)
         self.report.more = {
             "watchers": self.traces.__len__,
@@ -102,11 +110,16 @@ class FirewallDesk:
     # -- beside --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Let seconds pass and write the books, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.books.run)
-            nursery.start_soon(self._tick)
-            await self.reuse.run()
+        """Let seconds pass and write the books, until cancelled; what is left then, too."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.books.run)
+                nursery.start_soon(self._tick)
+                await self.reuse.run()
+        finally:
+            # by now lenders have drawn all that they delivered
+            self._tell()
+            await self.books.finish()
 
     async def _tick(self) -> None:
         due_s = trio.current_time()

@@ -15,6 +15,7 @@ from powertcp.drivers.host_load import HostSpan
 from powertcp.drivers.infrastructure import Infrastructure
 from powertcp.drivers.lending import Lender
 from powertcp.drivers.offers import Identity
+from powertcp.drivers.session import FlowRecord
 from powertcp.ledger import Code
 from powertcp.reclaim.firewall import Firewall
 from powertcp.reclaim.policy import Lend, Policy
@@ -22,6 +23,8 @@ from powertcp.sources import Drawn, InfrastructureTerms, LendTerms, Supply
 
 # between two attempts to listen where somebody else does
 RETRY_S: Final = 2.0
+# of seconds, until what is promised is in the ledger
+AHEAD_S: Final = 2
 # energy of the real world: no transfer joins it with that of the reservoirs. LEDG-8-03
 WALL: Final = "uJ-wall"
 _log = logging.getLogger("reservoir")
@@ -46,6 +49,8 @@ class Reuse:
         self.faults: dict[str, str] = {}
         self._firewall, self._identity = firewall, identity
         self._per_address, self._root = per_address, root
+        # called when a flow of a lender begins
+        self.on_promise: Callable[[], None] = _nothing
         self._changed = trio.Event()
         self._is_over = self._is_halted = False
         # lenders that say goodbye
@@ -120,6 +125,13 @@ class Reuse:
             identity=self._identity,
             per_address=self._per_address,
         )
+        begun = lender.provider.admissions.on_change
+
+        def promise(record: FlowRecord) -> None:
+            begun(record)
+            self.on_promise()
+
+        lender.provider.admissions.on_change = promise
         try:
             places = await nursery.start(self._lend, key, lender)
         except OSError as error:
@@ -140,6 +152,23 @@ class Reuse:
                 del self.lenders[key]
             # another one may wait for its port
             self.change()
+
+    def may_deliver(self) -> dict[str, int]:
+        """Return what lenders may take out of each reservoir before it is written, uJ.
+
+        That is what they have promised, and what they may promise within 2 s beside.
+        """
+        found: dict[str, int] = {}
+        for lender in self.lenders.values():
+            if len(lender.loans):
+                name, rating_mw = lender.terms.reservoir, lender.provider.breaker.rating_mw
+                found[name] = found.get(name, 0) + rating_mw * 1000 * AHEAD_S
+        for name, ahead_uj in found.items():
+            reservoir = self._firewall.intakes[name].reservoir
+            out_uj = reservoir.promised_uj + ahead_uj
+            cost_uj = -(-out_uj * 100 // reservoir.terms.discharge_percent)
+            found[name] = min(cost_uj, reservoir.stored_uj)
+        return found
 
     def _lent(self, reservoir: str, who: str, drawn: Drawn) -> None:
         self._firewall.drawn(reservoir, f"lent:{who}", drawn, Code.LEND)
@@ -192,6 +221,10 @@ class Reuse:
         if self.infrastructure is None:
             return None
         return {**self.infrastructure.status(), "sentence": self.infrastructure.sentence()}
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 async def _run_within(scope: trio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:

@@ -451,6 +451,9 @@ def refusal_of(decision: Decision, facts: Facts, code: int | None = None) -> Ref
     if code is None:
         code = verdict.code if isinstance(verdict, Reject) else Reason.POLICY
     value, limit = _numbers(code, decision, facts)
+    if not decision.line:
+        # no statement decided: nothing passes
+        return Refusal(code, value, limit, text=decision.text, rule=decision.text)
     where = f"{decision.file}:{decision.line}"
     return Refusal(
         code, value, limit, text=f"line {decision.line}", rule=f"{where} {decision.text}"
