@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from powertcp import data
+from powertcp.mplamps.power import PrivateType
 from powertcp.registry import REASONS, Flag, OptionKind, SegmentType
 from powertcp.wire import schema
 from tools import rfc_gen
@@ -172,6 +173,8 @@ def registry(spec: RfcSet) -> Iterator[Finding]:
     yield from _same("type", named("type"), {int(t): t.name for t in SegmentType})
     yield from _same("flag", named("flag"), {int(f): str(f.name) for f in Flag})
     yield from _same("option", named("option"), {int(k): k.name for k in OptionKind})
+    objects = {int(kind): kind.name for kind in PrivateType}
+    yield from _same("private object", named("private_object"), objects)
     reasons = {row["value"]: f"{row['name']} {row['unit']}" for row in reg.get("reason", ())}
     yield from _same("reason", reasons, {c: f"{r.name} {r.unit}" for c, r in REASONS.items()})
     profiles = {row["value"]: f"{row['name']} {row['power']}" for row in reg.get("profile", ())}
