@@ -30,6 +30,7 @@ from tests.screens import (
 )
 
 SIEGES = size(150, 10_000)
+BLOCKS_MAX = 3_000
 CAPACITIES = ("1uJ", "1mJ", "7J", "333J", "5kWh")
 VERDICTS = ("drop", "reject 206", "reject 305", "reclaim main", "reclaim main limit 300W burst 1mJ",
             "reclaim main limit 1kW")  # fmt: skip
@@ -56,7 +57,7 @@ def policy_of(random: Random) -> str:
 
 def terms_of(random: Random) -> AttackTerms:
     style = random.choices(list(Style), (6, 3, 1, 1))[0]
-    return AttackTerms(
+    terms = AttackTerms(
         voltage_mv=random.choice((1, 12_000, 250_000, 1_650_000, 1_650_001, 2_000_000)),
         current_ua=random.choice((1, 4_000_000, 2_000_000_000)),
         sampling=random.choice(SAMPLINGS) if style is Style.ANSWER else Sampling(1000),
@@ -72,6 +73,8 @@ def terms_of(random: Random) -> AttackTerms:
         probe_ns=random.choice((0, NS_PER_S // 10)),
         seed=random.randrange(1 << 32),
     )
+    # a sample each 10 us for 9 s is only slow
+    return replace(terms, duration_ns=min(terms.duration_ns, BLOCKS_MAX * terms.block_ns))
 
 
 class Liar(Attack):
