@@ -147,14 +147,9 @@ class Protector:
 
         `sums` come from `integrate_many` with `window_samples`; blocks in stream order.
         """
-        if sums.a < 0:
-            # PTCP-3.1-02
-            return Refusal(Reason.REVERSE_POWER, self._energy_uj(sums.a))
+        if (refusal := self.check_peaks(sums)) is not None:
+            return refusal
         limits = self._limits
-        if sums.v_peak > limits.v_peak:
-            return self._peak(Reason.OVER_VOLTAGE, sums.v_peak, limits.v_peak, volts=True)
-        if sums.i_peak > limits.i_peak:
-            return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, limits.i_peak, volts=False)
         if limits.is_calm(sums):
             if self._has_parts and self._windows is not None:
                 self._windows.skip()
@@ -183,6 +178,18 @@ class Protector:
             self._windows.skip()
             self._has_parts = False
         return True
+
+    def check_peaks(self, sums: BlockSums) -> Refusal | None:
+        """Return why a block must not pass whatever was before it: its direction, its peaks."""
+        if sums.a < 0:
+            # PTCP-3.1-02
+            return Refusal(Reason.REVERSE_POWER, self._energy_uj(sums.a))
+        limits = self._limits
+        if sums.v_peak > limits.v_peak:
+            return self._peak(Reason.OVER_VOLTAGE, sums.v_peak, limits.v_peak, volts=True)
+        if sums.i_peak > limits.i_peak:
+            return self._peak(Reason.SHORT_CIRCUIT, sums.i_peak, limits.i_peak, volts=False)
+        return None
 
     def take_alert(self) -> Refusal | None:
         """Return the under-voltage found since the last call, once per dip. PTCP-8-07."""

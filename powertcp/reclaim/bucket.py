@@ -5,10 +5,12 @@ Credit of an accepted flow is held back until the bucket allows it, and let go a
 
 from typing import Final
 
-from powertcp.units import Duration, Instant
+from powertcp.units import NS_PER_S, Duration, Instant
 
 # mW * ns = pJ
 _PJ_PER_UJ: Final = 1_000_000
+# credit for longer than that is looked at again then
+WAIT_MAX_NS: Final = 3600 * NS_PER_S
 # the burst of a limit that names none: what it passes in this time, PTCP-6-04
 BURST_MS: Final = 2000
 
@@ -16,16 +18,18 @@ BURST_MS: Final = 2000
 class Bucket:
     """At most `burst_uj` at once and `rate_mw` in the long run. It begins full.
 
-    rate_mw, burst_uj: above 0; a burst of None is 2 s of the rate.
+    rate_mw, burst_uj: above 0; a burst of None is 2 s of the rate. saving_uj: what it saves up for,
+    beyond the burst.
     """
 
-    __slots__ = ("_at", "_level_pj", "burst_uj", "rate_mw")
+    __slots__ = ("_at", "_level_pj", "burst_uj", "rate_mw", "saving_uj")
 
     def __init__(self, rate_mw: int, burst_uj: int | None, now: Instant) -> None:
         self.rate_mw = rate_mw
         self.burst_uj = rate_mw * BURST_MS if burst_uj is None else burst_uj
         self._level_pj = self.burst_uj * _PJ_PER_UJ
         self._at = now
+        self.saving_uj = 0
 
     def is_like(self, other: "Bucket") -> bool:
         """Return whether the other one has the same limit."""
@@ -35,7 +39,7 @@ class Bucket:
         """Return what may pass now, uJ; below 0 when more has passed than may."""
         if now > self._at:
             level_pj = self._level_pj + self.rate_mw * (now - self._at)
-            self._level_pj = min(self.burst_uj * _PJ_PER_UJ, level_pj)
+            self._level_pj = min(max(self.burst_uj, self.saving_uj) * _PJ_PER_UJ, level_pj)
             self._at = now
         return self._level_pj // _PJ_PER_UJ
 
@@ -45,7 +49,7 @@ class Bucket:
         self._level_pj -= energy_uj * _PJ_PER_UJ
 
     def wait_ns(self, energy_uj: int, now: Instant) -> Duration:
-        """Return after how long `energy_uj`, at most the burst, may pass; 0: now."""
+        """Return after how long `energy_uj` may pass; 0: now. More than the burst is saved up for."""
         self.level(now)
         missing_pj = energy_uj * _PJ_PER_UJ - self._level_pj
         return max(0, -(-missing_pj // self.rate_mw))
@@ -76,11 +80,12 @@ class CreditGate:
     def offer(self, octets: bytes, limit_uj: int, now: Instant) -> bytes | None:
         """Take a CREDIT up to `limit_uj`; return it when it may pass now, None while it waits."""
         self._limit_uj = max(self._limit_uj, limit_uj)
-        wanted_uj = min(self._limit_uj - self.credit_uj, self._bucket.burst_uj)
+        wanted_uj = self._limit_uj - self.credit_uj
         wait_ns = self._bucket.wait_ns(wanted_uj, now) if wanted_uj > 0 else 0
         if wait_ns > 0:
             self.holds += self.held is None
-            self.held, self._due = octets, now + wait_ns
+            self.held, self._due = octets, now + min(wait_ns, WAIT_MAX_NS)
+            self._bucket.saving_uj = wanted_uj
             return None
         return self._let_go(octets, now)
 
@@ -92,9 +97,15 @@ class CreditGate:
         """Return what was held, once it may pass."""
         if self.held is None or now < self._due:
             return None
-        return self._let_go(self.held, now)
+        return self.offer(self.held, self._limit_uj, now)
 
     def _let_go(self, octets: bytes, now: Instant) -> bytes:
         self._bucket.take(self._limit_uj - self.credit_uj, now)
         self.credit_uj, self.held = self._limit_uj, None
+        self._bucket.saving_uj = 0
         return octets
+
+    @property
+    def wanted_uj(self) -> int:
+        """The limit of the CREDIT that came last, let go or not."""
+        return self._limit_uj

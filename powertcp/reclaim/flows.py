@@ -3,6 +3,7 @@
 What passes is followed by a `Tracker`; here stands what the policy said of it. FWRL section 3.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from powertcp.potcp.events import Ask
@@ -14,7 +15,7 @@ from powertcp.reclaim.middle import Middle
 from powertcp.reclaim.policy import Accept, Decision, Drop, Facts, Reclaim, State
 from powertcp.reclaim.reaper import Reaper
 from powertcp.reclaim.track import End, Phase, TrackedFlow, Tracker
-from powertcp.reclaim.watch import STATES, Watch, facts_of, terms_of, way_of
+from powertcp.reclaim.watch import STATES, Watch, facts_of, in_force, terms_of, way_of
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import RawSegment, encode_segment, whole_segment
@@ -90,6 +91,23 @@ class Flows:
         self.leave(flow, "refused", refusal, now)
         self._middle.churn(leg, now)
 
+    # FWRL-3-11
+    def may_take(
+        self, flow: TrackedFlow, said: Sequence[PowerProfile], now: Instant, *, is_shed: bool
+    ) -> bool:
+        """Judge each profile that a segment says, and last what it brings into force."""
+        held = () if is_shed else in_force(flow)
+        asks = [Ask(one, None) for one in said]
+        terms = (*(one for one in asks if one not in held), *held) or terms_of(flow)
+        if not is_shed:
+            return self.may_hold(flow, STATES[flow.phase], terms, now)
+        decision, facts = self.judge(flow, State.RENEGOTIATING, terms, now)
+        if not isinstance(decision.verdict, Accept):
+            # the rule of the contract in force stays the one to go by
+            self.refuse(flow, decision, facts, now)
+            return False
+        return True
+
     def may_hold(
         self, flow: TrackedFlow, state: State, terms: tuple[Ask, ...], now: Instant
     ) -> bool:
@@ -139,6 +157,7 @@ class Flows:
         else:
             octets = watch.go_by(verdict, limit, flow.credit_uj, now)
             if octets is not None:
+                flow.credit_uj = gate.wanted_uj if gate is not None else flow.credit_uj
                 self._middle.leg(flow.sink.other).send(octets)
         energy_uj, marks = flow.verified_uj, firewall.energy_marks_uj
         watch.mark_uj = next((mark for mark in marks if mark > energy_uj), None)
@@ -160,7 +179,12 @@ class Flows:
         """Say whether CREDIT passes now; what does not is let go later as it came."""
         watch = self.watches[flow.number]
         gate = watch.gate
-        if gate is None or gate.offer(whole_segment(raw), flow.credit_uj, now) is not None:
+        if gate is None:
+            return True
+        octets = gate.offer(whole_segment(raw), flow.credit_uj, now)
+        # what its source was not told of is no credit
+        flow.credit_uj = gate.credit_uj
+        if octets is not None:
             return True
         watch.account.holds = gate.holds
         if watch.account.what != "clamped":
@@ -178,7 +202,8 @@ class Flows:
             watch = self.watches.get(flow.number)
             gate = watch.gate if watch is not None else None
             octets = gate.handle_timer(now) if gate is not None else None
-            if octets is not None:
+            if octets is not None and gate is not None:
+                flow.credit_uj = gate.credit_uj
                 self._middle.leg(flow.sink.other).send(octets)
 
     # --- energy -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from contextlib import suppress
 from powertcp.errors import DecodeError
 from powertcp.reclaim.leg import Leg
 from powertcp.registry import Flag, SegmentType
-from powertcp.wire.frames import MAX_WORDS, MIN_WORDS, RawSegment, decode_segment
+from powertcp.wire.frames import CTL_FLAGS, MAX_WORDS, MIN_WORDS, RawSegment, decode_segment
 from powertcp.wire.options import Options
 from powertcp.wire.segments import Control
 
@@ -17,8 +17,8 @@ def is_power(head: bytes) -> bool:
 
 
 def is_syn(raw: RawSegment) -> bool:
-    """Say whether a segment asks for a flow."""
-    return raw[0] == SegmentType.CTL and raw[1] == Flag.SYN
+    """Say whether a segment asks for a flow; PTCP-2.1-04: flags that say nothing of it are ignored."""
+    return raw[0] == SegmentType.CTL and raw[1] & CTL_FLAGS == Flag.SYN
 
 
 # FWRL-2-03

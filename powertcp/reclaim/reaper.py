@@ -8,7 +8,7 @@ from typing import Final
 
 from powertcp.dve import BlockSums, integrate_many
 from powertcp.errors import DecodeError
-from powertcp.potcp.flow import first_of
+from powertcp.potcp.flow import first_of, sampling_fault
 from powertcp.profile import ProfileType
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import refusal_of
@@ -173,10 +173,12 @@ class Reaper:
         """Take an offer that nobody asked for: its sampling and its terms."""
         options = offer.options
         sampling = options.sampling
-        if sampling is None or not (
-            sampling.nv_per_lsb and sampling.na_per_lsb and sampling.rate_hz
-        ):
+        if sampling is None or not (sampling.nv_per_lsb and sampling.na_per_lsb):
             self._fail(leg, harvest, Refusal(Reason.SAMPLING, 0), now)
+            return
+        # PTCP-3.2-01
+        if (fault := sampling_fault(sampling, ())) is not None:
+            self._fail(leg, harvest, fault, now)
             return
         grant = first_of(options.profiles, ProfileType.GRANT)
         if harvest.esn_uj == 0:

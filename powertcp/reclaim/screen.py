@@ -12,7 +12,6 @@ from typing import Final
 from powertcp.dve import BlockSums, integrate_many
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Event
-from powertcp.potcp.events import Ask
 from powertcp.potcp.protect import sums_of
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import Firewall
@@ -217,7 +216,9 @@ class Screen:
                 self._take_other(data, now)
                 return
         raws = splitter.receive(data)
-        self._take_all(leg, raws, data, len(data) - splitter.pending, now)
+        # of octets that are no segments it is not known where they begin
+        end = len(data) - splitter.pending if splitter.error is None else None
+        self._take_all(leg, raws, data, end, now)
         self._look_at_frames(leg, splitter, now)
 
     def _look_at_frames(self, leg: Leg, splitter: Splitter, now: Instant) -> None:
@@ -238,10 +239,14 @@ class Screen:
         self.server.send(data)
 
     def _take_all(
-        self, leg: Leg, raws: list[RawSegment], data: Buffer, end: int, now: Instant
+        self, leg: Leg, raws: list[RawSegment], data: Buffer, end: int | None, now: Instant
     ) -> None:
-        """Take the segments of one read, which lie in `data` up to `end`, but for a first one."""
-        if (span := lawful_span(self._flows, leg.end, raws, data, end)) is not None:
+        """Take the segments of one read, which lie in `data` up to `end`, but for a first one.
+
+        end: None if that is not known.
+        """
+        span = lawful_span(self._flows, leg.end, raws, data, end) if end is not None else None
+        if span is not None:
             self.firewall.pass_on(span.watch.account, span.energy_uj)
             self.leg(leg.end.other).send(span.octets)
             return
@@ -358,9 +363,10 @@ class Screen:
         what, segment = sighting.what, sighting.segment
         if what is What.STRAY:
             # PTCP-13-01: a goodbye that crossed ours
-            if raw[1] == Flag.FIN and isinstance(segment, Control):
+            flags = segment.flags if isinstance(segment, Control) else 0
+            if flags == Flag.FIN:
                 self.say(leg, Control(raw[2], _FIN_ACK, 0))
-            elif raw[1] == _SYN_ACK and isinstance(segment, Control):
+            elif flags == _SYN_ACK and isinstance(segment, Control):
                 self._intruder.take_offer(leg, raw, segment, now)
             return
         if self._is_wanted and self._gone is not leg.end.other:
@@ -412,10 +418,8 @@ class Screen:
         elif watch is not None and what in (What.OFFERED, What.ACCEPTED, What.READY, What.SHED):
             options = segment.options if isinstance(segment, Control | Ready | Shed) else Options()
             watch.tariff = options.tariff or watch.tariff
-            terms = tuple(Ask(one, None) for one in options.profiles[:1]) or terms_of(flow)
-            state = State.RENEGOTIATING if what is What.SHED else STATES[flow.phase]
             note_msp(leg, options)
-            if not flows.may_hold(flow, state, terms, now):
+            if not flows.may_take(flow, options.profiles, now, is_shed=what is What.SHED):
                 return
         is_credit = what is What.CREDITED and watch is not None
         if is_credit and not flows.may_credit(flow, raw, now):

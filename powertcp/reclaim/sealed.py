@@ -88,13 +88,13 @@ class SealedPower:
         if passing is None:
             account = self._middle.account_of(0, self._outside, now, "sealed")
             passing = _Passing(account, leg.end)
-        if profiles:
-            passing.profile = profiles[0]
-        if is_new or profiles:
-            state = State.NEW if is_new else State.ENERGISED
+        state = State.NEW if is_new else State.ENERGISED
+        # FWRL-3-11
+        for profile in profiles or ((None,) if is_new else ()):
+            passing.profile = profile
             if not self._judge(leg, passing, state, segment, now):
                 return
-            self._sealed = passing
+        self._sealed = passing
         self._count(passing, segment)
         self._middle.want()
         self._middle.pass_raw(leg, raw, is_marked=passing.is_marking)

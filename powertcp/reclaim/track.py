@@ -405,10 +405,13 @@ def _measured(
     before_uj = register.esn_uj
     energy_uj = max(0, register.peek(sums.a) - before_uj)
     refusal = flow.fault or _fault(flow, esn, sums)
-    if refusal is None and protector is not None:
+    if refusal is not None:
+        # what is wrong with it already does not make it harmless
+        refusal = _harm(flow, sums) or refusal
+    elif protector is not None:
         refusal = protector.check(sums)
     if refusal is not None:
-        flow.fault = refusal
+        flow.fault = flow.fault or refusal
         flow.heat_uj += energy_uj
         return Sighting(What.UNLAWFUL, flow, data, energy_uj, refusal)
     credit_uj = max(flow.credit_uj, flow.base_uj)
@@ -421,6 +424,16 @@ def _measured(
         flow.heat_uj += energy_uj - banked_uj
         return Sighting(What.UNLAWFUL, flow, data, banked_uj, flow.fault)
     return Sighting(What.BLOCK, flow, data, energy_uj)
+
+
+def _harm(flow: TrackedFlow, sums: BlockSums) -> Refusal | None:
+    """Return how a faulty block breaks a peak limit, or the credit of its flow besides."""
+    if flow.protector is not None and (refusal := flow.protector.check_peaks(sums)) is not None:
+        return refusal
+    ends_uj = flow.register.peek(sums.a) if flow.register is not None else 0
+    if ends_uj > max(flow.credit_uj, flow.base_uj):
+        return Refusal(Reason.CREDIT_OVERRUN, ends_uj, flow.credit_uj)
+    return None
 
 
 def _fault(flow: TrackedFlow, esn: int, sums: BlockSums) -> Refusal | None:

@@ -54,7 +54,7 @@ class Watch:
 
     mark_uj: energy at which it is judged again, None: at no more. passed_uj: of this read, not yet
     counted. claimed_uj: of its claims, what is counted. tariff, entity: as its
-    handshake said.
+    handshake said. faulty_since: when its sink was given a block that it must refuse.
     """
 
     account: FlowAccount
@@ -65,22 +65,23 @@ class Watch:
     claimed_uj: int = 0
     tariff: Tariff | None = None
     entity: Entity | None = None
+    faulty_since: Instant | None = None
 
     # FWRL-3-05
     def go_by(
         self, verdict: Accept, bucket: Bucket | None, credit_uj: int, now: Instant
     ) -> bytes | None:
-        """Go by a verdict; return CREDIT that it lets go at once. credit_uj: of the flow."""
+        """Go by a verdict; return CREDIT that it lets go at once. credit_uj: that the source has."""
         self.is_marking = verdict.is_marking
         before, self.gate = self.gate, None
         held = before.held if before is not None else None
         if bucket is None:
             return held
         self.gate = CreditGate(bucket, before.credit_uj if before is not None else credit_uj)
-        let_go = self.gate.offer(held, credit_uj, now) if held is not None else None
-        if before is not None:
-            self.gate.holds = before.holds
-        return let_go
+        if before is None:
+            return None
+        self.gate.holds = before.holds
+        return self.gate.offer(held, before.wanted_uj, now) if held is not None else None
 
 
 # FWRL-2-05
@@ -137,10 +138,15 @@ def note_block(facts: Facts, sums: BlockSums, sampling: Sampling) -> None:
     facts.power_mw = max(0, sums.a) * scale // (sums.n * 10**15)
 
 
+def in_force(flow: TrackedFlow) -> tuple[Ask, ...]:
+    """Return what is in force of a flow, or will be: nothing before its ACK."""
+    held = flow.profile or flow.taken
+    return (Ask(held, None),) if held is not None else ()
+
+
 def terms_of(flow: TrackedFlow) -> tuple[Ask, ...]:
     """Return what is in force of a flow, or asked for as long as nothing is."""
-    held = flow.profile or flow.taken
-    return (Ask(held, None),) if held is not None else flow.asks
+    return in_force(flow) or flow.asks
 
 
 def is_due(at: Instant | None, now: Instant) -> bool:

@@ -50,6 +50,7 @@ from powertcp.wire.segments import (
 
 __all__ = [
     "CTL_COMBINATIONS",
+    "CTL_FLAGS",
     "DEFAULT_MSP",
     "DEMAND_MAX",
     "HEADER",
@@ -118,7 +119,7 @@ _BLOCKED = Struct(">Q")
 _SHED = Struct(">II")
 _TICKET_HEAD = Struct(">I")
 
-_CTL_FLAGS = Flag.FIN | Flag.SYN | Flag.RST | Flag.ACK
+CTL_FLAGS = Flag.FIN | Flag.SYN | Flag.RST | Flag.ACK
 _SEALED_FLAGS = Flag.SYN | Flag.ACK | Flag.ECE
 _FEED_FLAGS = Flag.SYN | Flag.ACK | Flag.FIN | Flag.PSH | Flag.ECE
 # PTCP-2.2-03
@@ -405,7 +406,7 @@ def _skip_type(_: RawSegment) -> None:
     return None
 
 
-_CTL_MASK = int(_CTL_FLAGS)
+_CTL_MASK = int(CTL_FLAGS)
 _SEALED_MASK = int(_SEALED_FLAGS)
 _FEED_MASK = int(_FEED_FLAGS)
 # PTCP-2.2-03

@@ -2,7 +2,7 @@
 
 import pytest
 
-from powertcp.reclaim.bucket import BURST_MS, Bucket, CreditGate
+from powertcp.reclaim.bucket import BURST_MS, WAIT_MAX_NS, Bucket, CreditGate
 from powertcp.units import NS_PER_S
 
 START = 7 * NS_PER_S
@@ -67,12 +67,28 @@ def test_the_newest_credit_alone_waits_for_all_that_was_asked() -> None:
 
 
 @pytest.mark.requirement("FWRL-3-05")
-def test_more_than_the_burst_waits_for_a_full_bucket_and_is_paid_for_later() -> None:
+def test_more_than_the_burst_is_saved_up_for_and_nothing_is_borrowed() -> None:
     gate = CreditGate(Bucket(1_000, 2_000_000, START), 0)
-    assert gate.offer(ONE, 10_000_000, START) == ONE
-    # 8 J were borrowed: 8 s for those, and as long as the next one takes
-    assert gate.offer(TWO, 10_500_000, START) is None
-    assert gate.get_timer() == START + 8 * NS_PER_S + NS_PER_S // 2
+    assert gate.offer(ONE, 10_000_000, START) is None
+    due = START + 8 * NS_PER_S
+    assert (gate.get_timer(), gate.wanted_uj, gate.credit_uj) == (due, 10_000_000, 0)
+    # more is wanted meanwhile: what was saved counts
+    assert gate.offer(TWO, 11_000_000, START + 4 * NS_PER_S) is None
+    assert gate.get_timer() == START + 9 * NS_PER_S
+    assert gate.handle_timer(START + 9 * NS_PER_S) == TWO
+    assert gate.offer(THREE, 11_500_000, START + 9 * NS_PER_S) is None
+    assert gate.get_timer() == START + 9 * NS_PER_S + NS_PER_S // 2
+
+
+@pytest.mark.requirement("FWRL-3-05")
+def test_credit_without_an_end_never_passes() -> None:
+    gate = CreditGate(Bucket(1_000, 2_000_000, START), 0)
+    now = START
+    assert gate.offer(ONE, (1 << 64) - 1, now) is None
+    for _ in range(3):
+        assert gate.get_timer() == now + WAIT_MAX_NS
+        now += WAIT_MAX_NS
+        assert gate.handle_timer(now) is None
 
 
 @pytest.mark.requirement("FWRL-3-05")

@@ -341,14 +341,14 @@ def test_a_limit_holds_credit_back_and_rewrites_nothing() -> None:
     assert len(heard) < len(said)
     # everything else passed
     assert pair.octets(SOURCE)[0] == pair.octets(SOURCE)[1]
-    # 60 s at 5 W and what may be ahead of it: the burst, and one window of 24 J that was borrowed
+    # 60 s at 5 W, and the burst
     energy_uj = pair.sink.status(flow).esn_uj
-    assert 250_000_000 <= energy_uj <= 300_000_000 + 29_000_000
+    assert 250_000_000 <= energy_uj <= 300_000_000 + 5_000_000
     assert blocks * 1_200_000 == energy_uj == pair.firewall.joules.authorised_uj
     account = pair.account()
     assert account.what == "clamped"
     assert account.holds > 5
-    assert told(pair.firewall) == ["accepted", "powered", "clamped"]
+    assert told(pair.firewall)[-2:] == ["powered", "clamped"]
     pair.sink.close_flow(flow, now=pair.now)
     pair.exchange()
     assert pair.screen.is_idle
@@ -360,7 +360,7 @@ def test_credit_that_waits_is_let_go_at_its_time() -> None:
     pair = ScreenedPair(f"{ACCEPT}\nrule direction out -> accept limit 1W burst 1J")
     flow = pair.energise("12V/1A")
     pair.say(SINK, Credit(flow, 0, 24_000_000 + 1_000_000))
-    # one window of 24 J was let go at the bucket's full joule: 23 s are owed, and one more
+    # the bucket has a joule, and saves up for the rest
     due = pair.screen.get_timer()
     assert due is not None
     assert due - pair.now == 24 * NS_PER_S
@@ -403,8 +403,6 @@ def test_a_limit_in_mid_flow_holds_from_the_next_credit_on() -> None:
     # what was granted before, a window, the burst, and 60 s at 2 W
     assert 120_000_000 <= grown_uj <= 120_000_000 + 2 * 24_000_000 + 2_000_000
     # a stricter one holds what already waits
-    waits = pair.screen.get_timer()
-    assert waits is not None
     pair.reload(f"{ACCEPT}\nrule direction out -> accept limit 1W burst 1J")
     before_uj = pair.sink.status(flow).esn_uj
     pair.run(flow, 600)
