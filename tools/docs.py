@@ -69,6 +69,7 @@ VPPN_PURPOSES = {
 # actions with options of their own: a page each
 ACTIONS = {
     "vppn-gateway": "the employer's power for devices anywhere, from providers inside",
+    "firewall-run": "let power pass by a policy, and keep what attacks",
     **{f"mplamps-{verb}": purpose for verb, purpose in VERBS_OF_MPLAMPS.items()},
 }
 
@@ -76,6 +77,13 @@ ACTIONS = {
 def gateway_parser() -> argparse.ArgumentParser:
     """Return the parser of `powertcp vppn gateway`."""
     from powertcp.cli.vppn_gateway import build_parser
+
+    return build_parser()
+
+
+def firewall_parser() -> argparse.ArgumentParser:
+    """Return the parser of `powertcp firewall run`."""
+    from powertcp.cli.firewall_run import build_parser
 
     return build_parser()
 
@@ -236,6 +244,9 @@ def pages() -> Iterator[tuple[str, str]]:
     gateway = gateway_parser()
     synopsis = synopsis_of("vppn gateway", gateway)
     yield "man/man1/powertcp-vppn-gateway.1", page("vppn-gateway", gateway, synopsis)
+    running = firewall_parser()
+    synopsis = synopsis_of("firewall run", running)
+    yield "man/man1/powertcp-firewall-run.1", page("firewall-run", running, synopsis)
     for verb, parser in verb_parsers().items():
         synopsis = synopsis_of(f"mplamps {verb}", parser)
         name = f"mplamps-{verb}"

@@ -26,6 +26,7 @@ from powertcp.drivers.firewall_report import FirewallReport
 from powertcp.drivers.offers import Identity, identity_octets
 from powertcp.drivers.reserves import recover
 from powertcp.drivers.scripting import SCRIPT_LIMIT, Script, load_scripts
+from powertcp.drivers.tracer import open_tracer
 from powertcp.errors import ConfigError, PowerError, known
 from powertcp.reclaim.policy import Policy
 from powertcp.reclaim.policy_lines import PolicyError
@@ -136,6 +137,7 @@ class _Filtered:
         # FWRL-1-01: what cannot be read whole is not served at all
         self._policy, self._scripts = read_policy(options), read_scripts(options)
         self._desk: FirewallDesk | None = None
+        self._tracer = open_tracer(options.trace)
         self.facts: Fields = {"mode": options.mode}
         self.orders: Mapping[str, Verb] = {"load": self._on_load, "reset": self._on_reset}
         self.views: Mapping[str, Verb] = {"list": self._on_list}
@@ -154,6 +156,8 @@ class _Filtered:
     async def open(self, stack: AsyncExitStack, state: Path) -> None:
         """Open the ledger, in which the reservoirs are."""
         options, ledger = self._options, await enter_ledger(stack, state)
+        if self._tracer is not None:
+            stack.callback(self._tracer.close)
         if lost_uj := await recover(ledger):
             _log.warning("%s that may have been lent as it crashed is heat", format_energy(lost_uj))
         identity = Identity(id=identity_octets(state, ledger.meter), key=ledger.meter)
@@ -167,6 +171,7 @@ class _Filtered:
             clock=local_time,
             rating_mw=options.rating,
             layers=self._scripts,
+            tracer=self._tracer,
         )
 
     async def watch(self) -> None:

@@ -57,6 +57,10 @@ def _answers(what: str, control: str) -> Iterator[tuple[str, list[Fields]]]:
 
 def lines(role: str, row: Mapping[str, object]) -> list[str]:
     """Return the text of one decision: what, when, why, and the powers before and after."""
+    if role == "firewall":
+        from powertcp.cli.firewall_text import explained
+
+        return explained(row)
     ago_ns = row.get("ago_ns")
     ago = f"{ago_ns // NS_PER_S:,} s ago " if isinstance(ago_ns, int) else ""
     state = f", {row['state']}" if row.get("state") else ""

@@ -17,6 +17,8 @@ import trio
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.dial import connect, format_address, parse_address
 from powertcp.drivers.relaying import PER_ADDRESS, Pair, RelayServer
+from powertcp.drivers.tracer import Tracer
+from powertcp.drivers.vppn_trace import SideTraces
 from powertcp.errors import ConfigError, HostError, known
 from powertcp.linux.origin import is_own, make_transparent, original_destination
 from powertcp.machine import Event
@@ -67,10 +69,18 @@ class Filtered(Pair):
     quiet_since: since when it has neither flows nor a far side, None: it has.
     """
 
-    def __init__(self, host: str, port: int, peer: bytes, screen: Screen, now: Instant) -> None:
-        """Begin without wires."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        peer: bytes,
+        screen: Screen,
+        traces: SideTraces,
+        now: Instant,
+    ) -> None:
+        """Begin without wires. traces: of what is on them."""
         super().__init__(host, port, peer)
-        self.screen = screen
+        self.screen, self.traces = screen, traces
         self.until_s: float | None = None
         self.scope = trio.CancelScope()
         self.quiet_since: Instant | None = now
@@ -95,9 +105,12 @@ class Filtered(Pair):
 class FirewallServer(RelayServer[Filtered]):
     """A firewall that serves. on_news: called after a turn of work that the core tells of."""
 
-    def __init__(self, config: FirewallConfig, firewall: Firewall) -> None:
-        """Prepare to serve; nothing is opened yet."""
+    def __init__(
+        self, config: FirewallConfig, firewall: Firewall, tracer: Tracer | None = None
+    ) -> None:
+        """Prepare to serve; nothing is opened yet. tracer: makes two files of each connection."""
         super().__init__(config.per_address, _log)
+        self._tracer = tracer
         self.config, self.firewall = config, firewall
         self.on_news: Callable[[], None] = _nothing
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
@@ -143,9 +156,11 @@ class FirewallServer(RelayServer[Filtered]):
             is_client_inside=self._is_inside(self.firewall.policy, client),
             passes_other=self.config.passes_other,
         )
-        pair = Filtered(host, port, peer, screen, now)
+        traces = SideTraces(self._tracer, "firewall")
+        pair = Filtered(host, port, peer, screen, traces, now)
         nursery = known(self.nursery, "nobody comes before there is a nursery")
-        pair.client = self.wire(pair, sock, screen.client, End.CLIENT, nursery)
+        machine = traces.follow(End.CLIENT, pair.where, screen.client)
+        pair.client = self.wire(pair, sock, machine, End.CLIENT, nursery)
         return pair
 
     # FWRL-2-04
@@ -233,8 +248,9 @@ class FirewallServer(RelayServer[Filtered]):
         elif pair.screen.is_over or self.nursery is None:
             sock.close()
         else:
-            wire = self.wire(pair, sock, pair.screen.server, End.SERVER, self.nursery)
-            pair.join(wire, now_ns())
+            name = f"{pair.where}-{target.name}"
+            machine = pair.traces.follow(End.SERVER, name, pair.screen.server)
+            pair.join(self.wire(pair, sock, machine, End.SERVER, self.nursery), now_ns())
         self._go_on(pair)
 
     def _source_of(self, pair: Filtered, host: str) -> Callable[[socket.socket], None] | None:
@@ -278,6 +294,7 @@ class FirewallServer(RelayServer[Filtered]):
 
     def heed(self, pair: Filtered, end: End, events: list[Event]) -> None:
         """Act on what a wake-up of either side brought."""
+        pair.traces.tell(end, events)
         for event in events:
             match event:
                 case NameWanted(via=via) if self.nursery is not None:
@@ -324,6 +341,7 @@ class FirewallServer(RelayServer[Filtered]):
     def closed(self, pair: Filtered) -> None:
         """Both sides are gone: so is what stood between them."""
         pair.screen.close(Refusal(Reason.NORMAL), now_ns())
+        pair.traces.close()
 
     def turned(self) -> None:
         """A wire has done a turn of work: what was ruled is told."""

@@ -15,6 +15,7 @@ from powertcp.drivers.firewall_trace import Traces
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.offers import Identity
 from powertcp.drivers.reuse import Reuse
+from powertcp.drivers.tracer import Tracer
 from powertcp.reclaim.firewall import Firewall, stored_of
 from powertcp.reclaim.layer import Layer
 from powertcp.reclaim.policy import Policy
@@ -44,11 +45,12 @@ class FirewallDesk:
         layers: Sequence[Layer] = (),
         identity: Identity | None = None,
         root: str = "/",
+        tracer: Tracer | None = None,
     ) -> None:
         """Prepare to serve; nothing is opened yet.
 
         identity: by which lenders are announced, None: they are not. root: where this machine's
-        files are.
+        files are. tracer: makes two files of each connection.
         """
         self.ledger = ledger
         self.firewall = Firewall(
@@ -60,7 +62,7 @@ class FirewallDesk:
             layers=layers,
             clock=clock,
         )
-        self.server = FirewallServer(config, self.firewall)
+        self.server = FirewallServer(config, self.firewall, tracer)
         self.reuse = Reuse(self.firewall, identity, per_address=config.per_address, root=root)
         self.books = FirewallBooks(
             ledger,

@@ -11,6 +11,7 @@ from powertcp.drivers.wire import SegmentMachine
 from powertcp.machine import Buffer, Event, Trace
 from powertcp.reclaim.leg import Hung
 from powertcp.reclaim.relay import Denied, FlowLeft, UpstreamWanted
+from powertcp.reclaim.screen import NameWanted, TargetWanted
 from powertcp.reclaim.track import End
 from powertcp.units import Instant
 from powertcp.vppn.tunnel import TunnelBroken, TunnelOpened, TunnelRekeyed
@@ -66,16 +67,16 @@ class TracedSide:
 
 
 class SideTraces:
-    """The files of one device and of its provider; none without a tracer."""
+    """The files of one device and of its provider; none without a tracer. role: whose they are."""
 
-    def __init__(self, tracer: Tracer | None) -> None:
+    def __init__(self, tracer: Tracer | None, role: str = ROLE) -> None:
         """Begin without files."""
-        self._tracer = tracer
+        self._tracer, self._role = tracer, role
         self._files: dict[End, TraceFile] = {}
 
     def follow(self, end: End, name: str, machine: SegmentMachine[Event]) -> SegmentMachine[Event]:
         """Return `machine`, traced if there may be a file for it. name: becomes part of its name."""
-        file = self._tracer.open(ROLE, name) if self._tracer is not None else None
+        file = self._tracer.open(self._role, name) if self._tracer is not None else None
         if file is None:
             return machine
         if (before := self._files.get(end)) is not None:
@@ -108,6 +109,10 @@ def event_data(event: Event) -> tuple[str, dict[str, object]] | None:
             return "vppn:rekeyed", {"epoch": epoch}
         case TunnelBroken(refusal=refusal):
             return "vppn:rejected", refusal_data(refusal)
+        case NameWanted(via=via):
+            return "reclaim:name_wanted", {"via": via or ""}
+        case TargetWanted():
+            return "reclaim:target_wanted", {}
         case UpstreamWanted(via=via, resumes=resumes):
             return "reclaim:upstream_wanted", {"via": via or "", "resumes": resumes}
         case Denied(flow=flow, denial=denial):

@@ -125,3 +125,46 @@ async def test_nobody_answers_is_3(tmp_path: Path) -> None:
         ran = await said(tmp_path, action)
         assert (ran.returncode, ran.stdout) == (3, "")
         assert "no running firewall answers" in ran.stderr
+
+
+async def test_a_configuration_is_checked_with_its_policy(tmp_path: Path) -> None:
+    good = tmp_path / "good.policy"
+    good.write_text(POLICY)
+    broken = tmp_path / "broken.policy"
+    broken.write_text("policy drop\nrule power > 50V -> accept\n")
+    (tmp_path / "firewall.toml").write_text(f'policy = "{good}"\nmodus = "explicit"\n')
+    cases: list[tuple[tuple[str, ...], int, str]] = [
+        ((str(good), "--check"), 0, "command line: ok"),
+        ((str(broken), "--check"), 2, f"{broken}: line 2, column 14: "),
+        ((str(broken),), 2, f"{broken}: line 2, column 14: "),
+        ((str(tmp_path / "none.policy"),), 2, "No such file"),
+        ((), 2, "what may pass? name a POLICY"),
+        ((str(good), "--mode", "redirect", "--upstream", "10.0.0.1"), 2, "in redirect mode"),
+        ((str(good), "--rating", "1kV"), 2, "rating"),
+        ((str(good), "--script", str(tmp_path / "none.py"), "--check"), 2, "none.py"),
+        ((str(good), "--listen", "127.0.0.1:99999"), 2, "a port is a number"),
+        (("--config", str(tmp_path / "firewall.toml")), 2, 'did you mean "mode"'),
+        (("--policy-file",), 2, "unknown option"),
+    ]
+    for words, status, text in cases:
+        ran = await said(tmp_path, "run", *words)
+        assert (ran.returncode, text in ran.stdout + ran.stderr) == (status, True), (words, ran)
+
+
+async def test_a_trace_has_a_file_of_each_side(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    async with inside(tmp_path) as (_, address), firewall(tmp_path, "--trace", str(folder)) as fire:
+        async with running(tmp_path, *fire.device(address, time="1s")) as sink:
+            assert await sink.end() == 0
+        fire.process.signal(signal.SIGTERM)
+        assert await fire.process.end() == 0
+    files = sorted(folder.glob("*-firewall-*.sqlog"))
+    assert len(files) == 2
+    for file in files:
+        names = [
+            json.loads(line.lstrip("\x1e")).get("name")
+            for line in file.read_text().splitlines()[1:]
+        ]
+        assert "potcp:segment_received" in names
+        assert "potcp:segment_sent" in names
