@@ -162,9 +162,7 @@ async def test_a_trace_has_a_file_of_each_side(tmp_path: Path) -> None:
     files = sorted(folder.glob("*-firewall-*.sqlog"))
     assert len(files) == 2
     for file in files:
-        names = [
-            json.loads(line.lstrip("\x1e")).get("name")
-            for line in file.read_text().splitlines()[1:]
-        ]
+        lines = [line.lstrip("\x1e") for line in file.read_text().split("\n") if line]
+        names = [json.loads(line).get("name") for line in lines]
         assert "potcp:segment_received" in names
         assert "potcp:segment_sent" in names
