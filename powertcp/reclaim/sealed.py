@@ -10,6 +10,7 @@ from typing import Final
 from powertcp.dve import EnergyRegister, integrate
 from powertcp.errors import DecodeError
 from powertcp.potcp.feed import ANY_FEED, feed_segment, refuse_feed
+from powertcp.potcp.flow import sampling_fault
 from powertcp.profile import PowerProfile
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import refusal_of
@@ -190,7 +191,7 @@ class SealedPower:
         self._middle.want()
         self._middle.pass_raw(leg, raw, is_marked=passing.is_marking)
         if segment.flags & Flag.FIN:
-            self._leave_feed(passing, now)
+            self._leave_feed(feed.feed_id, now)
 
     # FWRL-3-16
     def _name(self, leg: Leg, feed: Feed, now: Instant) -> _Passing | None:
@@ -215,7 +216,8 @@ class SealedPower:
         if segment.flags & ~Flag.ECE or leg.end is passing.sender or not segment.payload:
             return
         sampling = segment.options.sampling
-        if passing.register is None and sampling is not None:
+        # one that no sample has a worth at is for who hears the feed to refuse
+        if passing.register is None and sampling is not None and not sampling_fault(sampling, ()):
             passing.register = EnergyRegister(sampling)
         if passing.register is None:
             return
@@ -242,9 +244,8 @@ class SealedPower:
         middle.leg(passing.sender).send(refuse_feed(passing.feed, refusal))
         middle.churn(leg, now)
 
-    def _leave_feed(self, passing: _Passing, now: Instant) -> None:
-        if passing.feed is not None:
-            self._feeds.pop(passing.feed.feed_id, None)
+    def _leave_feed(self, name: bytes, now: Instant) -> None:
+        passing = self._feeds.pop(name)
         self._middle.firewall.tell(passing.account, "closed", now)
         self._middle.firewall.flows.close(passing.account)
 
@@ -253,10 +254,10 @@ class SealedPower:
     # FWRL-3-02
     def judge_again(self, now: Instant) -> None:
         """Judge what passes again; what may not any more is cut."""
-        for feed in tuple(self._feeds.values()):
+        for name, feed in tuple(self._feeds.items()):
             decision, facts = self._decide(feed, State.ENERGISED, now)
             if not isinstance(decision.verdict, Accept):
-                self._leave_feed(feed, now)
+                self._leave_feed(name, now)
                 self._middle.fail(self._middle.leg(feed.sender), refusal_of(decision, facts), now)
                 return
             feed.is_marking = decision.verdict.is_marking
@@ -266,8 +267,8 @@ class SealedPower:
 
     def close(self, now: Instant) -> None:
         """The connection is over."""
-        for feed in tuple(self._feeds.values()):
-            self._leave_feed(feed, now)
+        for name in tuple(self._feeds):
+            self._leave_feed(name, now)
         sealed, self._sealed = self._sealed, None
         if sealed is not None:
             self._middle.firewall.tell(sealed.account, "closed", now)
