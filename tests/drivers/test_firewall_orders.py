@@ -89,6 +89,12 @@ async def test_a_policy_that_does_not_load_changes_nothing(tmp_path: Path) -> No
             assert (loaded.returncode, loaded.stderr) == (0, "")
             assert "in force, 0 rules, otherwise reject 206" in loaded.stdout
             assert await sink.end() == 1
+            # what was loaded last is what is read again
+            good.write_text("policy drop\n")
+            fire.process.signal(signal.SIGHUP)
+            await fire.process.until_logged(f"policy {good}: 0 rules, otherwise drop")
+            text = await fire.ask(op="load", text="policy reject 101\n")
+            assert (text["loaded"], text["otherwise"]) == (True, "reject 101")
         (gone,) = [one for one in sink.events if one.get("code") == 206][:1]
         assert gone["text"] == "line 1"
 
