@@ -164,7 +164,7 @@ def objects(octets: bytes) -> list[bytes]:
     found = []
     at = 8
     while at < len(octets):
-        length = int.from_bytes(octets[at : at + 2], "big")
+        length = max(int.from_bytes(octets[at : at + 2], "big"), 4)
         found.append(octets[at : at + length])
         at += length
     return found

@@ -178,13 +178,19 @@ def vector_files(rfc: Path, document: str) -> list[Path]:
     return found + alone
 
 
-def vectors(rfc: Path, document: str) -> str:
-    """Return the appendix that includes every vector of `document`."""
+RSVP_CODES = (
+    " A code below 500 is that of the error of RSVP with which the message is answered; for one from"
+    " 500 on it is dropped."
+)
+
+
+def vectors(rfc: Path, document: str, more: str = "") -> str:
+    """Return the appendix that includes every vector of `document`; more: said of all of them."""
     out = [HEAD, f'<section anchor="vectors" {XI}>', "  <name>Test vectors</name>"]
     out += [
         "  <t>Each vector is a list of pairs of hexadecimal digits; what follows a semicolon is a "
         "comment. A vector to be rejected names the reason code and, where it matters, the value "
-        "with which a receiver answers.</t>"
+        f"with which a receiver answers.{escape(more)}</t>"
     ]
     files = vector_files(rfc, document)
     groups = {
@@ -235,4 +241,5 @@ def generate(rfc: Path) -> dict[str, str]:
         made[f"{layout['name']}.txt"] = diagram([(n, w) for n, w in layout["fields"]])
     made["vectors.xml"] = vectors(rfc, "protocol")
     made["vectors-dpdp.xml"] = vectors(rfc, "dpdp")
+    made["vectors-mplamps.xml"] = vectors(rfc, "mplamps", RSVP_CODES)
     return made
