@@ -1,5 +1,6 @@
 """The firewall between two networks: nftables diverts what was for others, in namespaces."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from tests.drivers.spaces import check_spaces, inside, ip, need, spaces
 
 pytestmark = [pytest.mark.kernel, pytest.mark.interop]
 
+# POWERTCP_LONG: 1 kW for 30 s
+ATTACK_S = 30 if "POWERTCP_LONG" in os.environ else 6
 POLICY = """\
 reservoir main capacity 5kWh charge 95% discharge 95% max-in 2kW when-full stop
 set inside net 10.7.1.0/24
@@ -137,3 +140,57 @@ async def test_power_from_outside_passes_diverted_and_attacks_are_kept(
     # whose address the provider sees
     (row,) = (row for row in books(tmp_path / "source", "show") if "sink:" in row["account"])
     assert row["account"] == {"redirect": "sink:10.7.2.1", "tproxy": "sink:10.7.1.2"}[mode]
+
+
+@pytest.mark.requirement("FWRL-4-04", "FWRL-5-01", "DPDP-3-01")
+async def test_an_attack_of_1_kw_runs_a_process_inside_that_found_the_power(
+    tmp_path: Path,
+) -> None:
+    lends = (
+        "lend from main offer 12V/5A,prio=5 above 0% listen 10.7.1.1:3251"
+        ' announce "reclaimed power"\n'
+    )
+    with networks() as (outside, middle, within):
+        divert(middle, "redirect")
+        source = ("--supply", "12V/20A", "--listen", "10.7.2.2:3251", "--no-mdns")
+        async with (
+            running(
+                tmp_path, "provider", *source, "--state-dir", str(tmp_path / "source"),
+                before=inside(outside),
+            ) as provider,
+            firewall(
+                tmp_path, "--mode", "redirect", policy=POLICY + lends, listen="0.0.0.0:3261",
+                before=inside(middle),
+            ) as fire,
+            attacker("10.7.1.77:3251", "--for", f"{ATTACK_S}s", before=inside(outside)) as attack,
+        ):  # fmt: skip
+            await provider.until("listening")
+            await attack.until("connected")
+            wish = ("--request", "12V/2A", "--for", "4s", "--receipts", "1s")
+            work = f"echo powered >> {tmp_path / 'work'}; exec sleep 60"
+            found = ("--request", "12V/4A", "--for", "3s", "--run", f"sh -c '{work}'")
+            async with (
+                running(
+                    tmp_path, "consumer", "--connect", "10.7.2.2", *wish,
+                    "--state-dir", str(tmp_path / "good"), before=inside(within),
+                ) as good,
+                running(
+                    tmp_path, "consumer", *found, "--state-dir", str(tmp_path / "device"),
+                    before=inside(within),
+                ) as device,
+            ):  # fmt: skip
+                assert await device.end() in (0, 143), (device.events, device.log)
+                assert await good.end() == 0, good.log
+            assert await attack.end() == 0
+            status = await fire.ask(op="status")
+            fire.process.signal(signal.SIGTERM)
+            assert await fire.process.end() == 0, fire.process.log
+    (drawn,), (had,), (sent,) = device.all("done"), good.all("done"), attack.all("done")
+    assert (tmp_path / "work").read_text() == "powered\n"
+    assert had["energy_uj"] == had["signed_uj"] == status["authorised_uj"] == 96_000_000
+    assert drawn["energy_uj"] == 144_000_000
+    accounts, name = fire.accounts(), socket.gethostname()
+    assert accounts["lent:10.7.1.2"] == 144_000_000
+    came = -accounts["intercepted:10.7.2.2"]
+    assert came == sent["sent_uj"] == ATTACK_S * 1_000_000_000
+    assert came == accounts["reservoir:main"] + accounts[f"heat:{name}"] + 144_000_000
