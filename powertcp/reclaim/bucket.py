@@ -43,6 +43,10 @@ class Bucket:
             self._at = now
         return self._level_pj // _PJ_PER_UJ
 
+    def go_on(self, level_uj: int, now: Instant) -> None:
+        """Hold no more than `level_uj`: what another limit has left."""
+        self._level_pj = min(self.level(now), level_uj) * _PJ_PER_UJ
+
     def take(self, energy_uj: int, now: Instant) -> None:
         """Let `energy_uj` pass; the level may fall below 0."""
         self.level(now)
@@ -104,6 +108,10 @@ class CreditGate:
         self.credit_uj, self.held = self._limit_uj, None
         self._bucket.saving_uj = 0
         return octets
+
+    def level(self, now: Instant) -> int:
+        """Return what its limit would let go now."""
+        return self._bucket.level(now)
 
     @property
     def wanted_uj(self) -> int:

@@ -4,7 +4,7 @@ It decides, splits and counts; `Screen` lets pass or not, a driver owns sockets 
 fails, fails closed: no segment passes on an exception. FWRL sections 1, 3 and 4.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from powertcp.reclaim.accounts import (
     Ruled,
 )
 from powertcp.reclaim.bucket import Bucket
-from powertcp.reclaim.harvest import HARVESTS_MAX, Harvest, Intake
+from powertcp.reclaim.harvest import HARVESTS_MAX, SOURCE_MAX, Harvest, Intake
 from powertcp.reclaim.layer import (
     ConnectionOpened,
     FlowEnded,
@@ -114,6 +114,7 @@ class Firewall:
         self._stored = dict(stored or {})
         # when the last harvest of a peer began
         self._begun: dict[str, Instant] = {}
+        self._harvested: Counter[str] = Counter()
         self._clock = clock
         self._seconds: deque[tuple[Instant, int]] = deque(maxlen=2)
         # who wants to see each evaluation
@@ -362,10 +363,22 @@ class Firewall:
     # -- harvests ------------------------------------------------------------------------------
 
     # FWRL-4-05
-    @property
-    def may_harvest(self) -> bool:
-        """Whether one more flow may be harvested."""
-        return self.harvests < HARVESTS_MAX
+    def too_many(self, origin: str) -> Refusal | None:
+        """Return why no more flow of `origin` may be harvested, None: it may."""
+        found = self._harvested[origin]
+        if found >= SOURCE_MAX:
+            return Refusal(Reason.LIMIT, found + 1, SOURCE_MAX)
+        if self.harvests >= HARVESTS_MAX:
+            return Refusal(Reason.LIMIT, HARVESTS_MAX + 1, HARVESTS_MAX)
+        return None
+
+    # FWRL-4-05
+    def count_harvest(self, origin: str, change: int) -> None:
+        """One more flow of `origin` is harvested (1), or one less (-1)."""
+        self.harvests += change
+        self._harvested[origin] += change
+        if not self._harvested[origin]:
+            del self._harvested[origin]
 
     # FWRL-4-05
     def admit(self, peer: str, now: Instant) -> bool:

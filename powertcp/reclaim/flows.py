@@ -129,7 +129,6 @@ class Flows:
         decision, facts = self.judge(flow, State.RENEGOTIATING, asks, now)
         verdict = decision.verdict
         if isinstance(verdict, Accept):
-            self.go_by(flow, verdict, now)
             if leg.end is flow.sink:
                 flow.asks, flow.asked_before = asks, flow.asked_before or flow.asks
             return True

@@ -10,7 +10,7 @@ from powertcp.profile import PowerProfile
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.bucket import BURST_MS, Bucket
 from powertcp.sources import Reservoir, Split
-from powertcp.units import NS_PER_MS, Instant
+from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import credit_segment
 from powertcp.wire.options import Sampling
 from powertcp.wire.segments import DEMAND_MAX
@@ -25,6 +25,10 @@ GRANT_NS: Final = 100 * NS_PER_MS
 OPEN_WINDOW_UJ: Final = 10_000_000_000
 # FWRL-4-05: flows that are harvested at once
 HARVESTS_MAX: Final = 64
+# FWRL-4-05: of them of one source, so that none keeps others away
+SOURCE_MAX: Final = 16
+# FWRL-4-05: a source that has credit and sends nothing for so long makes room
+SILENT_NS: Final = 10 * NS_PER_S
 _NANO_PER_MILLI: Final = 1_000_000
 _ESN_MAX: Final = (1 << 64) - 1
 
@@ -90,7 +94,7 @@ class Harvest:
     number: of the flow. sampling: as agreed upon, None for the default. profile: its contract, None
     for none. esn_uj: where it stood. limit: of the rule, None for none. credit_uj: what the source
     may still deliver of what was granted. refuse_at: when a full reservoir is told. claimed_uj:
-    what its headers said beyond our integral.
+    what its headers said beyond our integral. heard_at: when it sent or was told something last.
     """
 
     __slots__ = (
@@ -103,6 +107,7 @@ class Harvest:
         "account",
         "claimed_uj",
         "credit_uj",
+        "heard_at",
         "number",
         "refuse_at",
         "sampling",
@@ -124,6 +129,7 @@ class Harvest:
         self.credit_uj = self.claimed_uj = 0
         self.refuse_at: Instant | None = None
         self._grant_at: Instant | None = None
+        self.heard_at: Instant | None = None
         self._power_mw = 0
         self.agree(sampling or DEFAULT_SAMPLING, profile, esn_uj)
 
@@ -174,6 +180,7 @@ class Harvest:
 
         The rest is heat: beyond credit and limits, or the whole block beyond what is safe.
         """
+        self.heard_at = now
         before_uj = self._register.esn_uj
         # FWRL-4-07, PTCP-3.1-02: what draws power is no gift
         if sums.a <= 0:
@@ -231,10 +238,16 @@ class Harvest:
         self._intake.forget(self.credit_uj)
         self.credit_uj = 0
 
+    # FWRL-4-05
+    @property
+    def silent_at(self) -> Instant | None:
+        """When it has had credit and said nothing for too long; None without credit."""
+        return self.heard_at + SILENT_NS if self.heard_at is not None and self.credit_uj else None
+
     def get_timer(self) -> Instant | None:
-        """Return when it may grant again, or a full reservoir is told."""
-        times = [at for at in (self._grant_at, self.refuse_at) if at is not None]
-        return min(times, default=None)
+        """Return when it may grant again, a full reservoir is told, or it was silent too long."""
+        times = (self._grant_at, self.refuse_at, self.silent_at)
+        return min((at for at in times if at is not None), default=None)
 
     def _rate_mw(self) -> int | None:
         rates = [self._limit.rate_mw if self._limit else None, self._intake.rate_mw]

@@ -12,14 +12,14 @@ from powertcp.potcp.flow import first_of, sampling_fault
 from powertcp.profile import ProfileType
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import refusal_of
-from powertcp.reclaim.harvest import HARVESTS_MAX, Harvest
+from powertcp.reclaim.harvest import SILENT_NS, Harvest
 from powertcp.reclaim.leg import Leg
 from powertcp.reclaim.middle import Middle
 from powertcp.reclaim.policy import Accept, Drop, Facts, Reclaim, State
 from powertcp.reclaim.track import End, TrackedFlow
 from powertcp.reclaim.watch import facts_of, is_due, way_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import RawSegment, decode_segment, encode_segment, maintain_segment
 from powertcp.wire.options import Options
 from powertcp.wire.segments import (
@@ -83,12 +83,11 @@ class Reaper:
         """
         firewall = self._middle.firewall
         if leg.end not in self._admitted:
-            origin = self._middle.ends(leg.end)[0].origin
-            self._admitted[leg.end] = firewall.admit(origin, now)
+            self._admitted[leg.end] = firewall.admit(self._origin(leg.end), now)
         if not self._admitted[leg.end]:
             return Refusal(Reason.CHURN, 2, 1, 1000)
-        if not firewall.may_harvest:
-            return Refusal(Reason.LIMIT, HARVESTS_MAX + 1, HARVESTS_MAX)
+        if (many := firewall.too_many(self._origin(leg.end))) is not None:
+            return many
         harvest = Harvest(
             number,
             account,
@@ -99,7 +98,8 @@ class Reaper:
             esn_uj=esn_uj,
         )
         self._harvests[leg.end, number] = harvest
-        firewall.harvests += 1
+        harvest.heard_at = now
+        firewall.count_harvest(self._origin(leg.end), 1)
         firewall.tell(account, "intercepted", now)
         return None
 
@@ -224,6 +224,11 @@ class Reaper:
                     self._end(leg, harvest, refusal, now)
                     continue
                 harvest.refuse_at = None
+            # FWRL-4-05
+            if is_due(harvest.silent_at, now):
+                limit_ms = SILENT_NS // NS_PER_MS
+                self._end(leg, harvest, Refusal(Reason.TIMEOUT, limit_ms, limit_ms), now)
+                continue
             if is_due(harvest.get_timer(), now):
                 self._grant(leg, harvest, now)
 
@@ -294,4 +299,8 @@ class Reaper:
     def _forget(self, end: End, harvest: Harvest) -> None:
         del self._harvests[end, harvest.number]
         harvest.close()
-        self._middle.firewall.harvests -= 1
+        self._middle.firewall.count_harvest(self._origin(end), -1)
+
+    def _origin(self, end: End) -> str:
+        """Return who that side is, for the bounds of harvesting."""
+        return self._middle.ends(end)[0].origin

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from powertcp.dve import BlockSums, integrate_many
-from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.errors import LocalProtocolError
 from powertcp.machine import Buffer, Event
-from powertcp.potcp.protect import sums_of
 from powertcp.reclaim.accounts import FlowAccount
 from powertcp.reclaim.firewall import Firewall
 from powertcp.reclaim.flows import Flows
@@ -22,7 +21,7 @@ from powertcp.reclaim.opening import is_power, is_syn, note_msp, via_of
 from powertcp.reclaim.policy import Drop, State
 from powertcp.reclaim.reaper import Reaper
 from powertcp.reclaim.sealed import SealedPower
-from powertcp.reclaim.span import lawful_span
+from powertcp.reclaim.span import lawful_span, sums_of_read
 from powertcp.reclaim.track import End, Sighting, TrackedFlow, What
 from powertcp.reclaim.watch import STATES, Party, Watch, facts_of, terms_of, way_of
 from powertcp.registry import Flag, Reason, Refusal, SegmentType
@@ -250,7 +249,7 @@ class Screen:
             self.firewall.pass_on(span.watch.account, span.energy_uj)
             self.leg(leg.end.other).send(span.octets)
             return
-        known = self._sums(raws)
+        known = sums_of_read(self._flows, raws)
         touched: dict[int, Watch] = {}
         for index, raw in enumerate(raws):
             sums = known[index] if known is not None else None
@@ -268,25 +267,6 @@ class Screen:
                 break
         for watch in touched.values():
             self._flows.count(watch)
-
-    def _sums(self, raws: list[RawSegment]) -> list[BlockSums | None] | None:
-        """Integrate the blocks of one read together, None if there are none."""
-        places = [index for index, raw in enumerate(raws) if raw[0] == _DATA]
-        if not places:
-            return None
-        protectors = []
-        for index in places:
-            flow = self._flows.tracker.flow(raws[index][2])
-            protectors.append(flow.protector if flow is not None else None)
-        try:
-            sums = sums_of(protectors, [raws[index][5] for index in places])
-        except DecodeError:
-            # the faulty one is found when they are taken singly
-            return None
-        found: list[BlockSums | None] = [None] * len(raws)
-        for index, one in zip(places, sums, strict=True):
-            found[index] = one
-        return found
 
     def _take_block(
         self,
@@ -369,8 +349,11 @@ class Screen:
             elif flags == _SYN_ACK and isinstance(segment, Control):
                 self._intruder.take_offer(leg, raw, segment, now)
             return
+        # what no decoder knows passes with a flow that does
+        is_hidden = what is What.SKIPPED and self._flows.tracker.flow(raw[2]) is None
         if self._is_wanted and self._gone is not leg.end.other:
-            self.pass_raw(leg, raw)
+            if not is_hidden:
+                self.pass_raw(leg, raw)
         elif what is What.PROBE:
             self._reaper.answer_probe(leg, segment)
         if what is What.TERMINATED:
@@ -472,6 +455,9 @@ class Screen:
             self._flows.judge_again(now, is_quiet=is_quiet)
         if not self.is_over:
             self._sealed.judge_again(now)
+        # FWRL-1-01
+        if self.firewall.is_shut:
+            self.close(Refusal(Reason.MAINTENANCE), now)
         self._is_condemned(now)
 
     # --- refusals -----------------------------------------------------------------------------

@@ -5,8 +5,10 @@ Work per read, never per segment. What is not lawful beyond doubt is taken block
 
 from typing import Final, NamedTuple
 
-from powertcp.dve import integrate_run
+from powertcp.dve import BlockSums, integrate_run
+from powertcp.errors import DecodeError
 from powertcp.machine import Buffer
+from powertcp.potcp.protect import sums_of
 from powertcp.reclaim.flows import Flows
 from powertcp.reclaim.track import End
 from powertcp.reclaim.watch import Watch
@@ -49,6 +51,28 @@ def lawful_span(
     run = integrate_run(octets, len(raws), HEADER_OCTETS)
     energy_uj = flows.tracker.run(flow, sender, said, run) if run is not None else None
     return Span(watch, energy_uj, octets) if energy_uj is not None else None
+
+
+def sums_of_read(flows: Flows, raws: list[RawSegment]) -> list[BlockSums | None] | None:
+    """Return the sums of the blocks among the segments of a read; None if there are none.
+
+    None, too, if one of them is no block: it is found when they are taken singly.
+    """
+    places = [index for index, raw in enumerate(raws) if raw[0] == _DATA]
+    if not places:
+        return None
+    protectors = []
+    for index in places:
+        flow = flows.tracker.flow(raws[index][2])
+        protectors.append(flow.protector if flow is not None else None)
+    try:
+        sums = sums_of(protectors, [raws[index][5] for index in places])
+    except DecodeError:
+        return None
+    found: list[BlockSums | None] = [None] * len(raws)
+    for index, one in zip(places, sums, strict=True):
+        found[index] = one
+    return found
 
 
 def _octets(raws: list[RawSegment], data: Buffer, end: int) -> bytes:

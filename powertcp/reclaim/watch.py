@@ -80,6 +80,8 @@ class Watch:
         self.gate = CreditGate(bucket, before.credit_uj if before is not None else credit_uj)
         if before is None:
             return None
+        # FWRL-3-02: a limit after another one has no new burst
+        bucket.go_on(before.level(now), now)
         self.gate.holds = before.holds
         return self.gate.offer(held, before.wanted_uj, now) if held is not None else None
 

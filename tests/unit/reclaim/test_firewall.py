@@ -11,7 +11,7 @@ from powertcp.reclaim.firewall import (
     refusal_of,
     stored_of,
 )
-from powertcp.reclaim.harvest import HARVESTS_MAX, Harvest
+from powertcp.reclaim.harvest import HARVESTS_MAX, SOURCE_MAX, Harvest
 from powertcp.reclaim.layer import (
     ConnectionOpened,
     FlowEnded,
@@ -241,12 +241,15 @@ def test_one_connection_of_a_source_begins_in_a_second() -> None:
 
 
 @pytest.mark.requirement("FWRL-4-05")
-def test_64_harvests_are_enough() -> None:
+def test_64_harvests_are_enough_and_16_of_one_source() -> None:
     firewall = firewall_of(POLICY, now=0)
-    firewall.harvests = HARVESTS_MAX - 1
-    assert firewall.may_harvest
-    firewall.harvests += 1
-    assert not firewall.may_harvest
+    for number in range(HARVESTS_MAX):
+        assert firewall.too_many(str(number // SOURCE_MAX)) is None
+        firewall.count_harvest(str(number // SOURCE_MAX), 1)
+    assert firewall.too_many("0") == Refusal(Reason.LIMIT, SOURCE_MAX + 1, SOURCE_MAX)
+    assert firewall.too_many("other") == Refusal(Reason.LIMIT, HARVESTS_MAX + 1, HARVESTS_MAX)
+    firewall.count_harvest("0", -1)
+    assert firewall.too_many("0") is None
 
 
 def test_a_limit_is_a_bucket_of_its_own() -> None:

@@ -165,9 +165,11 @@ def test_probes_alerts_and_what_nobody_knows_pass_between_both() -> None:
     pair = ScreenedPair()
     pair.request(ask("12V/1A"))
     said: list[Segment] = [MaintainProbe(7, 0, 9), Alert(0, 0, 1), Alert(1, 0, 2)]
-    unknown = pack_segment(0x90, 0, 0, 0, b"", b"elective")
+    unknown = pack_segment(0x90, 0, 1, 0, b"", b"elective")
     by_the_byte(pair, SOURCE, *said, unknown)
     before = pair.octets(SOURCE)[0]
+    # of no flow that was let pass, nobody knows what it carries
+    by_the_byte(pair, SOURCE, *(pack_segment(0x90, 0, of, 0, b"", b"hidden") for of in (0, 3)))
     pair.flush()
     assert pair.octets(SOURCE)[1] == before
     assert unknown in before
@@ -679,11 +681,14 @@ def test_a_firewall_that_stops_ends_all_and_opens_no_more() -> None:
     heard = [segments(leg.data_to_send()) for leg in pair.legs]
     codes = [[one.options.reason.code for one in side if isinstance(one, Control)
               and one.options.reason] for side in heard]  # fmt: skip
-    assert codes == [[Reason.MAINTENANCE], [Reason.MAINTENANCE] * 2]
-    assert pair.screen.is_idle
-    pair.request(ask("12V/1A"))
-    assert pair.take(SINK, FlowRefused)[-1].refusal.code == Reason.MAINTENANCE
-    by_the_byte(pair, SOURCE, power(6))
+    # of each flow, and of the connection
+    assert codes == [[Reason.MAINTENANCE] * 2, [Reason.MAINTENANCE] * 3]
+    assert pair.screen.is_over
+    assert pair.firewall.joules.reclaimed_uj == 1_140_000
+    again = ScreenedPair(firewall=pair.firewall)
+    again.request(ask("12V/1A"))
+    assert again.take(SINK, FlowRefused)[-1].refusal.code == Reason.MAINTENANCE
+    by_the_byte(again, SOURCE, power(6))
     assert (pair.firewall.harvests, pair.firewall.joules.reclaimed_uj) == (0, 1_140_000)
 
 

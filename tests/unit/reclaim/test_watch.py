@@ -139,7 +139,8 @@ def test_what_waits_under_one_limit_waits_under_the_next_one() -> None:
     assert one.gate.offer(b"second", 3_000_000, 0) is None
     # half the rate: the second joule comes once the new bucket holds it, and is paid for
     assert one.go_by(Accept(500, 500_000), Bucket(500, 500_000, 0), 1_000_000, 0) is None
-    assert one.gate.get_timer() == 3 * NS_PER_S
-    assert one.gate.handle_timer(3 * NS_PER_S) == b"second"
+    # no new burst: of the first limit nothing was left
+    assert one.gate.get_timer() == 4 * NS_PER_S
+    assert one.gate.handle_timer(4 * NS_PER_S) == b"second"
     assert one.gate.credit_uj == 3_000_000
     assert one.gate.holds == 2
