@@ -7,7 +7,7 @@ FWRL-1-04, LEDG-7-07.
 
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2s
 from itertools import groupby
@@ -19,8 +19,8 @@ import trio
 from powertcp.drivers.ledger import Ledger
 from powertcp.drivers.reserves import Reserves
 from powertcp.errors import PowerRefused
-from powertcp.ledger import Kind, Transfer, transfer_key
-from powertcp.ledger.book import MAX_BATCH
+from powertcp.ledger import Code, Kind, Transfer, transfer_key
+from powertcp.ledger.book import MAX_AMOUNT, MAX_BATCH
 from powertcp.reclaim.accounts import ENERGY, Posting
 from powertcp.registry import Reason, Refusal
 
@@ -35,8 +35,9 @@ class FirewallBooks:
     """Writes what a firewall has to post, and its audit log.
 
     take: returns what is to be posted. reserve: what may be delivered before the next time, by
-    reservoir. on_failure: called once, when nothing can be written any more. booked_uj, lost_uj: energy that is in the ledger, and that it did not take. written,
-    left_out: events that are in the audit log, and that are only counted there.
+    reservoir. on_failure: called once, when nothing can be written any more. booked_uj, lost_uj: energy that is in the ledger, and that it did not take. unbooked_uj:
+    heat and claims beyond what an account holds. written, left_out: events that are in the audit
+    log, and that are only counted there.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class FirewallBooks:
         self._events: deque[tuple[str, Mapping[str, object]]] = deque()
         self._second, self._of_second, self._more = -1, 0, 0
         self._kick = trio.Event()
-        self._is_failed = False
+        self._is_failed = self._is_beyond = False
+        self.unbooked_uj = 0
 
     @property
     def is_failed(self) -> bool:
@@ -74,6 +76,7 @@ class FirewallBooks:
             "is_read_only": self.is_failed,
             "booked_uj": self.booked_uj,
             "lost_uj": self.lost_uj,
+            "unbooked_uj": self.unbooked_uj,
             "events": self.written,
             "events_left_out": self.left_out,
         }
@@ -116,7 +119,7 @@ class FirewallBooks:
 
     async def write(self) -> None:
         """Post and record what there is; what does not go is lost, and told."""
-        postings, events = self._take(), self._waiting_events()
+        postings, events = list(self._fitting(self._take())), self._waiting_events()
         reserves = list(self._reserves.renewed(self._reserve()))
         self._page += 1
         for batch in _batches([self._transfer(one) for one in postings], reserves):
@@ -129,6 +132,36 @@ class FirewallBooks:
                 self.written += 1
             except PowerRefused as refused:
                 self._fail(str(refused))
+
+    # FWRL-1-04
+    def _fitting(self, postings: Sequence[Posting]) -> Iterator[Posting]:
+        """Yield what the accounts hold: what an attacker may say or send fills none of them.
+
+        Heat and claims end at half of what an account holds, so that what is banked has room.
+        """
+        added: Counter[str] = Counter()
+        for one in postings:
+            is_boundless = one.debit.startswith(("heat:", "claimed:")) and one.code is not Code.LOSS
+            most = MAX_AMOUNT // 2 if is_boundless else MAX_AMOUNT
+            room = min(
+                most - self._turnover(one.debit) - added[one.debit],
+                most - self._turnover(one.credit) - added[one.credit],
+            )
+            amount = max(0, min(one.amount, room))
+            if amount < one.amount:
+                self.unbooked_uj += one.amount - amount
+                if not self._is_beyond:
+                    self._is_beyond = True
+                    _log.warning("%s, %s: more than a ledger holds", one.debit, one.credit)
+            if amount:
+                added[one.debit] += amount
+                added[one.credit] += amount
+                yield one._replace(amount=amount)
+
+    def _turnover(self, name: str) -> int:
+        """Return the greater side of an account."""
+        account = self.ledger.account(name)
+        return max(account.debit, account.credit) if account is not None else 0
 
     def _waiting_events(self) -> list[tuple[str, Mapping[str, object]]]:
         """Return the events to write; those that are only counted, once their second is over."""

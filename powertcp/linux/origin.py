@@ -7,6 +7,7 @@ reads it; `tproxy` leaves it in the socket itself. FWRL-2-04.
 import socket
 import struct
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Final
 
 # linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h
@@ -65,6 +66,11 @@ def make_transparent(sock: socket.socket) -> None:
 
 def is_own(host: str) -> bool:
     """Return whether an address is one of this host: packets to it never leave."""
+    address = ip_address(host.partition("%")[0])
+    plain = getattr(address, "ipv4_mapped", None) or address
+    # what is unspecified is this host, and all of 127.0.0.0/8
+    if plain.is_unspecified or plain.is_loopback:
+        return True
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as end:
         # of a datagram socket this sends nothing

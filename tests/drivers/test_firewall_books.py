@@ -12,7 +12,7 @@ from powertcp.drivers.firewall_books import EVENTS_PER_S, FirewallBooks
 from powertcp.drivers.ledger import Ledger, open_ledger
 from powertcp.drivers.reserves import MEMO, recover
 from powertcp.ledger import Code
-from powertcp.ledger.book import MAX_BATCH
+from powertcp.ledger.book import MAX_AMOUNT, MAX_BATCH
 from powertcp.reclaim.accounts import Posting
 from powertcp.store import LedgerStore
 
@@ -160,3 +160,23 @@ async def test_an_orderly_end_reserves_nothing(tmp_path: Path) -> None:
         await one.books.finish()
         assert one.ledger.reserved == ()
         assert one.balance("reservoir:main") == 1_000
+
+
+async def test_what_an_attacker_may_say_or_send_fills_no_account(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as one:
+        for _ in range(3):
+            one.postings += [
+                Posting("claimed:192.0.2.66", "claims", "uJ-claimed", MAX_AMOUNT, Code.CLAIM),
+                Posting("heat:here", "intercepted:192.0.2.66", "uJ", MAX_AMOUNT, Code.BANK),
+            ]
+            one.bank("192.0.2.66", 95)
+            one.bank("10.0.0.1", 95)
+            await one.books.write()
+            assert one.failed == []
+        # what is banked is in the ledger, and what was in the same second
+        assert one.balance("reservoir:main") == 6 * 95
+        assert one.balance("claimed:192.0.2.66") == MAX_AMOUNT // 2
+        assert one.balance("heat:here") <= MAX_AMOUNT // 2
+        assert one.books.unbooked_uj > 2 * MAX_AMOUNT
+        assert one.books.fields()["is_read_only"] is False
+    assert entries(tmp_path)

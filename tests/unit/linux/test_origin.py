@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from powertcp.linux.origin import parse_ipv4, parse_ipv6
+from powertcp.linux.origin import is_own, parse_ipv4, parse_ipv6
 
 
 @pytest.mark.requirement("FWRL-2-04")
@@ -28,3 +28,11 @@ def test_less_than_an_address_is_none(parse: object, size: int) -> None:
     for short in range(size):
         with pytest.raises(OSError, match="octets are no address"):
             parse(bytes(short))
+
+
+@pytest.mark.requirement("FWRL-2-04")
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:0.0.0.0"]
+)
+def test_what_leads_here_by_any_name_is_our_own(host: str) -> None:
+    assert is_own(host)
