@@ -35,17 +35,22 @@ class Party(NamedTuple):
 
     @property
     def account(self) -> str:
-        """What the ledger calls it: its address."""
-        return str(self.address) if self.address is not None else self.name
+        """What the ledger calls it: its IPv4 address, its IPv6 prefix of 64 bits.
+
+        Who has a prefix has 2^64 addresses, and the ledger an account for each name.
+        """
+        address = self.address
+        if address is None:
+            return self.name
+        if not isinstance(address, IPv6Address) or address.is_loopback:
+            return str(address)
+        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
 
     # FWRL-4-05
     @property
     def origin(self) -> str:
-        """Who it is for the bounds of harvesting: its IPv4 address, its IPv6 prefix of 64 bits."""
-        address = self.address
-        if not isinstance(address, IPv6Address):
-            return self.account
-        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+        """Who it is for the bounds of harvesting: the same."""
+        return self.account
 
 
 @dataclass(slots=True)

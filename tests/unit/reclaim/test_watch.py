@@ -144,3 +144,19 @@ def test_what_waits_under_one_limit_waits_under_the_next_one() -> None:
     assert one.gate.handle_timer(4 * NS_PER_S) == b"second"
     assert one.gate.credit_uj == 3_000_000
     assert one.gate.holds == 2
+
+
+@pytest.mark.requirement("FWRL-4-05", "PTCP-14-01")
+@pytest.mark.parametrize(
+    ("address", "account"),
+    [
+        ("192.0.2.66", "192.0.2.66"),
+        ("::ffff:192.0.2.66", "192.0.2.66"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:1", "2001:db8::/64"),
+        ("::1", "::1"),
+    ],
+)
+def test_who_has_a_prefix_has_one_account(address: str, account: str) -> None:
+    party = Party("somebody", ipaddress.ip_address(address))
+    assert (party.account, party.origin) == (account, account)
