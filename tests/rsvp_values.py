@@ -21,6 +21,8 @@ def own_values(said: Received | Values) -> Said:
         said = parse_message(encode_message(message, said.ttl))
     found: Said = {"": [{"type": said["type"], "ttl": said["ttl"]}]}
     for one in said["objects"]:
-        if one["object"] != "INTEGRITY":
+        # an Ack goes no further: nothing is forwarded with it
+        is_kept = one["object"] != "FOREIGN" or said["type"] != "ACK"
+        if one["object"] != "INTEGRITY" and is_kept:
             found.setdefault(one["object"], []).append(one)
     return found
