@@ -1,0 +1,133 @@
+"""The meter of an edge LSR: registers of what the headers of Power over TCP say has passed.
+
+The ESN is cumulative, so that any one header makes a register exact up to it. MPLampS section 3.
+"""
+
+from typing import Final, NamedTuple
+
+from powertcp.errors import DecodeError
+from powertcp.mplamps.packet import find_segment
+from powertcp.units import NS_PER_S, Instant
+from powertcp.wire.frames import HEADER, HEADER_OCTETS, check_header
+
+# the connections of a session that are remembered one by one: what is older is only a sum
+MAX_REGISTERS: Final = 1024
+OVERLOAD_PERCENT: Final = 125
+_U64 = 0xFFFF_FFFF_FFFF_FFFF
+# a private seal shows this ESN, on flow 0
+_HIDDEN = _U64
+# mW * ns in a uJ
+_PER_UJ = 1_000_000
+_MAGIC = b"\x50\x4f\x01"
+
+
+class Reading(NamedTuple):
+    """What a meter shows: uJ, whole seconds, packets, octets of packets; see METER."""
+
+    energy_uj: int
+    seconds: int
+    packets: int
+    octets: int
+    is_estimated: bool
+
+
+class Meter:
+    """The registers of one session: last minus first ESN of each inner connection and flow."""
+
+    __slots__ = (
+        "_checked_at",
+        "_checked_uj",
+        "_grant_mw",
+        "_granted_at",
+        "_granted_uj",
+        "_is_hidden",
+        "_past_uj",
+        "_registers",
+        "_since",
+        "octets",
+        "packets",
+    )
+
+    def __init__(self, grant_mw: int, now: Instant) -> None:
+        """Start at zero, with the power granted."""
+        self._grant_mw = grant_mw
+        self._since = self._granted_at = self._checked_at = now
+        self._granted_uj = 0
+        self._checked_uj = 0
+        self._past_uj = 0
+        self._is_hidden = False
+        self._registers: dict[tuple[bytes, int], tuple[int, int]] = {}
+        self.packets = 0
+        self.octets = 0
+
+    def grant(self, grant_mw: int, now: Instant) -> None:
+        """Take another grant, from now on."""
+        self._granted_uj = self._estimate(now)
+        self._granted_at = now
+        self._grant_mw = grant_mw
+
+    def note(self, packet: bytes, at: int = 0) -> None:
+        """Read the header that the payload of the inner TCP begins with, if it begins with one.
+
+        at: offset of the IPv4 header. Raises nothing: what is no header says nothing.
+        """
+        self.packets += 1
+        self.octets += len(packet) - at
+        try:
+            body = find_segment(packet, at)
+            start = body + ((packet[body + 12] >> 4) << 2)
+            # MPLA-3-02
+            if packet[start : start + 3] != _MAGIC or start + HEADER_OCTETS > len(packet):
+                return
+            check_header(int.from_bytes(packet[start : start + 4], "big"), 0, 0)
+        except DecodeError:
+            return
+        fields = HEADER.unpack_from(packet, start)
+        flow, esn = fields[-2:]
+        if flow:
+            one = packet[at + 12 : at + 16] + packet[body : body + 2]
+            other = packet[at + 16 : at + 20] + packet[body + 2 : body + 4]
+            self._register(min(one, other) + max(one, other), flow, esn)
+        elif esn == _HIDDEN:
+            self._is_hidden = True
+
+    def _register(self, connection: bytes, flow: int, esn: int) -> None:
+        """Note an ESN; what was sent again, or late, says nothing new."""
+        key = connection, flow
+        first, last = self._registers.pop(key, (esn, esn))
+        # MPLA-3-02
+        self._registers[key] = first, max(last, esn)
+        if len(self._registers) > MAX_REGISTERS:
+            oldest = next(iter(self._registers))
+            first, last = self._registers.pop(oldest)
+            self._past_uj += last - first
+
+    def _estimate(self, now: Instant) -> int:
+        """Return the uJ that the grants allowed until now."""
+        return self._granted_uj + self._grant_mw * (now - self._granted_at) // _PER_UJ
+
+    def _energy(self, now: Instant) -> int:
+        # MPLA-3-02
+        if self._is_hidden:
+            return self._estimate(now)
+        return self._past_uj + sum(last - first for first, last in self._registers.values())
+
+    def read(self, now: Instant) -> Reading:
+        """Return what has passed since the meter was made."""
+        energy_uj = min(self._energy(now), _U64)
+        seconds = (now - self._since) // NS_PER_S
+        return Reading(energy_uj, seconds, self.packets, self.octets, self._is_hidden)
+
+    def is_over(self, now: Instant) -> bool:
+        """Return whether the mean power since it was asked last is above 125 % of the grant.
+
+        Ask each second: within one second the answer is no, and the question is not counted.
+        """
+        span_ns = now - self._checked_at
+        if span_ns < NS_PER_S:
+            return False
+        energy_uj = self._energy(now)
+        passed_uj, self._checked_uj = energy_uj - self._checked_uj, energy_uj
+        self._checked_at = now
+        # MPLA-3-03
+        return passed_uj * _PER_UJ * 100 > self._grant_mw * span_ns * OVERLOAD_PERCENT
