@@ -4,11 +4,13 @@ import random
 
 import pytest
 
+from powertcp.dve import RunSums, integrate_many, integrate_run
+from powertcp.potcp.events import Ask
 from powertcp.profile import ProfileType
 from powertcp.reclaim.track import FLOWS_MAX, End, Phase, Sighting, Tracker, What
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
-from powertcp.wire.frames import Splitter, encode_segment
+from powertcp.wire.frames import Splitter, data_header, encode_segment
 from powertcp.wire.options import Meter, Options, Sampling
 from powertcp.wire.segments import (
     Alert,
@@ -318,3 +320,120 @@ def test_flows_that_ended_are_remembered_once_each_and_no_more_than_there_may_be
     assert tracker.has_crossed(3)
     assert not tracker.has_crossed(3)
     assert tracker.has_crossed(2 * FLOWS_MAX + 1)
+
+
+# ---- runs of blocks -----------------------------------------------------------------------------
+
+
+def run_of(count: int = 3, counter: int = 0, volts: int = 12_000) -> RunSums:
+    """Return the sums of blocks that follow each other, of 1.2 J each at 12 V."""
+    one = data_header(1, 0, len(block()))
+    octets = b"".join(one + block(counter + 100 * n, volts) for n in range(count))
+    run = integrate_run(octets, count, len(one))
+    assert run is not None
+    return run
+
+
+def test_a_run_is_taken_as_its_blocks_are() -> None:
+    singly, at_once = powered(), powered()
+    for tracker, turn in ((singly, 0), (at_once, 3)):
+        saw(tracker, End.SERVER, Data(1, 0, False, block()))
+        said = [1_200_000 * n for n in range(1, 4)]
+        if turn:
+            assert tracker.run(tracker.flows[0], End.SERVER, said, run_of(3, 100)) == 3_600_000
+        else:
+            for n, esn in enumerate(said, 1):
+                saw(tracker, End.SERVER, Data(1, esn, False, block(100 * n)))
+    one, other = singly.flows[0], at_once.flows[0]
+    assert (one.verified_uj, one.counter, one.fault) == (4_800_000, 400, None)
+    assert (other.verified_uj, other.counter, other.fault) == (4_800_000, 400, None)
+    # and both go on alike
+    for tracker in (singly, at_once):
+        sighting = saw(tracker, End.SERVER, Data(1, 4_800_000, False, block(400)))
+        assert sighting.what is What.BLOCK
+
+
+LAWFUL = [0, 1_200_000, 2_400_000]
+
+
+@pytest.mark.parametrize(
+    ("sender", "said", "run", "credit_uj"),
+    [
+        # of its sink, of pairs, counters, energies or peaks that are not as they should be
+        (End.CLIENT, LAWFUL, run_of(), 10**9),
+        (End.SERVER, LAWFUL, run_of()._replace(pairs=2), 10**9),
+        (End.SERVER, LAWFUL, run_of()._replace(a=[1, 2, -1]), 10**9),
+        (End.SERVER, [0, 1_200_000, 9], run_of(), 10**9),
+        (End.SERVER, [5, 1_200_000, 2_400_000], run_of(), 10**9),
+        (End.SERVER, LAWFUL, run_of(), 3_599_999),
+        (End.SERVER, LAWFUL, run_of()._replace(v_peak=13_201), 10**9),
+        (End.SERVER, LAWFUL, run_of()._replace(i_peak=9_000_000), 10**9),
+    ],
+)
+def test_a_run_that_may_hold_an_unlawful_block_is_not_taken(
+    sender: End, said: list[int], run: RunSums, credit_uj: int
+) -> None:
+    tracker = powered(credit_uj)
+    (flow,) = tracker.flows
+    assert tracker.run(flow, sender, said, run) is None
+    assert (flow.verified_uj, flow.counter, flow.fault, flow.heat_uj) == (0, None, None, 0)
+    assert tracker.run(flow, End.SERVER, LAWFUL[:1], run_of(1)) == 1_200_000
+
+
+def test_a_run_goes_on_where_the_samples_were() -> None:
+    tracker = powered()
+    (flow,) = tracker.flows
+    assert tracker.run(flow, End.SERVER, LAWFUL, run_of(counter=77)) == 3_600_000
+    assert tracker.run(flow, End.SERVER, [3_600_000], run_of(1, 300)) is None
+    assert tracker.run(flow, End.SERVER, [3_600_000], run_of(1, 377)) == 1_200_000
+
+
+def test_without_terms_or_behind_a_fault_no_run_is_taken() -> None:
+    tracker = Tracker()
+    saw(tracker, End.CLIENT, syn())
+    assert tracker.run(tracker.flows[0], End.SERVER, LAWFUL, run_of()) is None
+    faulty = powered()
+    saw(faulty, End.SERVER, Data(1, 7, False, block()))
+    assert faulty.run(faulty.flows[0], End.SERVER, LAWFUL, run_of()) is None
+
+
+def test_behind_a_fault_a_block_is_as_harmful_as_it_is() -> None:
+    def codes(*blocks: Data, credit_uj: int = 10**9) -> list[int]:
+        tracker = powered(credit_uj)
+        found = (saw(tracker, End.SERVER, one).refusal for one in blocks)
+        return [one.code for one in found if one is not None]
+
+    lie = Data(1, 7, False, block())
+    assert codes(lie, Data(1, 0, False, block())) == [Reason.METER_MISMATCH] * 2
+    spike = Data(1, 0, False, block(volts=400_000))
+    assert codes(lie, spike) == [Reason.METER_MISMATCH, Reason.OVER_VOLTAGE]
+    assert codes(lie, lie, credit_uj=1_199_999) == [Reason.CREDIT_OVERRUN] * 2
+
+
+def test_a_flow_ends_once_and_its_sides_are_two() -> None:
+    tracker = powered()
+    (flow,) = tracker.flows
+    tracker.forget(flow)
+    tracker.forget(flow)
+    assert tracker.has_crossed(1)
+    assert [end.other for end in End] == [End.SERVER, End.CLIENT]
+
+
+def test_a_block_whose_sums_are_known_is_taken_as_any_other() -> None:
+    tracker = powered()
+    (flow,) = tracker.flows
+    assert flow.protector is not None
+    [sums] = integrate_many([block()], flow.protector.window_samples)
+    assert tracker.block(flow, End.SERVER, 0, sums).energy_uj == 1_200_000
+    assert tracker.block(flow, End.SERVER, 0, sums).what is What.UNLAWFUL
+    assert flow.verified_uj == 1_200_000
+
+
+def test_a_proposal_that_is_rejected_leaves_what_was_asked_for_before() -> None:
+    tracker = powered()
+    (flow,) = tracker.flows
+    before, flow.asks = flow.asks, (Ask(profile("12V/2A")),)
+    for accepted, asks in ((True, flow.asks), (False, before)):
+        flow.asked_before = before
+        saw(tracker, End.SERVER, Answer(1, 0, accepted, Options(contract=3)))
+        assert (flow.asks, flow.asked_before) == (asks, ())
