@@ -26,7 +26,7 @@ from powertcp.reclaim.watch import (
 from powertcp.units import NS_PER_S
 from powertcp.wire.options import Entity, Sampling, Tariff
 from tests.conversation import profile
-from tests.screens import DEVICE, PROVIDER, watts
+from tests.screens import DEVICE, PROVIDER, party, watts
 
 KEY = bytes(range(32))
 
@@ -160,3 +160,18 @@ def test_what_waits_under_one_limit_waits_under_the_next_one() -> None:
 def test_who_has_a_prefix_has_one_account(address: str, account: str) -> None:
     party = Party("somebody", ipaddress.ip_address(address))
     assert (party.account, party.origin) == (account, account)
+
+
+@pytest.mark.requirement("FWRL-4-05")
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("192.0.2.66:1", "192.0.2.66"),
+        ("[::ffff:192.0.2.66]:1", "192.0.2.66"),
+        ("[2001:db8::ffff]:1", "2001:db8::/64"),
+        ("[2001:db8:0:1::1]:1", "2001:db8:0:1::/64"),
+    ],
+)
+def test_a_source_is_an_address_or_a_prefix_of_64_bits(name: str, origin: str) -> None:
+    assert party(name).origin == origin
+    assert Party("lamp", None).origin == "lamp"
