@@ -434,3 +434,39 @@ async def test_a_stop_resets_everything(tmp_path: Path) -> None:
             await powered(sink, "12V/1A", address)
             guard.desk.stop()
             assert await rest(sink) == set()
+
+
+@pytest.mark.requirement("FWRL-1-01")
+async def test_a_fault_of_its_own_drops_the_connection_and_serves_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with guarding(tmp_path) as guard, serving("12V/5A") as (_, [address]):
+
+        def fail(_: object) -> None:
+            raise ZeroDivisionError("planted")
+
+        async with client(guard.address) as sink:
+            await powered(sink, "12V/1A", address)
+            with monkeypatch.context() as planted:
+                planted.setattr(type(guard.desk.firewall.policy), "evaluate", fail)
+                guard.desk.firewall.tick(now_ns())
+                sink.ask("12V/1A", via=address)
+                assert await rest(sink) == set()
+        assert guard.desk.firewall.failures == 1
+        async with client(guard.address) as sink:
+            await powered(sink, "12V/1A", address)
+        await eventually(guard.is_clean)
+
+
+async def test_a_provider_that_stands_still_holds_up_nobody_else(tmp_path: Path) -> None:
+    async with guarding(tmp_path) as guard, serving("12V/5A") as (_, [address]):
+        listener = socket.create_server(("127.0.0.1", 0))
+        still = f"127.0.0.1:{listener.getsockname()[1]}"
+        with listener:
+            async with client(guard.address) as waiting, client(guard.address) as sink:
+                # it is connected to, and never answers
+                waiting.ask("12V/1A", via=still)
+                await powered(sink, "12V/1A", address)
+                await sink.until(SamplesReceived, 3)
+                assert not [one for one in waiting.seen if isinstance(one, FlowClosed)]
+        await eventually(guard.is_clean)

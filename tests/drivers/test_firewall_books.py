@@ -152,6 +152,20 @@ async def test_no_more_is_lost_than_there_is(tmp_path: Path) -> None:
         assert (again.balance("reservoir:main"), again.ledger.reserved) == (0, ())
 
 
+async def test_cancelled_while_it_writes_nothing_is_lost(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as one, trio.open_nursery() as nursery:
+        nursery.start_soon(one.books.run)
+        for number in range(2 * MAX_BATCH):
+            one.bank(f"10.0.1.{number}", 95)
+        one.books.note("firewall refused", {})
+        # it has taken them, and waits for the first batch
+        while one.postings:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert one.books.booked_uj == 2 * MAX_BATCH * 100
+    assert one.books.written == 1
+
+
 async def test_an_orderly_end_reserves_nothing(tmp_path: Path) -> None:
     async with keeping(tmp_path) as one:
         one.bank("10.0.0.1", 1_000)
