@@ -39,6 +39,7 @@ AREAS = (
     "agreement",
     "discovery",
     "firewall",
+    "mplamps",
 )
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
 
