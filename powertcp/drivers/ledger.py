@@ -3,7 +3,7 @@
 import errno
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -141,7 +141,11 @@ class Ledger:
 
     async def record(self, kind: str, facts: Mapping[str, object]) -> None:
         """Add a line to the audit log; raises as `post`."""
-        await self._do(Job(event=(kind, facts_text(facts))))
+        await self.record_all([(kind, facts)])
+
+    async def record_all(self, events: Iterable[tuple[str, Mapping[str, object]]]) -> None:
+        """Add lines to the audit log, all or nothing, in this order; raises as `post`."""
+        await self._do(Job(events=tuple((kind, facts_text(facts)) for kind, facts in events)))
 
     async def set_floor(self, name: str, unit: str, floor: int | None) -> None:
         """Limit what the account `name` may be debited: its balance stays above `floor`."""

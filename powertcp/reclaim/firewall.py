@@ -54,6 +54,9 @@ from powertcp.units import NS_PER_S, Instant
 EVENTS_MAX: Final = 4096
 # PTCP-14-01: peers of which it is known when they were harvested last
 PEERS_MAX: Final = 1024
+# FWRL-1-04: peers with an account of their own; an attack from many addresses does not fill the disk
+BOOKED_MAX: Final = 4096
+OTHERS: Final = "others"
 
 KeyT = TypeVar("KeyT")
 
@@ -115,6 +118,7 @@ class Firewall:
         # when the last harvest of a peer began
         self._begun: dict[str, Instant] = {}
         self._harvested: Counter[str] = Counter()
+        self._booked: set[str] = set()
         self._clock = clock
         self._seconds: deque[tuple[Instant, int]] = deque(maxlen=2)
         # who wants to see each evaluation
@@ -309,13 +313,17 @@ class Firewall:
         self.pass_on(account, 0, energy_uj)
 
     # LEDG-8-03
-    def claim(self, account: FlowAccount, energy_uj: int) -> None:
-        """A header says that so much more was delivered than anybody verified."""
+    def claim(self, account: FlowAccount, energy_uj: int, peer: str = "") -> None:
+        """A header says that so much more was delivered than anybody verified.
+
+        peer: who says so, if not whose power the account has.
+        """
         # FWRL-3-04
         energy_uj = min(energy_uj, AMOUNT_MAX - account.joules.claimed_uj)
         account.joules.claimed_uj += energy_uj
         self.joules.claimed_uj += energy_uj
-        self.pending.add(f"claimed:{account.peer}", "claims", energy_uj, Code.CLAIM, CLAIMED)
+        debit = f"claimed:{peer or account.peer}"
+        self.pending.add(debit, "claims", energy_uj, Code.CLAIM, CLAIMED)
 
     # FWRL-4-01
     def keep(self, account: FlowAccount, harvest: Harvest, came_uj: int, bankable_uj: int) -> None:
@@ -390,6 +398,16 @@ class Firewall:
         if len(self._begun) > PEERS_MAX:
             del self._begun[next(iter(self._begun))]
         return True
+
+    # FWRL-1-04
+    def known_as(self, peer: str) -> str:
+        """Return what the ledger calls a peer: one of the first BOOKED_MAX, or all the others."""
+        if peer in self._booked:
+            return peer
+        if len(self._booked) >= BOOKED_MAX:
+            return OTHERS
+        self._booked.add(peer)
+        return peer
 
     def peer_at(self, address: Address) -> bytes | None:
         """Return the key that the operator binds to an address, None if there is none."""

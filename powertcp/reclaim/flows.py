@@ -15,9 +15,9 @@ from powertcp.reclaim.middle import Middle
 from powertcp.reclaim.policy import Accept, Decision, Drop, Facts, Reclaim, State
 from powertcp.reclaim.reaper import Reaper
 from powertcp.reclaim.track import End, Phase, TrackedFlow, Tracker
-from powertcp.reclaim.watch import STATES, Watch, facts_of, in_force, terms_of, way_of
+from powertcp.reclaim.watch import STATES, Watch, facts_of, in_force, is_due, terms_of, way_of
 from powertcp.registry import Flag, Reason, Refusal
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_MS, NS_PER_S, Instant
 from powertcp.wire.frames import RawSegment, encode_segment, whole_segment
 from powertcp.wire.options import Options
 from powertcp.wire.segments import Answer, Control, Reneg
@@ -192,8 +192,17 @@ class Flows:
 
     def get_timer(self) -> Instant | None:
         """Return when held credit may pass."""
-        gates = (watch.gate.get_timer() for watch in self.watches.values() if watch.gate)
-        return min((at for at in gates if at is not None), default=None)
+        watches = self.watches.values()
+        gates = (watch.gate.get_timer() for watch in watches if watch.gate)
+        endings = (watch.ends_by for watch in watches)
+        return min((at for at in (*gates, *endings) if at is not None), default=None)
+
+    # FWRL-3-03
+    def begin_end(self, flow: TrackedFlow, now: Instant) -> None:
+        """FIN or TRIP passed: it is answered within T_DRAIN of each side, or reset."""
+        watch = self.watches.get(flow.number)
+        if watch is not None and watch.ends_by is None:
+            watch.ends_by = now + 2 * DRAIN_NS
 
     def handle_timer(self, now: Instant) -> None:
         """Let go the credit that may pass by now."""
@@ -204,6 +213,11 @@ class Flows:
             if octets is not None and gate is not None:
                 flow.credit_uj = gate.credit_uj
                 self._middle.leg(flow.sink.other).send(octets)
+            if watch is not None and is_due(watch.ends_by, now):
+                most_ms = 2 * DRAIN_NS // NS_PER_MS
+                late = Refusal(Reason.TIMEOUT, most_ms, most_ms)
+                self.reset_both(flow, late)
+                self.leave(flow, "refused", late, now)
 
     # --- energy -------------------------------------------------------------------------------
 

@@ -129,7 +129,8 @@ class Intruder:
             name = middle.name_of(number)
             known = firewall.flows.find(name)
             if known is None:
-                known = FlowAccount(name, middle.ends(leg.end)[0].account, now)
+                whose, _ = middle.ends(leg.end)
+                known = FlowAccount(name, firewall.known_as(whose.account), now)
             firewall.burn(known, energy_uj)
             return
         account = middle.account_of(number, leg.end, now)

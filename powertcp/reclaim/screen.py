@@ -120,7 +120,7 @@ class Screen:
         """Open the account of a flow whose power `source` sends. what: its name, if no number is."""
         whose, other = self.ends(source)
         name, far = self.name_of(what or number), other.name if other is not None else ""
-        account = FlowAccount(name, whose.account, now, far)
+        account = FlowAccount(name, self.firewall.known_as(whose.account), now, far)
         self.firewall.flows.open(account)
         return account
 
@@ -408,6 +408,8 @@ class Screen:
         if is_credit and not flows.may_credit(flow, raw, now):
             return
         self.pass_raw(leg, raw)
+        if what in (What.CLOSING, What.TRIPPED):
+            flows.begin_end(flow, now)
         if what in (What.RESET, What.CLOSED):
             reason = segment.options.reason if isinstance(segment, Control) else None
             flows.leave(flow, "closed", reason, now)

@@ -96,7 +96,7 @@ class SealedPower:
             if not self._judge(leg, passing, state, segment, now):
                 return
         self._sealed = passing
-        self._count(passing, segment)
+        self._count(leg.end, passing, segment)
         self._middle.want()
         self._middle.pass_raw(leg, raw, is_marked=passing.is_marking)
 
@@ -110,7 +110,7 @@ class SealedPower:
             return True
         # it is claimed, not integrated: never credited
         if segment is not None and segment.esn != _PRIVATE:
-            self._middle.firewall.claim(passing.account, segment.esn)
+            self._claim(leg.end, passing, segment.esn)
         self._refuse(leg, passing, decision, facts, now)
         return False
 
@@ -152,7 +152,12 @@ class SealedPower:
         else:
             self._middle.fail(leg, refusal, now)
 
-    def _count(self, passing: _Passing, segment: Sealed) -> None:
+    def _claim(self, sender: End, passing: _Passing, energy_uj: int) -> None:
+        whose, _ = self._middle.ends(sender)
+        firewall = self._middle.firewall
+        firewall.claim(passing.account, energy_uj, firewall.known_as(whose.account))
+
+    def _count(self, sender: End, passing: _Passing, segment: Sealed) -> None:
         """Count what headers say that was delivered while it passed here."""
         if segment.esn == _PRIVATE:
             return
@@ -162,7 +167,7 @@ class SealedPower:
                 passing.claims[segment.flow] = segment.esn
         elif segment.esn > before_uj:
             passing.claims[segment.flow] = segment.esn
-            self._middle.firewall.claim(passing.account, segment.esn - before_uj)
+            self._claim(sender, passing, segment.esn - before_uj)
 
     # --- feeds --------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ class Watch:
     mark_uj: energy at which it is judged again, None: at no more. passed_uj: of this read, not yet
     counted. claimed_uj: of its claims, what is counted. tariff, entity: as its
     handshake said. faulty_since: when its sink was given a block that it must refuse.
+    ends_by: until when FIN or TRIP must be answered.
     """
 
     account: FlowAccount
@@ -71,6 +72,7 @@ class Watch:
     tariff: Tariff | None = None
     entity: Entity | None = None
     faulty_since: Instant | None = None
+    ends_by: Instant | None = None
 
     # FWRL-3-05
     def go_by(

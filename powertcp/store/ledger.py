@@ -190,7 +190,7 @@ class LedgerStore:
 
     def put_event(self, kind: str, facts: Mapping[str, object], at_ns: int) -> None:
         """Add a line to the audit log. Raises what `commit` returns and raises."""
-        self._single(Job(event=(kind, facts_text(facts))), at_ns)
+        self._single(Job(events=((kind, facts_text(facts)),)), at_ns)
 
     def set_floor(self, name: str, unit: str, floor: int | None, at_ns: int) -> None:
         """Limit what an account may be debited. Raises what `commit` returns and raises."""
@@ -230,8 +230,8 @@ class LedgerStore:
     def _decide(self, job: Job, at_ns: int, writes: _Writes) -> Posted:
         """Put what a job comes to into `writes`; raise before anything of it is there."""
         page = self._judge_page(job.page, writes) if job.page else None
-        if job.event:
-            check_event(job.event[0])
+        for kind, _ in job.events:
+            check_event(kind)
         posted = NOTHING_POSTED
         if job.floor is not None:
             if job.records:
@@ -247,8 +247,8 @@ class LedgerStore:
         if page is not None:
             writes.pages[page.transcript, page.page, page.side] = page
             writes.note(at_ns, OwnEvent.PAGE, page_facts(page))
-        if job.event:
-            writes.note(at_ns, *job.event)
+        for event in job.events:
+            writes.note(at_ns, *event)
         return posted
 
     def _judge_page(self, page: PageRow, writes: _Writes) -> PageRow | None:

@@ -109,15 +109,15 @@ class Job(NamedTuple):
 
     transfers: tuple[Transfer, ...] = ()
     page: PageRow | None = None
-    event: tuple[str, str] | None = None
-    """Kind and facts, as `facts_text` gives them."""
+    events: tuple[tuple[str, str], ...] = ()
+    """Kind and facts of each, as `facts_text` gives them."""
     floor: tuple[str, str, int | None] | None = None
     """Account, unit, and what its balance is not to go below; nothing else beside it."""
 
     @property
     def records(self) -> int:
         """Rows that it adds, about."""
-        return len(self.transfers) + (self.page is not None) + (self.event is not None)
+        return len(self.transfers) + (self.page is not None) + len(self.events)
 
 
 @dataclass(frozen=True, slots=True)

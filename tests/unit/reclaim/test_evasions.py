@@ -3,19 +3,21 @@
 import pytest
 
 from powertcp.profile import ProfileType
+from powertcp.reclaim.firewall import BOOKED_MAX, OTHERS
 from powertcp.reclaim.screen import NameWanted, Screen, TargetWanted
 from powertcp.registry import Flag, Reason, SegmentType
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import Splitter, credit_segment, encode_segment, pack_segment
-from powertcp.wire.options import Options, Sampling, encode_options
+from powertcp.wire.options import Options, Sampling, Seal, encode_options
 from powertcp.wire.segments import Control, Credit, Data, Ready, Trip
 from tests.conversation import START, profile, segments
-from tests.screens import DEVICE, PROVIDER, firewall_of, watts
+from tests.screens import DEVICE, PROVIDER, firewall_of, postings, watts
 
 REQUEST = profile("12V/1A")
 GRANT = profile("12V/1A", ProfileType.GRANT)
 AGREED = Options(contract=1, profiles=(GRANT,))
 BLOCK_UJ = 1_200_000
+SEAL = encode_options(Options(seal=Seal(0, 0)))
 
 
 def block(at: int, esn: int | None = None, volts_mv: int = 12_000, counter: int = 0) -> bytes:
@@ -144,3 +146,39 @@ def test_octets_behind_a_block_do_not_shift_what_passes() -> None:
     assert kinds == [SegmentType.DATA, SegmentType.CTL]
     assert splitter.error is None
     assert screen.is_over
+
+
+@pytest.mark.requirement("FWRL-3-03")
+@pytest.mark.parametrize("last", [Control(1, Flag.FIN, BLOCK_UJ), Trip(1, BLOCK_UJ)])
+def test_a_flow_whose_end_nobody_answers_is_reset(last: Control | Trip) -> None:
+    screen = powered("policy accept")
+    screen.server.receive_data(block(0) + encode_segment(last), START)
+    drain(screen)
+    due = screen.get_timer()
+    assert due == START + 10 * NS_PER_S
+    screen.client.handle_timer(due)
+    (said,) = segments(drain(screen))
+    assert isinstance(said, Control)
+    assert said.options.reason is not None
+    assert said.options.reason.code == Reason.TIMEOUT
+    assert screen.is_idle
+    assert screen.get_timer() is None
+
+
+@pytest.mark.requirement("FWRL-1-04")
+def test_who_comes_from_many_addresses_has_one_account() -> None:
+    firewall = firewall_of("policy accept")
+    names = {firewall.known_as(f"192.0.2.{number}") for number in range(BOOKED_MAX + 9)}
+    assert len(names) == BOOKED_MAX + 1
+    assert firewall.known_as("192.0.2.0") == "192.0.2.0"
+    assert firewall.known_as("192.0.2.999999") == OTHERS
+
+
+@pytest.mark.requirement("LEDG-8-03", "FWRL-2-02")
+def test_a_claim_is_of_who_said_it() -> None:
+    firewall = firewall_of("policy drop")
+    for is_client_inside in (True, False):
+        screen = Screen(firewall, DEVICE, PROVIDER, is_client_inside=is_client_inside)
+        sealed = pack_segment(SegmentType.SEALED, Flag.SYN, 1, 7_000_000, SEAL, bytes(32))
+        screen.client.receive_data(sealed, START)
+        assert postings(firewall)["claimed:10.0.0.7", "claims", "uJ-claimed"] == 7_000_000

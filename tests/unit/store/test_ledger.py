@@ -175,7 +175,7 @@ def test_a_page_of_which_the_transfers_are_refused_is_not_stored(store: LedgerSt
     job = Job(page=page_row(0, 0, PageState.SENT), transfers=(transfer(0),))
     assert refusal(one(store, job)).code == Reason.ENERGY_QUOTA
     assert list(store.pages()) == []
-    bad = Job(event=("page", "{}"), transfers=(transfer(1, debit="sink:free"),))
+    bad = Job(events=(("page", "{}"),), transfers=(transfer(1, debit="sink:free"),))
     assert isinstance(one(store, bad), LocalProtocolError)
     both = Job(floor=("sink:free", "uJ", 0), transfers=(transfer(1, debit="sink:free"),))
     assert isinstance(one(store, both), LocalProtocolError)

@@ -91,5 +91,5 @@ def test_kinds_of_events_that_are_not_the_callers(kind: str) -> None:
 
 def test_a_job_knows_its_records_and_a_finding_its_sentence() -> None:
     job = Job(transfers=(transfer(0), transfer(1)), page=page_row(0, 0, PageState.SENT))
-    assert (job.records, Job(event=("noted", "{}")).records, Job().records) == (3, 1, 0)
+    assert (job.records, Job(events=(("noted", "{}"),)).records, Job().records) == (3, 1, 0)
     assert str(Finding("journal 7", "it is missing")) == "journal 7: it is missing"
