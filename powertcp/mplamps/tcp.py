@@ -204,7 +204,7 @@ class Endpoint:
 
         Raises LocalProtocolError, state unchanged, for more, and when this end has closed.
         """
-        if self.state not in _MAY_SEND or self._has_fin:
+        if not self.may_send:
             raise LocalProtocolError(f"nothing can be sent in {self.state.name}")
         if len(octets) > self.room:
             raise LocalProtocolError(f"{len(octets):,} octets, room for {self.room:,}")
@@ -216,10 +216,14 @@ class Endpoint:
         self._flush(now)
 
     def close(self, now: Instant) -> None:
-        """Send FIN after what is queued; octets of the peer still come. Does nothing twice."""
-        if self.state in (State.LISTEN, State.SYN_SENT):
+        """Send FIN after what is queued; octets of the peer still come. Does nothing twice.
+
+        An end that has not opened, and has nothing to send, ends at once.
+        """
+        is_idle = self.state is State.SYN_SENT and not self._waiting
+        if is_idle or self.state is State.LISTEN:
             self._end(None)
-        elif self.state in _MAY_SEND:
+        elif self.may_send:
             self._has_fin = True
             self._flush(now)
 
@@ -235,6 +239,11 @@ class Endpoint:
         octets = bytes(self._unread[:limit])
         del self._unread[:limit]
         return octets
+
+    @property
+    def may_send(self) -> bool:
+        """Whether `send` takes octets: this end has begun to open, and has not closed."""
+        return self.state in _MAY_SEND and not self._has_fin
 
     @property
     def unread(self) -> int:

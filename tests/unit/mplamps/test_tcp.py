@@ -178,15 +178,18 @@ def test_queued_before_the_opening_is_sent_after_it() -> None:
     talk = Talk()
     talk.es.listen()
     talk.lamp.connect(ES, REQUEST, 0)
+    assert talk.lamp.may_send
     talk.lamp.send(b"early", 0)
+    talk.lamp.close(0)
+    assert not talk.lamp.may_send
     (syn,) = sent(talk.lamp)
     (answer,) = deliver(talk.es, syn, 0)
     # the source cannot send yet either, and closes once it can
     talk.es.send(b"too", 0)
     talk.es.close(0)
     assert sent(talk.es) == []
-    ack, data = deliver(talk.lamp, answer, 0)
-    assert (ack.payload, data.payload) == (b"", b"early")
+    ack, data, end = deliver(talk.lamp, answer, 0)
+    assert (ack.payload, data.payload, end.flags) == (b"", b"early", FIN | ACK)
     too, fin = deliver(talk.es, ack, 0)
     assert (too.payload, fin.flags) == (b"too", FIN | ACK)
     assert deliver(talk.es, data, 0)[0].flags == ACK
