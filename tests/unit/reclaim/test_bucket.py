@@ -127,3 +127,14 @@ def test_a_gate_knows_the_limit_it_goes_by() -> None:
     assert gate.is_of(Bucket(1_000, 2_000_000, START + 1))
     assert not gate.is_of(Bucket(1_000, 1_000_000, START))
     assert not gate.is_of(Bucket(2_000, 2_000_000, START))
+
+
+@pytest.mark.requirement("FWRL-3-02", "FWRL-3-05")
+def test_a_limit_after_another_one_holds_no_more_than_that_had_left() -> None:
+    gate = CreditGate(Bucket(1_000, 1_000_000, START), 0)
+    gate.offer(ONE, 700_000, START)
+    assert gate.level(START) == 300_000
+    for left_uj, level_uj in ((300_000, 300_000), (-5, -5), (9_000_000, 2_000_000)):
+        bucket = Bucket(2_000, 2_000_000, START)
+        bucket.go_on(left_uj, START)
+        assert bucket.level(START) == level_uj

@@ -5,7 +5,9 @@ import pytest
 from powertcp.ledger import Code
 from powertcp.reclaim.accounts import AMOUNT_MAX, FlowAccount, Posting
 from powertcp.reclaim.firewall import (
+    BOOKED_MAX,
     EVENTS_MAX,
+    OTHERS,
     PEERS_MAX,
     Firewall,
     refusal_of,
@@ -466,3 +468,26 @@ def test_a_layer_that_does_not_take_a_second_shuts_the_firewall_until_it_takes_o
 def test_marks_of_energy_are_those_of_the_policy() -> None:
     firewall = firewall_of("policy drop\nrule energy >= 5J -> drop", now=0)
     assert firewall.energy_marks_uj == (5 * J,)
+
+
+# ---- names and sources --------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("FWRL-4-05")
+def test_a_source_has_a_share_of_the_harvests() -> None:
+    firewall = firewall_of(POLICY, now=0)
+    for _ in range(SOURCE_MAX):
+        assert firewall.too_many("a") is None
+        firewall.count_harvest("a", 1)
+    assert firewall.too_many("a") == Refusal(Reason.LIMIT, SOURCE_MAX + 1, SOURCE_MAX)
+    assert firewall.too_many("b") is None
+    firewall.count_harvest("a", -SOURCE_MAX)
+    assert (firewall.too_many("a"), firewall.harvests) == (None, 0)
+
+
+@pytest.mark.requirement("FWRL-1-04")
+def test_of_attackers_the_ledger_knows_the_first_ones_by_name() -> None:
+    firewall = firewall_of(POLICY, now=0)
+    names = [firewall.known_as(str(number)) for number in range(BOOKED_MAX + 2)]
+    assert names == [*map(str, range(BOOKED_MAX)), OTHERS, OTHERS]
+    assert firewall.known_as("0") == "0"

@@ -684,3 +684,24 @@ def test_claims_of_headers_are_counted_once() -> None:
     assert pair.account().joules.claimed_uj == 5_000_000
     pair.say(SOURCE, power(flow, 5_000_000, counter=100))
     assert pair.firewall.joules.claimed_uj == 5_000_000
+
+
+@pytest.mark.requirement("FWRL-3-03")
+def test_a_goodbye_that_nobody_answers_is_reset() -> None:
+    pair = ScreenedPair()
+    flow = pair.energise("12V/1A")
+    pair.hear(SINK, encode_segment(Control(flow, Flag.FIN, 0)))
+    for leg in pair.legs:
+        leg.data_to_send()
+    due = pair.screen.get_timer()
+    assert due == pair.now + 2 * DRAIN_NS
+    # said again it is no new one
+    pair.now += NS_PER_S
+    pair.hear(SINK, encode_segment(Control(flow, Flag.FIN, 0)))
+    assert pair.screen.get_timer() == due
+    pair.now = due
+    pair.screen.handle_timer(due)
+    found = [segments(leg.data_to_send())[-1] for leg in pair.legs]
+    assert [one.options.reason.code for one in found
+            if isinstance(one, Control) and one.options.reason] == [Reason.TIMEOUT] * 2  # fmt: skip
+    assert pair.screen.is_idle

@@ -403,3 +403,19 @@ def test_an_offer_that_comes_too_late_is_no_attack() -> None:
     pair.now += DRAIN_NS + 1
     pair.hear(SOURCE, encode_segment(offer(flow)))
     assert told(pair.firewall)[before:] == ["refused"]
+
+
+@pytest.mark.requirement("FWRL-3-03")
+def test_a_flow_that_goes_on_after_its_faulty_block_is_over() -> None:
+    pair = ScreenedPair()
+    Pair.energise(pair, "12V/1A")
+    lie = encode_segment(power(1, 5 * J))
+    for seconds, passes in ((0, True), (1, False), (5, False)):
+        pair.now += seconds * NS_PER_S
+        pair.hear(SOURCE, lie)
+        # its sink refuses the first one; the others are heat
+        heard = pair.legs[SINK].data_to_send()
+        assert (heard == lie) is passes
+    assert [one.code for one in resets(segments(heard)) if one] == [Reason.METER_MISMATCH]
+    assert pair.account().what == "refused"
+    assert joules(pair.firewall) == (3_600_000, 0, 0, 3_600_000)
