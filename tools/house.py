@@ -31,6 +31,7 @@ SANS_IO = (
     "dve",
     "potcp",
     "dpdp",
+    "reclaim",
     "sources",
 )
 CITING_ROOMS = ("wire", "potcp", "vppn", "dpdp", "snmp", "mplamps")

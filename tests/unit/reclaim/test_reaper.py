@@ -274,7 +274,9 @@ def test_an_offer_of_nothing_certain_is_taken_too() -> None:
 @pytest.mark.requirement("FWRL-4-08")
 def test_an_offer_that_comes_after_power_leaves_its_scale_alone() -> None:
     one = siege()
-    assert [type(said) for said in one.say(offer(Sampling(1)))] == [Control]
+    (ack,) = one.say(offer(Sampling(500), GRANT))
+    assert isinstance(ack, Control)
+    assert ack.flags == Flag.ACK
     one.say(power(1))
     assert one.firewall.joules.in_uj == 2_400_000
 
