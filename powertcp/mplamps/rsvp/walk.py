@@ -3,6 +3,7 @@
 MPLampS sections 4.2 to 4.4.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 from powertcp.errors import DecodeError
@@ -42,6 +43,31 @@ HEADER_OCTETS: Final = 8
 UNKNOWN_CLASS: Final = 13
 UNKNOWN_C_TYPE: Final = 14
 _INTEGRITY = code_of(Class.INTEGRITY, 1)
+# objects come again in each refresh and at each hop, and of a street many are equal; of these the
+# values are kept, of at most as many objects of at most as many octets
+CACHED: Final = 1 << 15
+MAX_CACHED: Final = 64
+_ALWAYS_NEW = code_of(Class.MESSAGE_ID, 1)
+
+
+@lru_cache(maxsize=CACHED)
+def _value_of(code: int, content: bytes) -> object:
+    return OBJECTS[code].decode(content, 0, len(content))
+
+
+@lru_cache(maxsize=CACHED)
+def _private_of(octets: bytes) -> PrivateObject | None:
+    return parse_object(octets)
+
+
+def _decoded(octets: bytes, at: int, length: int, code: int) -> Any:  # noqa: ANN401  see OBJECTS
+    """Return the value of the object at `at`. Raises DecodeError, with its offset in the message."""
+    if length <= MAX_CACHED and code != _ALWAYS_NEW:
+        try:
+            return _value_of(code, octets[at + 4 : at + length])
+        except DecodeError:
+            pass
+    return OBJECTS[code].decode(octets, at + 4, length - 4)
 
 
 class Walk:
@@ -90,7 +116,7 @@ class Walk:
                 if not row.shortest <= length - 4 <= row.longest:
                     raise DecodeError(at, fields[number], Reason.BAD_LENGTH, length)
                 try:
-                    value = row.decode(octets, at + 4, length - 4)
+                    value = _decoded(octets, at, length, code)
                 except RouteError:
                     # MPLA-4.3-05
                     self._blame(24, 1)
@@ -145,7 +171,7 @@ class Walk:
         row = OBJECTS[code]
         if not row.shortest <= length - 4 <= row.longest:
             raise DecodeError(at, "length", Reason.BAD_LENGTH, length)
-        return row.decode(self._octets, at + 4, length - 4)
+        return _decoded(self._octets, at, length, code)
 
     def _integrity(self, at: int, length: int) -> None:
         if self.integrity is not None:
@@ -178,7 +204,7 @@ class Walk:
         """Take an object of class 252: one of ours, else it is forwarded."""
         octets = self._octets[at : at + length]
         try:
-            value = parse_object(octets)
+            value = _private_of(octets)
             if value is None:
                 # MPLA-4.4-01
                 self._others.append(ForeignObject(Class.PRIVATE, octets[3], octets[4:]))
