@@ -268,6 +268,10 @@ class Endpoint:
             packet = Packet.from_wire(octets)
         except DecodeError:
             return False
+        return self.receive(packet, now)
+
+    def receive(self, packet: Packet, now: Instant) -> bool:
+        """Take one packet that has been decoded; see `receive_packet`."""
         if (packet.destination, packet.destination_port) != (self.local, self.local_port):
             return False
         if self.state is State.LISTEN:
@@ -279,7 +283,7 @@ class Endpoint:
         if self.state is State.SYN_SENT:
             self._receive_answer(packet, now)
         else:
-            self._receive(packet, now)
+            self._receive_open(packet, now)
         return True
 
     def packets_to_send(self) -> list[bytes]:
@@ -356,7 +360,7 @@ class Endpoint:
 
     # --- receiving ----------------------------------------------------------------------------
 
-    def _receive(self, packet: Packet, now: Instant) -> None:
+    def _receive_open(self, packet: Packet, now: Instant) -> None:
         """RFC 9293, section 3.10.7.4: the segment of an open connection."""
         flags = packet.flags
         offset = _after(packet.seq, self._received)
