@@ -166,6 +166,8 @@ class Guard:
                 # a stray one of that number was refused before
                 self.over.discard(one.flow)
                 self.asked_at.setdefault(one.flow, now)
+            case Control(flags=flags) if flags in (Flag.RST, Flag.FIN | Flag.ACK):
+                self.over.add(one.flow)
             case Reneg():
                 self._may(one.options, model.reneg_w, ProfileType.REQUEST)
             # what took the place of its sink has a limit of its own
@@ -200,7 +202,7 @@ class Guard:
                 # 1 mV, 1 uA, 1000 Hz: LSB^2 are 10^-6 uJ
                 assert model.most_uj is None or before < model.most_uj * J
                 self.passed[one.flow] = before + max(0, integrate(one.payload))
-            case Control(flags=Flag.RST):
+            case Control(flags=flags) if flags in (Flag.RST, Flag.FIN | Flag.ACK):
                 self.over.add(one.flow)
             case _:
                 pass
