@@ -1,5 +1,6 @@
-"""Labels of MPLampS swapped in batches against the same table packet by packet."""
+"""MPLampS: labels swapped in batches against packet by packet, RSVP in struct against construct."""
 
+import pathlib
 from ipaddress import IPv4Address
 from random import Random
 
@@ -8,6 +9,8 @@ import numpy as np
 from powertcp.mplamps.batch import forward_batch
 from powertcp.mplamps.label import stack_octets
 from powertcp.mplamps.lfib import STACK_OCTETS, Lfib, Out, Owner
+from powertcp.mplamps.rsvp import Bundle, Message, Rejected, decode_message, encode_message
+from powertcp.wire.rsvp_values import build_message, parse_message
 from tools.bench.harness import Options, Pair, WrongResultError, bench, loop
 
 UNIT = "packets/CPU s"
@@ -87,5 +90,56 @@ def swap(options: Options) -> Pair:
         for packet in packets:
             single.forward(LINK, packet)
         return PACKETS
+
+    return Pair(loop(ours, check=check), loop(theirs, check=check))
+
+
+def lamp_messages() -> list[bytes]:
+    """Return a PATH and its RESV, as the draft prints them, and 63 more of other lamps."""
+    folder = pathlib.Path(__file__).parent.parent.parent / "rfc" / "vectors" / "mplamps"
+    made = []
+    for name in ("path", "resv"):
+        lines = (folder / f"{name}.hex").read_text().splitlines()
+        printed = bytes.fromhex("".join(line.partition(";")[0] for line in lines))
+        values = parse_message(printed)
+        for number in range(1, 65):
+            for one in values["objects"]:
+                if one["object"] in ("SENDER_TEMPLATE", "FILTER_SPEC", "SESSION"):
+                    one["lamp"] = f"10.0.1.{number}"
+                if one["object"] == "MESSAGE_ID":
+                    one["number"] = number
+            made.append(build_message(values))
+    return made
+
+
+def again(message: Message) -> bytes:
+    """Return the octets of a PATH or RESV that was decoded."""
+    if isinstance(message, Rejected | Bundle):
+        raise WrongResultError("a message of the draft is rejected")
+    return encode_message(message)
+
+
+@bench("mplamps-rsvp", unit="messages/CPU s", peer="the schema in construct", must=10)
+def rsvp(options: Options) -> Pair:
+    """PATH and RESV of 64 lamps: checksum verified, every object decoded, and encoded again."""
+    messages = lamp_messages()
+    few = messages[::32]
+
+    def check() -> None:
+        for octets in messages:
+            if again(decode_message(octets).message) != octets:
+                raise WrongResultError("what was decoded is encoded in another way")
+            if build_message(parse_message(octets)) != octets:
+                raise WrongResultError("the schema encodes in another way")
+
+    def ours() -> int:
+        for octets in messages:
+            again(decode_message(octets).message)
+        return len(messages)
+
+    def theirs() -> int:
+        for octets in few:
+            build_message(parse_message(octets))
+        return len(few)
 
     return Pair(loop(ours, check=check), loop(theirs, check=check))
