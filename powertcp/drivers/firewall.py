@@ -116,26 +116,16 @@ class FirewallServer(RelayServer[Filtered]):
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
         self._is_bound = False
 
-    async def serve(
-        self,
-        listeners: Sequence[socket.socket],
-        *,
-        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Serve until drained or cancelled; started with the addresses of `listeners`.
-
-        Raises HostError where the kernel diverts nothing to us.
-        """
-        if self.config.mode is Mode.TPROXY:
-            for listener in listeners:
-                try:
-                    make_transparent(listener)
-                except OSError as error:
-                    for one in listeners:
-                        one.close()
-                    said = "take connections for others (CAP_NET_ADMIN)"
-                    raise HostError(error.errno or 0, "IP_TRANSPARENT", said) from error
-        await super().serve(listeners, task_status=task_status)
+    def prepare(self, listeners: Sequence[socket.socket]) -> None:
+        """Let listeners take what is for others. Raises HostError where they may not."""
+        if self.config.mode is not Mode.TPROXY:
+            return
+        for listener in listeners:
+            try:
+                make_transparent(listener)
+            except OSError as error:
+                said = "take connections for others (CAP_NET_ADMIN)"
+                raise HostError(error.errno or 0, "IP_TRANSPARENT", said) from error
 
     # -- who comes -----------------------------------------------------------------------------
 
@@ -176,7 +166,12 @@ class FirewallServer(RelayServer[Filtered]):
         return party_at(*there)
 
     def _refuse_loop(self, host: str, port: int) -> None:
-        """Raise ValueError for an address that leads here: it would be relayed without end."""
+        """Raise ValueError for an address that leads here: it would be relayed without end.
+
+        One that is unspecified is refused, too: rules would see another one than it leads to.
+        """
+        if plain_address(ip_address(host.partition("%")[0])).is_unspecified:
+            raise ValueError(f"{format_address(host, port)} is no address of anybody")
         if port in self.ports and is_own(host):
             raise ValueError(f"{format_address(host, port)} is the firewall itself")
 
