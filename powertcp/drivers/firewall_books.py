@@ -110,10 +110,9 @@ class FirewallBooks:
                     await self.write()
 
     async def finish(self) -> None:
-        """Write what is left, once nothing more can come; cancelling does not end it before that."""
-        with trio.CancelScope(shield=True):
-            self._second, self._reserve = -1, dict
-            await self.write()
+        """Write what is left, once nothing more can come."""
+        self._second, self._reserve = -1, dict
+        await self.write()
 
     async def _watch(self) -> None:
         await self.ledger.wait_read_only()

@@ -1,7 +1,6 @@
 """A firewall and all that runs beside its listeners: seconds, books, what is told of its flows."""
 
 import logging
-import socket
 from collections.abc import Callable, Sequence
 
 import trio
@@ -22,6 +21,8 @@ from powertcp.reclaim.policy import Policy
 from powertcp.registry import Refusal
 
 TICK_S = 1.0
+# what a disk may take for the last of it
+FINISH_S = 30.0
 _log = logging.getLogger("firewall")
 
 
@@ -63,6 +64,8 @@ class FirewallDesk:
             clock=clock,
         )
         self.server = FirewallServer(config, self.firewall, tracer)
+        # of its daemon: serve until drained
+        self.serve = self.server.serve
         self.reuse = Reuse(self.firewall, identity, per_address=config.per_address, root=root)
         self.books = FirewallBooks(
             ledger,
@@ -90,15 +93,6 @@ class FirewallDesk:
         """Whether nobody new is served."""
         return self.server.draining
 
-    async def serve(
-        self,
-        listeners: Sequence[socket.socket],
-        *,
-        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Serve until drained; started with the addresses of `listeners`."""
-        await self.server.serve(listeners, task_status=task_status)
-
     async def drain(self) -> None:
         """End every flow, those of lenders too, then `serve`."""
         async with trio.open_nursery() as nursery:
@@ -121,7 +115,8 @@ class FirewallDesk:
         finally:
             # by now lenders have drawn all that they delivered
             self._tell()
-            await self.books.finish()
+            with trio.move_on_after(FINISH_S, shield=True):
+                await self.books.finish()
 
     async def _tick(self) -> None:
         due_s = trio.current_time()

@@ -148,6 +148,9 @@ class RelayServer(ABC, Generic[PairT]):
     def is_idle(self, pair: PairT) -> bool:
         """Whether `pair` has no flow."""
 
+    def prepare(self, listeners: Sequence[socket.socket]) -> None:
+        """Do what is to be done with listeners before they serve. Raises PowerError."""
+
     # -- serving -------------------------------------------------------------------------------
 
     async def serve(
@@ -158,6 +161,7 @@ class RelayServer(ABC, Generic[PairT]):
     ) -> None:
         """Serve until drained or cancelled; started with the addresses of `listeners`."""
         try:
+            self.prepare(listeners)
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 self.ports = frozenset(one.getsockname()[1] for one in listeners)

@@ -4,7 +4,8 @@ As the policy in force says; another policy changes, ends and begins them. FWRL-
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -134,18 +135,25 @@ class Reuse:
         lender.provider.admissions.on_change = promise
         try:
             places = await nursery.start(self._lend, key, lender)
-        except OSError as error:
-            self.faults[where] = str(error.strerror or error)
+            _log.info("lending %s from %s at %s", lend.offer.format(), lend.reservoir, places[0])
+        except* OSError as errors:
+            error = errors.exceptions[0]
+            self.faults[where] = str(getattr(error, "strerror", None) or error)
             _log.warning("nothing is lent at %s: %s", where, self.faults[where])
-            return
-        _log.info("lending %s from %s at %s", lend.offer.format(), lend.reservoir, places[0])
 
     async def _lend(
         self, key: _Key, lender: Lender, *, task_status: trio.TaskStatus[list[str]]
     ) -> None:
+        with self._kept(key, lender):
+            async with trio.open_nursery() as running:
+                task_status.started(await running.start(lender.run))
+
+    @contextmanager
+    def _kept(self, key: _Key, lender: Lender) -> Iterator[None]:
+        """Know of a lender as long as it runs."""
         self.lenders[key] = lender
         try:
-            await lender.run(task_status=task_status)
+            yield
         finally:
             self._leaving.discard(lender)
             if self.lenders.get(key) is lender:
