@@ -8,8 +8,9 @@ import hypothesis.strategies as st
 import pytest
 
 from powertcp.errors import DecodeError
+from powertcp.mplamps.label import StackEntry
 from powertcp.mplamps.rsvp import MAX_SENT, Bundle, Key, Rejected, decode_message, encode_message
-from powertcp.wire.rsvp_schema import NUMBERS
+from powertcp.wire.rsvp_schema import LABEL_ENTRY, NUMBERS
 from powertcp.wire.rsvp_values import build_message, parse_message
 from powertcp.wire.schema import Rejected as Refused
 from tests.full import size
@@ -172,3 +173,15 @@ def test_mutated_octets_raise_nothing_but_decode_errors(seed: int) -> None:
             continue
         decoded += 1
     assert decoded >= 100
+
+
+@pytest.mark.requirement("MPLA-2.2-02")
+@hypothesis.given(
+    st.one_of(st.just(0), st.integers(16, 2**20 - 1)), st.integers(0, 7), st.integers(0, 255),
+    st.booleans(),
+)  # fmt: skip
+def test_an_entry_of_a_stack_is_the_same_to_both(label: int, tc: int, ttl: int, last: bool) -> None:
+    octets = StackEntry(label, tc, ttl, is_last=last).to_wire()
+    entry = LABEL_ENTRY.parse(octets)
+    assert (entry.label, entry.tc, entry.ttl, entry.last) == (label, tc, ttl, last)
+    assert LABEL_ENTRY.build(entry) == octets

@@ -154,6 +154,8 @@ def test_a_list_has_364_numbers_at_most() -> None:
 def test_what_does_not_fit_its_field_is_not_sent() -> None:
     with pytest.raises(LocalProtocolError, match="Path"):
         encode_message(replace(PATH, refresh_ms=1 << 32))
+    with pytest.raises(LocalProtocolError, match="256 octets, limit 255"):
+        encode_message(replace(PATH, attribute=PATH.attribute._replace(name="é" * 128)))
     with pytest.raises(LocalProtocolError, match="0 circuits"):
         encode_message(replace(RESV, circuits=()))
     error = MESSAGES["path-err-offers"]
@@ -277,7 +279,7 @@ def test_a_route_is_of_32_addresses_at_most() -> None:
     label = bytes.fromhex("0308000100000190")
     for content in (hop * 33, b"", hop + bytes(4), b"\x02" + hop[1:], hop[:6] + b"\x18\0", label):
         assert fault(instead(GOLDEN_PATH, 20, entity(20, 1, content))) == (24, 1)
-    recorded = [hop * 33, label, hop + label * 2, b"\x01\x04\0\0" + hop[4:]]
+    recorded = [hop * 33, label, hop + label * 2, b"\x01\x04\0\0" + hop[4:], hop + bytes(4), b""]
     for content in (
         *recorded,
         hop + label[:4] + b"\0\x10\0\0",
@@ -373,6 +375,19 @@ def test_a_style_and_its_senders_go_together() -> None:
     bare = message(2, objects(GOLDEN_RESV)[:6])
     assert dropped(bare) == (506, "class")
     assert dropped(with_object(shared, entity(16, 1, bytes(4)))) == (506, "class")
+
+
+def test_a_session_of_no_lamp_is_shared() -> None:
+    shared = MESSAGES["resv-shared"]
+    assert isinstance(shared, Resv)
+    assert shared.session.is_shared
+    assert not RESV.session.is_shared
+
+
+def test_an_object_of_a_sender_has_its_length() -> None:
+    long = entity(16, 1, bytes(8))
+    assert dropped(instead(GOLDEN_RESV, 16, long)) == (502, "length")
+    assert dropped(with_object(GOLDEN_PATH, entity(24, 1, bytes(4)))) == (502, "length")
 
 
 def test_a_record_belongs_to_a_sender_once() -> None:
