@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from powertcp.errors import DecodeError
 from powertcp.mplamps.packet import find_segment
+from powertcp.registry import Flag, SegmentType
 from powertcp.units import NS_PER_S, Instant
 from powertcp.wire.frames import HEADER, HEADER_OCTETS, check_header
 
@@ -82,21 +83,24 @@ class Meter:
             check_header(int.from_bytes(packet[start : start + 4], "big"), 0, 0)
         except DecodeError:
             return
-        fields = HEADER.unpack_from(packet, start)
-        flow, esn = fields[-2:]
+        _, _, _, kind, flags, _, flow, esn = HEADER.unpack_from(packet, start)
+        # an answer to a flow that is not there says 0, and so nothing about one that is
+        is_control = kind == SegmentType.CTL and not flags & Flag.SYN
         if flow:
             one = packet[at + 12 : at + 16] + packet[body : body + 2]
             other = packet[at + 16 : at + 20] + packet[body + 2 : body + 4]
-            self._register(min(one, other) + max(one, other), flow, esn)
+            key = min(one, other) + max(one, other), flow
+            if not is_control or key in self._registers:
+                is_early = kind == SegmentType.DATA or bool(flags & Flag.SYN)
+                self._register(key, esn, is_early=is_early)
         elif esn == _HIDDEN:
             self._is_hidden = True
 
-    def _register(self, connection: bytes, flow: int, esn: int) -> None:
-        """Note an ESN; what was sent again, or late, says nothing new."""
-        key = connection, flow
+    def _register(self, key: tuple[bytes, int], esn: int, *, is_early: bool) -> None:
+        """Note an ESN; one that is sent again may be the first of all, if it is_early."""
         first, last = self._registers.pop(key, (esn, esn))
         # MPLA-3-02
-        self._registers[key] = first, max(last, esn)
+        self._registers[key] = min(first, esn) if is_early else first, max(last, esn)
         if len(self._registers) > MAX_REGISTERS:
             oldest = next(iter(self._registers))
             first, last = self._registers.pop(oldest)

@@ -27,8 +27,10 @@ def packet(payload: bytes, port: int = 49152, *, is_back: bool = False) -> bytes
     ).to_wire()
 
 
-def header(flow: int, esn: int, kind: int = SegmentType.DATA, words: int = 5) -> bytes:
-    return HEADER.pack(0x504F, 1, words, kind, 0, 0, flow, esn)
+def header(
+    flow: int, esn: int, kind: int = SegmentType.DATA, words: int = 5, flags: int = 0
+) -> bytes:
+    return HEADER.pack(0x504F, 1, words, kind, flags, 0, flow, esn)
 
 
 def energy(meter: Meter) -> int:
@@ -58,6 +60,22 @@ def test_one_register_for_each_connection_and_flow() -> None:
         for esn in esns:
             meter.note(packet(header(flow, esn), port))
     assert energy(meter) == 10 + 20 + 300
+
+
+@pytest.mark.requirement("MPLA-3-02")
+def test_the_first_header_may_be_lost_and_come_again() -> None:
+    meter = Meter(60_000, 0)
+    meter.note(packet(header(1, 500), is_back=True))
+    meter.note(packet(header(1, 200), is_back=True))
+    assert energy(meter) == 300
+    meter.note(packet(header(1, 100, SegmentType.CTL, flags=Flag.SYN)))
+    assert energy(meter) == 400
+    # CREDIT says what was verified until then; a reset of a flow that is not known says 0
+    meter.note(packet(header(1, 50, SegmentType.CREDIT)))
+    meter.note(packet(header(1, 0, SegmentType.CTL, flags=Flag.RST)))
+    meter.note(packet(header(2, 0, SegmentType.CTL, flags=Flag.FIN | Flag.ACK)))
+    meter.note(packet(header(2, 70), is_back=True))
+    assert energy(meter) == 400
 
 
 @pytest.mark.parametrize(
