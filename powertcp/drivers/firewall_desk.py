@@ -95,9 +95,10 @@ class FirewallDesk:
 
     async def drain(self) -> None:
         """End every flow, those of lenders too, then `serve`."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.reuse.drain)
-            nursery.start_soon(self.server.drain)
+        self.server.draining = True
+        # with `serve` all else ends: what was lent is settled before
+        await self.reuse.drain()
+        await self.server.drain()
 
     def stop(self) -> None:
         """End `serve` at once."""
