@@ -195,7 +195,7 @@ def test_each_piece_begins_a_packet_also_when_it_is_sent_again(
 NEAR = st.one_of(st.integers(-3, 3), st.integers(-70_000, 70_000), st.integers(0, 2**32 - 1))
 
 
-@settings(max_examples=size(200, 20_000), deadline=None)
+@settings(max_examples=size(200, 2000), deadline=None)
 @given(st.lists(st.tuples(NEAR, NEAR, st.integers(0, 63), st.binary(max_size=3)), max_size=8),
        st.booleans(), st.binary(max_size=80))  # fmt: skip
 def test_whatever_a_peer_says_is_taken_or_refused(

@@ -141,7 +141,7 @@ def compare(fates: list[Fate], link: int, arrived: list[bytes], seed: int) -> in
 
 
 @pytest.mark.requirement("MPLA-2.2-02", "MPLA-2.2-03", "MPLA-2.2-04", "MPLA-2.3-01", "MPLA-3-04")
-@settings(max_examples=size(150, 5000), deadline=None)
+@settings(max_examples=size(150, 1000), deadline=None)
 @given(st.lists(FATES, min_size=4, max_size=16), ARRIVALS, st.integers(0, 2**32))
 def test_a_batch_equals_its_packets(
     fates: list[Fate], arrival: tuple[int, list[bytes]], seed: int
@@ -174,7 +174,7 @@ def test_thousands_at_once_are_as_one_by_one(link: int) -> None:
 
 
 @pytest.mark.requirement("MPLA-2.2-03", "MPLA-2.2-04", "MPLA-2.3-01", "MPLA-3-04")
-@settings(max_examples=size(150, 5000), deadline=None)
+@settings(max_examples=size(150, 1000), deadline=None)
 @given(
     st.lists(FATES, min_size=4, max_size=16),
     st.sampled_from(sorted(LINKS)).flatmap(lambda link: st.tuples(st.just(link), packets(link))),
