@@ -11,7 +11,6 @@ import numpy as np
 from powertcp.dve.block import BLOCK_HEADER_OCTETS, block_header
 from powertcp.dve.measure import GROUP_SAMPLES_MAX
 from powertcp.errors import DecodeError
-from powertcp.machine import Buffer
 
 # integers up to here, and sums of them, are exact as float64
 _EXACT: Final = 1 << 53
@@ -34,7 +33,7 @@ class RunSums(NamedTuple):
 
 
 # PTCP-3.3-03
-def integrate_run(octets: Buffer, count: int, head: int) -> RunSums | None:
+def integrate_run(octets: bytes, count: int, head: int) -> RunSums | None:
     """Return the sums of `count` equally long segments, each a block behind `head` octets.
 
     octets: all of them, and nothing else; a multiple of 4 each. None: the blocks are not of one
@@ -53,9 +52,16 @@ def integrate_run(octets: Buffer, count: int, head: int) -> RunSums | None:
         return None
     a: list[int] = []
     v_peak = i_peak = 0
+    # steady power is the same samples again and again: what is equal is measured once
+    start = head + BLOCK_HEADER_OCTETS
+    body = octets[start:size]
+    is_steady = all(
+        octets[at + start : at + size] == body for at in range(size, count * size, size)
+    )
+    distinct = 1 if is_steady else count
     rows = max(1, GROUP_SAMPLES_MAX // (n * pairs))
-    for at in range(0, count, rows):
-        whole = words[at : at + rows].astype("=u4")
+    for at in range(0, distinct, rows):
+        whole = words[at : min(at + rows, distinct)].astype("=u4")
         samples = whole[:, first + BLOCK_HEADER_OCTETS // 4 :].view(np.int32)
         v, i = samples[:, 0::2].astype(np.float64), samples[:, 1::2].astype(np.float64)
         v_peak = max(v_peak, int(v.max()), -int(v.min()))
@@ -63,4 +69,4 @@ def integrate_run(octets: Buffer, count: int, head: int) -> RunSums | None:
         if v_peak * i_peak * n * pairs >= _EXACT:
             return None
         a += np.vecdot(v, i).astype(np.int64).tolist()
-    return RunSums(counter, pairs, n, a, v_peak, i_peak)
+    return RunSums(counter, pairs, n, a * count if is_steady else a, v_peak, i_peak)

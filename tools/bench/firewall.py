@@ -57,7 +57,7 @@ rule direction in state new power > 500W -> reject 204
 rule tariff > 0.40EUR -> reject 104
 rule direction out voltage = 12V -> accept
 """
-OPAQUE = "opaque trio relay: receive_some, send_all"
+OPAQUE = "opaque trio relay: receive_some(), send_all"
 FLOW_RATE = "octets/CPU s"
 PING_S, PINGS = 0.004, 250
 FIGURE_S = 0.7
@@ -65,25 +65,32 @@ SPLICE_PIPE = 1 << 20
 
 
 class Source:
-    """DATA of one flow without an end: headers and counters made anew, samples the same."""
+    """DATA of one flow without an end: headers and counters made anew.
 
-    def __init__(self, samples: int) -> None:
+    Steady power has the same samples in each block, as our provider sends them; otherwise each
+    block has another current than the one before.
+    """
+
+    def __init__(self, samples: int, *, is_steady: bool = True) -> None:
         """Begin at the first sample."""
         self._samples = samples
-        self._body = struct.pack(">ii", VOLTAGE, CURRENT) * samples
-        self.octets = HEADER_OCTETS + 8 + len(self._body)
+        currents = [CURRENT] if is_steady else [CURRENT + 1000 * step for step in range(8)]
+        self._bodies = [struct.pack(">ii", VOLTAGE, current) * samples for current in currents]
+        self._worth = [SAMPLE_UJ + 12 * step for step in range(8)]
+        self.octets = HEADER_OCTETS + 8 + len(self._bodies[0])
         self._count = max(1, BATCH // self.octets)
-        self._at = 0
+        self._at = self._esn = self._turn = 0
 
     def batch(self, count: int | None = None) -> bytes:
         """Return the next segments, about 256 KiB of them."""
         pieces, size = [], self.octets - HEADER_OCTETS
         for _ in range(count or self._count):
-            esn = self._at * SAMPLE_UJ
-            pieces.append(HEADER.pack(MAGIC, VERSION, 5, DATA, 0, size, 1, esn))
+            pieces.append(HEADER.pack(MAGIC, VERSION, 5, DATA, 0, size, 1, self._esn))
             pieces.append(struct.pack(">IBBH", self._at % (1 << 32), SIM, 1, self._samples))
-            pieces.append(self._body)
+            pieces.append(self._bodies[self._turn])
             self._at += self._samples
+            self._esn += self._samples * self._worth[self._turn]
+            self._turn = (self._turn + 1) % len(self._bodies)
         return b"".join(pieces)
 
 
@@ -117,10 +124,12 @@ def _exactly(sock: socket.socket, octets: int) -> None:
         octets -= len(sock.recv(octets))
 
 
-def provide(listening: socket.socket, samples: int, pings: int = 0) -> list[int]:
+def provide(
+    listening: socket.socket, samples: int, pings: int = 0, *, is_steady: bool = True
+) -> list[int]:
     """Grant, then send as fast as it is taken; or so many single segments: when each was sent."""
     said, mine = handshake(samples)
-    source, sent = Source(samples), []
+    source, sent = Source(samples, is_steady=is_steady), []
     with accepted(listening) as sock:
         _exactly(sock, len(said[0]))
         sock.sendall(mine[0])
@@ -225,15 +234,18 @@ def firewall_relay(listening: socket.socket, _: tuple[str, int], seconds: float)
 
 
 def opaque_relay(
-    listening: socket.socket, target: tuple[str, int], seconds: float
+    listening: socket.socket, target: tuple[str, int], seconds: float, read: int | None = None
 ) -> dict[str, int]:
-    """What is there without a firewall: octets from one stream to another."""
+    """What is there without a firewall: octets from one stream to another.
+
+    read: octets at once, None: as trio reads.
+    """
     settle_memory()
     listening.settimeout(0)
 
     async def carry(source: trio.SocketStream, sink: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
-            while octets := await source.receive_some(RECV):
+            while octets := await source.receive_some(read):
                 await sink.send_all(octets)
 
     async def handle(client: trio.SocketStream) -> None:
@@ -264,8 +276,9 @@ def splice_relay(
     out, into = os.pipe()
 
     def ask() -> None:
-        while octets := client.recv(RECV):
-            server.sendall(octets)
+        with contextlib.suppress(OSError):
+            while octets := client.recv(RECV):
+                server.sendall(octets)
 
     threading.Thread(target=ask, daemon=True).start()
     with contextlib.suppress(ConnectionError):
@@ -293,12 +306,19 @@ def _middle(
     return child, address, syn
 
 
-def relay_side(relay: Relaying, samples: int) -> Side:
+def eager_relay(
+    listening: socket.socket, target: tuple[str, int], seconds: float
+) -> dict[str, int]:
+    """The opaque relay with as great a buffer as ours."""
+    return opaque_relay(listening, target, seconds, RECV)
+
+
+def relay_side(relay: Relaying, samples: int, *, is_steady: bool = True) -> Side:
     """A side whose value is octets per CPU second of the relay."""
 
     def run(seconds: float) -> Sample:
         behind = listener()
-        source = Child(lambda: provide(behind, samples), 1)
+        source = Child(lambda: provide(behind, samples, is_steady=is_steady), 1)
         middle, address, syn = _middle(relay, behind, samples, seconds)
         behind.close()
         wanted_s = seconds + 3 * WARM_UP_S
@@ -350,6 +370,10 @@ def _quantile(values: list[int], share: float) -> float:
 def _relay_figures(samples: int) -> dict[str, float]:
     """The limit, and what the firewall adds to the way of one segment."""
     figures = {}
+    eager = relay_side(eager_relay, samples)(FIGURE_S)
+    figures["peer_256k_ns_per_kib"] = eager.extra["ns_per_kib"]
+    unsteady = relay_side(firewall_relay, samples, is_steady=False)(FIGURE_S)
+    figures["unsteady_ns_per_kib"] = unsteady.extra["ns_per_kib"]
     try:
         limit = relay_side(splice_relay, samples)(FIGURE_S)
         figures["splice_ns_per_kib"] = limit.extra["ns_per_kib"]
