@@ -103,3 +103,22 @@ async def test_what_attacks_it_powers_a_device_inside(tmp_path: Path) -> None:
     assert isinstance(counters, dict)
     assert counters["attacks"]["hits"] >= 1
     assert [row["kind"] for row in fire.events() if "intercepted" in row["kind"]]
+
+
+@pytest.mark.requirement("FWRL-1-01", "FWRL-1-03")
+async def test_a_firewall_that_stands_still_lets_nothing_pass_and_goes_on(tmp_path: Path) -> None:
+    async with inside(tmp_path) as (source, address), firewall(tmp_path) as fire:
+        async with running(tmp_path, *fire.device(address, time="8s")) as sink:
+            await sink.until("readings", count=2)
+            fire.process.signal(signal.SIGSTOP)
+            await sink.until("stale")
+            stale_uj = sink.all("readings")[-1]["energy_uj"]
+            fire.process.signal(signal.SIGCONT)
+            await sink.until("fresh")
+            assert await sink.end() == 0, sink.log
+        (done,) = sink.all("done")
+        status = await fire.ask(op="status")
+        await ended(fire, source)
+    assert done["energy_uj"] > stale_uj
+    assert status["authorised_uj"] == done["energy_uj"]
+    assert (status["heat_uj"], status["residual_uj"], status["bugs"]) == (0, 0, 0)
