@@ -5,11 +5,12 @@ import json
 import os
 import socket
 import sys
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powertcp.cli.parser import Parser
-from powertcp.errors import HostError
+from powertcp.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -216,11 +217,15 @@ def trace(asked: argparse.Namespace) -> int:
     """Show evaluations as they happen, until interrupted; returns the exit status."""
     from powertcp.cli.firewall_text import traced
 
+    try:
+        # an IPv6 prefix is what the ledger calls who has it
+        read = ip_network if "/" in asked.peer else ip_address
+        peer = str(read(asked.peer)) if asked.peer else ""
+    except ValueError as error:
+        raise ConfigError("command line", "--peer", str(error)) from error
     for path in _sockets(asked.control):
         try:
-            lines = _follow(
-                path, {"id": 1, "op": "subscribe", "channel": "trace", "peer": asked.peer}
-            )
+            lines = _follow(path, {"id": 1, "op": "subscribe", "channel": "trace", "peer": peer})
             for line in lines:
                 print(json.dumps(line) if asked.json else "\n".join(traced(line)), flush=True)
         except OSError:

@@ -201,7 +201,8 @@ class RelayServer(ABC, Generic[PairT]):
         if self.nursery is None or self.draining or not self._addresses.enter(peer):
             self.refused_connections += 1
             sock.close()
-            self._log.info("connection of %s refused: more than %d", host, self._per_address)
+            why = "draining" if self.draining else f"more than {self._per_address}"
+            self._log.info("connection of %s refused: %s", host, why)
             return
         pair = self.begin(sock, host, port, peer, now)
         if pair is None or pair.client is None:

@@ -131,6 +131,9 @@ async def test_nobody_answers_is_3(tmp_path: Path) -> None:
         ran = await said(tmp_path, action)
         assert (ran.returncode, ran.stdout) == (3, "")
         assert "no running firewall answers" in ran.stderr
+    nobody = await said(tmp_path, "trace", "--peer", "nonsense")
+    assert nobody.returncode == 2
+    assert "'nonsense' does not appear to be" in nobody.stderr
 
 
 async def test_a_configuration_is_checked_with_its_policy(tmp_path: Path) -> None:
