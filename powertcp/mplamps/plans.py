@@ -15,7 +15,7 @@ MPLampS section 7.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
@@ -139,6 +139,9 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     link: tuple[_LinkRow, ...] = ()
 
 
+_ROWS: dict[str, type[msgspec.Struct]] = {"node": _NodeRow, "link": _LinkRow, "topology": _Head}
+
+
 class PlanFault(NamedTuple):
     """One fault of a document; lines and columns count from 1."""
 
@@ -148,7 +151,7 @@ class PlanFault(NamedTuple):
 
 
 class InvalidPlan(ConfigError):
-    """A document that is no topology, with every fault that is told; nothing of it holds."""
+    """A document that is no topology, or no market, with every fault that is told; nothing of it holds."""
 
     def __init__(self, file: str, faults: Sequence[PlanFault]) -> None:
         first = faults[0]
@@ -174,7 +177,8 @@ def parse_topology(text: str, file: str) -> Topology:
     try:
         document = msgspec.convert(table, _Document, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise InvalidPlan(file, [_mismatch(str(error), text)]) from error
+        fault = find_mismatch(str(error), text, _Document, _ROWS, tuple(NodeKind))
+        raise InvalidPlan(file, [fault]) from error
     topology = _topology(document)
     faults = [*_kind_faults(document), *find_faults(topology)][:MAX_TOLD]
     if faults:
@@ -195,8 +199,18 @@ def _decode(kind: type, value: object) -> object:
     return kind(_QUANTITIES[kind](value))
 
 
-def _mismatch(said: str, text: str) -> PlanFault:
-    """Return the fault of a document whose keys or values are of another kind."""
+def find_mismatch(
+    said: str,
+    text: str,
+    document: type[msgspec.Struct],
+    rows: Mapping[str, type[msgspec.Struct]],
+    kinds: Sequence[str] = (),
+) -> PlanFault:
+    """Return the fault of a document whose keys or values are of another kind.
+
+    said: what msgspec says. rows: the kinds of the tables named by the keys of `document`. kinds:
+    the words of the one value that has a list of words.
+    """
     where = _WHERE.search(said)
     path: Path = ()
     if where:
@@ -205,15 +219,15 @@ def _mismatch(said: str, text: str) -> PlanFault:
         said = said[: where.start()]
     places = Places(text)
     if unknown := _UNKNOWN.search(said):
-        row = {"node": _NodeRow, "link": _LinkRow, "topology": _Head}
-        kind = row.get(str(path[0]), _Document) if path else _Document
+        names = [step for step in path if isinstance(step, str)]
+        kind = rows.get(names[-1], document) if names else document
         hint = nearest(unknown[1], kind.__struct_encode_fields__)
         return PlanFault(*places.key((*path, unknown[1])), f'unknown key "{unknown[1]}"{hint}')
     if missing := _MISSING.search(said):
         return PlanFault(*places.value(path), f'the key "{missing[1]}" is missing')
     if strange := _STRANGE.fullmatch(said):
-        known = ", ".join(NodeKind)
-        said = f'a kind is {known}, got "{strange[1][:40]}"{nearest(strange[1], NodeKind)}'
+        known = ", ".join(kinds)
+        said = f'a kind is {known}, got "{strange[1][:40]}"{nearest(strange[1], kinds)}'
     return PlanFault(*places.value(path), said)
 
 

@@ -1,0 +1,495 @@
+"""The market: suppliers, meter points, the decisions of the policeman, and exact bills.
+
+A time is in ns since a midnight, that of 1970 or that before a simulation, so that it tells the
+time of day. A price is in millionths of the currency unit per kWh, an amount in millionths of it.
+MPLampS section 6; the document of a market is read by `tariffs`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, NamedTuple, TypeAlias
+
+from powertcp.errors import LocalProtocolError
+from powertcp.mplamps.power import TariffKind, TariffObject
+from powertcp.registry import Reason
+from powertcp.units import NS_PER_S, Instant
+
+# what a refusal carries, MPLampS section 4.10
+MAX_OFFERS: Final = 8
+UJ_PER_KWH: Final = 3_600_000_000_000
+DAY_S: Final = 86_400
+# the code of a refusal that has a reason of our own, and the standard codes of two that have none
+PRIVATE_CODE: Final = 252
+CAPACITY_CODE: Final = 1
+POLICY_CODE: Final = 2
+NO_BANDWIDTH: Final = 2
+
+
+class PriceStep(NamedTuple):
+    """From `at_s` seconds after midnight, 0..86,399, a kWh costs `price`."""
+
+    at_s: int
+    price: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supplier:
+    """A seller of energy. sources: its ESs, first preferred. steps: ascending, at least one.
+
+    number: 1..2^32-1. capacity_mw: what it may have committed at a time.
+    """
+
+    number: int
+    name: str
+    sources: tuple[IPv4Address, ...]
+    capacity_mw: int
+    steps: tuple[PriceStep, ...]
+
+    def step(self, now: Instant) -> int:
+        """Return which of `steps` is in force; before the first of a day the last one is."""
+        second = now // NS_PER_S % DAY_S
+        begun = sum(step.at_s <= second for step in self.steps)
+        return (begun or len(self.steps)) - 1
+
+    def next_change(self, now: Instant) -> Instant | None:
+        """Return when the next step begins, None if there is only one."""
+        if len(self.steps) == 1:
+            return None
+        day = now // (DAY_S * NS_PER_S) * DAY_S
+        starts = [day + step.at_s for step in self.steps]
+        starts.append(starts[0] + DAY_S)
+        return next(at * NS_PER_S for at in starts if at * NS_PER_S > now)
+
+
+class MeterPoint(NamedTuple):
+    """What identifies a customer: an edge LSR, and the number of its link to the lamp."""
+
+    node: IPv4Address
+    link: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What a customer has agreed to at a meter point. supplier: 0 without preference.
+
+    best_priority: 1..15, a lamp asks for none that is a lower number. credit: an amount, None
+    without limit. fee: of the network, a price on top of the supplier's.
+    """
+
+    customer: str
+    supplier: int = 0
+    best_priority: int = 1
+    credit: int | None = None
+    fee: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """What is agreed. serves_any: a meter point without contract gets one without terms."""
+
+    currency: str
+    suppliers: dict[int, Supplier]
+    contracts: dict[MeterPoint, Contract]
+    serves_any: bool = False
+
+    def contract(self, point: MeterPoint) -> Contract | None:
+        """Return the contract of a meter point, None if nothing is sold there."""
+        contract = self.contracts.get(point)
+        if contract is None and self.serves_any:
+            return Contract(customer=f"{point.node}/{point.link}")
+        return contract
+
+
+class CircuitKey(NamedTuple):
+    """A circuit: its session, (source, tunnel, lamp), and the number of the LSP."""
+
+    session: tuple[IPv4Address, int, IPv4Address]
+    lsp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What an edge LSR asks for a circuit. priority: 1..15. power_mw: what the lamp asks.
+
+    tariff: the LIMIT of the PATH, None without one. The source is that of the session, or the
+    address of the edge LSR for a lamp without preference.
+    """
+
+    circuit: CircuitKey
+    point: MeterPoint
+    power_mw: int
+    priority: int
+    tariff: TariffObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """The circuit may be had at this QUOTE, the fee of the network in it."""
+
+    quote: TariffObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """The circuit may not be had. code, value: of the ERROR_SPEC. offers: what could be had."""
+
+    code: int
+    value: int
+    text: str
+    offers: tuple[TariffObject, ...] = ()
+
+
+Decision: TypeAlias = Install | Remove
+
+
+@dataclass(slots=True)
+class _Supply:
+    """A circuit that is supplied: by whom, at which prices, and its register so far."""
+
+    point: MeterPoint
+    customer: str
+    supplier: int
+    power_mw: int
+    price: int
+    fee: int
+    quote: TariffObject
+    energy_uj: int = 0
+    coming: TariffObject | None = None
+
+
+@dataclass(slots=True)
+class _Account:
+    """What a customer has had of a supplier, in uJ and in uJ times price."""
+
+    energy_uj: int = 0
+    supply: int = 0
+    fees: int = 0
+
+
+class Bill(NamedTuple):
+    """What a customer pays for the energy of one supplier: amount == for_supply + for_network."""
+
+    customer: str
+    supplier: int
+    energy_uj: int
+    amount: int
+    for_supply: int
+    for_network: int
+
+
+class MarketState:
+    """Who is supplied at which price, and what is owed."""
+
+    def __init__(self, market: Market) -> None:
+        """Begin without circuits and debts."""
+        self.market = market
+        self.backward = 0
+        self._prices: dict[int, int] = {}
+        self._withdrawn: set[int] = set()
+        self._supplies: dict[CircuitKey, _Supply] = {}
+        self._sessions: dict[object, dict[CircuitKey, _Supply]] = {}
+        self._committed: Counter[int] = Counter()
+        self._accounts: dict[tuple[str, int], _Account] = {}
+        self._owed: Counter[str] = Counter()
+        self._paid: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._supplies)
+
+    def set_price(self, supplier: int, price: int) -> None:
+        """Set a price that holds from now on, whatever the time of day.
+
+        Raises LocalProtocolError for a supplier that is not in the market.
+        """
+        if supplier not in self.market.suppliers:
+            raise LocalProtocolError(f"no supplier {supplier} in the market")
+        self._prices[supplier] = price
+
+    def withdraw(self, supplier: int) -> list[CircuitKey]:
+        """Take a supplier that can deliver no longer out of the market, for good.
+
+        Returns its circuits. They stay supplied, at the old price, until they are released.
+        """
+        self._withdrawn.add(supplier)
+        return [key for key, supply in self._supplies.items() if supply.supplier == supplier]
+
+    def sellers(self) -> list[Supplier]:
+        """Return the suppliers that sell."""
+        rows = self.market.suppliers.values()
+        return [row for row in rows if row.number not in self._withdrawn]
+
+    def price(self, supplier: int, now: Instant) -> int:
+        """Return what a kWh of a supplier in the market costs, without the fee of the network."""
+        row = self.market.suppliers[supplier]
+        own = self._prices.get(supplier)
+        return row.steps[row.step(now)].price if own is None else own
+
+    def tariff(
+        self, kind: TariffKind, supplier: int, source: IPv4Address, fee: int, now: Instant
+    ) -> TariffObject:
+        """Return the QUOTE or OFFER of a supplier for energy of one of its sources.
+
+        A tariff is numbered as the step of the day that it is, from 1.
+        """
+        row = self.market.suppliers[supplier]
+        is_set = supplier in self._prices
+        change = None if is_set else row.next_change(now)
+        left = 0 if change is None else max(1, (change - now) // NS_PER_S)
+        return TariffObject(
+            kind=kind,
+            price=self.price(supplier, now) + fee,
+            currency=self.market.currency,
+            supplier=supplier,
+            source=source,
+            tariff_id=len(row.steps) + 1 if is_set else row.step(now) + 1,
+            valid_s=left,
+        )
+
+    def room_mw(self, supplier: int, circuit: CircuitKey) -> int:
+        """Return what a supplier can commit to a circuit; those of its session count once.
+
+        That is the greatest of them, as on the links (MPLampS section 4.6).
+        """
+        own = self._share(circuit.session, supplier)
+        free = self.market.suppliers[supplier].capacity_mw - self._committed[supplier]
+        return free + own
+
+    def unpaid(self, customer: str) -> int:
+        """Return what a customer has had and not paid, in uJ times price."""
+        return self._owed[customer] - self._paid[customer] * UJ_PER_KWH
+
+    def pay(self, customer: str, amount: int) -> None:
+        """Note a payment."""
+        self._paid[customer] += amount
+
+    # ---- circuits ---------------------------------------------------------------------------
+
+    def commit(self, request: Request, decision: Install, now: Instant) -> None:
+        """Supply a circuit as `decide` has answered; one that is supplied has the new terms.
+
+        The register of a circuit goes on; its energy until now is reported first.
+        """
+        contract = self.market.contract(request.point)
+        quote = decision.quote
+        if contract is None:
+            raise LocalProtocolError(f"no contract at {request.point}")
+        before = self._supplies.get(request.circuit)
+        if before is not None:
+            self.release(request.circuit)
+        supply = _Supply(
+            request.point, contract.customer, quote.supplier, request.power_mw,
+            self.price(quote.supplier, now), contract.fee, quote,
+            before.energy_uj if before else 0,
+        )  # fmt: skip
+        self._move(request.circuit, supply)
+
+    def release(self, circuit: CircuitKey) -> None:
+        """Supply a circuit no longer; what it has had stays owed."""
+        if circuit in self._supplies:
+            self._move(circuit, None)
+
+    def report(self, circuit: CircuitKey, energy_uj: int, *, is_answer: bool = False) -> int:
+        """Charge a circuit up to its register, at the price in force, and return the uJ charged.
+
+        is_answer: the meter is read because of `requote`; from here on the new price is in force.
+        A register that has run backward is counted and charges nothing.
+        """
+        supply = self._supplies.get(circuit)
+        if supply is None:
+            return 0
+        used = energy_uj - supply.energy_uj
+        if used < 0:
+            self.backward += 1
+            used = 0
+        supply.energy_uj += used
+        account = self._accounts.setdefault((supply.customer, supply.supplier), _Account())
+        account.energy_uj += used
+        account.supply += used * supply.price
+        account.fees += used * supply.fee
+        self._owed[supply.customer] += used * (supply.price + supply.fee)
+        # MPLA-6-01
+        if is_answer and supply.coming is not None:
+            supply.price = supply.coming.price - supply.fee
+            supply.quote, supply.coming = supply.coming, None
+        return used
+
+    def requote(self, now: Instant) -> Iterator[tuple[CircuitKey, TariffObject]]:
+        """Yield each circuit whose price has changed, with its new QUOTE, each once.
+
+        The old price is charged until the `report` that answers. The caller sends at most 1,000
+        decisions a second. MPLA-6-01.
+        """
+        for circuit, supply in self._supplies.items():
+            newest = supply.coming or supply.quote
+            if newest.price != self.price(supply.supplier, now) + supply.fee:
+                supply.coming = self.tariff(
+                    TariffKind.QUOTE, supply.supplier, newest.source, supply.fee, now
+                )
+                yield circuit, supply.coming
+
+    # ---- bills ------------------------------------------------------------------------------
+
+    def bills(self) -> list[Bill]:
+        """Return what each customer pays for what each supplier has delivered, exact.
+
+        The amount is rounded once, so is the part of the network; the supplier gets the rest, so
+        that nothing is left over.
+        """
+        # MPLA-6-07
+        made = []
+        for (customer, supplier), account in sorted(self._accounts.items()):
+            amount = amount_of(account.supply + account.fees)
+            fees = amount_of(account.fees)
+            made.append(Bill(customer, supplier, account.energy_uj, amount, amount - fees, fees))
+        return made
+
+    def _share(self, session: object, supplier: int) -> int:
+        circuits = self._sessions.get(session, {}).values()
+        return max((one.power_mw for one in circuits if one.supplier == supplier), default=0)
+
+    def _move(self, circuit: CircuitKey, supply: _Supply | None) -> None:
+        """Put a circuit in place, or None: remove it, and keep the sums of the suppliers."""
+        old = self._supplies.get(circuit)
+        touched = {one.supplier for one in (old, supply) if one is not None}
+        session = self._sessions.setdefault(circuit.session, {})
+        before = {number: self._share(circuit.session, number) for number in touched}
+        if supply is None:
+            del self._supplies[circuit], session[circuit]
+        else:
+            self._supplies[circuit] = session[circuit] = supply
+        for number in touched:
+            self._committed[number] += self._share(circuit.session, number) - before[number]
+        if not session:
+            del self._sessions[circuit.session]
+
+
+def amount_of(product: int) -> int:
+    """Return the amount of a sum of uJ times price: divided once, rounded half to even."""
+    # MPLA-6-07
+    whole, rest = divmod(product, UJ_PER_KWH)
+    return whole + (2 * rest > UJ_PER_KWH or (2 * rest == UJ_PER_KWH and whole % 2))
+
+
+def find_residual(bills: Iterable[Bill]) -> int:
+    """Return what customers pay less what suppliers and network get: 0."""
+    # MPLA-6-07
+    return sum(bill.amount - bill.for_supply - bill.for_network for bill in bills)
+
+
+# ---- decisions ----------------------------------------------------------------------------------
+
+
+def decide(request: Request, state: MarketState, now: Instant) -> Decision:
+    """Answer a request by the first rule that fails; nothing is changed. MPLA-6-05."""
+    # MPLA-6-05
+    contract = state.market.contract(request.point)
+    if contract is None:
+        text = f"no contract at link {request.point.link} of {request.point.node}"
+        return Remove(code=POLICY_CODE, value=0, text=text)
+    if request.priority < contract.best_priority:
+        text = f"asked priority {request.priority}, the best is {contract.best_priority}"
+        return Remove(code=PRIVATE_CODE, value=Reason.PRIORITY_DENIED, text=text)
+    asked = request.tariff.supplier if request.tariff else 0
+    number = asked or contract.supplier or _cheapest(state, now)
+    if said := _said_of_tariff(request, number, contract, state, now):
+        offers = _offers(request, contract, state, now)
+        return Remove(code=PRIVATE_CODE, value=Reason.TARIFF, text=said, offers=offers)
+    supplier = state.market.suppliers[number]
+    room = state.room_mw(number, request.circuit)
+    if request.power_mw > room:
+        text = f"asked {request.power_mw:,} mW, {supplier.name} has {max(room, 0):,} mW left"
+        return Remove(code=CAPACITY_CODE, value=NO_BANDWIDTH, text=text)
+    if contract.credit is not None:
+        owed = state.unpaid(contract.customer)
+        if owed >= contract.credit * UJ_PER_KWH:
+            text = f"{contract.customer} owes {amount_of(owed):,} of a credit of "
+            text += f"{contract.credit:,} millionths"
+            return Remove(code=PRIVATE_CODE, value=Reason.PAYMENT_REQUIRED, text=text)
+    source = request.circuit.session[0]
+    return Install(state.tariff(TariffKind.QUOTE, number, source, contract.fee, now))
+
+
+def _cheapest(state: MarketState, now: Instant) -> int:
+    """Return the supplier of the lowest price, of equal ones the lower, 0 if there is none."""
+    numbers = [supplier.number for supplier in state.sellers()]
+    return min(numbers, key=lambda number: (state.price(number, now), number), default=0)
+
+
+def _said_of_tariff(
+    request: Request, number: int, contract: Contract, state: MarketState, now: Instant
+) -> str:
+    """Return why a supplier does not fit a request, "" if it does."""
+    supplier = next((row for row in state.sellers() if row.number == number), None)
+    if supplier is None:
+        return f"no supplier {number} sells in the market"
+    limit = request.tariff
+    price = state.price(number, now) + contract.fee
+    if limit is not None:
+        if limit.currency != state.market.currency:
+            return f"the limit is in {limit.currency}, prices are in {state.market.currency}"
+        if price > limit.price:
+            return f"a kWh of {supplier.name} is {price:,} millionths, the limit {limit.price:,}"
+    if request.circuit.session[0] not in supplier.sources:
+        return f"{request.circuit.session[0]} is no source of {supplier.name}"
+    return ""
+
+
+def _offers(
+    request: Request, contract: Contract, state: MarketState, now: Instant
+) -> tuple[TariffObject, ...]:
+    """Return up to 8 OFFERs of what has room, the cheapest first.
+
+    The first source of each supplier comes before the second of any, so that one of many sources
+    does not hide the others.
+    """
+    # MPLA-6-06
+    rows = [
+        (at, state.price(supplier.number, now), supplier.number, source)
+        for supplier in state.sellers()
+        if state.room_mw(supplier.number, request.circuit) >= request.power_mw
+        for at, source in enumerate(supplier.sources)
+    ]
+    chosen = sorted(rows)[:MAX_OFFERS]
+    chosen.sort(key=lambda row: (row[1], row[2], row[0]))
+    return tuple(
+        state.tariff(TariffKind.OFFER, number, source, contract.fee, now)
+        for _, _, number, source in chosen
+    )
+
+
+# ---- what a lamp does ---------------------------------------------------------------------------
+
+
+def is_within(tariff: TariffObject, limit: TariffObject | None) -> bool:
+    """Whether a lamp with this LIMIT, None without one, pays a tariff."""
+    if limit is None:
+        return True
+    fits = limit.supplier in (0, tariff.supplier)
+    return fits and tariff.currency == limit.currency and tariff.price <= limit.price
+
+
+def choose_offer(
+    offers: Iterable[TariffObject], limit: TariffObject | None = None
+) -> TariffObject | None:
+    """Return the cheapest OFFER within the limit, of equal ones that of the lower supplier."""
+    # MPLA-6-06
+    fit = [offer for offer in offers if is_within(offer, limit)]
+    return min(fit, key=lambda offer: (offer.price, offer.supplier), default=None)
+
+
+def find_better(
+    quote: TariffObject, offers: Iterable[TariffObject], limit: TariffObject | None = None
+) -> TariffObject | None:
+    """Return the OFFER of another supplier to which a lamp changes, None if it stays.
+
+    It changes when its QUOTE is above its LIMIT, or more than 5 % above what it can get.
+    """
+    # MPLA-6-01
+    others = [offer for offer in offers if offer.supplier != quote.supplier]
+    best = choose_offer(others, limit)
+    if best is None or (limit is not None and not is_within(quote, limit)):
+        return best
+    is_dear = best.currency == quote.currency and 20 * (quote.price - best.price) > abs(best.price)
+    return best if is_dear else None
