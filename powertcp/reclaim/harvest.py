@@ -147,8 +147,8 @@ class Harvest:
 
     @property
     def esn_uj(self) -> int:
-        """Where the source stands by our own integral."""
-        return self._register.esn_uj
+        """Where the source stands by our own integral, as far as 64 bits say it."""
+        return min(self._register.esn_uj, _ESN_MAX)
 
     @property
     def reservoir(self) -> str:

@@ -315,3 +315,13 @@ def test_terms_that_change_nothing_of_max_in_give_no_new_burst() -> None:
     into.reservoir.change(ReservoirTerms(name="main", capacity_uj=J))
     into.change(NOW)
     assert into.rate_mw is None
+
+
+@pytest.mark.requirement("FWRL-4-06")
+def test_a_register_beyond_64_bits_is_told_as_far_as_they_go() -> None:
+    # a flow that went on where its source said: at the end of what a header holds
+    one = harvest(esn_uj=(1 << 64) - 1)
+    assert take(one, 250_000, 4_000_000) == (100 * J, 100 * J)
+    credit = grant(one)
+    assert credit is not None
+    assert (credit.esn, credit.limit_uj) == ((1 << 64) - 1, (1 << 64) - 1)
