@@ -134,32 +134,26 @@ class Step(NamedTuple):
 class ReverseTree:
     """The least path of every node to a source, for a power at a priority; read only."""
 
-    __slots__ = ("_at", "_links", "_via", "source")
+    __slots__ = ("_at", "_via", "source")
 
-    def __init__(
-        self, source: str, at: dict[str, int], links: Sequence[Link], via: list[int]
-    ) -> None:
-        """Take the place of each name, and at it the number of the next link, 0 for none."""
+    def __init__(self, source: str, at: dict[str, int], via: list[Step | None]) -> None:
+        """Take the place of each name, and at it the next step."""
         self.source = source
         self._at = at
-        self._links = links
         self._via = via
 
     def __contains__(self, name: object) -> bool:
-        return name == self.source or (name in self._at and self._via[self._at[name]] > 0)
+        return name == self.source or (name in self._at and self._via[self._at[name]] is not None)
 
     def next_hop(self, name: str) -> Step | None:
         """Return where a node goes on toward the source; None at the source, and without a way."""
-        number = self._via[self._at[name]]
-        if not number:
-            return None
-        link = self._links[number - 1]
-        return Step(link, link.other(name))
+        return self._via[self._at[name]]
 
     def path(self, name: str) -> list[Step]:
         """Return all steps from a node to the source, [] at the source and without a way."""
+        at, via = self._at, self._via
         steps: list[Step] = []
-        while (step := self.next_hop(name)) is not None:
+        while (step := via[at[name]]) is not None:
             steps.append(step)
             name = step.node
         return steps
@@ -226,12 +220,12 @@ class Ted:
         self._at = {node.name: place for place, node in enumerate(topology.nodes)}
         # lamps and sources are never passed through
         self._passes = [node.kind.is_lsr for node in topology.nodes]
-        # at the place of each node: number of a link, place of its other end, cost
-        self._near: list[list[tuple[int, int, int]]] = [[] for _ in topology.nodes]
+        # at the place of each node: number of a link, place of its other end, cost, step from there
+        self._near: list[list[tuple[int, int, int, Step]]] = [[] for _ in topology.nodes]
         for link in topology.links:
             a, b, cost = self._at[link.a], self._at[link.b], _cost(link, metric)
-            self._near[a].append((link.number, b, cost))
-            self._near[b].append((link.number, a, cost))
+            self._near[a].append((link.number, b, cost, Step(link, link.a)))
+            self._near[b].append((link.number, a, cost, Step(link, link.b)))
         self._states = [Reservations(link).state() for link in topology.links]
         self._grown: OrderedDict[_Key, _Grown] = OrderedDict()
 
@@ -274,7 +268,7 @@ class Ted:
         may_use = [False, *map(need.is_met, self._states)]
         for number in without:
             may_use[self.topology.link(number).number] = False
-        tree = ReverseTree(source, self._at, self.topology.links, self._grow(root, may_use))
+        tree = ReverseTree(source, self._at, self._grow(root, may_use))
         grown = self._grown[key] = _Grown(tree, need)
         grown.narrow(self._states)
         self._grown.move_to_end(key)
@@ -283,12 +277,12 @@ class Ted:
         return tree
 
     # MPLA-5-02
-    def _grow(self, root: int, may_use: Sequence[bool]) -> list[int]:
-        """Return the next link of every node toward the root: Dijkstra over links that may be used."""
+    def _grow(self, root: int, may_use: Sequence[bool]) -> list[Step | None]:
+        """Return the next step of every node toward the root: Dijkstra over links it may use."""
         self.trees_grown += 1
         size = len(self._near)
         near, passes = self._near, self._passes
-        via = [0] * size
+        via: list[Step | None] = [None] * size
         costs: list[int | None] = [None] * size
         costs[root] = 0
         # cost * size + place: an integer compares faster than a tuple
@@ -297,17 +291,19 @@ class Ted:
             cost, place = divmod(heappop(heap), size)
             if cost != costs[place]:
                 continue
-            for number, other, more in near[place]:
+            for number, other, more, step in near[place]:
                 if not may_use[number]:
                     continue
                 known = costs[other]
                 if known is None or cost + more < known:
                     costs[other] = cost + more
-                    via[other] = number
+                    via[other] = step
                     if passes[other]:
                         heappush(heap, (cost + more) * size + other)
-                elif cost + more == known and number < via[other]:
-                    via[other] = number
+                elif cost + more == known:
+                    chosen = via[other]
+                    if chosen is not None and number < chosen.link.number:
+                        via[other] = step
         return via
 
     def route(

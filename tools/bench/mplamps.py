@@ -1,17 +1,22 @@
-"""MPLampS: labels swapped in batches against packet by packet, RSVP in struct against construct."""
+"""MPLampS: labels in batches against packet by packet, RSVP against construct, one tree for all."""
 
 import pathlib
+from heapq import heappop, heappush
 from ipaddress import IPv4Address
+from itertools import cycle
 from random import Random
 
 import numpy as np
 
 from powertcp.mplamps.batch import forward_batch
+from powertcp.mplamps.generators import generate_topology
 from powertcp.mplamps.label import stack_octets
 from powertcp.mplamps.lfib import STACK_OCTETS, Lfib, Out, Owner
 from powertcp.mplamps.rsvp import Bundle, Message, Rejected, decode_message, encode_message
+from powertcp.mplamps.ted import Reservations, Ted
+from powertcp.mplamps.topology import Draft, NodeKind, Topology
 from powertcp.wire.rsvp_values import build_message, parse_message
-from tools.bench.harness import Options, Pair, WrongResultError, bench, loop
+from tools.bench.harness import Options, Pair, Side, WrongResultError, bench, loop
 
 UNIT = "packets/CPU s"
 PACKETS = 4096
@@ -143,3 +148,123 @@ def rsvp(options: Options) -> Pair:
         return len(few)
 
     return Pair(loop(ours, check=check), loop(theirs, check=check))
+
+
+LAMP_MW = 59_800
+PRIORITY = 4
+SAMPLED = 200
+
+
+def city(rows: int, columns: int) -> Topology:
+    """Return cabinets in a mesh with two houses and ten lamps each, the source in the middle."""
+    random = Random(3251)
+    draft = Draft("city")
+    draft.node("es1", NodeKind.ES)
+    places = [(row, column) for row in range(rows) for column in range(columns)]
+    names = {(row, column): f"c{row}-{column}" for row, column in places}
+    for place, name in names.items():
+        draft.node(name, NodeKind.TRANSFORMER)
+        for row, column in ((place[0] - 1, place[1]), (place[0], place[1] - 1)):
+            if (row, column) in names:
+                metric = random.randint(1, 30)
+                draft.link(names[row, column], name, 20_000_000, metric=metric)
+        for house in ("a", "b"):
+            draft.link(name, draft.node(f"h{name}{house}", NodeKind.TRANSFORMER), 400_000)
+            for number in range(5):
+                lamp = draft.node(f"lamp-{name}{house}{number}", NodeKind.LAMP)
+                draft.link(f"h{name}{house}", lamp, 230_000)
+    draft.link("es1", names[rows // 2, columns // 2], 110_000_000)
+    return draft.finish()
+
+
+class Alone:
+    """A constrained Dijkstra of each lamp, from it to the source, which ends when it is there."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.links = topology.links
+        self.free = [Reservations(link).free_mw(PRIORITY) for link in topology.links]
+        at = {node.name: place for place, node in enumerate(topology.nodes)}
+        self.at = at
+        self.enters = [node.kind is not NodeKind.LAMP for node in topology.nodes]
+        self.near: list[list[tuple[int, int, int]]] = [[] for _ in topology.nodes]
+        for number, link in enumerate(topology.links):
+            self.near[at[link.a]].append((number, at[link.b], link.metric))
+            self.near[at[link.b]].append((number, at[link.a], link.metric))
+
+    def cost(self, lamp: str, source: str) -> int:
+        """Return the metrics of the least path that has the power left."""
+        end, start = self.at[source], self.at[lamp]
+        costs = {start: 0}
+        heap = [(0, start)]
+        while heap:
+            cost, place = heappop(heap)
+            if place == end:
+                return cost
+            if cost > costs[place]:
+                continue
+            for number, other, metric in self.near[place]:
+                if not self.enters[other] or self.free[number] < LAMP_MW:
+                    continue
+                if other not in costs or cost + metric < costs[other]:
+                    costs[other] = cost + metric
+                    heappush(heap, (cost + metric, other))
+        raise WrongResultError(f"{lamp} has no path to {source}")
+
+
+class Together:
+    """One tree for the paths of all lamps, grown anew each time."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.ted = Ted(topology)
+        self.lamps = [node.name for node in topology.of_kind(NodeKind.LAMP)]
+        self.first = Reservations(topology.link(1))
+
+    def paths(self) -> int:
+        """Return the number of lamps whose path was read."""
+        ted = self.ted
+        # a link that comes back: the tree that was without it is forgotten
+        ted.update(1, self.first.state(is_up=False))
+        ted.update(1, self.first.state())
+        grown = ted.trees_grown
+        for lamp in self.lamps:
+            ted.reverse_tree("es1", LAMP_MW, PRIORITY).path(lamp)
+        if ted.trees_grown != grown + 1:
+            raise WrongResultError("it is not one tree for all lamps")
+        return len(self.lamps)
+
+
+def compared(topology: Topology) -> tuple[Side, Side]:
+    """Return the paths of all lamps by one tree, and of 200 of them one by one."""
+    together, alone = Together(topology), Alone(topology)
+    sampled = Random(3251).sample(together.lamps, min(SAMPLED, len(together.lamps)))
+    turns = cycle(sampled)
+
+    def check() -> None:
+        tree = together.ted.reverse_tree("es1", LAMP_MW, PRIORITY)
+        for lamp in sampled:
+            cost = sum(step.link.metric for step in tree.path(lamp))
+            if cost != alone.cost(lamp, "es1"):
+                raise WrongResultError(f"the tree has another cost for {lamp}")
+
+    def one() -> int:
+        alone.cost(next(turns), "es1")
+        return 1
+
+    return loop(together.paths, check=check), loop(one, check=check)
+
+
+@bench("mplamps-path", unit="lamps/CPU s", peer="a constrained Dijkstra per lamp", must=50)
+def path(options: Options) -> Pair:
+    """The paths of 10,000 lamps of a meshed city; `tree_ratio` is that of a city without meshes.
+
+    Each Dijkstra of the peer ends when it reaches the source, and there is little to search in a
+    tree.
+    """
+
+    def figures() -> dict[str, float]:
+        spec = "tree:3,3,3,2,5" if options.smoke else "tree:10,10,10,2,5"
+        ours, peer = compared(generate_topology(spec))
+        return {"tree_ratio": ours(0.5).value / peer(0.5).value}
+
+    ours, peer = compared(city(4, 5) if options.smoke else city(25, 40))
+    return Pair(ours, peer, figures=figures)
