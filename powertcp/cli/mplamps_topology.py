@@ -1,4 +1,4 @@
-"""`powertcp mplamps topology`: make, check and show networks of lamps, sources and routers."""
+"""`powertcp mplamps topology`: make, check and show networks of lamps, and their paths."""
 
 from argparse import Namespace
 from typing import NamedTuple
@@ -10,8 +10,9 @@ EXAMPLE = """examples:
   powertcp mplamps topology generate tree:10,10,10,2,5 > city.toml
   powertcp mplamps topology check street.toml           every fault with line and column
   powertcp mplamps topology show street.toml            nodes with addresses, links with labels
+  powertcp mplamps topology paths street.toml --es es1  the path of every lamp to a source
 
-ACTION is generate, check or show.
+ACTION is generate, check, show or paths.
 
 tree:A,B,..,Z has fan-outs, the last one of lamps in a house; its voltages, counted from the lamps, are
 230 V, 400 V, 20 kV, 110 kV and 380 kV, and more levels add 20 kV. street:N has two substations, a cabinet
@@ -20,7 +21,10 @@ and N houses, ring:N a ring of N transformers, ladder:N two rails with N rungs; 
 A check warns where lamps ask for more than the feeder before them carries, unless it is told to suppress
 its sanity.
 
-exit status: 0 done, 2 usage, or a topology that is none"""
+A path has the least sum of metrics, or with --metric tariff of fees, among links that carry what its lamp
+asks for; no other lamp is on yet. Of equal ones that over links of lower numbers is taken.
+
+exit status: 0 done, 1 a lamp has no path, 2 usage, or a topology that is none"""
 
 
 class _Action(NamedTuple):
@@ -35,12 +39,13 @@ ACTIONS = {
     "generate": _Action(1, "a GENERATOR, such as street:3", ("base", "pdp")),
     "check": _Action(None, "a TOPOLOGY", ("suppress_sanity", "json")),
     "show": _Action(1, "a TOPOLOGY", ("json",)),
+    "paths": _Action(1, "a TOPOLOGY", ("es", "metric", "json")),
 }
 
 
 def build_parser() -> Parser:
     """Return the parser of `powertcp mplamps topology`."""
-    purpose = "Make, check and show networks of lamps, sources and load-switching routers."
+    purpose = "Make, check and show networks of lamps, sources and routers, and the paths in them."
     parser = Parser("mplamps topology", purpose, EXAMPLE, "ACTION [TOPOLOGY]...")
     add = parser.add_argument
     add("action", metavar="ACTION", choices=tuple(ACTIONS), help="what to do")
@@ -50,7 +55,10 @@ def build_parser() -> Parser:
     add("--base", metavar="ADDR", help="generate: nodes have the addresses after it (10.0.0.0)")
     add("--pdp", action="store_true", help="generate: with a policy decision point")
     add("--suppress-sanity", action="store_true", help="check: no warnings")
-    add("--json", action="store_true", help="check, show: one JSON object per line")
+    add("--es", metavar="NAME", help="paths: to this source (the only one)")
+    metric = "paths: the least metrics, igp (the default), or fees, tariff"
+    add("--metric", metavar="METRIC", choices=("igp", "tariff"), help=metric)
+    add("--json", action="store_true", help="check, show, paths: one JSON object per line")
     return parser
 
 
@@ -67,6 +75,10 @@ def main(argv: list[str]) -> int:
             return topologies.generate(arguments)
         case "check":
             return topologies.check(arguments)
+        case "paths":
+            from powertcp.cli import lamp_paths
+
+            return lamp_paths.show(arguments)
         case _:
             return topologies.show(arguments)
 

@@ -151,12 +151,12 @@ def show(arguments: Namespace) -> int:
     nodes += [_node_row(topology, node) for node in topology.nodes]
     links: list[tuple[str, ...]] = [("NO", "LINK", "VOLTAGE", "LABEL", "CAPACITY", "DELAY", "")]
     links += [_link_row(link) for link in topology.links]
-    for line in (*_columns(nodes), "", *_columns(links)):
+    for line in (*columns(nodes), "", *columns(links)):
         print(line)
     return DONE
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Yield rows as lines, columns as wide as their widest cell."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for row in rows:

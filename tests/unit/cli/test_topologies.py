@@ -196,3 +196,74 @@ def test_help_shows_an_example_in_the_first_screen(run: Run) -> None:
         status, said, _ = run(*words)
         assert status == 0
         assert "topology generate street:3" in "\n".join(said.splitlines()[:24])
+
+
+def test_paths_of_lamps_are_shown(run: Run, tmp_path: Path) -> None:
+    status, said, _ = run("topology", "paths", "street:2", "--es", "es1")
+    assert status == 0
+    assert said == (
+        "paths to es1, least sum of metrics\n"
+        "\n"
+        "LAMP    ASKS FOR  METRIC  HOPS  PATH\n"
+        "lamp-1  59.8 W    40      4     lamp-1 h1 c1 s1 es1\n"
+        "lamp-2  59.8 W    40      4     lamp-2 h2 c1 s1 es1\n"
+    )
+    _, text, _ = run("topology", "generate", "street:2")
+    path = tmp_path / "street.toml"
+    fee = 'a = "s1", b = "c1", fee = "0.02/kWh"'
+    path.write_text(text.replace('a = "s1", b = "c1"', fee))
+    status, said, _ = run("topology", "paths", path, "--metric", "tariff")
+    assert (status, said.splitlines()[0]) == (
+        0,
+        "paths to es1, least sum of fees, in micro-units per kWh",
+    )
+    assert said.splitlines()[-1] == "lamp-2  59.8 W    0    4     lamp-2 h2 c1 s2 es1"
+    status, said, _ = run("topology", "paths", path, "--json")
+    assert json.loads(said.splitlines()[0]) == {
+        "lamp": "lamp-1",
+        "es": "es1",
+        "request_mw": 59_800,
+        "priority": 4,
+        "metric": 40,
+        "fee_micro_per_kwh": 20_000,
+        "path": ["h1", "c1", "s1", "es1"],
+        "links": [7, 5, 3, 1],
+    }
+
+
+def test_a_lamp_without_a_path_is_told(run: Run, tmp_path: Path) -> None:
+    _, text, _ = run("topology", "generate", "tree:1,2")
+    path = tmp_path / "dim.toml"
+    path.write_text(text.replace('b = "lamp-2"', 'b = "lamp-2", capacity = "59W"'))
+    status, said, _ = run("topology", "paths", path)
+    assert status == 1
+    assert said.splitlines()[2:] == [
+        "LAMP    ASKS FOR  METRIC  HOPS  PATH",
+        "lamp-1  59.8 W    20      2     lamp-1 h1 es1",
+        "lamp-2  59.8 W    -       -     none: no path carries that",
+    ]
+    status, said, _ = run("topology", "paths", path, "--json")
+    assert status == 1
+    assert json.loads(said.splitlines()[1])["metric"] is None
+
+
+def test_a_source_is_named_where_there_are_several(run: Run, tmp_path: Path) -> None:
+    _, text, _ = run("topology", "generate", "street:1")
+    path = tmp_path / "two.toml"
+    node = '{name = "es2", kind = "es"},\n'
+    link = '{a = "es2", b = "s1", voltage = "110kV"},\n'
+    text = text.replace("node = [\n", f"node = [\n  {node}")
+    path.write_text(text.replace("link = [\n", f"link = [\n  {link}"))
+    status, _, fault = run("topology", "paths", path)
+    assert status == 2
+    assert fault == (
+        "powertcp mplamps: command line: --es: one of the 2 sources of topology street: es2, es1\n"
+    )
+    status, _, fault = run("topology", "paths", path, "--es", "es3")
+    assert status == 2
+    assert 'none of the 2 sources of topology street: es2, es1, got "es3"' in fault
+    status, said, _ = run("topology", "paths", path, "--es", "es2")
+    assert (status, said.splitlines()[-1].split()[-2:]) == (0, ["s1", "es2"])
+    status, _, fault = run("topology", "show", path, "--es", "es2")
+    assert status == 2
+    assert "--es is for paths, not for show" in fault
