@@ -1,0 +1,589 @@
+"""Both ends of COPS: Pep in an edge LSR, over many connections, and Pdp, one for each connection.
+
+What the objects of RSVP in a request say is the caller's: it reads the PATH, asks `market.decide`,
+and answers. MPLampS section 6; RFC 2748 sections 2.5, 3 and 4. A driver feeds octets and time,
+sends what `data_to_send` returns and closes the connection after ConnectionLost.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, TypeAlias
+
+from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.machine import Buffer, Entropy, Event
+from powertcp.mplamps.cops.messages import (
+    ClientAccept,
+    ClientClose,
+    ClientOpen,
+    Code,
+    Command,
+    Decision,
+    DecisionError,
+    DeleteReason,
+    DeleteRequest,
+    ErrorCode,
+    Interface,
+    KeepAlive,
+    Message,
+    Report,
+    ReportKind,
+    Request,
+    ServerAddress,
+    SynchronizeComplete,
+    SynchronizeRequest,
+)
+from powertcp.mplamps.cops.wire import Splitter, decode_message, encode_message, inner_objects
+from powertcp.mplamps.power import MeterObject, TariffKind, TariffObject
+from powertcp.registry import Reason
+from powertcp.units import NS_PER_S, Instant
+
+KEEP_ALIVE_S: Final = 30
+ACCOUNTING_S: Final = 60
+SILENCE_NS: Final = NS_PER_S
+# how long the last quote of a supplier is good without a policeman
+QUOTE_NS: Final = 300 * NS_PER_S
+RECONNECT_S: Final = (1, 2, 4, 8, 16, 30)
+# MPLampS section 4.10: the circuits of an LSR
+MAX_CIRCUITS: Final = 100_000
+# and its suppliers; the quote of the one that was heard of longest ago is forgotten
+MAX_QUOTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitDecided(Event):
+    """Go on with the circuit at this quote, or with None refuse it with the objects of `data`.
+
+    data: ERROR_SPEC and OFFERs; empty if there is nobody to ask: error 2, value 0. is_local: decided
+    here. A circuit that was decided before and is refused now is to be torn down.
+    """
+
+    handle: bytes
+    quote: TariffObject | None
+    data: bytes = b""
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceChanged(Event):
+    """Report the meter as the answer, then send the RESV with this quote."""
+
+    handle: bytes
+    quote: TariffObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterWanted(Event):
+    """It is time for a meter of the circuit."""
+
+    handle: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLost(Event):
+    """Close the connection; retry_at: when a PEP connects again, None for a PDP."""
+
+    retry_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PepOpened(Event):
+    """An edge LSR is there. has_state: its circuits come again now."""
+
+    pep_id: str
+    has_state: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitRequested(Event):
+    """Answer with `install` or `remove`. info: the objects of the PATH."""
+
+    handle: bytes
+    interface: Interface
+    info: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitReported(Event):
+    """A circuit is closed, has failed, or was metered. is_answer: to a decision."""
+
+    handle: bytes
+    kind: ReportKind
+    meter: MeterObject | None
+    is_answer: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitDeleted(Event):
+    """A circuit is no more."""
+
+    handle: bytes
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class StateSynchronized(Event):
+    """All circuits of the edge LSR have been requested again."""
+
+
+PepEvent: TypeAlias = CircuitDecided | PriceChanged | MeterWanted | ConnectionLost
+PdpEvent: TypeAlias = (
+    PepOpened
+    | CircuitRequested
+    | CircuitReported
+    | CircuitDeleted
+    | StateSynchronized
+    | ConnectionLost
+)
+
+
+class _Stream:
+    """The octets of one connection both ways."""
+
+    def __init__(self, now: Instant) -> None:
+        self.heard_at = now
+        self._out = bytearray()
+        self._splitter = Splitter()
+
+    def send(self, message: Message) -> None:
+        self._out += encode_message(message)
+
+    def drain(self) -> bytes:
+        octets = bytes(self._out)
+        self._out.clear()
+        return octets
+
+    def receive(self, data: Buffer, now: Instant, take: Callable[[Message], None]) -> Code | None:
+        """Give each message to `take`; return the error for a peer that sends none."""
+        self.heard_at = now
+        try:
+            for octets in self._splitter.receive(data):
+                take(decode_message(octets))
+        except DecodeError as error:
+            if error.code == Reason.UNSUPPORTED_OPTION:
+                return Code(ErrorCode.UNKNOWN_OBJECT, error.value & 0xFFFF)
+            return Code(ErrorCode.BAD_FORMAT)
+        return None
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A circuit of an edge LSR."""
+
+    interface: Interface
+    info: bytes
+    supplier: int
+    waits_until: Instant | None = None
+    quote: TariffObject | None = None
+    meter_at: Instant | None = None
+
+
+class Pep:
+    """The edge LSR: asks for each circuit, tells its meter, and goes on without a policeman."""
+
+    def __init__(self, address: IPv4Address, entropy: Entropy) -> None:
+        """Begin without a connection."""
+        self._address = address
+        self._entropy = entropy
+        self._circuits: dict[bytes, _Asked] = {}
+        self._quotes: dict[int, TariffObject] = {}
+        self._lost_at: Instant | None = None
+        self._events: deque[PepEvent] = deque()
+        self._stream: _Stream | None = None
+        self._last: bytes = b""
+        self._server: ServerAddress | None = None
+        self._last_pdp: ServerAddress | None = None
+        self._accept: ClientAccept | None = None
+        self._alive_at: Instant | None = None
+        self._tries = 0
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._circuits)
+
+    # ---- the connection -----------------------------------------------------------------------
+
+    def connect(self, server: ServerAddress, now: Instant) -> None:
+        """Begin on a new connection: send OPN. The PDP must accept within a second."""
+        self._stream = _Stream(now)
+        self._last = b""
+        self._server, self._accept, self._alive_at = server, None, now + SILENCE_NS
+        # MPLA-6-03
+        self._stream.send(ClientOpen(pep_id=str(self._address), last_pdp=self._last_pdp))
+
+    def lose(self, now: Instant, error: Code | None = None) -> None:
+        """Go on without a connection: circuits stay, those that wait are decided here.
+
+        Also for a connection that cannot be made. error: what the PDP is told.
+        """
+        if self._stream is not None:
+            if error is not None:
+                self._stream.send(ClientClose(error=error))
+            self._last = self._stream.drain()
+        if self._accept is not None:
+            self._lost_at = now
+        self._stream = self._accept = self._alive_at = None
+        # MPLA-6-02
+        delay = RECONNECT_S[min(self._tries, len(RECONNECT_S) - 1)]
+        self._tries += 1
+        self._events.append(ConnectionLost(retry_at=now + delay * NS_PER_S))
+        for handle, asked in list(self._circuits.items()):
+            if asked.waits_until is not None:
+                asked.waits_until = None
+                if asked.quote is None:
+                    self._decide(handle, asked, now)
+
+    def receive_data(self, data: Buffer, now: Instant) -> None:
+        """Take octets of the PDP; never raises on their content."""
+        stream = self._stream
+        if stream is None:
+            return
+        error = stream.receive(data, now, lambda message: self._take(message, now))
+        if error is not None and self._stream is not None:
+            self.lose(now, error)
+
+    def receive_eof(self, now: Instant) -> None:
+        """Take the end of the connection."""
+        if self._stream is not None:
+            self.lose(now)
+
+    def data_to_send(self) -> bytes:
+        """Drain octets for the PDP."""
+        last, self._last = self._last, b""
+        return last + (self._stream.drain() if self._stream else b"")
+
+    def next_event(self) -> PepEvent | None:
+        """Drain one event."""
+        return self._events.popleft() if self._events else None
+
+    # ---- circuits -----------------------------------------------------------------------------
+
+    def ask(self, interface: Interface, info: bytes, supplier: int, now: Instant) -> bytes:
+        """Ask for a circuit and return its handle; CircuitDecided follows within a second.
+
+        info: the objects of its PATH. supplier: that of its TARIFF, 0 any. Raises
+        LocalProtocolError beyond 100,000 circuits.
+        """
+        if len(self._circuits) >= MAX_CIRCUITS:
+            raise LocalProtocolError(f"{MAX_CIRCUITS:,} circuits are asked for already")
+        self._next += 1
+        handle = self._next.to_bytes(4, "big")
+        asked = self._circuits[handle] = _Asked(interface, info, supplier)
+        if self._stream is None:
+            self._decide(handle, asked, now)
+        elif self._accept is None:
+            asked.waits_until = now + SILENCE_NS
+        else:
+            self._request(handle, asked, now)
+        return handle
+
+    def report(
+        self, handle: bytes, kind: ReportKind, now: Instant, meter: MeterObject | None = None,
+        *, is_answer: bool = False,
+    ) -> None:  # fmt: skip
+        """Tell that RESV has closed a circuit or has not, or its meter.
+
+        is_answer: to CircuitDecided or PriceChanged. Raises LocalProtocolError for an unknown
+        handle.
+        """
+        asked = self._known(handle)
+        # MPLA-6-04
+        if kind is ReportKind.SUCCESS and self._accept and self._accept.accounting_s:
+            asked.meter_at = now + self._accept.accounting_s * NS_PER_S
+        if self._accept is not None and self._stream is not None:
+            info = meter.to_wire() if meter else b""
+            self._stream.send(Report(handle=handle, kind=kind, info=info, is_solicited=is_answer))
+
+    def delete(self, handle: bytes, reason: DeleteReason, meter: MeterObject | None) -> None:
+        """End a circuit. meter: the last, final one, None if it was never closed."""
+        self._known(handle)
+        del self._circuits[handle]
+        if self._accept is None or self._stream is None:
+            return
+        # MPLA-6-04
+        if meter is not None:
+            kind = ReportKind.ACCOUNTING
+            self._stream.send(Report(handle=handle, kind=kind, info=meter.to_wire()))
+        self._stream.send(DeleteRequest(handle=handle, reason=Code(reason)))
+
+    # ---- time ---------------------------------------------------------------------------------
+
+    def get_timer(self) -> Instant | None:
+        """Return the earliest deadline in ns, or None."""
+        if self._stream is None:
+            return None
+        times = [self._alive_at, self._silent_at()]
+        for asked in self._circuits.values():
+            times += (asked.waits_until, asked.meter_at)
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: Instant) -> None:
+        """Do what is due at `now`."""
+        if self._stream is None:
+            return
+        silent_at = self._silent_at()
+        waits = [one.waits_until for one in self._circuits.values() if one.waits_until is not None]
+        is_unaccepted = self._accept is None and self._alive_at is not None
+        if (
+            (silent_at is not None and now >= silent_at)
+            or (waits and now >= min(waits))
+            or (is_unaccepted and self._alive_at is not None and now >= self._alive_at)
+        ):
+            self.lose(now, Code(ErrorCode.COMMUNICATION_FAILURE))
+            return
+        if self._alive_at is not None and now >= self._alive_at:
+            self._stream.send(KeepAlive())
+            self._alive_at = self._next_alive(now)
+        accept = self._accept
+        for handle, asked in self._circuits.items():
+            if asked.meter_at is not None and now >= asked.meter_at and accept is not None:
+                asked.meter_at = now + (accept.accounting_s or ACCOUNTING_S) * NS_PER_S
+                self._events.append(MeterWanted(handle=handle))
+
+    # ---- inside -------------------------------------------------------------------------------
+
+    def _silent_at(self) -> Instant | None:
+        if self._stream is None or self._accept is None or not self._accept.keep_alive_s:
+            return None
+        return self._stream.heard_at + self._accept.keep_alive_s * NS_PER_S
+
+    def _next_alive(self, now: Instant) -> Instant | None:
+        """Return a time between 1/4 and 3/4 of the timer from now (RFC 2748 section 3.9)."""
+        if self._accept is None or not self._accept.keep_alive_s:
+            return None
+        quarter = self._accept.keep_alive_s * NS_PER_S // 4
+        share = int.from_bytes(self._entropy(2), "big")
+        return now + quarter + 2 * quarter * share // 0xFFFF
+
+    def _known(self, handle: bytes) -> _Asked:
+        asked = self._circuits.get(handle)
+        if asked is None:
+            raise LocalProtocolError(f"no circuit has the handle {handle.hex()}")
+        return asked
+
+    def _request(self, handle: bytes, asked: _Asked, now: Instant) -> None:
+        if self._stream is not None:
+            # MPLA-6-04
+            self._stream.send(Request(handle=handle, interface=asked.interface, info=asked.info))
+            asked.waits_until = now + SILENCE_NS
+
+    def _decide(self, handle: bytes, asked: _Asked, now: Instant) -> None:
+        """Decide without a policeman: at the last quote of the supplier, for 300 s."""
+        # MPLA-6-02
+        is_good = self._lost_at is not None and now - self._lost_at < QUOTE_NS
+        rows = [
+            quote
+            for number, quote in self._quotes.items()
+            if is_good and asked.supplier in (0, number)
+        ]
+        asked.quote = min(rows, key=lambda quote: (quote.price, quote.supplier), default=None)
+        self._events.append(CircuitDecided(handle=handle, quote=asked.quote, is_local=True))
+        if asked.quote is None:
+            del self._circuits[handle]
+
+    def _take(self, message: Message, now: Instant) -> None:
+        if self._stream is None:
+            return
+        match message:
+            case ClientAccept() if self._accept is None:
+                self._accept, self._tries = message, 0
+                self._last_pdp = self._server
+                self._alive_at = self._next_alive(now)
+                for handle, asked in self._circuits.items():
+                    if asked.waits_until is not None:
+                        self._request(handle, asked, now)
+            case Decision() if self._accept is not None:
+                self._install(message, now)
+            case DecisionError(handle=handle) if handle in self._circuits:
+                del self._circuits[handle]
+                self._events.append(CircuitDecided(handle=handle, quote=None))
+            case SynchronizeRequest() if self._accept is not None:
+                self._synchronize(self._stream, message.handle, now)
+            case ClientClose():
+                self.lose(now)
+            case _:
+                # keep-alives, and what is of no use here
+                return
+
+    def _synchronize(self, stream: _Stream, handle: bytes | None, now: Instant) -> None:
+        """Request one circuit again, or with None all; those that wait have just been sent."""
+        # MPLA-6-04
+        if handle is not None and handle not in self._circuits:
+            reason = Code(DeleteReason.UNKNOWN_HANDLE)
+            stream.send(DeleteRequest(handle=handle, reason=reason))
+            return
+        for number in list(self._circuits) if handle is None else [handle]:
+            if self._circuits[number].waits_until is None:
+                self._request(number, self._circuits[number], now)
+        stream.send(SynchronizeComplete(handle=handle))
+
+    def _install(self, decision: Decision, now: Instant) -> None:
+        handle = decision.handle
+        asked = self._circuits.get(handle)
+        if asked is None:
+            return
+        if decision.is_solicited:
+            asked.waits_until = None
+        if decision.command is not Command.INSTALL:
+            del self._circuits[handle]
+            self._events.append(CircuitDecided(handle=handle, quote=None, data=decision.data))
+            return
+        private = [one.private for one in inner_objects(decision.data)]
+        quotes = [
+            one for one in private
+            if isinstance(one, TariffObject) and one.kind is TariffKind.QUOTE
+        ]  # fmt: skip
+        if not quotes:
+            raise DecodeError(0, "QUOTE", Reason.STATE)
+        quote, old = quotes[0], asked.quote
+        self._quotes.pop(quote.supplier, None)
+        self._quotes[quote.supplier] = quote
+        if len(self._quotes) > MAX_QUOTES:
+            del self._quotes[next(iter(self._quotes))]
+        asked.quote = quote
+        if old is None:
+            self._events.append(CircuitDecided(handle=handle, quote=quote))
+        elif old.price != quote.price:
+            self._events.append(PriceChanged(handle=handle, quote=quote))
+
+
+class Pdp:
+    """The policeman's end of one connection."""
+
+    def __init__(self, now: Instant) -> None:
+        """Wait for OPN, as long as for any message."""
+        self._stream = _Stream(now)
+        self._events: deque[PdpEvent] = deque()
+        self._is_open = True
+        self._handles: set[bytes] = set()
+        self.pep_id = ""
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def receive_data(self, data: Buffer, now: Instant) -> None:
+        """Take octets of the PEP; never raises on their content."""
+        if self._is_open:
+            error = self._stream.receive(data, now, self._take)
+            if error is not None:
+                self.close(error)
+
+    def receive_eof(self, now: Instant) -> None:
+        """Take the end of the connection."""
+        self._end()
+
+    def data_to_send(self) -> bytes:
+        """Drain octets for the PEP."""
+        return self._stream.drain()
+
+    def next_event(self) -> PdpEvent | None:
+        """Drain one event."""
+        return self._events.popleft() if self._events else None
+
+    def get_timer(self) -> Instant | None:
+        """Return when a silent PEP is given up."""
+        return self._stream.heard_at + KEEP_ALIVE_S * NS_PER_S if self._is_open else None
+
+    def handle_timer(self, now: Instant) -> None:
+        """Give up a PEP that has been silent for the keep-alive time."""
+        at = self.get_timer()
+        if at is not None and now >= at:
+            self.close(Code(ErrorCode.COMMUNICATION_FAILURE))
+
+    def install(self, handle: bytes, quote: TariffObject, *, is_answer: bool = True) -> None:
+        """Admit a circuit at a quote, or with is_answer=False tell its new quote. MPLA-6-01."""
+        self._decide(
+            Decision(
+                handle=handle,
+                command=Command.INSTALL,
+                data=quote.to_wire(),
+                is_solicited=is_answer,
+            )
+        )
+
+    def remove(self, handle: bytes, data: bytes, *, is_answer: bool = True) -> None:
+        """Refuse a circuit, or with is_answer=False end it. data: ERROR_SPEC and OFFERs."""
+        # MPLA-6-04
+        self._decide(
+            Decision(
+                handle=handle,
+                command=Command.REMOVE,
+                data=data,
+                is_error_triggered=True,
+                is_solicited=is_answer,
+            )
+        )
+        self._handles.discard(handle)
+
+    def close(self, error: Code) -> None:
+        """Tell the PEP why, and end the connection."""
+        if self._is_open:
+            self._stream.send(ClientClose(error=error))
+            self._end()
+
+    def _end(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._events.append(ConnectionLost())
+
+    def _decide(self, decision: Decision) -> None:
+        if decision.handle not in self._handles:
+            raise LocalProtocolError(f"no circuit has the handle {decision.handle.hex()}")
+        if self._is_open:
+            self._stream.send(decision)
+
+    def _take(self, message: Message) -> None:
+        if not self._is_open:
+            return
+        match message:
+            case KeepAlive():
+                self._stream.send(message)
+            case ClientClose():
+                self._end()
+            case ClientOpen():
+                self._open(message)
+            case _ if not self.pep_id:
+                self.close(Code(ErrorCode.UNSUPPORTED_CLIENT))
+            case Request(handle=handle):
+                self._request(message)
+            case Report(handle=handle) if handle in self._handles:
+                self._events.append(self._reported(message))
+            case DeleteRequest(handle=handle, reason=reason):
+                self._handles.discard(handle)
+                self._events.append(CircuitDeleted(handle=handle, reason=reason))
+            case SynchronizeComplete():
+                self._events.append(StateSynchronized())
+            case _:
+                # what only a PDP sends, and reports of circuits that are not known
+                return
+
+    def _open(self, message: ClientOpen) -> None:
+        self.pep_id = message.pep_id
+        # MPLA-6-03
+        self._stream.send(ClientAccept(keep_alive_s=KEEP_ALIVE_S, accounting_s=ACCOUNTING_S))
+        has_state = message.last_pdp is not None
+        if has_state:
+            self._stream.send(SynchronizeRequest())
+        self._events.append(PepOpened(pep_id=message.pep_id, has_state=has_state))
+
+    def _request(self, message: Request) -> None:
+        handle = message.handle
+        if handle not in self._handles and len(self._handles) >= MAX_CIRCUITS:
+            self._stream.send(DecisionError(handle=handle, error=Code(ErrorCode.UNABLE)))
+        elif not message.info:
+            self._stream.send(DecisionError(handle=handle, error=Code(ErrorCode.INFO_MISSING)))
+        else:
+            self._handles.add(handle)
+            self._events.append(
+                CircuitRequested(handle=handle, interface=message.interface, info=message.info)
+            )
+
+    def _reported(self, message: Report) -> CircuitReported:
+        meters = [one.private for one in inner_objects(message.info)]
+        return CircuitReported(
+            handle=message.handle,
+            kind=message.kind,
+            meter=next((one for one in meters if isinstance(one, MeterObject)), None),
+            is_answer=message.is_solicited,
+        )
