@@ -29,7 +29,7 @@ from powertcp.reclaim.track import FLOWS_MAX, End
 from powertcp.registry import Flag, Reason, Refusal
 from powertcp.units import NS_PER_S
 from powertcp.wire.options import Options
-from powertcp.wire.segments import Control, Credit, Data, Ready, Reneg, Segment
+from powertcp.wire.segments import Control, Credit, Data, Ready, Reneg, Segment, Trip
 from tests.contract import (
     Subject,
     check_chunkings,
@@ -139,6 +139,7 @@ class Guard:
     asked: set[int] = field(default_factory=set)
     powered: set[int] = field(default_factory=set)
     over: set[int] = field(default_factory=set)
+    tripped: set[int] = field(default_factory=set)
     passed: dict[int, int] = field(default_factory=dict)
     asked_at: dict[int, int] = field(default_factory=dict)
 
@@ -165,16 +166,23 @@ class Guard:
                 self.asked.add(one.flow)
                 # a stray one of that number was refused before
                 self.over.discard(one.flow)
+                self.tripped.discard(one.flow)
                 self.asked_at.setdefault(one.flow, now)
             case Control(flags=flags) if flags in (Flag.RST, Flag.FIN | Flag.ACK):
                 self.over.add(one.flow)
+            case Trip():
+                # the firewall may have said so, and harvests what comes after T_DRAIN
+                self.tripped.add(one.flow)
             case Reneg():
                 self._may(one.options, model.reneg_w, ProfileType.REQUEST)
             # what took the place of its sink has a limit of its own
-            case Credit() if model.limit_mw is not None and one.flow in self.asked - self.over:
+            case Credit() if model.limit_mw is not None and self._has_sink(one.flow):
                 self._look_at_credit(one, now)
             case _:
                 pass
+
+    def _has_sink(self, flow: int) -> bool:
+        return flow in self.asked - self.over - self.tripped
 
     def _look_at_credit(self, one: Credit, now: int) -> None:
         """All that was granted is at most a burst, and the limit since the flow was asked for."""
