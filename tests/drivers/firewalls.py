@@ -1,5 +1,6 @@
 """A firewall of its own process between real providers and consumers, and who attacks it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -96,5 +97,6 @@ def powertcp(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "powertcp", *words],
         capture_output=True, text=True, timeout=60, check=False,
-        env={"XDG_RUNTIME_DIR": str(folder), "XDG_STATE_HOME": str(folder / "state"), "PATH": ""},
+        env=dict(os.environ)
+        | {"XDG_RUNTIME_DIR": str(folder), "XDG_STATE_HOME": str(folder / "state"), "PATH": ""},
     )  # fmt: skip
