@@ -119,7 +119,7 @@ async def running(
     quiet = ["--no-mdns"] if words[0] == "provider" and not before else []
     command = [*before, sys.executable, "-m", "powertcp", *words, *quiet, "--json"]
     environ = {"XDG_RUNTIME_DIR": str(folder), "XDG_STATE_HOME": str(folder / "state")}
-    async with process(command, **environ, **environment) as one:
+    async with process(command, **(environ | environment)) as one:
         yield one
     assert "a bug of powertcp" not in one.log, one.log
 

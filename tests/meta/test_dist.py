@@ -35,7 +35,7 @@ def sdist(folder: Path, *, without: str = "", extra: str = "") -> Path:
 
 
 def test_lists_name_something() -> None:
-    names = ("dpdp", "protocol", "vppn")
+    names = ("dpdp", "mplamps", "protocol", "vppn")
     assert check_dist.drafts() == [f"draft-powertcp-{name}-00.txt" for name in names]
     assert len(check_dist.shared()) >= 10
 
