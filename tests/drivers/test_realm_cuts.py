@@ -249,8 +249,8 @@ async def test_a_provider_that_is_full_leaves_the_flow_where_it_is(tmp_path: Pat
                 "--for", "60s", "--no-ledger", before=inside(here),
             )  # fmt: skip
             lamp = running(
-                tmp_path, "consumer", *WISH, "--for", "60s", "--receipts", "1s",
-                "--state-dir", str(tmp_path / "sink"), before=inside(here),
+                tmp_path, "consumer", *WISH, "--give-up", "60s", "--for", "60s",
+                "--receipts", "1s", "--state-dir", str(tmp_path / "sink"), before=inside(here),
             )  # fmt: skip
             async with hog as other, lamp as sink:
                 await other.until("ready")
