@@ -303,4 +303,4 @@ class Reaper:
 
     def _origin(self, end: End) -> str:
         """Return who that side is, for the bounds of harvesting."""
-        return self._middle.ends(end)[0].origin
+        return self._middle.ends(end)[0].account

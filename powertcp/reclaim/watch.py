@@ -33,9 +33,10 @@ class Party(NamedTuple):
     address: Address | None
     key: bytes | None = None
 
+    # FWRL-4-05
     @property
     def account(self) -> str:
-        """What the ledger calls it: its IPv4 address, its IPv6 prefix of 64 bits.
+        """What the ledger and the bounds of harvesting call it: its IPv4 address, its IPv6 prefix of 64 bits.
 
         Who has a prefix has 2^64 addresses, and the ledger an account for each name.
         """
@@ -45,12 +46,6 @@ class Party(NamedTuple):
         if not isinstance(address, IPv6Address) or address.is_loopback:
             return str(address)
         return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
-
-    # FWRL-4-05
-    @property
-    def origin(self) -> str:
-        """Who it is for the bounds of harvesting: the same."""
-        return self.account
 
 
 @dataclass(slots=True)

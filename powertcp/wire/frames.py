@@ -119,7 +119,7 @@ _BLOCKED = Struct(">Q")
 _SHED = Struct(">II")
 _TICKET_HEAD = Struct(">I")
 
-CTL_FLAGS = Flag.FIN | Flag.SYN | Flag.RST | Flag.ACK
+CTL_FLAGS = int(Flag.FIN | Flag.SYN | Flag.RST | Flag.ACK)
 _SEALED_FLAGS = Flag.SYN | Flag.ACK | Flag.ECE
 _FEED_FLAGS = Flag.SYN | Flag.ACK | Flag.FIN | Flag.PSH | Flag.ECE
 # PTCP-2.2-03
@@ -278,7 +278,7 @@ def _length(raw: RawSegment, octets: int) -> memoryview:
 
 
 def _decode_control(raw: RawSegment) -> Control:
-    flags = raw[1] & _CTL_MASK
+    flags = raw[1] & CTL_FLAGS
     if flags not in CTL_COMBINATIONS:  # PTCP-2.1-04
         raise DecodeError(5, "flags", Reason.STATE, raw[1])
     if raw[5]:
@@ -406,7 +406,6 @@ def _skip_type(_: RawSegment) -> None:
     return None
 
 
-_CTL_MASK = int(CTL_FLAGS)
 _SEALED_MASK = int(_SEALED_FLAGS)
 _FEED_MASK = int(_FEED_FLAGS)
 # PTCP-2.2-03

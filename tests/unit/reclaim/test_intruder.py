@@ -250,7 +250,7 @@ def test_what_may_not_be_harvested_is_heat_and_its_source_is_refused() -> None:
     pair = ScreenedPair(RECLAIM)
     pair.answers = False
     pair.energise("12V/1A")
-    pair.firewall.admit(PROVIDER.origin, pair.now)
+    pair.firewall.admit(PROVIDER.account, pair.now)
     pair.hear(SOURCE, encode_segment(power(1, 0, 12_000, 1_300_000)))
     pair.flush()
     (refusal,) = resets(pair.were_told(SOURCE))
@@ -384,7 +384,7 @@ def test_an_offer_without_terms_is_judged_without() -> None:
 @pytest.mark.requirement("FWRL-4-05")
 def test_an_offer_that_may_not_be_harvested_is_refused() -> None:
     siege = Besieged()
-    siege.firewall.admit(STRANGER.origin, siege.now)
+    siege.firewall.admit(STRANGER.account, siege.now)
     assert [one.code for one in resets(siege.say(offer())) if one] == [Reason.CHURN]
 
 
