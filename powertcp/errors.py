@@ -4,9 +4,9 @@ Section 7 of the architecture: one error per fault, each with a sentence a stran
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import strerror
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 ValueT = TypeVar("ValueT")
 
@@ -87,6 +87,25 @@ class ConfigError(PowerError):
         self.file = file
         self.path = path
         self.text = text
+
+
+class Fault(NamedTuple):
+    """One fault; lines and columns count from 1, columns in characters."""
+
+    line: int
+    column: int
+    text: str
+
+
+class InvalidText(ConfigError):
+    """A text that is not valid, with every fault that was found; nothing of it holds."""
+
+    def __init__(self, file: str, faults: Sequence[Fault]) -> None:
+        first = faults[0]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        place = f"line {first.line}, column {first.column}"
+        super().__init__(file, place, f"{first.text}{more}")
+        self.faults = tuple(faults)
 
 
 class HostError(PowerError):

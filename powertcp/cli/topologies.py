@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from powertcp.errors import ConfigError, HostError
+from powertcp.errors import ConfigError, Fault, HostError
 from powertcp.mplamps.generators import generate_topology, is_generator
 from powertcp.mplamps.plans import (
     MAX_CHARACTERS,
     InvalidPlan,
-    PlanFault,
     format_topology,
     parse_topology,
 )
@@ -47,7 +46,7 @@ def load_topology(word: str) -> Topology:
     except UnicodeDecodeError as error:
         before = octets[: error.start].decode()
         place = before.count("\n") + 1, len(before) - before.rfind("\n")
-        raise InvalidPlan(word, [PlanFault(*place, "it is not UTF-8")]) from error
+        raise InvalidPlan(word, [Fault(*place, "it is not UTF-8")]) from error
     return parse_topology(text, word)
 
 
@@ -93,7 +92,7 @@ def check(arguments: Namespace) -> int:
     """Say of each topology what it holds, or what is wrong with it."""
     status = DONE
     for name in arguments.what:
-        faults: Sequence[PlanFault] = ()
+        faults: Sequence[Fault] = ()
         warnings: list[str] = []
         counts: dict[str, int] = {}
         try:

@@ -7,13 +7,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from powertcp.cli.books import read_file
-from powertcp.errors import HostError
+from powertcp.errors import Fault, HostError, InvalidText
 from powertcp.units import NS_PER_S
 from powertcp.vppn.access import judge_time
 from powertcp.vppn.authorized import parse_authorized
 from powertcp.vppn.certificate import MAGIC as CERTIFICATE
 from powertcp.vppn.certificate import parse_certificate
-from powertcp.vppn.faults import Fault, InvalidText
 from powertcp.vppn.limits import format_moment
 from powertcp.vppn.revocation import MAGIC as REVOCATIONS
 from powertcp.vppn.revocation import parse_revocations

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from powertcp.errors import ConfigError
+from powertcp.errors import ConfigError, Fault, InvalidText
 from powertcp.vppn.access import OverLimit
 from powertcp.vppn.authorized import MAX_OCTETS, AuthorizedWatts, parse_authorized
-from powertcp.vppn.faults import Fault, InvalidText
 from powertcp.vppn.revocation import MAX_OCTETS as LIST_OCTETS
 from powertcp.vppn.revocation import RevocationList, Revocations, parse_revocations
 

@@ -17,11 +17,11 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from powertcp.errors import ConfigError, nearest
+from powertcp.errors import Fault, InvalidText, nearest
 from powertcp.mplamps.places import Places, TomlError, read_toml
 from powertcp.mplamps.topology import (
     DEFAULT_BASE,
@@ -142,23 +142,8 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 _ROWS: dict[str, type[msgspec.Struct]] = {"node": _NodeRow, "link": _LinkRow, "topology": _Head}
 
 
-class PlanFault(NamedTuple):
-    """One fault of a document; lines and columns count from 1."""
-
-    line: int
-    column: int
-    text: str
-
-
-class InvalidPlan(ConfigError):
+class InvalidPlan(InvalidText):
     """A document that is no topology, or no market, with every fault that is told; nothing of it holds."""
-
-    def __init__(self, file: str, faults: Sequence[PlanFault]) -> None:
-        first = faults[0]
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        place = f"line {first.line}, column {first.column}"
-        super().__init__(file, place, f"{first.text}{more}")
-        self.faults = tuple(faults)
 
 
 def parse_topology(text: str, file: str) -> Topology:
@@ -169,11 +154,11 @@ def parse_topology(text: str, file: str) -> Topology:
     # MPLA-7-01
     if len(text) > MAX_CHARACTERS:
         said = f"{len(text):,} characters, at most {MAX_CHARACTERS:,}"
-        raise InvalidPlan(file, [PlanFault(1, 1, said)])
+        raise InvalidPlan(file, [Fault(1, 1, said)])
     try:
         table = read_toml(text)
     except TomlError as error:
-        raise InvalidPlan(file, [PlanFault(*error.place, str(error))]) from error
+        raise InvalidPlan(file, [Fault(*error.place, str(error))]) from error
     try:
         document = msgspec.convert(table, _Document, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -183,7 +168,7 @@ def parse_topology(text: str, file: str) -> Topology:
     faults = [*_kind_faults(document), *find_faults(topology)][:MAX_TOLD]
     if faults:
         places = Places(text)
-        placed = [PlanFault(*places.value(fault.path), fault.text) for fault in faults]
+        placed = [Fault(*places.value(fault.path), fault.text) for fault in faults]
         raise InvalidPlan(file, sorted(placed))
     return topology
 
@@ -205,7 +190,7 @@ def find_mismatch(
     document: type[msgspec.Struct],
     rows: Mapping[str, type[msgspec.Struct]],
     kinds: Sequence[str] = (),
-) -> PlanFault:
+) -> Fault:
     """Return the fault of a document whose keys or values are of another kind.
 
     said: what msgspec says. rows: the kinds of the tables named by the keys of `document`. kinds:
@@ -222,13 +207,13 @@ def find_mismatch(
         names = [step for step in path if isinstance(step, str)]
         kind = rows.get(names[-1], document) if names else document
         hint = nearest(unknown[1], kind.__struct_encode_fields__)
-        return PlanFault(*places.key((*path, unknown[1])), f'unknown key "{unknown[1]}"{hint}')
+        return Fault(*places.key((*path, unknown[1])), f'unknown key "{unknown[1]}"{hint}')
     if missing := _MISSING.search(said):
-        return PlanFault(*places.value(path), f'the key "{missing[1]}" is missing')
+        return Fault(*places.value(path), f'the key "{missing[1]}" is missing')
     if strange := _STRANGE.fullmatch(said):
         known = ", ".join(kinds)
         said = f'a kind is {known}, got "{strange[1][:40]}"{nearest(strange[1], kinds)}'
-    return PlanFault(*places.value(path), said)
+    return Fault(*places.value(path), said)
 
 
 def _topology(document: _Document) -> Topology:

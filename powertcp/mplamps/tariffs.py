@@ -21,10 +21,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from powertcp.errors import nearest
+from powertcp.errors import Fault, nearest
 from powertcp.mplamps.market import Contract, Market, MeterPoint, PriceStep, Supplier
 from powertcp.mplamps.places import Places, TomlError, read_toml
-from powertcp.mplamps.plans import MAX_CHARACTERS, MAX_TOLD, InvalidPlan, PlanFault, find_mismatch
+from powertcp.mplamps.plans import MAX_CHARACTERS, MAX_TOLD, InvalidPlan, find_mismatch
 from powertcp.mplamps.topology import NodeKind, Topology, TopologyFault
 from powertcp.units import parse_power_mw, parse_price_micro
 
@@ -129,11 +129,11 @@ def parse_market(text: str, file: str, topology: Topology) -> Market:
     """
     if len(text) > MAX_CHARACTERS:
         said = f"{len(text):,} characters, at most {MAX_CHARACTERS:,}"
-        raise InvalidPlan(file, [PlanFault(1, 1, said)])
+        raise InvalidPlan(file, [Fault(1, 1, said)])
     try:
         table = read_toml(text)
     except TomlError as error:
-        raise InvalidPlan(file, [PlanFault(*error.place, str(error))]) from error
+        raise InvalidPlan(file, [Fault(*error.place, str(error))]) from error
     try:
         document = msgspec.convert(table, _Document, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -146,7 +146,7 @@ def parse_market(text: str, file: str, topology: Topology) -> Market:
     ]
     if faults:
         places = Places(text)
-        placed = [PlanFault(*places.value(fault.path), fault.text) for fault in faults[:MAX_TOLD]]
+        placed = [Fault(*places.value(fault.path), fault.text) for fault in faults[:MAX_TOLD]]
         raise InvalidPlan(file, sorted(placed))
     return _market(document, topology)
 

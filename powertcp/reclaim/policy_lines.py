@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
-from powertcp.errors import ConfigError, nearest
-from powertcp.vppn.faults import InvalidText, decode_lines, shown
+from powertcp.errors import ConfigError, InvalidText, nearest
+from powertcp.vppn.faults import decode_lines, shown
 
 # some 20,000 lines; read whole before anything is known about it
 MAX_OCTETS: Final = 1 << 20

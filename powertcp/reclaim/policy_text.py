@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from powertcp.errors import PowerError
+from powertcp.errors import InvalidText, PowerError
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.reclaim import policy_values as values
 from powertcp.reclaim.policy import Case, Infrastructure, Lend, Policy, Rule
@@ -45,7 +45,7 @@ from powertcp.reclaim.policy_rules import (
 )
 from powertcp.sources.reservoir import ReservoirTerms
 from powertcp.vppn.authorized import Kind, parse_authorized
-from powertcp.vppn.faults import InvalidText, shown
+from powertcp.vppn.faults import shown
 
 # an evaluation of so many takes some 50 us
 MAX_RULES: Final = 10_000

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from powertcp.errors import known
+from powertcp.errors import InvalidText, known
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason, Refusal
 from powertcp.vppn.authorized import AuthorizedWatts, Kind, Rule
 from powertcp.vppn.certificate import Certificate, parse_certificate
-from powertcp.vppn.faults import InvalidText
 from powertcp.vppn.identity import PublicKey
 from powertcp.vppn.limits import Address, Limits, Period, format_moment
 from powertcp.vppn.revocation import Revocations

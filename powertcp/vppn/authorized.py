@@ -12,17 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from powertcp.errors import nearest
-from powertcp.vppn.faults import (
-    Fault,
-    InvalidText,
-    Token,
-    WordError,
-    check_name,
-    decode_lines,
-    shown,
-    tokens,
-)
+from powertcp.errors import Fault, InvalidText, nearest
+from powertcp.vppn.faults import Token, WordError, check_name, decode_lines, shown, tokens
 from powertcp.vppn.identity import Algorithm, PublicKey
 from powertcp.vppn.limits import WORDS, Limits, parse_groups, parse_words
 

@@ -1,30 +1,10 @@
 """What is wrong with a text file, by line and column, and the tokens of a line by column."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from powertcp.errors import ConfigError
+from powertcp.errors import Fault, InvalidText
 
 _SHOWN = 40
-
-
-class Fault(NamedTuple):
-    """One fault; lines and columns count from 1, columns in characters."""
-
-    line: int
-    column: int
-    text: str
-
-
-class InvalidText(ConfigError):
-    """A text that is not valid, with every fault that was found; nothing of it holds."""
-
-    def __init__(self, file: str, faults: Sequence[Fault]) -> None:
-        first = faults[0]
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        place = f"line {first.line}, column {first.column}"
-        super().__init__(file, place, f"{first.text}{more}")
-        self.faults = tuple(faults)
 
 
 class WordError(ValueError):

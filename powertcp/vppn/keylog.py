@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from powertcp.crypto import DECRYPT, KEY_OCTETS, TAG_OCTETS, unseal
-from powertcp.errors import DecodeError
+from powertcp.errors import DecodeError, Fault, InvalidText
 from powertcp.registry import Flag
-from powertcp.vppn.faults import Fault, InvalidText
 from powertcp.vppn.record import read_seal
 from powertcp.wire.frames import HEADER_OCTETS, RawSegment, whole_segment
 

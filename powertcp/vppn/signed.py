@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from powertcp.crypto import SIGNATURE_OCTETS, SigningKey, is_signed_by
-from powertcp.vppn.faults import Fault, InvalidText, decode_lines, shown
+from powertcp.errors import Fault, InvalidText
+from powertcp.vppn.faults import decode_lines, shown
 from powertcp.vppn.identity import (
     Algorithm,
     PublicKey,

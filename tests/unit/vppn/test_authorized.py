@@ -2,8 +2,8 @@
 
 import pytest
 
+from powertcp.errors import InvalidText
 from powertcp.vppn.authorized import MAX_OCTETS, AuthorizedWatts, Kind, parse_authorized
-from powertcp.vppn.faults import InvalidText
 from powertcp.vppn.identity import Algorithm, PublicKey
 
 NODE = PublicKey(Algorithm.X25519, bytes(32))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from powertcp.errors import LocalProtocolError
+from powertcp.errors import InvalidText, LocalProtocolError
 from powertcp.vppn.certificate import (
     MAX_OCTETS,
     MAX_VALIDITY_S,
@@ -14,7 +14,6 @@ from powertcp.vppn.certificate import (
     issue_certificate,
     parse_certificate,
 )
-from powertcp.vppn.faults import InvalidText
 from powertcp.vppn.identity import Algorithm, PublicKey, SecretKey
 from powertcp.vppn.limits import Limits
 from powertcp.vppn.signed import sign_lines

@@ -2,16 +2,8 @@
 
 import pytest
 
-from powertcp.vppn.faults import (
-    Fault,
-    InvalidText,
-    Token,
-    WordError,
-    check_name,
-    decode_lines,
-    shown,
-    tokens,
-)
+from powertcp.errors import Fault, InvalidText
+from powertcp.vppn.faults import Token, WordError, check_name, decode_lines, shown, tokens
 
 
 def test_tokens_know_their_columns_and_end_at_a_comment() -> None:

@@ -7,10 +7,9 @@ from functools import cache
 
 import pytest
 
-from powertcp.errors import DecodeError
+from powertcp.errors import DecodeError, InvalidText
 from powertcp.registry import Flag, Reason
 from powertcp.vppn import keylog
-from powertcp.vppn.faults import InvalidText
 from powertcp.vppn.keylog import (
     FREE_TRIALS,
     HANDSHAKES_MAX,

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from powertcp.errors import LocalProtocolError
+from powertcp.errors import InvalidText, LocalProtocolError
 from powertcp.registry import Reason
-from powertcp.vppn.faults import InvalidText
 from powertcp.vppn.identity import Algorithm, PublicKey, SecretKey
 from powertcp.vppn.limits import parse_moment
 from powertcp.vppn.revocation import (

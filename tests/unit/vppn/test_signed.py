@@ -2,7 +2,7 @@
 
 import pytest
 
-from powertcp.vppn.faults import InvalidText
+from powertcp.errors import InvalidText
 from powertcp.vppn.identity import Algorithm, SecretKey
 from powertcp.vppn.signed import (
     SignedText,
