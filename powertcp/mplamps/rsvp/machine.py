@@ -1,0 +1,625 @@
+"""The signalling of one node: messages of its neighbours in, facts out, verbs back, messages out.
+
+MPLampS sections 4.5 to 4.9. What a node has to know of power, routes, labels and policy is not
+here: an event says what has come, and a verb what becomes of it. Soft state and its end are here.
+"""
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Final
+
+from powertcp.errors import LocalProtocolError
+from powertcp.machine import Buffer, Entropy, Trace
+from powertcp.mplamps.label import NEUTRAL
+from powertcp.mplamps.power import PowerObject, TariffObject
+from powertcp.mplamps.rsvp.events import (
+    Cause,
+    CircuitId,
+    CircuitOpened,
+    CircuitRemoved,
+    LinkTo,
+    NeighbourFound,
+    NeighbourLost,
+    PathArrived,
+    PathRefused,
+    ResvArrived,
+    ResvConfirmed,
+    ResvRefused,
+    RsvpEvent,
+)
+from powertcp.mplamps.rsvp.messages import (
+    MAX_SENDERS,
+    Circuit,
+    Fault,
+    Message,
+    Path,
+    PathErr,
+    PathTear,
+    Rejected,
+    Resv,
+    ResvConf,
+    ResvErr,
+    ResvTear,
+)
+from powertcp.mplamps.rsvp.neighbour import (
+    Found,
+    Fresh,
+    Lost,
+    Neighbour,
+    Refreshed,
+    StateKey,
+    path_key,
+)
+from powertcp.mplamps.rsvp.objects import (
+    IN_PLACE,
+    L3PID_IPV4,
+    STATE_REMOVED,
+    ErrorSpec,
+    Hop,
+    RouteHop,
+    Session,
+    Style,
+)
+from powertcp.mplamps.rsvp.settings import Settings
+from powertcp.mplamps.rsvp.speaker import Speaker
+from powertcp.mplamps.rsvp.state import Circuits, CircuitState, Granted, lifetime_ns
+from powertcp.mplamps.rsvp.wire import FIRST_TTL
+from powertcp.units import Instant
+
+# MPLA-4.10-03
+MAX_CIRCUITS: Final = 100_000
+
+NO_PATH: Final = Fault(3, 0)
+NO_SENDER: Final = Fault(4, 0)
+MIXED_STYLES: Final = Fault(5, 0)
+BAD_ERO: Final = Fault(24, 1)
+NO_ROUTE: Final = Fault(24, 5)
+BAD_LABEL: Final = Fault(24, 6)
+LOOP: Final = Fault(24, 7)
+EXHAUSTED: Final = Fault(24, 9)
+# RFC 3209, section 7.3
+UNSUPPORTED_L3PID: Final = Fault(24, 10)
+
+
+def _is_same(old: Path, new: Path) -> bool:
+    """Return whether a PATH says of a circuit what the one before it has said."""
+    return (
+        old.flow_label == new.flow_label
+        and old.power == new.power
+        and old.route == new.route
+        and old.tariff == new.tariff
+        and old.attribute == new.attribute
+        and old.tspec == new.tspec
+        and old.hop == new.hop
+    )
+
+
+class Rsvp:
+    """The signalling state of a node. After each call take datagrams and events.
+
+    drops: messages dropped, by why.
+    """
+
+    def __init__(
+        self,
+        node: IPv4Address,
+        links: Mapping[int, LinkTo],
+        settings: Settings,
+        entropy: Entropy,
+        now: Instant,
+        trace: Trace | None = None,
+    ) -> None:
+        """Take the own address and the links by their numbers."""
+        self._node = node
+        self._links = dict(links)
+        self._at = {to.address: number for number, to in links.items()}
+        self._speaker = Speaker(node, links, settings, entropy, now, trace)
+        self._circuits = Circuits()
+        self._events: deque[RsvpEvent] = deque()
+        self.drops: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._circuits)
+
+    @property
+    def neighbours(self) -> Mapping[int, Neighbour]:
+        """The neighbours by the numbers of their links."""
+        return self._speaker.neighbours
+
+    def circuits(self) -> Iterator[CircuitState]:
+        """Yield the circuits in the order in which their PATHs came; read only."""
+        return iter(self._circuits)
+
+    def state(self, circuit: CircuitId) -> CircuitState | None:
+        """Return a circuit, None if it is not known; read only."""
+        return self._circuits.get(circuit)
+
+    # ---- octets and time --------------------------------------------------------------------
+
+    def receive_datagram(self, data: Buffer, peer: IPv4Address, now: Instant) -> None:
+        """Take one datagram; never raises on its content."""
+        link = self._at.get(peer)
+        if link is None:
+            # MPLA-4.1-01
+            self.drops["not_neighbour"] += 1
+            return
+        for arrival in self.neighbours[link].receive(data, now):
+            match arrival:
+                case Fresh(message, ttl):
+                    self._take(link, message, ttl, now)
+                case Refreshed(keys):
+                    self._refresh(link, keys, now)
+        self._speaker.touch(link)
+        self._hear(link, now)
+
+    def datagrams_to_send(self) -> list[tuple[bytes, int]]:
+        """Drain datagrams, each with the number of its link."""
+        return self._speaker.drain()
+
+    def next_event(self) -> RsvpEvent | None:
+        """Drain one event; None when there are no more."""
+        return self._events.popleft() if self._events else None
+
+    def get_timer(self) -> Instant | None:
+        """Return the earliest deadline in ns, or None; it may be that nothing is due at it."""
+        return self._speaker.timer
+
+    def handle_timer(self, now: Instant) -> None:
+        """Do what is due at `now`; early calls do nothing."""
+        if self._speaker.timer is None or now < self._speaker.timer:
+            return
+        for link in self._speaker.handle_timers(now):
+            self._hear(link, now)
+        for state in self._circuits.due(now):
+            self._expire(state, now)
+        self._speaker.reset_timer(self._circuits.next_end())
+
+    # ---- verbs ------------------------------------------------------------------------------
+
+    def request(self, path: Path, link: int, now: Instant) -> None:
+        """Send the first PATH of a circuit of this lamp on `link`; hop and label are filled in.
+
+        Raises LocalProtocolError for a circuit that is known, and for a link that is none.
+        """
+        circuit = CircuitId(path.session, path.sender)
+        if circuit in self._circuits or link not in self._links:
+            raise LocalProtocolError(f"LSP {path.sender.lsp} is known, or link {link} is none")
+        state = CircuitState(circuit, path, 0, FIRST_TTL + 1)
+        self._circuits.add(state)
+        self._send_path(state, link, path.flow_label, path.route, path.power, now)
+
+    def forward(
+        self,
+        circuit: CircuitId,
+        link: int,
+        *,
+        flow_label: int,
+        route: tuple[RouteHop, ...],
+        power: PowerObject,
+        now: Instant,
+    ) -> None:
+        """Send the PATH on toward the source. MPLA-4.5-07.
+
+        flow_label: under which this node wants packets toward the lamp. route: what is left of the
+        ERO, this node taken off. Raises LocalProtocolError if no verb is owed.
+        """
+        state = self._owed(circuit)
+        if link not in self._links or link == state.in_link:
+            raise LocalProtocolError(f"link {link} does not lead on toward the source")
+        self._leave(state, now, but=link)
+        self._send_path(state, link, flow_label, route, power, now)
+        if state.style is Style.WF:
+            self._share(state)
+
+    def answer(
+        self,
+        circuit: CircuitId,
+        *,
+        flow_label: int,
+        power: PowerObject,
+        tariff: TariffObject | None = None,
+        now: Instant,
+    ) -> None:
+        """Send RESV toward the lamp, at an ES for the PATH, elsewhere for what was granted.
+
+        flow_label: under which this node wants packets toward the source. Equal values again send
+        nothing. Raises LocalProtocolError for a circuit of this lamp, or one that is not known.
+        """
+        state = self._known(circuit)
+        if not state.in_link or (state.out_link and state.granted is None):
+            raise LocalProtocolError("there is nothing to answer")
+        state.is_waiting = False
+        passed = Granted(flow_label, power, tariff, self._speaker.record_back(state))
+        if passed != state.passed:
+            self._leave(state, now, but=state.out_link)
+            state.passed = passed
+            self._send_resv(state.session, state.in_link, now)
+
+    def refuse(
+        self,
+        circuit: CircuitId,
+        fault: Fault,
+        *,
+        power: PowerObject | None = None,
+        offers: tuple[TariffObject, ...] = (),
+        now: Instant,
+    ) -> None:
+        """Answer a PATH with PathErr; nothing of the circuit is left here. MPLA-4.5-09."""
+        state = self._owed(circuit)
+        self._end(state, ErrorSpec.refusal(self._node, *fault), power, offers, now)
+
+    def pass_error(self, circuit: CircuitId, refused: PathRefused, now: Instant) -> None:
+        """Send an error on toward the lamp; if the circuit was removed, nothing of it is left."""
+        state = self._known(circuit)
+        error, power, offers = refused.error, refused.power, refused.offers
+        if refused.is_removed:
+            self._end(state, error, power, offers, now)
+        elif state.in_link:
+            self._speaker.path_err(state.in_link, state.path, error, power, offers, now)
+
+    def end(
+        self,
+        circuit: CircuitId,
+        fault: Fault,
+        *,
+        power: PowerObject | None = None,
+        offers: tuple[TariffObject, ...] = (),
+        now: Instant,
+    ) -> None:
+        """End a circuit both ways: PathErr toward the lamp, PathTear toward the source."""
+        # MPLA-4.6-02
+        state = self._known(circuit)
+        self._end(state, ErrorSpec.refusal(self._node, *fault), power, offers, now)
+
+    def tear(self, circuit: CircuitId, now: Instant) -> None:
+        """End a circuit of this lamp: PathTear toward the source."""
+        self._drop(self._known(circuit), now)
+
+    def open(self, circuit: CircuitId, now: Instant) -> None:
+        """End the reservation of a circuit: ResvTear toward the lamp; the PATH stays."""
+        self._open(self._known(circuit), now)
+
+    def lose(self, link: int) -> None:
+        """Be told that a link is down: circuits over it are in place, and their lamps are told."""
+        # MPLA-4.7-01
+        error = ErrorSpec(self._node, IN_PLACE, *NO_ROUTE)
+        for state in self._circuits:
+            if state.out_link == link:
+                self._events.append(
+                    PathRefused(
+                        circuit=state.circuit,
+                        link=link,
+                        error=error,
+                        power=None,
+                        offers=(),
+                        is_removed=False,
+                    )
+                )
+
+    def find(self, link: int, now: Instant) -> None:
+        """Be told that a link is up again: all state is sent again."""
+        self.neighbours[link].resend(now)
+        self._speaker.touch(link)
+
+    # ---- what comes -------------------------------------------------------------------------
+
+    def _take(self, link: int, message: Message, ttl: int, now: Instant) -> None:
+        match message:
+            case Path():
+                self._take_path(link, message, ttl, now)
+            case Resv():
+                self._take_resv(link, message, now)
+            case PathErr():
+                self._take_path_err(link, message, now)
+            case PathTear():
+                self._take_path_tear(link, message, now)
+            case ResvTear():
+                self._take_resv_tear(link, message, now)
+            case ResvErr():
+                self._take_resv_err(link, message, now)
+            case ResvConf():
+                self._take_resv_conf(link, message, ttl, now)
+            case Rejected():
+                # MPLA-4.3-01, MPLA-4.4-06
+                self._speaker.send(link, message.answer(Hop(self._node, link)), now)
+            case _:
+                self.drops["unexpected"] += 1
+
+    def _take_path(self, link: int, path: Path, ttl: int, now: Instant) -> None:
+        circuit = CircuitId(path.session, path.sender)
+        state = self._circuits.get(circuit)
+        if state is not None and state.in_link == link and _is_same(state.path, path):
+            # MPLA-4.5-01
+            state.expires = now + lifetime_ns(path.refresh_ms)
+            if path.record != state.path.record:
+                state.path = path
+                self._speaker.path_again(state, now)
+            return
+        if not ttl or (state is not None and not state.in_link):
+            self.drops["own_circuit" if ttl else "ttl"] += 1
+            return
+        fault = self._find_fault(link, path, state)
+        if fault is not None:
+            # MPLA-4.5-09
+            error = ErrorSpec.refusal(self._node, *fault)
+            self._speaker.path_err(link, path, error, None, (), now)
+            return
+        left = self._forget_replaced(state, now) if state is not None else 0
+        state = CircuitState(circuit, path, link, ttl)
+        state.left_link, state.others = left, path.others
+        state.expires = now + lifetime_ns(path.refresh_ms)
+        self._circuits.add(state)
+        self._expect(circuit, state.expires)
+        self._events.append(PathArrived(circuit=circuit, link=link, path=path))
+
+    def _find_fault(self, link: int, path: Path, state: CircuitState | None) -> Fault | None:
+        """Return why a PATH is refused whatever there is to be had, None if it is not."""
+        # MPLA-4.3-02
+        if path.upstream_label != self._links[link].label:
+            return BAD_LABEL
+        if path.l3pid != L3PID_IPV4:
+            return UNSUPPORTED_L3PID
+        # MPLA-4.5-05
+        if any(hop.node == self._node for hop in path.record):
+            return LOOP
+        # MPLA-4.6-05
+        if path.hop.node != self._links[link].address or (path.session.is_shared and path.route):
+            return BAD_ERO
+        if state is not None:
+            return None
+        # MPLA-4.10-03
+        is_crowded = not path.session.is_shared and len(self._of(path.session)) >= MAX_SENDERS
+        if is_crowded or len(self._circuits) >= MAX_CIRCUITS:
+            self.drops["limit"] += 1
+            return EXHAUSTED
+        return None
+
+    def _take_resv(self, link: int, resv: Resv, now: Instant) -> None:
+        is_known = bool(self._of(resv.session))
+        for circuit in resv.circuits:
+            named = self._circuits.named(resv.session, circuit.sender)
+            states = [state for state in named if state.out_link == link]
+            fault = None
+            if not states:
+                # MPLA-4.5-04
+                fault = NO_SENDER if is_known else NO_PATH
+            elif states[0].style is not resv.style:
+                fault = MIXED_STYLES
+            elif circuit.label != NEUTRAL:
+                # MPLA-4.3-02
+                fault = BAD_LABEL
+            if fault is not None:
+                self._speaker.refuse_resv(link, resv, fault, circuit.sender, now)
+                continue
+            for state in states:
+                self._grant(state, resv, circuit, now)
+
+    def _grant(self, state: CircuitState, resv: Resv, circuit: Circuit, now: Instant) -> None:
+        """Take what a RESV says of one circuit, and tell it if it is new."""
+        was_granted = state.granted
+        state.granted_for = lifetime_ns(resv.refresh_ms)
+        state.granted_expires = now + state.granted_for
+        granted = Granted(circuit.flow_label, circuit.power, circuit.tariff, circuit.record)
+        if granted == was_granted:
+            return
+        state.granted, state.granted_others = granted, resv.others
+        state.confirm = resv.confirm
+        if was_granted is None:
+            self._expect(state.circuit, state.granted_expires)
+        self._tell_granted(state, granted, is_new=was_granted is None)
+        if not state.in_link:
+            self._speaker.confirm(state, resv, now)
+
+    def _tell_granted(self, state: CircuitState, granted: Granted, *, is_new: bool) -> None:
+        self._events.append(
+            ResvArrived(
+                circuit=state.circuit,
+                link=state.out_link,
+                flow_label=granted.flow_label,
+                power=granted.power,
+                tariff=granted.tariff,
+                record=granted.record,
+                is_new=is_new,
+            )
+        )
+
+    def _share(self, state: CircuitState) -> None:
+        """Give a circuit of a shared session what the others of it have on its link."""
+        for other in self._of(state.session):
+            if other.out_link == state.out_link and other.granted is not None:
+                state.granted, state.granted_expires = other.granted, other.granted_expires
+                state.granted_for = other.granted_for
+                self._expect(state.circuit, state.granted_expires)
+                self._tell_granted(state, other.granted, is_new=True)
+                return
+
+    def _take_path_err(self, link: int, message: PathErr, now: Instant) -> None:
+        state = self._circuits.get(CircuitId(message.session, message.sender))
+        if state is None or state.out_link != link:
+            self.drops["no_path"] += 1
+            return
+        is_removed = bool(message.error.flags & STATE_REMOVED)
+        if is_removed:
+            self.neighbours[link].forget(path_key(*state.circuit))
+            state.out_link, state.granted = 0, None
+            state.is_waiting = True
+            if not state.in_link:
+                self._drop(state, now)
+        self._events.append(
+            PathRefused(
+                circuit=state.circuit,
+                link=link,
+                error=message.error,
+                power=message.power,
+                offers=message.offers,
+                is_removed=is_removed,
+            )
+        )
+
+    def _take_path_tear(self, link: int, message: PathTear, now: Instant) -> None:
+        state = self._circuits.get(CircuitId(message.session, message.sender))
+        if state is None or state.in_link != link:
+            self.drops["no_path"] += 1
+            return
+        # MPLA-4.5-08
+        self._drop(state, now)
+        self._events.append(CircuitRemoved(circuit=state.circuit, cause=Cause.TORN))
+
+    def _take_resv_tear(self, link: int, message: ResvTear, now: Instant) -> None:
+        for state in self._circuits.named(message.session, message.sender):
+            if state.out_link == link and state.granted is not None:
+                # MPLA-4.5-08
+                self._end_grant(state, Cause.TORN, now)
+
+    def _take_resv_err(self, link: int, message: ResvErr, now: Instant) -> None:
+        for state in self._circuits.named(message.session, message.sender):
+            if state.in_link != link or state.passed is None:
+                continue
+            state.passed = None
+            self._send_resv(state.session, link, now)
+            self._events.append(ResvRefused(circuit=state.circuit, error=message.error))
+            if state.out_link:
+                state.granted = None
+                self._speaker.resv_err(state, message.error, now)
+
+    def _take_resv_conf(self, link: int, message: ResvConf, ttl: int, now: Instant) -> None:
+        for state in self._circuits.named(message.session, message.sender):
+            if state.in_link != link:
+                continue
+            self._events.append(ResvConfirmed(circuit=state.circuit))
+            if state.out_link and ttl > 1:
+                onward = replace(message, message_id=None, acks=())
+                self._speaker.send(state.out_link, onward, now, ttl=ttl - 1)
+
+    # ---- what goes --------------------------------------------------------------------------
+
+    def _send_path(
+        self,
+        state: CircuitState,
+        link: int,
+        flow_label: int,
+        route: tuple[RouteHop, ...],
+        power: PowerObject,
+        now: Instant,
+    ) -> None:
+        state.out_link, state.is_waiting = link, False
+        self._speaker.path(state, flow_label, route, power, now)
+
+    def _send_resv(self, session: Session, link: int, now: Instant) -> None:
+        self._speaker.resv(self._of(session), session, link, now)
+
+    # ---- ends -------------------------------------------------------------------------------
+
+    def _end(
+        self,
+        state: CircuitState,
+        error: ErrorSpec,
+        power: PowerObject | None,
+        offers: tuple[TariffObject, ...],
+        now: Instant,
+    ) -> None:
+        """Send PathErr toward the lamp, PathTear toward the source, and keep nothing."""
+        if state.in_link:
+            self._speaker.path_err(state.in_link, state.path, error, power, offers, now)
+        self._drop(state, now)
+
+    def _open(self, state: CircuitState, now: Instant) -> None:
+        """End what was granted to the lamp side: ResvTear."""
+        if state.passed is None:
+            return
+        state.passed = None
+        circuits = self._of(state.session)
+        # one tear of a shared session opens the circuits of all
+        if state.style is not Style.WF or not any(
+            one.passed is not None for one in circuits if one.in_link == state.in_link
+        ):
+            self._speaker.resv_tear(state, now)
+        self._send_resv(state.session, state.in_link, now)
+
+    def _end_grant(self, state: CircuitState, cause: Cause, now: Instant) -> None:
+        state.granted = None
+        if state.in_link:
+            self._open(state, now)
+        self._events.append(CircuitOpened(circuit=state.circuit, cause=cause))
+
+    def _leave(self, state: CircuitState, now: Instant, *, but: int) -> None:
+        """Tear the circuit where its PATH went before it was replaced, unless it goes there again."""
+        left, state.left_link = state.left_link, 0
+        if left and left != but:
+            self._speaker.path_tear(state, left, now)
+
+    def _forget_replaced(self, state: CircuitState, now: Instant) -> int:
+        """Forget a circuit whose PATH has changed; return the link by which it went on."""
+        self._circuits.remove(state)
+        if state.passed is not None:
+            self._send_resv(state.session, state.in_link, now)
+        if state.out_link:
+            self._leave(state, now, but=state.out_link)
+        self._events.append(CircuitRemoved(circuit=state.circuit, cause=Cause.REPLACED))
+        return state.out_link or state.left_link
+
+    def _drop(self, state: CircuitState, now: Instant) -> None:
+        """Remove a circuit, tell the source side, and what else the lamp side still has."""
+        self._circuits.remove(state)
+        self._leave(state, now, but=state.out_link)
+        if state.out_link:
+            self._speaker.path_tear(state, state.out_link, now)
+        if state.passed is not None:
+            self._send_resv(state.session, state.in_link, now)
+
+    def _of(self, session: Session) -> Collection[CircuitState]:
+        return self._circuits.of(session)
+
+    def _known(self, circuit: CircuitId) -> CircuitState:
+        state = self._circuits.get(circuit)
+        if state is None:
+            raise LocalProtocolError(f"no circuit of {circuit.sender.lamp}/{circuit.sender.lsp}")
+        return state
+
+    def _owed(self, circuit: CircuitId) -> CircuitState:
+        state = self._known(circuit)
+        if not state.is_waiting:
+            raise LocalProtocolError(f"no PATH of {circuit.sender.lamp} waits for an answer")
+        return state
+
+    # ---- time -------------------------------------------------------------------------------
+
+    def _refresh(self, link: int, keys: Iterable[StateKey], now: Instant) -> None:
+        """Let state live on that a neighbour still wants."""
+        for _, session, sender in keys:
+            for state in self._circuits.named(session, sender):
+                # MPLA-4.7-02
+                if sender is not None and state.in_link == link:
+                    state.expires = now + lifetime_ns(state.path.refresh_ms)
+                elif sender is None and state.out_link == link and state.granted is not None:
+                    state.granted_expires = now + state.granted_for
+
+    def _hear(self, link: int, now: Instant) -> None:
+        """Take what HELLO has told of a neighbour."""
+        while (change := self.neighbours[link].next_change()) is not None:
+            match change:
+                case Lost():
+                    self._events.append(NeighbourLost(link=link))
+                    self.lose(link)
+                case Found(is_new_instance):
+                    self._events.append(NeighbourFound(link=link, is_new_instance=is_new_instance))
+
+    def _expect(self, circuit: CircuitId, at: Instant) -> None:
+        self._circuits.expect(circuit, at)
+        self._speaker.wake_at(at)
+
+    def _expire(self, state: CircuitState, now: Instant) -> None:
+        """End what was not refreshed in its lifetime; what was is looked at again later."""
+        # MPLA-4.5-08
+        if state.expires is not None and state.expires <= now:
+            self._drop(state, now)
+            self._events.append(CircuitRemoved(circuit=state.circuit, cause=Cause.TIMED_OUT))
+            return
+        if state.granted is not None and state.granted_expires <= now:
+            self._end_grant(state, Cause.TIMED_OUT, now)
+        ends = [state.expires] if state.expires is not None else []
+        ends += [state.granted_expires] if state.granted is not None else []
+        if ends:
+            self._circuits.expect(state.circuit, min(ends))
