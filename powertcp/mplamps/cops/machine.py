@@ -56,7 +56,7 @@ class CircuitDecided(Event):
     """Go on with the circuit at this quote, or with None refuse it with the objects of `data`.
 
     data: ERROR_SPEC and OFFERs; empty if there is nobody to ask: error 2, value 0. is_local: decided
-    here. A circuit that was decided before and is refused now is to be torn down.
+    here. A circuit that was decided before and is refused now is to be torn down and deleted.
     """
 
     handle: bytes
@@ -187,6 +187,7 @@ class Pep:
         self._address = address
         self._entropy = entropy
         self._circuits: dict[bytes, _Asked] = {}
+        self._ended: set[bytes] = set()
         self._quotes: dict[int, TariffObject] = {}
         self._lost_at: Instant | None = None
         self._events: deque[PepEvent] = deque()
@@ -265,7 +266,7 @@ class Pep:
         info: the objects of its PATH. supplier: that of its TARIFF, 0 any. Raises
         LocalProtocolError beyond 100,000 circuits.
         """
-        if len(self._circuits) >= MAX_CIRCUITS:
+        if len(self._circuits) + len(self._ended) >= MAX_CIRCUITS:
             raise LocalProtocolError(f"{MAX_CIRCUITS:,} circuits are asked for already")
         self._next += 1
         handle = self._next.to_bytes(4, "big")
@@ -297,8 +298,10 @@ class Pep:
 
     def delete(self, handle: bytes, reason: DeleteReason, meter: MeterObject | None) -> None:
         """End a circuit. meter: the last, final one, None if it was never closed."""
-        self._known(handle)
-        del self._circuits[handle]
+        if handle not in self._ended:
+            self._known(handle)
+        self._circuits.pop(handle, None)
+        self._ended.discard(handle)
         if self._accept is None or self._stream is None:
             return
         # MPLA-6-04
@@ -426,7 +429,8 @@ class Pep:
         if decision.is_solicited:
             asked.waits_until = None
         if decision.command is not Command.INSTALL:
-            del self._circuits[handle]
+            if self._circuits.pop(handle).quote is not None:
+                self._ended.add(handle)
             self._events.append(CircuitDecided(handle=handle, quote=None, data=decision.data))
             return
         private = [one.private for one in inner_objects(decision.data)]
@@ -456,7 +460,8 @@ class Pdp:
         self._stream = _Stream(now)
         self._events: deque[PdpEvent] = deque()
         self._is_open = True
-        self._handles: set[bytes] = set()
+        # whether each has been installed: such a one is there until it is deleted
+        self._handles: dict[bytes, bool] = {}
         self.pep_id = ""
 
     def __len__(self) -> int:
@@ -501,9 +506,10 @@ class Pdp:
                 is_solicited=is_answer,
             )
         )
+        self._handles[handle] = True
 
     def remove(self, handle: bytes, data: bytes, *, is_answer: bool = True) -> None:
-        """Refuse a circuit, or with is_answer=False end it. data: ERROR_SPEC and OFFERs."""
+        """Refuse a circuit with ERROR_SPEC and OFFERs; one that was installed is deleted next."""
         # MPLA-6-04
         self._decide(
             Decision(
@@ -514,7 +520,8 @@ class Pdp:
                 is_solicited=is_answer,
             )
         )
-        self._handles.discard(handle)
+        if not self._handles[handle]:
+            del self._handles[handle]
 
     def close(self, error: Code) -> None:
         """Tell the PEP why, and end the connection."""
@@ -550,7 +557,7 @@ class Pdp:
             case Report(handle=handle) if handle in self._handles:
                 self._events.append(self._reported(message))
             case DeleteRequest(handle=handle, reason=reason):
-                self._handles.discard(handle)
+                self._handles.pop(handle, None)
                 self._events.append(CircuitDeleted(handle=handle, reason=reason))
             case SynchronizeComplete():
                 self._events.append(StateSynchronized())
@@ -574,7 +581,7 @@ class Pdp:
         elif not message.info:
             self._stream.send(DecisionError(handle=handle, error=Code(ErrorCode.INFO_MISSING)))
         else:
-            self._handles.add(handle)
+            self._handles.setdefault(handle, False)
             self._events.append(
                 CircuitRequested(handle=handle, interface=message.interface, info=message.info)
             )

@@ -177,6 +177,22 @@ def test_a_new_price_comes_unasked_and_the_meter_answers(pair: Pair) -> None:
     assert answer.is_answer
 
 
+@pytest.mark.requirement("MPLA-6-04")
+def test_a_circuit_that_is_ended_has_its_last_meter(pair: Pair) -> None:
+    handle = pair.light()
+    pair.pdp.remove(handle, ERROR_SPEC, is_answer=False)
+    assert pair.exchange() == [CircuitDecided(handle=handle, quote=None, data=ERROR_SPEC)]
+    assert (len(pair.pep), len(pair.pdp)) == (0, 1)
+    pair.pep.delete(handle, DeleteReason.DIRECTIVE, replace(METER, is_final=True))
+    report, deleted = pair.exchange()
+    assert isinstance(report, CircuitReported)
+    assert report.meter == replace(METER, is_final=True)
+    assert deleted == CircuitDeleted(handle=handle, reason=Code(DeleteReason.DIRECTIVE))
+    assert len(pair.pdp) == 0
+    with pytest.raises(LocalProtocolError, match="no circuit has the handle"):
+        pair.pep.delete(handle, DeleteReason.DIRECTIVE, None)
+
+
 @pytest.mark.requirement("MPLA-6-02", "MPLA-6-04")
 def test_circuits_stay_without_a_policeman_and_all_come_again(pair: Pair) -> None:
     handles = [pair.light(), pair.light()]
