@@ -7,7 +7,7 @@ MPLampS section 6; the document of a market is read by `tariffs`.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple, TypeAlias
 
@@ -144,6 +144,28 @@ class Remove:
 Decision: TypeAlias = Install | Remove
 
 
+class Terms(NamedTuple):
+    """How a circuit is supplied: what is to be kept of it. energy_uj: of its register, charged."""
+
+    point: MeterPoint
+    customer: str
+    supplier: int
+    power_mw: int
+    price: int
+    fee: int
+    energy_uj: int
+
+
+class Total(NamedTuple):
+    """What a customer has had of a supplier: uJ, and uJ times price of supply and of network."""
+
+    customer: str
+    supplier: int
+    energy_uj: int
+    for_supply: int
+    for_network: int
+
+
 @dataclass(slots=True)
 class _Supply:
     """A circuit that is supplied: by whom, at which prices, and its register so far."""
@@ -214,6 +236,19 @@ class MarketState:
         """
         self._withdrawn.add(supplier)
         return [key for key, supply in self._supplies.items() if supply.supplier == supplier]
+
+    def take(self, market: Market) -> None:
+        """Go by another market; prices that were set hold no longer, who is not in it sells nothing.
+
+        Raises LocalProtocolError for one in another currency.
+        """
+        before = self.market
+        if market.currency != before.currency:
+            text = f"prices are in {before.currency}, not in {market.currency}"
+            raise LocalProtocolError(text)
+        self._withdrawn |= before.suppliers.keys() - market.suppliers.keys()
+        self.market = replace(market, suppliers=before.suppliers | market.suppliers)
+        self._prices.clear()
 
     def sellers(self) -> list[Supplier]:
         """Return the suppliers that sell."""
@@ -290,11 +325,52 @@ class MarketState:
         if circuit in self._supplies:
             self._move(circuit, None)
 
-    def report(self, circuit: CircuitKey, energy_uj: int, *, is_answer: bool = False) -> int:
+    def amend(self, circuit: CircuitKey, power_mw: int) -> None:
+        """A circuit that is supplied asks for another power, at the terms that it has."""
+        supply = self._supplies[circuit]
+        self._move(circuit, replace(supply, power_mw=power_mw))
+
+    def terms(self, circuit: CircuitKey) -> Terms | None:
+        """Return how a circuit is supplied, None if it is not."""
+        one = self._supplies.get(circuit)
+        if one is None:
+            return None
+        return Terms(
+            one.point, one.customer, one.supplier, one.power_mw, one.price, one.fee, one.energy_uj
+        )
+
+    def restore(self, circuit: CircuitKey, terms: Terms) -> None:
+        """Supply a circuit as it was supplied before; a supplier that is not there sells nothing."""
+        number = terms.supplier
+        if number not in self.market.suppliers:
+            row = Supplier(
+                number=number, name=f"supplier {number}", sources=(), capacity_mw=0,
+                steps=(PriceStep(0, terms.price),),
+            )  # fmt: skip
+            self.market = replace(self.market, suppliers=self.market.suppliers | {number: row})
+            self._withdrawn.add(number)
+        quote = TariffObject(
+            kind=TariffKind.QUOTE,
+            price=terms.price + terms.fee,
+            currency=self.market.currency,
+            supplier=number,
+            source=circuit.session[0],
+        )
+        self._move(circuit, _Supply(*terms[:6], quote, terms.energy_uj))
+
+    def report(
+        self,
+        circuit: CircuitKey,
+        energy_uj: int,
+        *,
+        is_answer: bool = False,
+        is_late: bool = False,
+    ) -> int:
         """Charge a circuit up to its register, at the price in force, and return the uJ charged.
 
         is_answer: the meter is read because of `requote`; from here on the new price is in force.
-        A register that has run backward is counted and charges nothing.
+        is_late: the answer was lost: the lower of both prices is charged, then the new one is in
+        force. A register that has run backward is counted and charges nothing.
         """
         supply = self._supplies.get(circuit)
         if supply is None:
@@ -304,13 +380,15 @@ class MarketState:
             self.backward += 1
             used = 0
         supply.energy_uj += used
+        if is_late and supply.coming is not None:
+            supply.price = min(supply.price, supply.coming.price - supply.fee)
         account = self._accounts.setdefault((supply.customer, supply.supplier), _Account())
         account.energy_uj += used
         account.supply += used * supply.price
         account.fees += used * supply.fee
         self._owed[supply.customer] += used * (supply.price + supply.fee)
         # MPLA-6-01
-        if is_answer and supply.coming is not None:
+        if (is_answer or is_late) and supply.coming is not None:
             supply.price = supply.coming.price - supply.fee
             supply.quote, supply.coming = supply.coming, None
         return used
@@ -321,15 +399,34 @@ class MarketState:
         The old price is charged until the `report` that answers. The caller sends at most 1,000
         decisions a second. MPLA-6-01.
         """
-        for circuit, supply in self._supplies.items():
-            newest = supply.coming or supply.quote
-            if newest.price != self.price(supply.supplier, now) + supply.fee:
-                supply.coming = self.tariff(
-                    TariffKind.QUOTE, supply.supplier, newest.source, supply.fee, now
-                )
-                yield circuit, supply.coming
+        for circuit in self._supplies:
+            quote = self.requote_one(circuit, now)
+            if quote is not None:
+                yield circuit, quote
+
+    def requote_one(self, circuit: CircuitKey, now: Instant) -> TariffObject | None:
+        """Return the new QUOTE of a circuit as `requote` yields it, None if there is none."""
+        supply = self._supplies[circuit]
+        newest = supply.coming or supply.quote
+        if newest.price == self.price(supply.supplier, now) + supply.fee:
+            return None
+        supply.coming = self.tariff(
+            TariffKind.QUOTE, supply.supplier, newest.source, supply.fee, now
+        )
+        return supply.coming
 
     # ---- bills ------------------------------------------------------------------------------
+
+    def total(self, customer: str, supplier: int) -> Total:
+        """Return what a customer has had of a supplier."""
+        one = self._accounts.get((customer, supplier), _Account())
+        return Total(customer, supplier, one.energy_uj, one.supply, one.fees)
+
+    def restore_total(self, total: Total) -> None:
+        """Take what a customer had of a supplier before; it is owed."""
+        account = _Account(*total[2:])
+        self._accounts[total.customer, total.supplier] = account
+        self._owed[total.customer] += account.supply + account.fees
 
     def bills(self) -> list[Bill]:
         """Return what each customer pays for what each supplier has delivered, exact.

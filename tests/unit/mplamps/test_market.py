@@ -20,6 +20,8 @@ from powertcp.mplamps.market import (
     Remove,
     Request,
     Supplier,
+    Terms,
+    Total,
     amount_of,
     choose_offer,
     decide,
@@ -315,3 +317,68 @@ def test_days_repeat() -> None:
     market = state(seller(7, 100, 200))
     later = 400 * DAY_S * NS_PER_S
     assert decide(ask(), market, NOON) == decide(ask(), market, NOON + later)
+
+
+# ---- what is kept ---------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("MPLA-6-07")
+def test_what_is_restored_goes_on_where_it_ended() -> None:
+    first = state(seller(7, 100))
+    first.commit(ask(), installed(ask(), first), NOON)
+    assert first.report(circuit(), 1_000) == 1_000
+    terms, total = first.terms(circuit()), first.total("Ada", 7)
+    assert terms == Terms(POINT, "Ada", 7, 59_800, 100, 10, 1_000)
+    assert total == Total("Ada", 7, 1_000, 100_000, 10_000)
+    second = state(seller(7, 300))
+    second.restore(circuit(), terms)
+    second.restore_total(total)
+    assert second.room_mw(7, circuit(tunnel=2)) == 10**6 - 59_800
+    assert (second.unpaid("Ada"), second.bills()) == (first.unpaid("Ada"), first.bills())
+    quote = second.requote_one(circuit(), NOON)
+    assert quote is not None
+    assert quote.price == 310
+    assert second.requote_one(circuit(), NOON) is None, "it is told once"
+    assert second.report(circuit(), 1_500, is_answer=True) == 500
+    assert second.report(circuit(), 1_600) == 100
+    assert second.total("Ada", 7) == Total("Ada", 7, 1_600, 180_000, 16_000)
+    assert second.terms(circuit(lsp=9)) is None
+
+
+@pytest.mark.requirement("MPLA-6-07")
+@pytest.mark.parametrize(("before", "after"), [(100, 300), (300, 100)])
+def test_an_answer_that_was_lost_is_charged_at_the_lower_price(before: int, after: int) -> None:
+    market = state(seller(7, before))
+    market.commit(ask(), installed(ask(), market), NOON)
+    market.set_price(7, after)
+    assert market.requote_one(circuit(), NOON)
+    market.report(circuit(), 10, is_late=True)
+    assert market.total("Ada", 7).for_supply == 1_000
+    market.report(circuit(), 20)
+    assert market.total("Ada", 7).for_supply == 1_000 + 10 * after
+
+
+def test_a_circuit_of_a_supplier_that_is_gone_is_billed_and_nothing_is_sold() -> None:
+    market = state(seller(7, 100))
+    market.restore(circuit(), Terms(POINT, "Ada", 9, 59_800, 250, 10, 0))
+    market.report(circuit(), 2)
+    assert market.total("Ada", 9) == Total("Ada", 9, 2, 500, 20)
+    assert [row.number for row in market.sellers()] == [7]
+
+
+def test_another_market_ends_prices_that_were_set() -> None:
+    market = state(seller(7, 100), seller(8, 100))
+    market.set_price(7, 500)
+    market.take(state(seller(7, 120)).market)
+    assert market.price(7, NOON) == 120
+    assert [row.number for row in market.sellers()] == [7], "who is not in it sells nothing"
+    assert market.price(8, NOON) == 100
+    with pytest.raises(LocalProtocolError, match="in EUR, not in SEK"):
+        market.take(replace(market.market, currency="SEK"))
+
+
+def test_a_circuit_may_ask_for_another_power() -> None:
+    market = state(seller(7, 100))
+    market.commit(ask(), installed(ask(), market), NOON)
+    market.amend(circuit(), 100_000)
+    assert market.room_mw(7, circuit(tunnel=2)) == 900_000
