@@ -1,6 +1,8 @@
 """RSVP with Tariff Extensions (RFC 2205, 2961, 3209, 3473): messages, and their octets."""
 
 from powertcp.mplamps.rsvp.integrity import Key
+from powertcp.mplamps.rsvp.liveness import Change, Found, Lost
+from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import (
     MAX_OFFERS,
     MAX_SENDERS,
@@ -24,6 +26,15 @@ from powertcp.mplamps.rsvp.messages import (
     Sendable,
     Srefresh,
 )
+from powertcp.mplamps.rsvp.neighbour import (
+    Arrival,
+    Fresh,
+    Heard,
+    Neighbour,
+    Refreshed,
+    Signal,
+    key_of,
+)
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     L3PID_IPV4,
@@ -45,6 +56,7 @@ from powertcp.mplamps.rsvp.objects import (
     Style,
     TokenBucket,
 )
+from powertcp.mplamps.rsvp.settings import Settings, lifetime_ns
 from powertcp.mplamps.rsvp.wire import (
     FIRST_TTL,
     MAX_RECEIVED,
@@ -70,24 +82,32 @@ __all__ = [
     "STATE_REMOVED",
     "Ack",
     "Acknowledgement",
+    "Arrival",
     "Attribute",
     "Bundle",
+    "Change",
     "Circuit",
     "ErrorAnswer",
     "ErrorSpec",
     "Fault",
     "ForeignObject",
+    "Found",
+    "Fresh",
+    "Heard",
     "Hello",
     "Hop",
     "Key",
     "Kind",
+    "Lost",
     "Message",
     "MessageId",
+    "Neighbour",
     "Path",
     "PathErr",
     "PathTear",
     "Received",
     "RecordedHop",
+    "Refreshed",
     "Rejected",
     "Resv",
     "ResvConf",
@@ -97,9 +117,14 @@ __all__ = [
     "Sendable",
     "Sender",
     "Session",
+    "Settings",
+    "Signal",
     "Srefresh",
+    "StateKey",
     "Style",
     "TokenBucket",
     "decode_message",
     "encode_message",
+    "key_of",
+    "lifetime_ns",
 ]
