@@ -1,4 +1,4 @@
-"""Writes the vectors of the MPLampS draft, rfc/vectors/mplamps: messages of RSVP, .hex with .json.
+"""Writes the vectors of the MPLampS draft, rfc/vectors/mplamps: RSVP and COPS, .hex with .json.
 
 `python -m tools.mplamps_vectors [--check]`. Every value is stated by hand and made into octets by
 the schema, bad octets by hand; nothing of powertcp/mplamps is used. A vector to be rejected names a
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from powertcp.wire.cops_values import build_inner
+from powertcp.wire.cops_values import build_message as build_cops
 from powertcp.wire.rsvp_values import build_message, checksum_of, parse_message
 from tools.vector_files import run
 
@@ -35,6 +37,7 @@ class Vector(NamedTuple):
     reject: int = 0
     value: int | None = None
     field: str = ""
+    layout: str = "rsvp"
 
 
 def one(name: str, /, **fields: object) -> Values:
@@ -299,17 +302,153 @@ def bad() -> list[Vector]:
                     for name, octets, code, value, rule in answered]  # fmt: skip
 
 
+# --- policemen ----------------------------------------------------------------------------------
+
+HANDLE = one("HANDLE", handle="0000002a")
+CONTEXT = one("CONTEXT", r_type=1, m_type=1)
+INTERFACE = one("IN_INTERFACE", address=LAMP, link=4)
+POLICEMAN = {"address": "10.0.0.9", "port": 3288}
+
+
+def meter(flags: int = 0, energy_uj: int = 3_588_000_000) -> Values:
+    """Return METER."""
+    return one("METER", flags=flags, seconds=60, energy_uj=energy_uj, packets=1_200,
+               octets=99_000)  # fmt: skip
+
+
+def policed(op: str, *objects: Values, solicited: bool = False, client_type: int = 1) -> Values:
+    """Return the values of a message of COPS."""
+    return {"op": op, "solicited": solicited, "client_type": client_type, "objects": list(objects)}
+
+
+def info(*inner: Values) -> Values:
+    """Return ClientSI."""
+    return one("CLIENT_SI", inner=list(inner))
+
+
+def decided(command: int, *inner: Values, flags: int = 0, solicited: bool = True) -> Values:
+    """Return the values of DEC."""
+    data = (one("REPLACEMENT", inner=list(inner)),) if inner else ()
+    order = one("DECISION_FLAGS", command=command, flags=flags)
+    return policed("DEC", HANDLE, CONTEXT, order, *data, solicited=solicited)
+
+
+def reported(report: int, *inner: Values) -> Values:
+    """Return the values of RPT."""
+    more = (info(*inner),) if inner else ()
+    kind = one("REPORT_TYPE", report=report)
+    return policed("RPT", HANDLE, kind, *more, solicited=not inner)
+
+
+def cops() -> list[Vector]:
+    """Return messages of COPS, one of each kind and those that are accepted and never sent so."""
+    offers = (tariff("OFFER", 284_100, 7, ES), tariff("OFFER", -5_000, 8, "10.0.0.9"))
+    refused = (error(HOUSE, 252, 104), *offers)
+    start, again = one("PEP_ID", name=HOUSE), one("LAST_PDP", **POLICEMAN)
+    timers = one("KEEP_ALIVE_TIMER", seconds=30), one("ACCOUNTING_TIMER", seconds=60)
+    stop, elsewhere = one("ERROR", code=11, sub_code=0), one("ERROR", code=12, sub_code=0)
+    rows: list[tuple[str, str, Values]] = [
+        ("open", "MPLA-6-03", policed("OPN", start)),
+        ("open-again", "MPLA-6-03", policed("OPN", start, again)),
+        ("accept", "MPLA-6-03", policed("CAT", *timers)),
+        ("request", "MPLA-6-04", policed("REQ", HANDLE, CONTEXT, INTERFACE, info(*PATH))),
+        ("install", "MPLA-6-04", decided(1, QUOTE)),
+        ("new-price", "MPLA-6-01", decided(1, QUOTE, solicited=False)),
+        ("remove", "MPLA-6-04 MPLA-6-06", decided(2, *refused, flags=1)),
+        ("nothing", "MPLA-6-04", decided(0)),
+        ("not-understood", "MPLA-6-04",
+         policed("DEC", HANDLE, one("ERROR", code=13, sub_code=0x0709), solicited=True)),
+        ("closed", "MPLA-6-04", reported(1)),
+        ("failed", "MPLA-6-04", reported(2)),
+        ("meter", "MPLA-6-04 MPLA-4.4-05", reported(3, meter())),
+        ("meter-final", "MPLA-6-04 MPLA-4.4-05", reported(3, meter(3, 2**64 - 1))),
+        ("delete", "MPLA-6-04", policed("DRQ", HANDLE, one("REASON", code=4, sub_code=0))),
+        ("synchronize", "MPLA-6-04", policed("SSQ")),
+        ("synchronize-one", "MPLA-6-04", policed("SSQ", HANDLE)),
+        ("complete", "MPLA-6-04", policed("SSC")),
+        ("complete-one", "MPLA-6-04", policed("SSC", one("HANDLE", handle="6f6464"))),
+        ("keep-alive", "MPLA-6-03", policed("KA", client_type=0)),
+        ("close", "MPLA-6-03", policed("CC", stop)),
+        ("close-all", "MPLA-6-03",
+         policed("CC", elsewhere, one("REDIRECT", **POLICEMAN), client_type=0)),
+    ]  # fmt: skip
+    odd: list[tuple[str, str, Values]] = [
+        ("keep-alive-signed", "MPLA-6-08",
+         policed("KA", one("INTEGRITY", content="0000000100000001" + "00" * 12), client_type=0)),
+        ("request-two-interfaces", "MPLA-6-04",
+         policed("REQ", HANDLE, CONTEXT, INTERFACE,
+                 one("OUT_INTERFACE", address=ES, link=1), info(*LEAST),
+                 info(tariff("LIMIT", 300_000)))),
+    ]  # fmt: skip
+    made = [Vector(f"cops-{name}", build_cops(values), tuple(rules.split()), values, layout="cops")
+            for name, rules, values in rows]  # fmt: skip
+    return made + [
+        Vector(f"cops-{name}", build_cops(values), tuple(rules.split()), values, canonical=False,
+               layout="cops")
+        for name, rules, values in odd
+    ]  # fmt: skip
+
+
+def octets_of(op: int, body: str, flags: int = 0x10, client_type: int = 1) -> bytes:
+    """Return a message of COPS around a body, hexadecimal."""
+    octets = bytes.fromhex(body)
+    head = bytes((flags, op)) + client_type.to_bytes(2, "big")
+    return head + (8 + len(octets)).to_bytes(4, "big") + octets
+
+
+def bad_cops() -> list[Vector]:
+    """Return octets that are no message of COPS, or a message with a bad private object in it."""
+    handle, context = "000801010000002a", "0008020100010001"
+    install, report = "0008060100010000", "00080c0100030000"
+    delete = "0008050100040000"
+    limit = build_inner([tariff("LIMIT", 300_000)])
+    price = (limit[:19] + b"\3" + limit[20:]).hex()
+    register = build_inner([meter(4)]).hex()
+    rows: list[tuple[str, bytes, int, str, str]] = [
+        ("version-2", octets_of(9, "", 0x20, 0), 501, "version", "MPLA-6-03"),
+        ("cut-in-the-header", octets_of(9, "", client_type=0)[:7], 502, "header", "MPLA-6-03"),
+        ("longer-than-said", octets_of(5, "") + bytes(4), 502, "message length", "MPLA-6-03"),
+        ("op-11", octets_of(11, ""), 504, "op code", "MPLA-6-03"),
+        ("client-type-2", octets_of(5, "", client_type=2), 504, "client type", "MPLA-6-03"),
+        ("request-solicited", octets_of(1, "", 0x11), 503, "flags", "MPLA-6-04"),
+        ("object-of-3-octets", octets_of(5, "0003010100000000"), 502, "length of an object",
+         "MPLA-6-03"),
+        ("object-past-the-end", octets_of(5, "000c01010000002a"), 502, "length of an object",
+         "MPLA-6-03"),
+        ("handle-none", octets_of(4, delete), 506, "order", "MPLA-6-04"),
+        ("handle-empty", octets_of(5, "00040101"), 503, "HANDLE", "MPLA-6-04"),
+        ("handle-65-octets", octets_of(5, "00450101" + "2a" * 65 + "000000"), 503, "HANDLE",
+         "MPLA-6-04"),
+        ("context-first", octets_of(2, context + handle + install, 0x11), 506, "order",
+         "MPLA-6-04"),
+        ("two-decisions", octets_of(2, handle + (context + install) * 2, 0x11), 505, "object",
+         "MPLA-6-04"),
+        ("object-17", octets_of(5, handle + "00041101"), 505, "object", "MPLA-6-04"),
+        ("command-3", octets_of(2, handle + context + "0008060100030000", 0x11), 503,
+         "DECISION_FLAGS", "MPLA-6-04"),
+        ("report-4", octets_of(3, handle + "00080c0100040000"), 503, "REPORT_TYPE", "MPLA-6-04"),
+        ("name-without-zero", octets_of(6, "00080b0130303030"), 503, "PEP_ID", "MPLA-6-03"),
+        ("meter-flag-4", octets_of(3, handle + report + "002c0901" + register), 503, "METER",
+         "MPLA-4.4-06"),
+        ("tariff-kind-3", octets_of(2, handle + context + install + "00280603" + price, 0x11), 503,
+         "TARIFF", "MPLA-4.4-06"),
+    ]  # fmt: skip
+    return [Vector(f"cops-{name}", octets, (rule,), {}, reject=code, field=field, layout="cops")
+            for name, octets, code, field, rule in rows]  # fmt: skip
+
+
 # --- files --------------------------------------------------------------------------------------
 
 
 def hex_text(vector: Vector) -> str:
     """Return the .hex file of a vector: the header, then each object with its name."""
-    why = f"reject {vector.reject}" if vector.reject else "rsvp"
+    why = f"reject {vector.reject}" if vector.reject else vector.layout
     lines = [f"; {vector.name}: {why}", vector.octets[:8].hex(" ")]
     names = iter([*vector.decoded.get("objects", ())])
     at = 8
     while at < len(vector.octets):
         length = max(int.from_bytes(vector.octets[at : at + 2], "big"), 4)
+        length += -length % 4 if vector.layout == "cops" else 0
         part = vector.octets[at : at + length]
         at += length
         if vector.canonical and not vector.reject:
@@ -327,15 +466,16 @@ def told(vector: Vector) -> Values:
     else:
         verdict = {"valid": True, "decoded": vector.decoded}
         verdict |= {} if vector.canonical else {"canonical": False}
-        if any(row["object"] == "INTEGRITY" for row in vector.decoded["objects"]):
+        is_keyed = any(row["object"] == "INTEGRITY" for row in vector.decoded["objects"])
+        if is_keyed and vector.layout == "rsvp":
             verdict["secret"] = SECRET.hex()
-    return {"layout": "rsvp", **verdict, "requirement": list(vector.requirement)}
+    return {"layout": vector.layout, **verdict, "requirement": list(vector.requirement)}
 
 
 def files() -> dict[Path, str]:
     """Return every file with its text."""
     found: dict[Path, str] = {}
-    for vector in (*paths(), *others(), *tolerated(), *bad()):
+    for vector in (*paths(), *others(), *tolerated(), *bad(), *cops(), *bad_cops()):
         base = (FOLDER / "bad" if vector.reject else FOLDER) / vector.name
         found[base.with_suffix(".hex")] = hex_text(vector)
         text = json.dumps(told(vector), indent=1, ensure_ascii=False)

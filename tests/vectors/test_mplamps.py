@@ -28,8 +28,8 @@ def vectors(folder: Path) -> list[Row]:
     return found
 
 
-GOOD = vectors(FOLDER)
-BAD = vectors(FOLDER / "bad")
+GOOD = [row for row in vectors(FOLDER) if row[1]["layout"] == "rsvp"]
+BAD = [row for row in vectors(FOLDER / "bad") if row[1]["layout"] == "rsvp"]
 GOLDEN = {"path": GOLDEN_PATH, "resv": GOLDEN_RESV}
 
 
