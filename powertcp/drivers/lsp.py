@@ -1,19 +1,15 @@
 """LspStream: a trio Stream through a circuit, over the inner TCP connection of a lamp or a source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import trio
 
 from powertcp.drivers.daemon import now_ns
 from powertcp.machine import Buffer
 from powertcp.mplamps.packet import WINDOW
-from powertcp.mplamps.tcp import Endpoint, Ended, PeerFinished, State
+from powertcp.mplamps.tcp import Ended, Endpoint, PeerFinished, State
 from powertcp.registry import Refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _OVER = (State.CLOSED, State.TIME_WAIT)
 
@@ -28,7 +24,7 @@ class _Alone:
         self._is_used = False
 
     @contextmanager
-    def use(self) -> "Iterator[None]":
+    def use(self) -> Iterator[None]:
         """Be the one. Raises trio.BusyResourceError when there is another."""
         if self._is_used:
             raise trio.BusyResourceError(self._text)
