@@ -29,6 +29,8 @@ from powertcp.mplamps.rsvp.events import (
     ResvRefused,
     RsvpEvent,
 )
+from powertcp.mplamps.rsvp.liveness import Found, Lost
+from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import (
     MAX_SENDERS,
     Circuit,
@@ -43,15 +45,7 @@ from powertcp.mplamps.rsvp.messages import (
     ResvErr,
     ResvTear,
 )
-from powertcp.mplamps.rsvp.neighbour import (
-    Found,
-    Fresh,
-    Lost,
-    Neighbour,
-    Refreshed,
-    StateKey,
-    path_key,
-)
+from powertcp.mplamps.rsvp.neighbour import Fresh, Neighbour, Refreshed, path_key, resv_key
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     L3PID_IPV4,
@@ -59,6 +53,7 @@ from powertcp.mplamps.rsvp.objects import (
     ErrorSpec,
     Hop,
     RouteHop,
+    Sender,
     Session,
     Style,
 )
@@ -524,6 +519,12 @@ class Rsvp:
         if state.in_link:
             self._speaker.path_err(state.in_link, state.path, error, power, offers, now)
         self._drop(state, now)
+        self._unlearn(state, now)
+
+    def _unlearn(self, state: CircuitState, now: Instant) -> None:
+        """Let a summary that names the PATH be answered with NACK: it ended here."""
+        if state.in_link:
+            self.neighbours[state.in_link].unlearn(path_key(*state.circuit), now)
 
     def _open(self, state: CircuitState, now: Instant) -> None:
         """End what was granted to the lamp side: ResvTear."""
@@ -588,13 +589,17 @@ class Rsvp:
 
     def _refresh(self, link: int, keys: Iterable[StateKey], now: Instant) -> None:
         """Let state live on that a neighbour still wants."""
-        for _, session, sender in keys:
-            for state in self._circuits.named(session, sender):
-                # MPLA-4.7-02
-                if sender is not None and state.in_link == link:
-                    state.expires = now + lifetime_ns(state.path.refresh_ms)
-                elif sender is None and state.out_link == link and state.granted is not None:
-                    state.granted_expires = now + state.granted_for
+        # MPLA-4.7-02
+        for key in keys:
+            match key:
+                case ("path", Session() as session, Sender() as sender):
+                    for state in self._circuits.named(session, sender):
+                        if state.in_link == link:
+                            state.expires = now + lifetime_ns(state.path.refresh_ms)
+                case ("resv", Session() as session):
+                    for state in self._of(session):
+                        if state.out_link == link and state.granted is not None:
+                            state.granted_expires = now + state.granted_for
 
     def _hear(self, link: int, now: Instant) -> None:
         """Take what HELLO has told of a neighbour."""
@@ -603,7 +608,7 @@ class Rsvp:
                 case Lost():
                     self._events.append(NeighbourLost(link=link))
                     self.lose(link)
-                case Found(is_new_instance):
+                case Found(is_new_instance=is_new_instance):
                     self._events.append(NeighbourFound(link=link, is_new_instance=is_new_instance))
 
     def _expect(self, circuit: CircuitId, at: Instant) -> None:
@@ -615,9 +620,11 @@ class Rsvp:
         # MPLA-4.5-08
         if state.expires is not None and state.expires <= now:
             self._drop(state, now)
+            self._unlearn(state, now)
             self._events.append(CircuitRemoved(circuit=state.circuit, cause=Cause.TIMED_OUT))
             return
         if state.granted is not None and state.granted_expires <= now:
+            self.neighbours[state.out_link].unlearn(resv_key(state.session), now)
             self._end_grant(state, Cause.TIMED_OUT, now)
         ends = [state.expires] if state.expires is not None else []
         ends += [state.granted_expires] if state.granted is not None else []

@@ -32,7 +32,7 @@ from powertcp.mplamps.rsvp.messages import (
     Sendable,
     Srefresh,
 )
-from powertcp.mplamps.rsvp.objects import MAX_EPOCH, Acknowledgement, MessageId
+from powertcp.mplamps.rsvp.objects import MAX_EPOCH, Acknowledgement, MessageId, Sender, Session
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.wire import FIRST_TTL, MAX_SENT, decode_message, encode_message
 from powertcp.registry import Reason
@@ -71,12 +71,23 @@ class Refreshed(NamedTuple):
 
 Arrival: TypeAlias = Fresh | Refreshed
 
+
+def path_key(session: Session, sender: Sender) -> StateKey:
+    """Return what a PATH and its tear are about."""
+    return "path", session, sender
+
+
+def resv_key(session: Session) -> StateKey:
+    """Return what a RESV and its tear are about: all that the session has on a link."""
+    return "resv", session
+
+
 # PATH and PathTear are about one thing, as are RESV and ResvTear: the later one holds
 _KEYS: Final[dict[type, Callable[[Any], StateKey]]] = {
-    Path: lambda message: ("path", message.session, message.sender),
-    PathTear: lambda message: ("path", message.session, message.sender),
-    Resv: lambda message: ("resv", message.session),
-    ResvTear: lambda message: ("resv", message.session),
+    Path: lambda message: path_key(message.session, message.sender),
+    PathTear: lambda message: path_key(message.session, message.sender),
+    Resv: lambda message: resv_key(message.session),
+    ResvTear: lambda message: resv_key(message.session),
     PathErr: lambda message: ("patherr", message.session, message.sender),
     ResvErr: lambda message: ("resverr", message.session, message.sender),
     ResvConf: lambda message: ("resvconf", message.session, message.sender),
@@ -191,6 +202,15 @@ class Neighbour:
         sent = self._states.pop(key, None)
         if sent is not None:
             self._settle(sent)
+
+    def sent(self, key: StateKey) -> Signal | None:
+        """Return the message that holds as the state of `key`, None if there is none."""
+        sent = self._states.get(key)
+        return None if sent is None else sent.message
+
+    def resend(self, now: Instant) -> None:
+        """Send all states again at once: the link to the neighbour was down."""
+        self._send_all(now)
 
     def drain(self) -> list[bytes]:
         """Return the datagrams to send now, in their order."""

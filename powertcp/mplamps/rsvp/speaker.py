@@ -21,9 +21,8 @@ from powertcp.mplamps.rsvp.messages import (
     ResvConf,
     ResvErr,
     ResvTear,
-    Sendable,
 )
-from powertcp.mplamps.rsvp.neighbour import Neighbour, path_key, resv_key
+from powertcp.mplamps.rsvp.neighbour import Neighbour, Signal, path_key, resv_key
 from powertcp.mplamps.rsvp.objects import (
     LABEL_RECORDING,
     MAX_HOPS,
@@ -104,7 +103,7 @@ class Speaker:
         timers = [neighbour.get_timer() for neighbour in self.neighbours.values()]
         self.timer = min((one for one in (*timers, at) if one is not None), default=None)
 
-    def send(self, link: int, message: Sendable, now: Instant, *, ttl: int = FIRST_TTL) -> None:
+    def send(self, link: int, message: Signal, now: Instant, *, ttl: int = FIRST_TTL) -> None:
         """Send a message on a link."""
         self.neighbours[link].send(message, now, ttl=ttl)
         self.touch(link)
