@@ -133,7 +133,7 @@ class Speaker:
             power=power,
             tariff=path.tariff,
             route=route,
-            record=self._recorded(path, path.record, label),
+            record=self._recorded(path, path.record, label) if state.in_link else path.record,
             others=state.others,
         )
         self.send(link, message, now, ttl=state.ttl - 1)
