@@ -43,10 +43,12 @@ class LspStream(trio.abc.HalfCloseableStream):
     a peer that goes on to send gives up after 8 tries.
     """
 
+    refusal: Refusal | None
+
     def __init__(self, end: Endpoint, send: Callable[[], None]) -> None:
         """Take over `end`, which nobody else may use but to move packets and time."""
         self.end = end
-        self.refusal: Refusal | None = None
+        self.refusal = None
         self._send = send
         self._sender = _Alone("another task sends on this stream")
         self._receiver = _Alone("another task receives from this stream")

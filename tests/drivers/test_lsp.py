@@ -66,7 +66,6 @@ async def test_what_comes_for_who_has_closed_resets_the_connection() -> None:
         await made.es.send_all(b"unread")
         await trio.testing.wait_all_tasks_blocked()
         await made.lamp.aclose()
-        await made.es.send_all(b"x")
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BrokenResourceError, match="reset"):
             await made.es.send_all(b"x")
@@ -74,6 +73,16 @@ async def test_what_comes_for_who_has_closed_resets_the_connection() -> None:
         assert made.es.refusal.code == Reason.STATE
         with pytest.raises(trio.BrokenResourceError, match="reset"):
             await made.es.receive_some()
+
+
+async def test_octets_that_come_after_the_close_reset_the_connection() -> None:
+    async with line() as made:
+        await made.lamp.aclose()
+        assert await made.es.receive_some() == b""
+        await made.es.send_all(b"too late")
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError, match="reset"):
+            await made.es.send_all(b"x")
 
 
 async def test_a_reset_says_so_to_both_sides() -> None:
