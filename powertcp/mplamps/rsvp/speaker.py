@@ -133,7 +133,7 @@ class Speaker:
             power=power,
             tariff=path.tariff,
             route=route,
-            record=self._recorded(path, path.record, label) if state.in_link else path.record,
+            record=self._recorded(path, path.record, label, is_first=not state.in_link),
             others=state.others,
         )
         self.send(link, message, now, ttl=state.ttl - 1)
@@ -273,13 +273,18 @@ class Speaker:
         return self._recorded(state.path, behind, self.links[state.in_link].label)
 
     def _recorded(
-        self, path: Path, record: tuple[RecordedHop, ...], label: int
+        self, path: Path, record: tuple[RecordedHop, ...], label: int, *, is_first: bool = False
     ) -> tuple[RecordedHop, ...]:
-        """Return a record with the own hop, none where none is kept or it would be too long."""
+        """Return a record with the own hop, none where none is kept or it would be too long.
+
+        is_first: this is the lamp, which begins it if labels are to be recorded.
+        """
+        has_labels = bool(path.attribute.flags & LABEL_RECORDING)
+        is_kept = has_labels if is_first else bool(path.record)
         # MPLA-4.3-05
-        if not path.record or len(record) >= MAX_HOPS:
+        if not is_kept or len(record) >= MAX_HOPS:
             return ()
-        if not path.attribute.flags & LABEL_RECORDING:
+        if not has_labels:
             return (RecordedHop(self.node), *record)
         return (RecordedHop(self.node, label, NEUTRAL), *record)
 

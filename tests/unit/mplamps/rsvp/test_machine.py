@@ -480,7 +480,7 @@ def test_a_node_has_a_limit_of_circuits(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.requirement("MPLA-4.3-05")
 def test_labels_are_recorded_hop_by_hop_if_the_lamp_wants_them() -> None:
     row = Row()
-    row.light(path_of(flags=SE_DESIRED | LABEL_RECORDING, record=(RecordedHop(LAMP, HOUSE, 0),)))
+    row.light(path_of(flags=SE_DESIRED | LABEL_RECORDING))
     (granted,) = row.of(LAMP, ResvArrived)
     assert isinstance(granted, ResvArrived)
     assert granted.record == (RecordedHop(ROUTER, HOUSE, 0), RecordedHop(ES, STREET, 0))
