@@ -1,9 +1,10 @@
--- What tshark and Wireshark do not know of MPLampS: the objects of class 252 in RSVP, and volts.
+-- What tshark and Wireshark do not know of MPLampS: the objects of class 252 in RSVP and in COPS,
+-- and volts.
 --
 --   tshark -X lua_script:tools/dissector/powertcp.lua -r FILE -Y 'mplamps.profile.mv == 230000'
 --
--- A post-dissector: RSVP and MPLS are dissected by their own dissectors first. MPLampS sections
--- 2.1, 4.4 and 10. Octets that are no such object are left alone.
+-- A post-dissector: RSVP, COPS and MPLS are dissected by their own dissectors first. MPLampS
+-- sections 2.1, 4.4, 6 and 10. Octets that are no such object are left alone.
 
 local mplamps = Proto("mplamps", "MPLampS")
 
@@ -31,10 +32,17 @@ f.kind = ProtoField.uint8("mplamps.tariff.kind", "Kind", base.DEC, TARIFF_KINDS)
 f.price = ProtoField.int64("mplamps.tariff.price", "Price (millionths per kWh)")
 f.id = ProtoField.uint32("mplamps.tariff.id", "Tariff")
 f.valid = ProtoField.uint32("mplamps.tariff.valid", "Valid (s)")
+f.estimated = ProtoField.bool("mplamps.meter.estimated", "Estimated", 8, nil, 1)
+f.final = ProtoField.bool("mplamps.meter.final", "Final", 8, nil, 2)
+f.seconds = ProtoField.uint32("mplamps.meter.seconds", "Time (s)")
+f.uj = ProtoField.uint64("mplamps.meter.uj", "Energy (uJ)")
+f.packets = ProtoField.uint64("mplamps.meter.packets", "Packets")
+f.octets = ProtoField.uint64("mplamps.meter.octets", "Octets")
 f.reason = ProtoField.uint16("mplamps.reason", "Reason")
 f.volts = ProtoField.double("mplamps.volts", "Voltage of the link (V)")
 
-local rsvp_fields = { Field.new("rsvp") }
+local rsvp_field = Field.new("rsvp")
+local cops_field = Field.new("cops")
 local label_field = Field.new("mpls.label")
 
 -- 16 octets of a power profile (Power over TCP, section 1)
@@ -65,6 +73,16 @@ local function tariff(tvb, tree)
   own:add(f.valid, tvb(24, 4))
 end
 
+local function meter(tvb, tree)
+  local own = tree:add(mplamps, tvb(0, 32), "METER")
+  own:add(f.estimated, tvb(0, 1))
+  own:add(f.final, tvb(0, 1))
+  own:add(f.seconds, tvb(4, 4))
+  own:add(f.uj, tvb(8, 8))
+  own:add(f.packets, tvb(16, 8))
+  own:add(f.octets, tvb(24, 8))
+end
+
 -- the content of an object of class 252, its header and enterprise number left out
 local function private(c_type, tvb, tree)
   local size = tvb:len()
@@ -76,13 +94,13 @@ local function private(c_type, tvb, tree)
     tree:add(f.flow_label, tvb(0, 4))
   elseif c_type == 3 and size == 28 then
     tariff(tvb, tree)
+  elseif c_type == 4 and size == 32 then
+    meter(tvb, tree)
   end
 end
 
--- the objects of one message; a length that cannot be ends the walk
-local function message(tvb, tree)
-  local own = tree:add(mplamps, tvb(), "MPLampS")
-  local at, size = 8, tvb:len()
+-- the objects of RSVP between two offsets; a length that cannot be ends the walk
+local function objects(tvb, at, size, own)
   while at + 8 <= size do
     local length = tvb(at, 2):uint()
     if length < 4 or length % 4 ~= 0 or at + length > size then
@@ -99,6 +117,23 @@ local function message(tvb, tree)
   end
 end
 
+-- a message of COPS: objects of RSVP stand in ClientSI (9, 1) and in the data of decisions (6, 3)
+local function policed(tvb, tree)
+  local own = tree:add(mplamps, tvb(), "MPLampS")
+  local at, size = 8, tvb:len()
+  while at + 8 <= size do
+    local length = tvb(at, 2):uint()
+    if length < 4 or at + length > size then
+      return
+    end
+    local number, c_type = tvb(at + 2, 1):uint(), tvb(at + 3, 1):uint()
+    if (number == 9 and c_type == 1) or (number == 6 and c_type == 3) then
+      objects(tvb, at + 4, at + length, own)
+    end
+    at = at + length + (-length) % 4
+  end
+end
+
 -- the volts of a label, nil for one that is no voltage
 local function volts(label)
   if label == 0 then
@@ -112,10 +147,12 @@ local function volts(label)
 end
 
 function mplamps.dissector(tvb, pinfo, tree)
-  for _, field in ipairs(rsvp_fields) do
-    for _, found in ipairs({ field() }) do
-      message(found.range:tvb(), tree)
-    end
+  for _, found in ipairs({ rsvp_field() }) do
+    local message = found.range:tvb()
+    objects(message, 8, message:len(), tree:add(mplamps, message(), "MPLampS"))
+  end
+  for _, found in ipairs({ cops_field() }) do
+    policed(found.range:tvb(), tree)
   end
   local top = label_field()
   if top then
