@@ -34,6 +34,8 @@ from powertcp.mplamps.rsvp.neighbour import (
     Refreshed,
     Signal,
     key_of,
+    path_key,
+    resv_key,
 )
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
@@ -56,7 +58,7 @@ from powertcp.mplamps.rsvp.objects import (
     Style,
     TokenBucket,
 )
-from powertcp.mplamps.rsvp.settings import Settings, lifetime_ns
+from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.wire import (
     FIRST_TTL,
     MAX_RECEIVED,
@@ -126,5 +128,6 @@ __all__ = [
     "decode_message",
     "encode_message",
     "key_of",
-    "lifetime_ns",
+    "path_key",
+    "resv_key",
 ]

@@ -5,23 +5,23 @@ and again when it has lost the neighbour.
 """
 
 from collections import deque
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from powertcp.machine import Entropy
 from powertcp.mplamps.rsvp.messages import Hello
 from powertcp.units import Duration, Instant
 
 
-class Lost(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lost:
     """No HELLO has come for 3.5 intervals: what is known of the neighbour is stale."""
 
-    at: Instant
 
-
-class Found(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Found:
     """A neighbour that was lost speaks, or one speaks that has another instance than before."""
 
-    at: Instant
     is_new_instance: bool
 
 
@@ -62,7 +62,7 @@ class Liveness:
         is_other = source != self._last_other
         is_start = is_other and (bool(self._last_other) or not self.is_alive)
         if is_start or not self.is_alive:
-            self._changes.append(Found(now, is_other))
+            self._changes.append(Found(is_other))
             self.is_alive = True
         if is_other:
             self._former = self._last_other
@@ -80,7 +80,7 @@ class Liveness:
             self._other = 0
             # rfc3209 section 5.3: after a loss the instance is another one
             self._instance = self._drawn()
-            self._changes.append(Lost(now))
+            self._changes.append(Lost())
         if self._interval_ns is None or self.hello_at is None or now < self.hello_at:
             return None
         # MPLA-4.7-05

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from powertcp.units import NS_PER_S, Duration, Instant
 
 StateKey: TypeAlias = tuple[Hashable, ...]
-"""What a message is about: kind, session and often sender; see `key_of`."""
+"""What a message is about: kind, session and often sender; see `path_key` and `resv_key`."""
 
 # longer than a message is sent again, so that one that is late does not raise what is removed
 REMEMBERED_NS: Final[Duration] = 10 * NS_PER_S
@@ -73,53 +73,51 @@ class Memory:
         return True
 
     # MPLA-4.7-03
-    def take(self, key: StateKey, number: int, now: Instant, *, is_state: bool) -> Age:
-        """Say how old a message of this epoch is, and remember its number if it is new.
+    def take_state(self, key: StateKey, number: int, now: Instant) -> Age:
+        """Say how old a PATH or a RESV of this epoch is, and remember its number if it is new.
 
-        is_state: PATH and RESV, which last; of all others the number is remembered for 10 s. With
-        max_states states a further one is new each time; it cannot be refreshed by its number.
+        With max_states states a further one is new each time; no summary can refresh it.
         """
+        age = self._age(key, number, now)
+        if age is not Age.NEW:
+            return age
         last = self._last.get(key)
-        if last is not None:
-            ahead = (number - last) & _MASK
-            if not ahead:
-                return Age.SAME
-            if ahead >= _HALF:
-                return Age.OLD
-        elif (gone := self._removed.get(key)) is not None and gone[1] > now:
-            ahead = (number - gone[0]) & _MASK
-            if not ahead or ahead >= _HALF:
-                return Age.OLD
-        if not is_state:
-            self._take_away(key, number, now)
-            return Age.NEW
         if last is not None:
             self._unname(last, key)
         elif len(self._last) >= self._max_states:
-            return Age.NEW
+            return age
         else:
             self._removed.pop(key, None)
         self._last[key] = number
         self._keys[number] = key
-        return Age.NEW
+        return age
 
-    def remove(self, key: StateKey, now: Instant) -> None:
-        """Take note that the state of `key` is gone; nothing happens if there is none."""
+    # MPLA-4.7-03
+    def take(self, key: StateKey, number: int, now: Instant) -> Age:
+        """Say how old any other message is; if it is new its number is remembered for 10 s.
+
+        It ends the state of the same key. One that is not new is not remembered.
+        """
+        age = self._age(key, number, now)
+        if age is Age.NEW:
+            self.note(key, number, now)
+        return age
+
+    def _age(self, key: StateKey, number: int, now: Instant) -> Age:
         last = self._last.get(key)
-        if last is not None:
-            self._take_away(key, last, now)
+        is_state = last is not None
+        if last is None:
+            gone = self._removed.get(key)
+            if gone is None or gone[1] <= now:
+                return Age.NEW
+            last = gone[0]
+        ahead = (number - last) & _MASK
+        if not ahead:
+            return Age.SAME if is_state else Age.OLD
+        return Age.OLD if ahead >= _HALF else Age.NEW
 
-    def named(
-        self, epoch: int, numbers: tuple[int, ...]
-    ) -> tuple[tuple[StateKey, ...], tuple[int, ...]]:
-        """Return the keys of the states with these numbers, and the numbers of none."""
-        if epoch != self._epoch:
-            return (), numbers
-        keys = self._keys
-        found = tuple(keys[number] for number in numbers if number in keys)
-        return found, tuple(number for number in numbers if number not in keys)
-
-    def _take_away(self, key: StateKey, number: int, now: Instant) -> None:
+    def note(self, key: StateKey, number: int, now: Instant) -> None:
+        """Remember for 10 s that this was said of `key`, whose state is no more."""
         last = self._last.pop(key, None)
         if last is not None:
             self._unname(last, key)
@@ -131,6 +129,22 @@ class Memory:
             if removed[oldest][1] > now and len(removed) <= self._max_remembered:
                 break
             del removed[oldest]
+
+    def remove(self, key: StateKey, now: Instant) -> None:
+        """Take note that the state of `key` is gone; nothing happens if there is none."""
+        last = self._last.get(key)
+        if last is not None:
+            self.note(key, last, now)
+
+    def named(
+        self, epoch: int, numbers: tuple[int, ...]
+    ) -> tuple[tuple[StateKey, ...], tuple[int, ...]]:
+        """Return the keys of the states with these numbers, and the numbers of none."""
+        if epoch != self._epoch:
+            return (), numbers
+        keys = self._keys
+        found = tuple(keys[number] for number in numbers if number in keys)
+        return found, tuple(number for number in numbers if number not in keys)
 
     def _unname(self, number: int, key: StateKey) -> None:
         """Forget to whom a number belongs, unless the neighbour gave it to another state too."""

@@ -78,16 +78,20 @@ def path_key(session: Session, sender: Sender) -> StateKey:
 
 
 def resv_key(session: Session) -> StateKey:
-    """Return what a RESV and its tear are about: all that the session has on a link."""
+    """Return what a RESV is about: all that the session has on a link."""
     return "resv", session
 
 
-# PATH and PathTear are about one thing, as are RESV and ResvTear: the later one holds
+def _tear_key(session: Session, sender: Sender | None) -> StateKey:
+    """Return what a ResvTear is about: the RESV, or only what it says of one sender."""
+    return resv_key(session) if sender is None else ("resv", session, sender)
+
+
 _KEYS: Final[dict[type, Callable[[Any], StateKey]]] = {
     Path: lambda message: path_key(message.session, message.sender),
     PathTear: lambda message: path_key(message.session, message.sender),
     Resv: lambda message: resv_key(message.session),
-    ResvTear: lambda message: resv_key(message.session),
+    ResvTear: lambda message: _tear_key(message.session, message.sender),
     PathErr: lambda message: ("patherr", message.session, message.sender),
     ResvErr: lambda message: ("resverr", message.session, message.sender),
     ResvConf: lambda message: ("resvconf", message.session, message.sender),
@@ -95,13 +99,10 @@ _KEYS: Final[dict[type, Callable[[Any], StateKey]]] = {
     Rejected: lambda message: ("rejected", message.kind, message.echoed),
 }
 _STATES: Final = frozenset((Path, Resv))
-_TEARS: Final = frozenset((PathTear, ResvTear))
 
 
 def key_of(message: Signal | Heard) -> StateKey:
-    """Return what a message is about: PATH and its tear ("path", session, sender), RESV and its
-    tear ("resv", session); an error or a confirmation is about itself.
-    """
+    """Return what a message is about: of two with one key the later one holds."""
     return _KEYS[type(message)](message)
 
 
@@ -166,8 +167,8 @@ class Neighbour:
         """Send a message, which has no number and no acknowledgements yet.
 
         PATH and RESV last: they are refreshed until their tear is sent, or `forget`. A RESV is all
-        that the session has here: after a ResvTear for one sender of several send the RESV of those
-        that are left. A message takes the place of the one before it with the same key.
+        that the session has here: after the ResvTear of a sender send that of those who are left,
+        or `forget` it. A message takes the place of the one before it with the same key.
         Raises LocalProtocolError, nothing changed, for a message that cannot be encoded, and for
         more than max_states states.
         """
@@ -184,11 +185,11 @@ class Neighbour:
         self._transmit(sent, now)
         if last is not None:
             self._settle(last)
-            if kind in _TEARS:
+            if not is_state:
                 del self._states[key]
         if is_state:
-            if self._settings.is_reliable and key in self._triggers:
-                self._settle(self._triggers.pop(key))
+            if self._triggers:
+                self._overtake(message, key)
             self._states[key] = sent
             if self._refresh_at is None:
                 self._refresh_at = self._refresh_due(now)
@@ -196,6 +197,16 @@ class Neighbour:
             if key in self._triggers:
                 self._settle(self._triggers[key])
             self._triggers[key] = sent
+
+    def _overtake(self, message: Signal, key: StateKey) -> None:
+        """Send no more the tears of what a PATH or a RESV says anew."""
+        over = [key]
+        if type(message) is Resv:
+            over += [_tear_key(message.session, one.sender) for one in message.circuits]
+        for one in over:
+            tear = self._triggers.pop(one, None)
+            if tear is not None:
+                self._settle(tear)
 
     def forget(self, key: StateKey) -> None:
         """Refresh and send the state of `key` no more; nothing happens for one that is not held."""
@@ -453,8 +464,7 @@ class Neighbour:
                 if message.acks:
                     self._acknowledged(message.acks, now)
                 if message.message_id is None:
-                    if type(message) in _TEARS and self._memory.states:
-                        self._memory.remove(key_of(message), now)
+                    self._note_tear(message, now)
                     arrivals.append(Fresh(message, ttl))
                 else:
                     self._numbered(Fresh(message, ttl), message.message_id, now, arrivals)
@@ -464,21 +474,40 @@ class Neighbour:
         self, fresh: Fresh, mark: MessageId, now: Instant, arrivals: list[Arrival]
     ) -> None:
         """Take a message if its number says that it is new; acknowledge it in any case."""
-        if not self._memory.has_epoch(mark.epoch, now):
+        memory, number, message = self._memory, mark.number, fresh.message
+        if not memory.has_epoch(mark.epoch, now):
             self._drop("former_epoch")
             return
-        message = fresh.message
         key = key_of(message)
         is_state = type(message) in _STATES
-        age = self._memory.take(key, mark.number, now, is_state=is_state)
+        age = memory.take_state(key, number, now) if is_state else memory.take(key, number, now)
         if mark.is_ack_desired:
-            self._owe((Acknowledgement(mark.epoch, mark.number),), now)
+            self._owe((Acknowledgement(mark.epoch, number),), now)
         if age is Age.NEW:
+            self._note_senders(message, number, now)
             arrivals.append(fresh)
         elif age is Age.SAME and is_state:
             arrivals.append(Refreshed((key,)))
         else:
             self._drop("old_number")
+
+    def _note_senders(self, message: Heard, number: int, now: Instant) -> None:
+        """Remember what RESV and ResvTear of one session say of the same senders."""
+        match message:
+            case Resv(session=session, circuits=circuits):
+                for circuit in circuits:
+                    if circuit.sender is not None:
+                        self._memory.note(_tear_key(session, circuit.sender), number, now)
+            case ResvTear(session=session):
+                self._memory.take(resv_key(session), number, now)
+
+    def _note_tear(self, message: Heard, now: Instant) -> None:
+        """Forget the number of what is torn by a message without one."""
+        match message:
+            case PathTear(session=session, sender=sender):
+                self._memory.remove(path_key(session, sender), now)
+            case ResvTear(session=session):
+                self._memory.remove(resv_key(session), now)
 
     # MPLA-4.7-04
     def _summary(self, message: Srefresh, now: Instant, arrivals: list[Arrival]) -> None:

@@ -53,9 +53,3 @@ class Settings:
         # MPLA-4.10-01
         own = {} if self.key is None else {self.key.key_id: self.key.secret}
         return {**own, **self.keys} or None
-
-
-def lifetime_ns(refresh_ms: int) -> Duration:
-    """Return how long state lives after its last refresh: (3 + 0.5) * 1.5 periods. MPLA-4.7-02."""
-    # MPLA-4.7-02
-    return refresh_ms * 21 * NS_PER_MS // 4
