@@ -31,6 +31,8 @@ RAW_IPV4: Final = 101
 MAX_PACKET: Final = 65_535
 # a grid of 37,000 nodes has as many links; more is no capture of ours
 MAX_INTERFACES: Final = 1 << 17
+# as long as those of Wireshark may be
+MAX_BLOCK: Final = 1 << 24
 UDP: Final = 17
 
 _SECTION = 0x0A0D0D0A
@@ -113,38 +115,78 @@ class _Interface(NamedTuple):
     ticks: int
 
 
+class CaptureReader:
+    """Reads a capture of raw IPv4 in pieces; of what it was given it holds at most one block."""
+
+    __slots__ = ("_at", "_interfaces", "_left", "_order")
+
+    def __init__(self) -> None:
+        """Begin at the first octet of a file."""
+        self._left = b""
+        self._at = 0
+        self._order = ""
+        self._interfaces: list[_Interface] = []
+
+    def receive(self, octets: Buffer) -> Iterator[Packet]:
+        """Yield the packets that are complete with these octets; to be iterated to its end.
+
+        Raises DecodeError for what is no pcapng, a link type that is not raw IPv4, and a block of
+        more than 16 MiB; the reader cannot be used after it.
+        """
+        view = self._left + bytes(octets)
+        if not self._order and len(view) >= 4 and view[:4] != _SECTION.to_bytes(4, "big"):
+            number = int.from_bytes(view[:4], "big")
+            raise DecodeError(0, "block type", BAD_OPTION, number, _SECTION)
+        at = 0
+        while len(view) - at >= _FRAME:
+            if view[at : at + 4] == _SECTION.to_bytes(4, "big"):
+                self._order = _order(view, at, self._at + at)
+                self._interfaces = []
+            kind, size = Struct(f"{self._order}II").unpack_from(view, at)
+            if size < _FRAME or size % 4 or size > MAX_BLOCK:
+                raise DecodeError(self._at + at + 4, "block length", BAD_LENGTH, size, MAX_BLOCK)
+            if size > len(view) - at:
+                break
+            packet = self._block(kind, view[at + 8 : at + size - 4], self._at + at + 8)
+            if packet is not None:
+                yield packet
+            at += size
+        self._left = view[at:]
+        self._at += at
+
+    def finish(self) -> None:
+        """Raise DecodeError if the file ends within a block, or has none."""
+        left = self._left
+        if not self._order and len(left) < _FRAME:
+            number = int.from_bytes(left[:4], "big")
+            raise DecodeError(0, "block type", BAD_OPTION, number, _SECTION)
+        if len(left) >= _FRAME:
+            size = Struct(f"{self._order}I").unpack_from(left, 4)[0]
+            raise DecodeError(self._at + 4, "block length", BAD_LENGTH, size, len(left))
+        if left:
+            raise DecodeError(self._at, "block", BAD_LENGTH, len(left), _FRAME)
+
+    def _block(self, kind: int, body: bytes, at: int) -> Packet | None:
+        """Take one block, its frame left out; only a packet is returned."""
+        if kind == _INTERFACE:
+            if len(self._interfaces) == MAX_INTERFACES:
+                raise DecodeError(at, "interfaces", LIMIT, MAX_INTERFACES + 1, MAX_INTERFACES)
+            self._interfaces.append(_interface(body, at, self._order))
+        return _packet(body, at, self._order, self._interfaces) if kind == _PACKET else None
+
+
 def read_capture(octets: Buffer) -> Iterator[Packet]:
     """Yield the packets of a capture of raw IPv4. Raises DecodeError for what is no pcapng."""
-    view = bytes(octets)
-    order = ">"
-    interfaces: list[_Interface] = []
-    at = 0
-    if view[:4] != _SECTION.to_bytes(4, "big"):
-        raise DecodeError(0, "block type", BAD_OPTION, int.from_bytes(view[:4], "big"), _SECTION)
-    while at < len(view):
-        if len(view) - at < _FRAME:
-            raise DecodeError(at, "block", BAD_LENGTH, len(view) - at, _FRAME)
-        if view[at : at + 4] == view[:4]:
-            order = _order(view, at)
-            interfaces = []
-        kind, size = Struct(f"{order}II").unpack_from(view, at)
-        if size < _FRAME or size % 4 or size > len(view) - at:
-            raise DecodeError(at + 4, "block length", BAD_LENGTH, size, len(view) - at)
-        body = view[at + 8 : at + size - 4]
-        if kind == _INTERFACE:
-            if len(interfaces) == MAX_INTERFACES:
-                raise DecodeError(at, "interfaces", LIMIT, MAX_INTERFACES + 1, MAX_INTERFACES)
-            interfaces.append(_interface(body, at + 8, order))
-        elif kind == _PACKET:
-            yield _packet(body, at + 8, order, interfaces)
-        at += size
+    reader = CaptureReader()
+    yield from reader.receive(octets)
+    reader.finish()
 
 
-def _order(view: bytes, at: int) -> str:
+def _order(view: bytes, at: int, offset: int) -> str:
     for order in "<>":
         if Struct(f"{order}I").unpack_from(view, at + 8)[0] == _MAGIC:
             return order
-    raise DecodeError(at + 8, "byte order", BAD_OPTION, 0, _MAGIC)
+    raise DecodeError(offset + 8, "byte order", BAD_OPTION, 0, _MAGIC)
 
 
 def _interface(body: bytes, at: int, order: str) -> _Interface:

@@ -7,7 +7,15 @@ import pytest
 
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.wire import capture
-from powertcp.wire.capture import CaptureWriter, Packet, ipv4_packet, read_capture, udp_packet
+from powertcp.wire.capture import (
+    MAX_BLOCK,
+    CaptureReader,
+    CaptureWriter,
+    Packet,
+    ipv4_packet,
+    read_capture,
+    udp_packet,
+)
 
 # 2002-04-01T00:00:00Z
 DUSK_NS = 1_017_619_200_000_000_000
@@ -104,3 +112,43 @@ def test_what_is_not_ours_is_not_written(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(DecodeError) as caught:
         list(read_capture(FILE))
     assert caught.value.field == "interfaces"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 64, 4096])
+def test_pieces_of_any_size_have_the_same_packets(size: int) -> None:
+    for file in (FILE, big_endian(), FILE + FILE):
+        reader = CaptureReader()
+        pieces = [file[at : at + size] for at in range(0, len(file), size)]
+        assert [one for piece in pieces for one in reader.receive(piece)] == [*read_capture(file)]
+        reader.finish()
+
+
+@pytest.mark.parametrize(("octets", "field"), list(cut()))
+def test_pieces_are_refused_at_the_same_place(octets: bytes, field: str) -> None:
+    def read(pieces: list[bytes]) -> DecodeError | None:
+        reader = CaptureReader()
+        try:
+            for piece in pieces:
+                list(reader.receive(piece))
+            reader.finish()
+        except DecodeError as error:
+            return error
+        return None
+
+    whole, single = read([octets]), read([octets[at : at + 1] for at in range(len(octets))])
+    assert whole
+    assert single
+    assert (whole.offset, whole.field) == (single.offset, single.field)
+    assert whole.field == field
+
+
+def test_a_block_has_a_limit() -> None:
+    def head(size: int) -> bytes:
+        return FILE[:28] + b"\5\0\0\0" + size.to_bytes(4, "little")
+
+    reader = CaptureReader()
+    assert list(reader.receive(head(MAX_BLOCK) + bytes(4))) == []
+    assert list(reader.receive(bytes(MAX_BLOCK - 12) + WRITER.header()[28:])) == []
+    reader.finish()
+    with pytest.raises(DecodeError, match=r"block length: value 16777220, limit 16777216"):
+        list(CaptureReader().receive(head(MAX_BLOCK + 4) + bytes(4)))
