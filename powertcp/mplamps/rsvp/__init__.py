@@ -1,6 +1,7 @@
 """RSVP with Tariff Extensions (RFC 2205, 2961, 3209, 3473): messages, and their octets."""
 
 from powertcp.mplamps.rsvp.integrity import Key
+from powertcp.mplamps.rsvp.keys import Heard, Signal, key_of, path_key, resv_key
 from powertcp.mplamps.rsvp.liveness import Change, Found, Lost
 from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import (
@@ -26,17 +27,7 @@ from powertcp.mplamps.rsvp.messages import (
     Sendable,
     Srefresh,
 )
-from powertcp.mplamps.rsvp.neighbour import (
-    Arrival,
-    Fresh,
-    Heard,
-    Neighbour,
-    Refreshed,
-    Signal,
-    key_of,
-    path_key,
-    resv_key,
-)
+from powertcp.mplamps.rsvp.neighbour import Arrival, Fresh, Neighbour, Refreshed
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     L3PID_IPV4,

@@ -29,6 +29,7 @@ from powertcp.mplamps.rsvp.events import (
     ResvRefused,
     RsvpEvent,
 )
+from powertcp.mplamps.rsvp.keys import path_key, resv_key
 from powertcp.mplamps.rsvp.liveness import Found, Lost
 from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import (
@@ -45,7 +46,7 @@ from powertcp.mplamps.rsvp.messages import (
     ResvErr,
     ResvTear,
 )
-from powertcp.mplamps.rsvp.neighbour import Fresh, Neighbour, Refreshed, path_key, resv_key
+from powertcp.mplamps.rsvp.neighbour import Fresh, Neighbour, Refreshed
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     L3PID_IPV4,

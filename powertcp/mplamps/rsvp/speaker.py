@@ -11,6 +11,7 @@ from powertcp.machine import Entropy, Trace
 from powertcp.mplamps.label import NEUTRAL
 from powertcp.mplamps.power import PowerObject, TariffObject
 from powertcp.mplamps.rsvp.events import LinkTo
+from powertcp.mplamps.rsvp.keys import Signal, path_key, resv_key
 from powertcp.mplamps.rsvp.messages import (
     Circuit,
     Fault,
@@ -22,7 +23,7 @@ from powertcp.mplamps.rsvp.messages import (
     ResvErr,
     ResvTear,
 )
-from powertcp.mplamps.rsvp.neighbour import Neighbour, Signal, path_key, resv_key
+from powertcp.mplamps.rsvp.neighbour import Neighbour
 from powertcp.mplamps.rsvp.objects import (
     LABEL_RECORDING,
     MAX_HOPS,
