@@ -1,18 +1,17 @@
 """COPS for RSVP (RFC 2748, 2749): the messages of policemen, their octets, and both ends."""
 
-from powertcp.mplamps.cops.machine import (
+from powertcp.mplamps.cops.events import (
     CircuitDecided,
     CircuitDeleted,
     CircuitReported,
     CircuitRequested,
     ConnectionLost,
     MeterWanted,
-    Pdp,
-    Pep,
     PepOpened,
     PriceChanged,
     StateSynchronized,
 )
+from powertcp.mplamps.cops.machine import Pdp, Pep
 from powertcp.mplamps.cops.messages import (
     ClientAccept,
     ClientClose,

@@ -8,11 +8,25 @@ sends what `data_to_send` returns and closes the connection after ConnectionLost
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from ipaddress import IPv4Address
-from typing import Final, TypeAlias
+from typing import Final
 
 from powertcp.errors import DecodeError, LocalProtocolError
-from powertcp.machine import Buffer, Entropy, Event
+from powertcp.machine import Buffer, Entropy
+from powertcp.mplamps.cops.events import (
+    CircuitDecided,
+    CircuitDeleted,
+    CircuitReported,
+    CircuitRequested,
+    ConnectionLost,
+    MeterWanted,
+    PdpEvent,
+    PepEvent,
+    PepOpened,
+    PriceChanged,
+    StateSynchronized,
+)
 from powertcp.mplamps.cops.messages import (
     ClientAccept,
     ClientClose,
@@ -49,93 +63,6 @@ RECONNECT_S: Final = (1, 2, 4, 8, 16, 30)
 MAX_CIRCUITS: Final = 100_000
 # and its suppliers; the quote of the one that was heard of longest ago is forgotten
 MAX_QUOTES: Final = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircuitDecided(Event):
-    """Go on with the circuit at this quote, or with None refuse it with the objects of `data`.
-
-    data: ERROR_SPEC and OFFERs; empty if there is nobody to ask: error 2, value 0. is_local: decided
-    here. A circuit that was decided before and is refused now is to be torn down and deleted.
-    """
-
-    handle: bytes
-    quote: TariffObject | None
-    data: bytes = b""
-    is_local: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceChanged(Event):
-    """Report the meter as the answer, then send the RESV with this quote."""
-
-    handle: bytes
-    quote: TariffObject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeterWanted(Event):
-    """It is time for a meter of the circuit."""
-
-    handle: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLost(Event):
-    """Close the connection; retry_at: when a PEP connects again, None for a PDP."""
-
-    retry_at: Instant | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PepOpened(Event):
-    """An edge LSR is there. has_state: its circuits come again now."""
-
-    pep_id: str
-    has_state: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircuitRequested(Event):
-    """Answer with `install` or `remove`. info: the objects of the PATH."""
-
-    handle: bytes
-    interface: Interface
-    info: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircuitReported(Event):
-    """A circuit is closed, has failed, or was metered. is_answer: to a decision."""
-
-    handle: bytes
-    kind: ReportKind
-    meter: MeterObject | None
-    is_answer: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircuitDeleted(Event):
-    """A circuit is no more."""
-
-    handle: bytes
-    reason: Code
-
-
-@dataclass(frozen=True, slots=True)
-class StateSynchronized(Event):
-    """All circuits of the edge LSR have been requested again."""
-
-
-PepEvent: TypeAlias = CircuitDecided | PriceChanged | MeterWanted | ConnectionLost
-PdpEvent: TypeAlias = (
-    PepOpened
-    | CircuitRequested
-    | CircuitReported
-    | CircuitDeleted
-    | StateSynchronized
-    | ConnectionLost
-)
 
 
 class _Stream:
@@ -199,6 +126,8 @@ class Pep:
         self._alive_at: Instant | None = None
         self._tries = 0
         self._next = 0
+        # deadlines of circuits; those that are theirs no more stay until they are due
+        self._deadlines: list[tuple[Instant, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._circuits)
@@ -274,7 +203,7 @@ class Pep:
         if self._stream is None:
             self._decide(handle, asked, now)
         elif self._accept is None:
-            asked.waits_until = now + SILENCE_NS
+            self._wait(handle, asked, now + SILENCE_NS)
         else:
             self._request(handle, asked, now)
         return handle
@@ -291,7 +220,7 @@ class Pep:
         asked = self._known(handle)
         # MPLA-6-04
         if kind is ReportKind.SUCCESS and self._accept and self._accept.accounting_s:
-            asked.meter_at = now + self._accept.accounting_s * NS_PER_S
+            self._meter_at(handle, asked, now + self._accept.accounting_s * NS_PER_S)
         if self._accept is not None and self._stream is not None:
             info = meter.to_wire() if meter else b""
             self._stream.send(Report(handle=handle, kind=kind, info=info, is_solicited=is_answer))
@@ -316,33 +245,57 @@ class Pep:
         """Return the earliest deadline in ns, or None."""
         if self._stream is None:
             return None
-        times = [self._alive_at, self._silent_at()]
-        for asked in self._circuits.values():
-            times += (asked.waits_until, asked.meter_at)
+        deadlines = self._deadlines
+        while deadlines and not self._is_due(*deadlines[0]):
+            heappop(deadlines)
+        first = deadlines[0][0] if deadlines else None
+        times = (self._alive_at, self._silent_at(), first)
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`."""
-        if self._stream is None:
+        at = self.get_timer()
+        if self._stream is None or at is None or now < at:
             return
+        due = self._take_due(now)
         silent_at = self._silent_at()
-        waits = [one.waits_until for one in self._circuits.values() if one.waits_until is not None]
-        is_unaccepted = self._accept is None and self._alive_at is not None
+        is_alive_due = self._alive_at is not None and now >= self._alive_at
         if (
             (silent_at is not None and now >= silent_at)
-            or (waits and now >= min(waits))
-            or (is_unaccepted and self._alive_at is not None and now >= self._alive_at)
+            or any(asked.waits_until is not None and now >= asked.waits_until for _, asked in due)
+            or (self._accept is None and is_alive_due)
         ):
             self.lose(now, Code(ErrorCode.COMMUNICATION_FAILURE))
             return
-        if self._alive_at is not None and now >= self._alive_at:
+        if is_alive_due:
             self._stream.send(KeepAlive())
             self._alive_at = self._next_alive(now)
-        accept = self._accept
-        for handle, asked in self._circuits.items():
-            if asked.meter_at is not None and now >= asked.meter_at and accept is not None:
-                asked.meter_at = now + (accept.accounting_s or ACCOUNTING_S) * NS_PER_S
-                self._events.append(MeterWanted(handle=handle))
+        for handle, asked in due:
+            accounting_s = self._accept.accounting_s if self._accept is not None else None
+            self._meter_at(handle, asked, now + (accounting_s or ACCOUNTING_S) * NS_PER_S)
+            self._events.append(MeterWanted(handle=handle))
+
+    def _take_due(self, now: Instant) -> list[tuple[bytes, _Asked]]:
+        """Return the circuits with a deadline that has come, each once."""
+        due: dict[bytes, _Asked] = {}
+        while self._deadlines and self._deadlines[0][0] <= now:
+            at, handle = heappop(self._deadlines)
+            if self._is_due(at, handle):
+                due[handle] = self._circuits[handle]
+        return list(due.items())
+
+    def _is_due(self, at: Instant, handle: bytes) -> bool:
+        """Whether a deadline is still that of its circuit."""
+        asked = self._circuits.get(handle)
+        return asked is not None and at in (asked.waits_until, asked.meter_at)
+
+    def _wait(self, handle: bytes, asked: _Asked, until: Instant) -> None:
+        asked.waits_until = until
+        heappush(self._deadlines, (until, handle))
+
+    def _meter_at(self, handle: bytes, asked: _Asked, at: Instant) -> None:
+        asked.meter_at = at
+        heappush(self._deadlines, (at, handle))
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -369,7 +322,7 @@ class Pep:
         if self._stream is not None:
             # MPLA-6-04
             self._stream.send(Request(handle=handle, interface=asked.interface, info=asked.info))
-            asked.waits_until = now + SILENCE_NS
+            self._wait(handle, asked, now + SILENCE_NS)
 
     def _decide(self, handle: bytes, asked: _Asked, now: Instant) -> None:
         """Decide without a policeman: at the last quote of the supplier, for 300 s."""
@@ -399,8 +352,7 @@ class Pep:
             case Decision() if self._accept is not None:
                 self._install(message, now)
             case DecisionError(handle=handle) if handle in self._circuits:
-                del self._circuits[handle]
-                self._events.append(CircuitDecided(handle=handle, quote=None))
+                self._refuse(handle, b"")
             case SynchronizeRequest() if self._accept is not None:
                 self._synchronize(self._stream, message.handle, now)
             case ClientClose():
@@ -421,6 +373,12 @@ class Pep:
                 self._request(number, self._circuits[number], now)
         stream.send(SynchronizeComplete(handle=handle))
 
+    def _refuse(self, handle: bytes, data: bytes) -> None:
+        """Take a no; a circuit that had a quote has a last meter to report."""
+        if self._circuits.pop(handle).quote is not None:
+            self._ended.add(handle)
+        self._events.append(CircuitDecided(handle=handle, quote=None, data=data))
+
     def _install(self, decision: Decision, now: Instant) -> None:
         handle = decision.handle
         asked = self._circuits.get(handle)
@@ -429,9 +387,7 @@ class Pep:
         if decision.is_solicited:
             asked.waits_until = None
         if decision.command is not Command.INSTALL:
-            if self._circuits.pop(handle).quote is not None:
-                self._ended.add(handle)
-            self._events.append(CircuitDecided(handle=handle, quote=None, data=decision.data))
+            self._refuse(handle, decision.data)
             return
         private = [one.private for one in inner_objects(decision.data)]
         quotes = [
