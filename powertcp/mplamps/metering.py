@@ -211,7 +211,7 @@ class Metering:
         if self._by_handle.pop(account.handle, None) is None:
             return
         # MPLA-6-04
-        if meter is None and account.is_permitted:
+        if meter is None and account.is_permitted and reason is not DeleteReason.DIRECTIVE:
             self.pep.report(account.handle, ReportKind.FAILURE, now, is_answer=True)
         self.pep.delete(account.handle, reason, meter)
 

@@ -119,6 +119,8 @@ class Router:
         One whose links have not the power left is taken only if no other is there.
         """
         sources = self._ted.topology.of_kind(NodeKind.ES)
+        if len(sources) == 1:
+            return sources[0].address
         without = self._exclusions.numbers(now)
         for need in (_Need(mw, rate), _Need(0, 0)):
             best: tuple[int, IPv4Address] | None = None

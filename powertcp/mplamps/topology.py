@@ -107,7 +107,17 @@ class Link:
 class Topology:
     """Nodes and links with what is near what; read only. Names of nodes are their ids."""
 
-    __slots__ = ("_at", "_between", "_links_of", "_nodes", "base", "links", "name", "nodes")
+    __slots__ = (
+        "_at",
+        "_between",
+        "_links_of",
+        "_nodes",
+        "_of_kind",
+        "base",
+        "links",
+        "name",
+        "nodes",
+    )
 
     def __init__(
         self, name: str, base: IPv4Address, nodes: Iterable[Node], links: Iterable[Link]
@@ -119,6 +129,9 @@ class Topology:
         self.links = tuple(links)
         self._nodes = {node.name: node for node in self.nodes}
         self._at = {node.address: node for node in self.nodes}
+        self._of_kind: dict[NodeKind, list[Node]] = {kind: [] for kind in NodeKind}
+        for node in self.nodes:
+            self._of_kind[node.kind].append(node)
         self._between = {frozenset((link.a, link.b)): link for link in self.links}
         links_of: dict[str, list[Link]] = {}
         for link in self.links:
@@ -163,11 +176,13 @@ class Topology:
 
     def of_kind(self, *kinds: NodeKind) -> list[Node]:
         """Return the nodes of some kinds, in their order."""
+        if len(kinds) == 1:
+            return list(self._of_kind[kinds[0]])
         return [node for node in self.nodes if node.kind in kinds]
 
     def pdp(self) -> Node | None:
         """Return the policy decision point, None if there is none."""
-        return next((node for node in self.nodes if node.kind is NodeKind.PDP), None)
+        return next(iter(self._of_kind[NodeKind.PDP]), None)
 
     def is_edge(self, name: str) -> bool:
         """Whether a node is an LSR with a lamp as neighbour."""
