@@ -49,7 +49,7 @@ from powertcp.mplamps.rsvp.objects import (
     Style,
     TokenBucket,
 )
-from powertcp.mplamps.rsvp.settings import Settings
+from powertcp.mplamps.rsvp.settings import HELLO_NS, Settings
 from powertcp.mplamps.rsvp.wire import (
     FIRST_TTL,
     MAX_RECEIVED,
@@ -61,6 +61,7 @@ from powertcp.mplamps.rsvp.wire import (
 
 __all__ = [
     "FIRST_TTL",
+    "HELLO_NS",
     "IN_PLACE",
     "L3PID_IPV4",
     "LABEL_RECORDING",

@@ -703,3 +703,37 @@ def test_the_reservation_of_a_session_has_one_key() -> None:
     link = Link()
     link.say(0, SAID_RESV)
     assert link.ends[0].sent(resv_key(SESSION)) == SAID_RESV
+
+
+@pytest.mark.requirement("MPLA-4.7-03")
+def test_what_asks_for_no_acknowledgement_gets_none() -> None:
+    receiver = Link().ends[1]
+    mark = MessageId(3, 4, is_ack_desired=False)
+    assert len(receiver.receive(encode_message(replace(PATH, message_id=mark)), 0)) == 1
+    named = Srefresh(epoch=3, numbers=(4,), message_id=replace_ack(mark))
+    assert receiver.receive(encode_message(named), 0) == [Refreshed((path_key(SESSION, LAMP),))]
+    receiver.handle_timer(10 * MS)
+    (ack,) = receiver.drain()
+    assert decode_message(ack).message == Ack(acks=(Acknowledgement(3, 5),))
+
+
+def replace_ack(mark: MessageId) -> MessageId:
+    return mark._replace(number=5, is_ack_desired=True)
+
+
+@pytest.mark.requirement("MPLA-4.7-04")
+def test_a_shared_reservation_is_refreshed_and_torn_as_one() -> None:
+    said = MESSAGES["resv-shared"]
+    over = MESSAGES["resv-tear-shared"]
+    assert isinstance(said, Resv)
+    assert isinstance(over, ResvTear)
+    over = replace(over, session=said.session)
+    link = Link()
+    link.say(0, said)
+    link.run(50 * SECOND)
+    assert set(link.refreshed[1]) == {resv_key(said.session)}
+    link.say(0, over)
+    link.run(SECOND)
+    assert [plain(one) for one in link.heard[1]] == [said, over]
+    assert link.ends[0].states == 0
+    assert link.ends[0].waiting == 0

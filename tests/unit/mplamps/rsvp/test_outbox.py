@@ -195,3 +195,11 @@ def test_the_time_of_a_refresh_is_by_chance_within_its_bounds() -> None:
         outbox.send(path(1), 0)
         outbox.acknowledged((Acknowledgement(1, 1),), 0)
         assert outbox.get_timer() == expected
+
+
+@pytest.mark.requirement("MPLA-4.1-01")
+def test_what_is_too_long_without_company_is_refused_too() -> None:
+    outbox = made(is_reliable=False)
+    with pytest.raises(LocalProtocolError, match="limit 1,472"):
+        outbox.send(replace(path(2), others=(ForeignObject(200, 1, bytes(1_400)),)), 0)
+    assert outbox.get_timer() is None
