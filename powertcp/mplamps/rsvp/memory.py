@@ -42,7 +42,8 @@ class Memory:
         self._max_remembered = max_remembered
         self._epoch: int | None = None
         self._former: deque[tuple[int, Instant]] = deque(maxlen=MAX_FORMER)
-        self._last: dict[StateKey, int] = {}
+        # in the order in which they were refreshed
+        self._last: OrderedDict[StateKey, int] = OrderedDict()
         self._keys: dict[int, StateKey] = {}
         self._removed: OrderedDict[StateKey, tuple[int, Instant]] = OrderedDict()
 
@@ -76,20 +77,25 @@ class Memory:
     def take_state(self, key: StateKey, number: int, now: Instant) -> Age:
         """Say how old a PATH or a RESV of this epoch is, and remember its number if it is new.
 
-        With max_states states a further one is new each time; no summary can refresh it.
+        With max_states states that which was refreshed longest ago is forgotten: a summary that
+        names it is answered with NACK.
         """
         age = self._age(key, number, now)
-        if age is not Age.NEW:
+        if age is Age.OLD:
             return age
         last = self._last.get(key)
+        if age is Age.NEW:
+            if last is not None:
+                self._unname(last, key)
+            else:
+                self._removed.pop(key, None)
+            self._last[key] = number
+            self._keys[number] = key
+            if len(self._last) > self._max_states:
+                oldest, its_number = self._last.popitem(last=False)
+                self._unname(its_number, oldest)
         if last is not None:
-            self._unname(last, key)
-        elif len(self._last) >= self._max_states:
-            return age
-        else:
-            self._removed.pop(key, None)
-        self._last[key] = number
-        self._keys[number] = key
+            self._last.move_to_end(key)
         return age
 
     # MPLA-4.7-03
@@ -144,6 +150,8 @@ class Memory:
             return (), numbers
         keys = self._keys
         found = tuple(keys[number] for number in numbers if number in keys)
+        for key in found:
+            self._last.move_to_end(key)
         return found, tuple(number for number in numbers if number not in keys)
 
     def _unname(self, number: int, key: StateKey) -> None:

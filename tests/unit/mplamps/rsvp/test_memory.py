@@ -81,13 +81,21 @@ def test_so_many_epochs_are_known_to_be_over() -> None:
     assert one.has_epoch(1, 0)
 
 
-def test_a_state_too_many_is_new_each_time_and_no_summary_names_it() -> None:
-    one = memory(max_states=1)
-    assert one.take_state(A, 1, 0) is Age.NEW
-    assert [one.take_state(B, 2, 0) for _ in range(2)] == [Age.NEW, Age.NEW]
-    assert one.states == 1
-    assert one.named(1, (1, 2)) == ((A,), (2,))
-    assert one.take_state(A, 3, 0) is Age.NEW
+def test_of_states_that_refreshed_longest_ago_is_forgotten_first() -> None:
+    one = memory(max_states=2)
+    one.take_state(A, 1, 0)
+    one.take_state(B, 2, 0)
+    assert one.states == 2
+    one.named(1, (1,))
+    one.take_state(("path", "c"), 3, 0)
+    assert one.states == 2
+    assert one.named(1, (2,)) == ((), (2,))
+    assert one.take_state(A, 1, 0) is Age.SAME
+    one.take_state(B, 4, 0)
+    assert one.named(1, (1, 3, 4)) == ((A, B), (3,))
+    one.take_state(A, 5, 0)
+    one.take_state(("path", "c"), 6, 0)
+    assert one.named(1, (4, 5, 6)) == ((A, ("path", "c")), (4,))
 
 
 def test_of_what_is_removed_the_oldest_is_forgotten_first() -> None:
