@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from powertcp.cli.topology_import import import_topology, is_import, print_import
 from powertcp.errors import ConfigError, Fault, HostError
 from powertcp.mplamps.generators import generate_topology, is_generator
 from powertcp.mplamps.plans import (
@@ -34,12 +35,14 @@ _EIO = 5
 
 
 def load_topology(word: str) -> Topology:
-    """Return the topology of a file, or the one that a generator makes.
+    """Return the topology of a file, the one that a generator makes, or the grid of a library.
 
     Raises HostError if the file cannot be read, ConfigError if it is no topology.
     """
     if is_generator(word):
         return make_topology(word)
+    if is_import(word):
+        return import_topology(word)
     octets = _read(Path(word))
     try:
         text = octets.decode()
@@ -76,13 +79,21 @@ def _at_once(name: str, flags: int) -> int:
 
 def generate(arguments: Namespace) -> int:
     """Print the document of a generated topology."""
-    try:
-        base = IPv4Address(arguments.base) if arguments.base else DEFAULT_BASE
-    except ValueError as error:
-        raise ConfigError("command line", "--base", str(error)) from error
-    topology = make_topology(arguments.what[0], base, has_pdp=arguments.pdp)
+    topology = make_topology(arguments.what[0], _base(arguments), has_pdp=arguments.pdp)
     sys.stdout.write(format_topology(topology))
     return DONE
+
+
+def import_grid(arguments: Namespace) -> int:
+    """Print the document of the grid of a library."""
+    return print_import(arguments, _base(arguments))
+
+
+def _base(arguments: Namespace) -> IPv4Address:
+    try:
+        return IPv4Address(arguments.base) if arguments.base else DEFAULT_BASE
+    except ValueError as error:
+        raise ConfigError("command line", "--base", str(error)) from error
 
 
 # ---- check --------------------------------------------------------------------------------------
