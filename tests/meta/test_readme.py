@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(
-    r"^```\n\$ powertcp ((?:decode|explain [A-Z0-9]|mplamps topology (?:show|paths)).*)\n"
+    r"^```\n\$ powertcp ((?:decode|explain [A-Z0-9]|mplamps topology (?:check|show|paths)).*)\n"
     r"((?s:.*?))```$",
     re.MULTILINE,
 )

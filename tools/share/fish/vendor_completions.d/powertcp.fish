@@ -51,7 +51,7 @@ function _shtab_powertcp_using
 end
 
 set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' firewall mplamps 'mplamps topology' realm decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --base --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --es --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lease --limits --listen --load --log-format --max-price --member --metric --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --script --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_opts_with_value --as --authorized --base --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --es --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lamps --lease --limits --listen --load --log-format --max-price --member --metric --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --script --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -277,13 +277,14 @@ complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -
 complete -c powertcp -n '_shtab_powertcp_using mplamps' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using mplamps; and test $_shtab_powertcp_npos -eq 0' -a topology -d 'make, check and show networks of lamps'
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -s h -l help -d 'show this help message and exit'
-complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l base -x -d 'generate: nodes have the addresses after it (10.0.0.0)'
-complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l pdp -d 'generate: with a policy decision point'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l lamps -x -d 'import: at most so many lamps (1000)'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l base -x -d 'generate, import: nodes have the addresses after it (10.0.0.0)'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l pdp -d 'generate, import: with a policy decision point'
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l suppress-sanity -d 'check: no warnings'
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l es -x -d 'paths: to this source (the only one)'
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l metric -xka "igp tariff" -d 'paths: the least metrics, igp (the default), or fees, tariff'
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l json -d 'check, show, paths: one JSON object per line'
-complete -c powertcp -n '_shtab_powertcp_using mplamps topology; and test $_shtab_powertcp_npos -eq 0' -ka "generate check show paths" -d 'what to do'
+complete -c powertcp -n '_shtab_powertcp_using mplamps topology; and test $_shtab_powertcp_npos -eq 0' -ka "generate import check show paths" -d 'what to do'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a realm -d 'Make and show the file of a realm: providers that share their contracts.'
 complete -c powertcp -n '_shtab_powertcp_using realm' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using realm' -l name -x -d 'new: what people call it (the name of FILE)'
