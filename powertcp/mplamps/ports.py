@@ -68,7 +68,7 @@ class Port:
     @property
     def admission(self) -> LinkAdmission:
         """What is held of the link by circuits to lamps on its other side."""
-        return self._admission or self._open()
+        return self._open() if self._admission is None else self._admission
 
     def _open(self) -> LinkAdmission:
         self._reservations = Reservations(self._link)
@@ -84,7 +84,7 @@ class Port:
 
     def admit(self, circuit: CircuitId, path: Path, power: PowerObject) -> Admitted:
         """Hold the power of a PATH. Raises NoRoom, state unchanged."""
-        admission = self._admission or self._open()
+        admission = self.admission
         mw, rate = power.profile.power_mw, path.tspec.rate
         if mw > self._greatest_mw:
             self._greatest_mw = mw
