@@ -25,7 +25,7 @@ RECEIVE_OCTETS: Final = 4 << 20
 _log = logging.getLogger("lsr")
 
 Place = tuple[str, int]
-Take = Callable[[int, bytes, Instant], None]
+Take = Callable[[int, bytes, Instant], object]
 Done = Callable[[Instant], None]
 # of a link, what came (False) or went (True)
 Tap = Callable[[int, bool, bytes], None]

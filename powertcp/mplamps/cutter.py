@@ -13,15 +13,18 @@ from powertcp.wire.frames import HEADER, HEADER_OCTETS, MAX_MSP, check_header
 # what carries energy, and its end; sealed, it may be either
 _METERED: Final = frozenset({SegmentType.DATA, SegmentType.CTL, SegmentType.SEALED})
 _MAGIC: Final = b"PO\x01"
+# what a private seal shows
+_HIDDEN: Final = (1 << 64) - 1
 
 
 class Cutter:
     """Follows the segments of one direction. No octet is altered, added or lost.
 
-    Once the octets are no segments any more they are passed on as they come.
+    Once the octets are no segments any more they are passed on as they come. esn_uj: the greatest
+    ESN of a flow that a header has shown; metered: headers of what may carry energy, so far.
     """
 
-    __slots__ = ("_is_lost", "_kept", "_left")
+    __slots__ = ("_is_lost", "_kept", "_left", "esn_uj", "metered")
 
     def __init__(self) -> None:
         """Begin at the first octet of a stream."""
@@ -29,6 +32,8 @@ class Cutter:
         # octets of the segment that has begun
         self._left = 0
         self._is_lost = False
+        self.esn_uj = 0
+        self.metered = 0
 
     # MPLA-9-03
     def cut(self, data: Buffer) -> list[tuple[bytes, bool]]:
@@ -49,6 +54,7 @@ class Cutter:
                 if at > start:
                     pieces.append((octets[start:at], begins))
                 start, begins = at, True
+                self.metered += 1
             at += length
         if at < len(octets) and not self._is_lost:
             octets, self._kept = octets[:at], octets[at:]
@@ -68,10 +74,12 @@ class Cutter:
             seen = octets[at : at + len(_MAGIC)]
             self._is_lost = not _MAGIC.startswith(seen)
             return 0, 0
-        magic, version, words, kind, _, length, _, _ = HEADER.unpack_from(octets, at)
+        magic, version, words, kind, _, length, flow, esn_uj = HEADER.unpack_from(octets, at)
         try:
             check_header(magic << 16 | version << 8 | words, length, MAX_MSP)
         except DecodeError:
             self._is_lost = True
             return 0, 0
+        if flow and esn_uj != _HIDDEN:
+            self.esn_uj = max(self.esn_uj, esn_uj)
         return (words << 2) + length, kind

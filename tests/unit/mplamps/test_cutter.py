@@ -35,6 +35,16 @@ def test_each_data_header_begins_a_packet() -> None:
     ]
 
 
+def test_it_knows_how_far_the_energy_is() -> None:
+    cutter = Cutter()
+    cutter.cut(pack_segment(SegmentType.CREDIT, 0, 1, 500, b"", bytes(16)))
+    assert (cutter.esn_uj, cutter.metered) == (500, 0)
+    cutter.cut(pack_segment(SegmentType.DATA, 0, 1, 400, b"", bytes(24)))
+    cutter.cut(pack_segment(SegmentType.SEALED, 0, 1, (1 << 64) - 1, b"", bytes(24)))
+    cutter.cut(pack_segment(SegmentType.MAINTAIN, 0, 0, 9000, b"", bytes(16)))
+    assert (cutter.esn_uj, cutter.metered) == (500, 2)
+
+
 def test_a_long_segment_goes_on_without_a_cut() -> None:
     long = segment(SegmentType.DATA, 200)
     cutter = Cutter()
