@@ -6,8 +6,10 @@ EXAMPLE = """examples:
   powertcp mplamps topology generate street:3 --pdp > street.toml
   powertcp mplamps topology check street.toml
   powertcp mplamps topology show tree:1,1,1,1,1
+  powertcp mplamps sim tree:1,1,1,1,1
+  powertcp mplamps storm --style ff
 
-VERB is topology. A verb has options of its own: powertcp mplamps topology --help lists them.
+VERB is topology, sim or storm. A verb has options of its own: powertcp mplamps sim --help lists them.
 
 A TOPOLOGY is a file, or the words of a generator: tree:A,B,..,Z (fan-outs, the last one of lamps in a
 house), street:N, ring:N, ladder:N.
@@ -15,7 +17,11 @@ house), street:N, ring:N, ladder:N.
 exit status: 0 done, 1 the answer is no, 2 usage, or a topology that is none"""
 
 # a verb is a row here, a case in `main` and a module of its own
-VERBS = {"topology": "make, check and show networks of lamps"}
+VERBS = {
+    "topology": "make, check and show networks of lamps",
+    "sim": "simulate a network, message by message",
+    "storm": "switch on all lamps of a city at dusk",
+}
 
 
 def build_parser() -> Parser:
@@ -29,10 +35,17 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     """Run `powertcp mplamps`; returns the exit status."""
-    if argv[:1] != ["topology"]:
+    verb = argv[0] if argv else ""
+    if verb not in VERBS:
         parser = build_parser()
         words = parser.parse_action(argv, VERBS)
         parser.error(f"{words.verb} comes first: powertcp mplamps {words.verb} [WORD]...")
-    from powertcp.cli.mplamps_topology import main as command
+    match verb:
+        case "topology":
+            from powertcp.cli.mplamps_topology import main as topology
 
-    return command(argv[1:])
+            return topology(argv[1:])
+        case _:
+            from powertcp.cli.mplamps_sim import main as simulate
+
+            return simulate(verb, argv[1:])
