@@ -3,16 +3,26 @@
 from collections.abc import Callable
 from hashlib import blake2s
 from heapq import heappop, heappush
+from ipaddress import IPv4Address
+from typing import TypeVar
 
+from powertcp.mplamps.cops import ServerAddress
 from powertcp.mplamps.generators import generate_topology
-from powertcp.mplamps.node import Node, NodeEvent, NodeSettings
+from powertcp.mplamps.market import Market
+from powertcp.mplamps.node import LampChanged, Node, NodeEvent, NodeSettings
 from powertcp.mplamps.plans import parse_topology
+from powertcp.mplamps.policeman import Policeman
 from powertcp.mplamps.rsvp import decode_message
 from powertcp.mplamps.rsvp.messages import Message
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.ted import Metric, Ted
 from powertcp.mplamps.topology import NodeKind, Topology
+from powertcp.profile import PowerProfile
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
+
+MessageT = TypeVar("MessageT")
+POLICEMAN = ServerAddress(IPv4Address("10.9.9.9"), 3288)
+SECOND = NS_PER_S
 
 
 def dice(seed: str) -> Callable[[int], bytes]:
@@ -37,9 +47,17 @@ class Network:
         settings: NodeSettings | None = None,
         of: dict[str, NodeSettings] | None = None,
         metric: Metric = Metric.IGP,
+        market: Market | None = None,
+        has_own_teds: bool = False,
     ) -> None:
-        self.topology = generate_topology(topology) if isinstance(topology, str) else topology
+        has_pdp = market is not None
+        self.topology = (
+            generate_topology(topology, has_pdp=has_pdp) if isinstance(topology, str) else topology
+        )
         self.ted = Ted(self.topology, metric)
+        self.has_own_teds = has_own_teds
+        self.police = Policeman(self.topology, market, 0) if market is not None else None
+        self.lines: dict[str, int] = {}
         self.now: Instant = 0
         self.settings = settings or NodeSettings(signalling=Settings())
         self.of = of or {}
@@ -65,7 +83,7 @@ class Network:
         self.nodes[name] = Node(
             self.topology,
             name,
-            self.ted,
+            Ted(self.topology) if self.has_own_teds else self.ted,
             self.of.get(name, self.settings),
             dice(f"{name}/{life}"),
             self.now,
@@ -84,10 +102,40 @@ class Network:
             self._send(name, link, octets, is_rsvp=False)
         while (event := node.next_event()) is not None:
             self.events[name].append(event)
+        if self.police is not None and name in self.lines:
+            self.police.receive_data(self.lines[name], node.cops_to_send(), self.now)
+            self.hear_police()
         at = node.get_timer()
         if at is not None:
             heappush(self._timers, (at, name))
         self.check()
+
+    def call_police(self) -> None:
+        """Connect every edge LSR with the policeman; what they say takes no time."""
+        assert self.police is not None
+        for name, node in self.nodes.items():
+            if node.pep is not None:
+                self.lines[name] = self.police.connect(self.now)
+                node.cops_connect(POLICEMAN, self.now)
+                self.settle(name)
+
+    def lose_police(self) -> None:
+        """Cut all connections to the policeman."""
+        for name in tuple(self.lines):
+            del self.lines[name]
+            self.nodes[name].cops_eof(self.now)
+            self.settle(name)
+
+    def hear_police(self) -> None:
+        """Take what the policeman says."""
+        assert self.police is not None
+        while ready := self.police.ready():
+            for number in ready:
+                octets = self.police.data_to_send(number)
+                for name, line in tuple(self.lines.items()):
+                    if line == number and octets:
+                        self.nodes[name].receive_cops(octets, self.now)
+                        self.settle(name)
 
     def _other(self, name: str, link: int) -> str:
         return self.topology.link(link).other(name)
@@ -112,12 +160,16 @@ class Network:
             while self._timers and self._is_old(*self._timers[0]):
                 heappop(self._timers)
             timer = self._timers[0][0] if self._timers else None
-            times = [at for at in (arrival, timer) if at is not None]
+            police = self.police.get_timer() if self.police is not None else None
+            times = [at for at in (arrival, timer, police) if at is not None]
             if not times or min(times) > end:
                 break
             self.now = max(self.now, min(times))
             if arrival is not None and arrival <= self.now:
                 self._arrive()
+            elif self.police is not None and police is not None and police <= self.now:
+                self.police.handle_timer(self.now)
+                self.hear_police()
             else:
                 _, name = heappop(self._timers)
                 self.nodes[name].handle_timer(self.now)
@@ -160,7 +212,26 @@ class Network:
             self.nodes[name].set_link(number, True, self.now)
             self.settle(name)
 
-    def heard(self, kind: type[Message]) -> list[Message]:
+    def on(self, lamp: str, request: str = "230V/260mA@50Hz", **wish: object) -> int:
+        """Switch a lamp on; its PATH is on its way."""
+        profile = PowerProfile.parse(request)
+        tunnel = self.nodes[lamp].switch_on(profile, self.now, **wish)  # type: ignore[arg-type]
+        self.settle(lamp)
+        return tunnel
+
+    def changes(self, lamp: str) -> list[LampChanged]:
+        """Return what a lamp has told of its states since the last time."""
+        return [event for event in self.drain(lamp) if isinstance(event, LampChanged)]
+
+    def assert_empty(self) -> None:
+        """Check that no node has anything of any circuit."""
+        for node in self.nodes.values():
+            assert set(node.holds().values()) == {0}, node.name
+            assert len(node.lfib) == 0, node.label_table()
+            assert (len(node.rsvp), node.circuits(self.now)) == (0, []), node.name
+            assert node.pep is None or len(node.pep) == 0, node.name
+
+    def heard(self, kind: type[MessageT]) -> list[MessageT]:
         """Return the messages of a type that were sent."""
         return [message for _, _, _, message in self.said if isinstance(message, kind)]
 
@@ -177,6 +248,3 @@ def _read(octets: bytes) -> Message:
 def topology_of(text: str) -> Topology:
     """Return the topology of a TOML document."""
     return parse_topology(text, "test.toml")
-
-
-SECOND = NS_PER_S

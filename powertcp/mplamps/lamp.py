@@ -524,7 +524,7 @@ class Lamp:
         )
         if self._trace is not None:
             said = {"node": self._name, "lamp": self._name, "tunnel": tunnel.number}
-            reason = {"code": refusal.code, "why": refusal.text} if refusal is not None else {}
+            reason = {"code": refusal.code, "sentence": refusal.text} if refusal is not None else {}
             self._trace("mplamps:lamp_changed", {**said, "state": tunnel.state.value, **reason})
 
     def _refusal(

@@ -566,7 +566,7 @@ def _switch(switching: Switching, event: RsvpEvent, now: Instant) -> None:
         case PathRefused():
             switching.take_refusal(event, now)
         case ResvRefused():
-            switching.take_resv_refusal(event)
+            switching.take_resv_refusal(event, now)
         case CircuitRemoved():
             switching.remove(event, now)
         case CircuitOpened():
@@ -577,8 +577,8 @@ def _serve(serving: Serving, event: RsvpEvent, now: Instant) -> None:
     match event:
         case PathArrived():
             serving.take_path(event, now)
-        case ResvRefused(circuit=circuit):
-            serving.take_resv_refusal(circuit, now)
+        case ResvRefused():
+            serving.take_resv_refusal(event, now)
         case CircuitRemoved(circuit=circuit):
             serving.remove(circuit, now)
 

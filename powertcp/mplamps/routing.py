@@ -3,7 +3,7 @@
 MPLampS sections 4.5 and 5.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
@@ -18,6 +18,7 @@ from powertcp.units import Instant
 
 # MPLA-5-01
 MAX_TRIES: Final = 3
+_ROUTING: Final = 24
 
 
 class Routed(NamedTuple):
@@ -33,14 +34,17 @@ class Routed(NamedTuple):
 
 
 class _Need(NamedTuple):
+    """What each link of a route must have left, and the links it does not use."""
+
     mw: int
     rate: int
+    without: frozenset[int]
 
 
 class Router:
     """The ways of one node; links that have failed a route of its own are excluded for 30 s."""
 
-    __slots__ = ("_address", "_cached", "_exclusions", "_links", "_name", "_ted")
+    __slots__ = ("_address", "_cached", "_failed", "_full", "_links", "_name", "_ted")
 
     def __init__(self, name: str, ted: Ted, ports: Mapping[int, Port]) -> None:
         """Take the name of the node and its links."""
@@ -49,7 +53,9 @@ class Router:
         self._address = ted.topology.node(name).address
         # where the next hop of an ERO may be: lamps are never passed through
         self._links = {port.address: port for port in ports.values() if not port.is_lamp}
-        self._exclusions = Exclusions()
+        # links that cannot be passed, and those that had no power left
+        self._failed = Exclusions()
+        self._full = Exclusions()
         # the last route to each source, and the tree that it was read from
         self._cached: dict[str, tuple[ReverseTree, Routed]] = {}
 
@@ -106,12 +112,13 @@ class Router:
         if link is None:
             return False
         # MPLA-5-01
-        self._exclusions.exclude(link.number, now)
+        exclusions = self._failed if error.code == _ROUTING else self._full
+        exclusions.exclude(link.number, now)
         return True
 
     def exclude(self, link: int, now: Instant) -> None:
-        """Exclude a link for 30 s."""
-        self._exclusions.exclude(link, now)
+        """Exclude a link that cannot be passed for 30 s."""
+        self._failed.exclude(link, now)
 
     def nearest_source(self, mw: int, rate: int, priority: int, now: Instant) -> IPv4Address | None:
         """Return the ES to which the path is least, of equal ones the first; None without one.
@@ -121,12 +128,12 @@ class Router:
         sources = self._ted.topology.of_kind(NodeKind.ES)
         if len(sources) == 1:
             return sources[0].address
-        without = self._exclusions.numbers(now)
-        for need in (_Need(mw, rate), _Need(0, 0)):
+        without = self._failed.numbers(now)
+        for need in (_Need(mw, rate, without), _Need(0, 0, without)):
             best: tuple[int, IPv4Address] | None = None
             for source in sources:
                 tree = self._ted.reverse_tree(
-                    source.name, need.mw, priority, without, rate=need.rate
+                    source.name, need.mw, priority, need.without, rate=need.rate
                 )
                 steps = tree.path(self._name)
                 cost = sum(step.link.metric for step in steps)
@@ -146,10 +153,11 @@ class Router:
         if node is None or node.kind is not NodeKind.ES:
             text = f"{path.session.es} is no source"
             raise Unroutable(RouteFault.NO_ROUTE, text)
-        without = self._exclusions.numbers(now)
         priority = path.attribute.setup
-        for need in _needs(path, power, is_hopeful=is_hopeful):
-            tree = self._ted.reverse_tree(node.name, need.mw, priority, without, rate=need.rate)
+        for need in self._needs(path, power, now, is_hopeful=is_hopeful):
+            tree = self._ted.reverse_tree(
+                node.name, need.mw, priority, need.without, rate=need.rate
+            )
             cached = self._cached.get(node.name)
             if cached is not None and cached[0] is tree:
                 routed = cached[1]
@@ -178,13 +186,12 @@ class Router:
         source = topology.at(path.session.es)
         if source is None or source.kind is not NodeKind.ES:
             raise Unroutable(RouteFault.NO_ROUTE, f"{path.session.es} is no source")
-        without = self._exclusions.numbers(now)
         priority = path.attribute.setup
         last: Unroutable | None = None
-        for need in _needs(path, power, is_hopeful=True):
+        for need in self._needs(path, power, now, is_hopeful=True):
             try:
                 names = self._ted.route(
-                    self._name, source.name, need.mw, priority, without,
+                    self._name, source.name, need.mw, priority, need.without,
                     rate=need.rate, hops=hops,
                 )  # fmt: skip
             except Unroutable as error:
@@ -205,18 +212,25 @@ class Router:
             text = f"no path to {source} leads over {port.other}"
             raise Unroutable(RouteFault.BAD_STRICT, text)
 
+    def _needs(
+        self, path: Path, power: PowerObject, now: Instant, *, is_hopeful: bool
+    ) -> Iterator[_Need]:
+        """Yield what the links of a route should have left, the best first.
 
-def _needs(path: Path, power: PowerObject, *, is_hopeful: bool) -> Iterable[_Need]:
-    """Yield what the links of a route should have left, at last nothing if it is hopeful.
-
-    Whether a link has enough is then for its admission to say, with numbers: circuits of one
-    session count once there.
-    """
-    rate = path.tspec.rate
-    yield _Need(power.profile.power_mw, rate)
-    least = power.second
-    # MPLA-4.5-03
-    if least is not None and least.type is ProfileType.MINIMUM:
-        yield _Need(least.power_mw, rate)
-    if is_hopeful:
-        yield _Need(0, 0)
+        Where there is no such route, a hopeful one leads over links that were full before, and at
+        last over any: their admission says then what is left, counts circuits of one session once,
+        and knows who is less important.
+        """
+        rate = path.tspec.rate
+        powers = [power.profile.power_mw]
+        # MPLA-4.5-03
+        if power.second is not None and power.second.type is ProfileType.MINIMUM:
+            powers.append(power.second.power_mw)
+        failed, full = self._failed.numbers(now), self._full.numbers(now)
+        # MPLA-5-01
+        for mw in powers:
+            yield _Need(mw, rate, failed | full)
+        if is_hopeful:
+            for mw in powers if full else ():
+                yield _Need(mw, rate, failed)
+            yield _Need(0, 0, failed)

@@ -18,7 +18,7 @@ from powertcp.mplamps.power import PowerObject
 from powertcp.mplamps.routing import Router
 from powertcp.mplamps.rsvp.admission import LinkAdmission, NoRoom
 from powertcp.mplamps.rsvp.errors import Case, fault_of
-from powertcp.mplamps.rsvp.events import CircuitId, PathArrived
+from powertcp.mplamps.rsvp.events import CircuitId, PathArrived, ResvRefused
 from powertcp.mplamps.rsvp.machine import Rsvp
 from powertcp.mplamps.rsvp.messages import Fault, Path
 from powertcp.mplamps.rsvp.state import style_of
@@ -26,6 +26,8 @@ from powertcp.mplamps.ted import Unroutable
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.units import Instant
 
+# errors of a RESV: no PATH, no sender
+_UNKNOWN: Final = (3, 4)
 _ROUTING: Final = 24
 _NO_ROOM: Final = fault_of(Case.NO_ROOM)
 _PREEMPTED: Final = fault_of(Case.PREEMPTED)
@@ -192,9 +194,19 @@ class Serving:
                 self._open(served, now)
                 self._rsvp.open(served.circuit, now)
 
-    def take_resv_refusal(self, circuit: CircuitId, now: Instant) -> None:
-        """End the reservation of a circuit whose RESV was refused."""
-        self._open(self._served[circuit], now)
+    def take_resv_refusal(self, event: ResvRefused, now: Instant) -> None:
+        """End the reservation of a circuit whose RESV was refused.
+
+        A neighbour that knows nothing of the PATH has begun again, and will send it as new.
+        """
+        served = self._served.get(event.circuit)
+        if served is None:
+            return
+        if event.error.code in _UNKNOWN:
+            self._drop(served, now)
+            self._rsvp.tear(event.circuit, now)
+        elif served.is_open:
+            self._open(served, now)
 
     def _open(self, served: Served, now: Instant) -> None:
         # MPLA-4.5-08

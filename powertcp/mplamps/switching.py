@@ -38,6 +38,8 @@ from powertcp.units import Instant
 
 # of the nominal voltage of the link, MPLA-4.5-02
 VOLTAGE_TOLERANCE_PERCENT: Final = 10
+# errors of a RESV: no PATH, no sender
+_UNKNOWN: Final = (3, 4)
 _ROUTING: Final = 24
 _NO_ROOM: Final = fault_of(Case.NO_ROOM)
 _PREEMPTED: Final = fault_of(Case.PREEMPTED)
@@ -354,10 +356,18 @@ class Switching:
             self._open(crossing)
             crossing.lamp.release(event.circuit)
 
-    def take_resv_refusal(self, event: ResvRefused) -> None:
-        """Open the entries of a circuit that is open on the lamp side."""
+    def take_resv_refusal(self, event: ResvRefused, now: Instant) -> None:
+        """Open the entries of a circuit that is open on the lamp side.
+
+        A neighbour that knows nothing of the PATH has begun again, and will send it as new.
+        """
         crossing = self._crossings.get(event.circuit)
-        if crossing is not None:
+        if crossing is None:
+            return
+        if event.error.code in _UNKNOWN:
+            self._drop(crossing, DeleteReason.ROUTE_CHANGE, now)
+            self._rsvp.tear(event.circuit, now)
+        else:
             self._open(crossing)
 
     def _open(self, crossing: Crossing) -> None:
