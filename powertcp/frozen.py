@@ -13,5 +13,5 @@ def draft_of(frozen: type) -> Any:  # noqa: ANN401  its fields are those of `fro
 
     Set every field of an instance, then its `__class__` to `frozen`; nobody else may see it before.
     """
-    slots = frozen.__dict__["__slots__"]
-    return type(f"_{frozen.__name__}", (), {"__slots__": slots, "__doc__": frozen.__doc__})
+    own = {"__slots__": (), "__init__": object.__init__, "__setattr__": object.__setattr__}
+    return type(f"_{frozen.__name__}", (frozen,), {**own, "__doc__": frozen.__doc__})

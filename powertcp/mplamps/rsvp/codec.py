@@ -57,6 +57,8 @@ _RECORDED_LABEL = Struct(">BBBBI")
 _ATTRIBUTE = Struct(">BBBB")
 _LABEL_REQUEST = Struct(">2xH")
 
+# an address and both of its labels
+_LABELLED = Struct(">HIBBIIII")
 # as many as a large grid has nodes: a table of addresses, not of what peers sent
 address = lru_cache(maxsize=1 << 16)(IPv4Address)
 
@@ -194,6 +196,11 @@ def record_at(octets: bytes, at: int, size: int) -> tuple[RecordedHop, ...]:
     # MPLA-4.3-05
     if size % _ROUTE.size or not 0 < size <= 3 * MAX_HOPS * _ROUTE.size:
         raise _bad_route(at)
+    if not size % _LABELLED.size:
+        whole = [_labelled(octets[start : start + _LABELLED.size])
+                 for start in range(at, at + size, _LABELLED.size)]  # fmt: skip
+        if None not in whole and len(whole) <= MAX_HOPS:
+            return tuple(filter(None, whole))
     hops: list[RecordedHop] = []
     for start in range(at, at + size, _ROUTE.size):
         kind, length, number, prefix, _ = _ROUTE.unpack_from(octets, start)
@@ -206,6 +213,16 @@ def record_at(octets: bytes, at: int, size: int) -> tuple[RecordedHop, ...]:
         else:
             raise _bad_route(at)
     return tuple(hops)
+
+
+@lru_cache(maxsize=1 << 16)
+def _labelled(octets: bytes) -> RecordedHop | None:
+    """Return an address with both labels as they are sent, None if it is anything else."""
+    head, number, prefix, _, phase_head, phase, neutral_head, neutral = _LABELLED.unpack(octets)
+    is_whole = (head, prefix, phase_head, neutral_head) == (0x0108, 32, 0x03088001, 0x03080001)
+    if not is_whole or max(phase, neutral) > MAX_LABEL:
+        return None
+    return RecordedHop(address(number), phase, neutral)
 
 
 def _with_label(at: int, hop: RecordedHop, flags: int, kind: int, label: int) -> RecordedHop:

@@ -20,6 +20,7 @@ from typing import Final
 
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.mplamps.rsvp.integrity import Integrity, Key, seal
+from powertcp.mplamps.rsvp.layout import learn_layout, read_alike
 from powertcp.mplamps.rsvp.messages import Bundle, Kind, Received, Sendable
 from powertcp.mplamps.rsvp.sending import objects_of
 from powertcp.mplamps.rsvp.walk import HEADER_OCTETS, Walk
@@ -108,6 +109,8 @@ def _decode(octets: bytes, keys: Mapping[int, bytes] | None, *, may_bundle: bool
         raise DecodeError(1, "type", Reason.UNSUPPORTED_TYPE, number)
     if kind is Kind.BUNDLE:
         return Received(_bundle(octets, keys), ttl)
+    if keys is None and (alike := read_alike(kind, octets)) is not None:
+        return Received(alike, ttl)
     walk = Walk(octets, kind)
     walk.run()
     mark = walk.integrity
@@ -116,6 +119,7 @@ def _decode(octets: bytes, keys: Mapping[int, bytes] | None, *, may_bundle: bool
         _verify(octets, mark, keys)
     message = walk.message()
     if mark is None:
+        learn_layout(octets, message)
         return Received(message, ttl)
     return Received(message, ttl, mark.key_id, mark.sequence)
 
