@@ -118,10 +118,13 @@ class _Switch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Load(_Row, frozen=True, kw_only=True):
-    """What is wanted at a bus."""
+    """What is wanted at a bus: of all phases, or of each."""
 
     bus: int
     p_mw: _Number = None
+    p_a_mw: _Number = None
+    p_b_mw: _Number = None
+    p_c_mw: _Number = None
     scaling: _Number = None
 
 
@@ -143,6 +146,7 @@ class _Tables(msgspec.Struct, frozen=True, kw_only=True):
     impedance: tuple[_Impedance, ...] = ()
     switch: tuple[_Switch, ...] = ()
     load: tuple[_Load, ...] = ()
+    asymmetric_load: tuple[_Load, ...] = ()
     ext_grid: tuple[_Feed, ...] = ()
     gen: tuple[_Feed, ...] = ()
 
@@ -156,6 +160,7 @@ TABLES: Final = {
     "impedance": ("from_bus", "to_bus", "sn_mva", "in_service"),
     "switch": ("bus", "element", "et", "closed"),
     "load": ("bus", "p_mw", "scaling", "in_service"),
+    "asymmetric_load": ("bus", "p_a_mw", "p_b_mw", "p_c_mw", "scaling", "in_service"),
     "ext_grid": ("bus", "max_p_mw", "in_service"),
     "gen": ("bus", "max_p_mw", "slack", "in_service"),
 }
@@ -174,10 +179,8 @@ def read_tables(name: str, tables: Mapping[str, Sequence[Mapping[str, object]]])
     buses = [bus for bus in found.bus if bus.in_service]
     at = {bus.index: place for place, bus in enumerate(buses)}
     wanted: Counter[int] = Counter()
-    for load in found.load:
-        if load.in_service:
-            scaling = 1.0 if load.scaling is None else load.scaling
-            wanted[load.bus] += max(_milliwatts(load.p_mw, scaling) or 0, 0)
+    for bus_of_load, megawatts in _loads(found):
+        wanted[bus_of_load] += max(_milliwatts(megawatts) or 0, 0)
     places = tuple(
         Place(_text(bus.name), _millivolts(name, bus), wanted[bus.index]) for bus in buses
     )
@@ -194,6 +197,15 @@ def read_tables(name: str, tables: Mapping[str, Sequence[Mapping[str, object]]])
             # a second feed of a bus feeds what the first one does
             supplies.setdefault(supply.at, supply)
     return Grid(name, places, wires, tuple(supplies.values()))
+
+
+def _loads(tables: _Tables) -> Iterator[tuple[int, float]]:
+    """Yield bus and MW of each load in service."""
+    for load in (*tables.load, *tables.asymmetric_load):
+        if load.in_service:
+            powers = (load.p_mw, load.p_a_mw, load.p_b_mw, load.p_c_mw)
+            scaling = 1.0 if load.scaling is None else load.scaling
+            yield load.bus, sum(power or 0 for power in powers) * scaling
 
 
 def _text(name: str | float | None) -> str:

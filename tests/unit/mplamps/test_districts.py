@@ -150,11 +150,11 @@ def test_a_source_is_after_the_feeds_of_its_voltage() -> None:
 
 
 def test_of_separate_parts_the_greatest_is_kept() -> None:
-    places = (Place("A", 110 * KV, MW), Place("B", 20 * KV, MW), Place("C", 20 * KV, MW))
-    imported = make_topology(
-        grid(*places, Place("D", 20 * KV), wires=(Wire(1, 2),), supplies=(Supply(0), Supply(2))), 4
-    )
-    assert imported.left_out == 2
+    names = ("A", "B", "C", "D", "E")
+    places = (Place(name, 110 * KV if name == "A" else 20 * KV, MW) for name in names)
+    wires = (Wire(1, 2), Wire(3, 4))
+    imported = make_topology(grid(*places, wires=wires, supplies=(Supply(0), Supply(2))), 4)
+    assert imported.left_out == 3
     assert [*kinds(imported.topology)][:3] == ["es1", "B", "C"]
     assert find_faults(imported.topology) == []
 
@@ -220,6 +220,15 @@ def test_only_wires_of_one_voltage_share_a_router_between() -> None:
     assert bundled is not None
     assert bundled.capacity_mw == 255 * capacity_for(20 * KV)
     assert kinds(topology)["x1"] == "switch"
+
+
+def test_too_many_neighbours_of_as_many_voltages_are_told() -> None:
+    outer = (Place("", (20 + at) * KV) for at in range(MAX_NEIGHBOURS))
+    wires = (Wire(0, at) for at in range(1, MAX_NEIGHBOURS + 1))
+    # the lamp is behind the hub: its cabinet is one more
+    odd = grid(Place("Hub", KV, MW), *outer, wires=tuple(wires), supplies=(Supply(1),))
+    with pytest.raises(ValueError, match="Hub has 257 neighbours, at most 256"):
+        make_topology(odd, 1)
 
 
 @pytest.mark.parametrize("lamps", [0, MAX_NODES + 1])

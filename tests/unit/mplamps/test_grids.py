@@ -31,9 +31,13 @@ def test_buses_are_places_with_what_is_wanted_there() -> None:
         {"index": 3, "bus": 8, "p_mw": -2.0},
         {"index": 4, "bus": 9, "p_mw": None},
     ]
-    grid = read_tables("x", tables(load=loads))
+    phases: list[dict[str, Any]] = [
+        {"index": 0, "bus": 7, "p_a_mw": 0.001, "p_b_mw": None, "p_c_mw": 0.003, "scaling": 0.5},
+        {"index": 1, "bus": 8, "p_a_mw": 1, "in_service": False},
+    ]
+    grid = read_tables("x", tables(load=loads, asymmetric_load=phases))
     assert grid.places == (
-        Place("West", 20 * KV, 400_000_000),
+        Place("West", 20 * KV, 402_000_000),
         Place("", 20 * KV),
         Place("3", 110 * KV),
     )
@@ -96,7 +100,8 @@ def test_a_transformer_of_three_windings_is_opened_by_winding(opened: int, kept:
 
 
 def test_impedances_join_buses_too() -> None:
-    rows = [{"index": 0, "from_bus": 7, "to_bus": 9, "sn_mva": 100.0}]
+    row: dict[str, Any] = {"index": 0, "from_bus": 7, "to_bus": 9, "sn_mva": 100.0}
+    rows = [row, row | {"to_bus": 8, "in_service": False}]
     assert read_tables("x", tables(impedance=rows)).wires == (Wire(0, 2, 100 * MW),)
 
 

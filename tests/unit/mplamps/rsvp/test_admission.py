@@ -228,6 +228,11 @@ def test_with_ff_the_circuits_of_a_session_hold_each_their_own() -> None:
     admit(link, circuit(1, 1), style=Style.FF)
     with pytest.raises(NoRoom):
         admit(link, circuit(1, 2), style=Style.FF)
+    link.settle(circuit(1, 1), 40 * W)
+    admit(link, circuit(1, 2), style=Style.FF)
+    assert link.reserved_mw([circuit(1).session]) == {circuit(1).session: 40 * W + LAMP_MW}
+    link.release(circuit(1, 1))
+    assert link.held_mw == LAMP_MW
 
 
 @pytest.mark.requirement("MPLA-4.6-01")
