@@ -18,6 +18,7 @@ from powertcp.mplamps.cops import (
 )
 from powertcp.mplamps.generators import generate_topology
 from powertcp.mplamps.market import Market
+from powertcp.mplamps.plans import format_topology, parse_topology
 from powertcp.mplamps.policeman import Policeman
 from powertcp.mplamps.power import MeterObject, PowerObject, TariffKind, TariffObject
 from powertcp.mplamps.rsvp import Sender, Session
@@ -50,14 +51,27 @@ CREDIT = MARKET.replace('fee = "0.0800/kWh"', 'fee = "0.0800/kWh", credit = "1.0
 NOON_S = 12 * 3600
 
 
-def street(houses: int = 2) -> Topology:
-    """A street with a second source, and a policeman."""
-    from powertcp.mplamps.plans import format_topology, parse_topology
+def path_objects(
+    es: IPv4Address, lamp: IPv4Address, *, lsp: int = 1, tunnel: int = 1,
+    limit: TariffObject | None = None, power: PowerProfile = LAMP,
+) -> bytes:  # fmt: skip
+    """Return the objects of a PATH of a lamp to a source."""
+    octets = session_object(Session(es, tunnel, lamp)) + template_object(Sender(lamp, lsp))
+    octets += PowerObject.make(power).to_wire()
+    return octets + (limit.to_wire() if limit else b"")
 
-    text = format_topology(generate_topology(f"street:{houses}", has_pdp=True))
+
+def street(houses: int = 2, base: str = "10.0.0.0") -> Topology:
+    """A street with a second source, and a policeman."""
+    return parse_topology(street_text(houses, base), "street")
+
+
+def street_text(houses: int = 2, base: str = "10.0.0.0") -> str:
+    """Return the document of that street."""
+    made = generate_topology(f"street:{houses}", base=IPv4Address(base), has_pdp=True)
+    text = format_topology(made)
     text = text.replace("node = [", 'node = [\n  {name = "es2", kind = "es", capacity = "1MW"},', 1)
-    text = text.replace("link = [", 'link = [\n  {a = "es2", b = "s1", voltage = "110kV"},', 1)
-    return parse_topology(text, "street")
+    return text.replace("link = [", 'link = [\n  {a = "es2", b = "s1", voltage = "110kV"},', 1)
 
 
 class Network:
@@ -157,10 +171,9 @@ class Edge:
     ) -> bytes:  # fmt: skip
         """Return the objects of a PATH."""
         source = self.network.topology.node(es).address
-        lamp = self.lamp.address
-        octets = session_object(Session(source, tunnel, lamp)) + template_object(Sender(lamp, lsp))
-        octets += PowerObject.make(power).to_wire()
-        return octets + (limit.to_wire() if limit else b"")
+        return path_objects(
+            source, self.lamp.address, lsp=lsp, tunnel=tunnel, limit=limit, power=power
+        )
 
     def ask(self, path: bytes | None = None, supplier: int = 0) -> bytes:
         handle = self.pep.ask(self.interface, path or self.path(), supplier, self.network.now)

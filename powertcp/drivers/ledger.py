@@ -17,7 +17,16 @@ from powertcp.errors import HostError, PowerRefused, known
 from powertcp.ledger import Account, Kind, LedgerBroken, Posted, Transfer, transfer_key
 from powertcp.machine import Entropy
 from powertcp.registry import Reason, Refusal
-from powertcp.store import Answer, Job, LedgerStore, PageRow, facts_text, read_secret, write_secret
+from powertcp.store import (
+    Answer,
+    Event,
+    Job,
+    LedgerStore,
+    PageRow,
+    facts_text,
+    read_secret,
+    write_secret,
+)
 
 QUEUE = 1024  # jobs that wait; who comes when it is full waits to be let in
 GROUP = 64  # records of one transaction; a larger one makes everybody wait
@@ -145,7 +154,23 @@ class Ledger:
 
     async def record_all(self, events: Iterable[tuple[str, Mapping[str, object]]]) -> None:
         """Add lines to the audit log, all or nothing, in this order; raises as `post`."""
-        await self._do(Job(events=tuple((kind, facts_text(facts)) for kind, facts in events)))
+        await self.record_and_post(events)
+
+    async def record_and_post(
+        self, events: Iterable[tuple[str, Mapping[str, object]]], *transfers: Transfer
+    ) -> None:
+        """Add lines to the audit log and post transfers, all or nothing; raises as `post`."""
+        lines = tuple((kind, facts_text(facts)) for kind, facts in events)
+        await self._do(Job(transfers=transfers, events=lines))
+
+    async def read_events(self, take: Callable[[Event], None]) -> None:
+        """Let `take` have each line of the audit log, the oldest first, in the store's thread."""
+
+        def read() -> None:
+            for event in self._store.events():
+                take(event)
+
+        await self._in_thread(read)
 
     async def set_floor(self, name: str, unit: str, floor: int | None) -> None:
         """Limit what the account `name` may be debited: its balance stays above `floor`."""

@@ -124,6 +124,11 @@ class PaymentTaken(Event):
     amount: int
 
 
+@dataclass(frozen=True, slots=True)
+class MarketTaken(Event):
+    """Another market is gone by; prices that people had set hold no longer."""
+
+
 PolicemanEvent: TypeAlias = (
     PepJoined
     | PepLeft
@@ -137,4 +142,5 @@ PolicemanEvent: TypeAlias = (
     | PriceStepped
     | SupplierWithdrawn
     | PaymentTaken
+    | MarketTaken
 )

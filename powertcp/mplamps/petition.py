@@ -4,6 +4,7 @@ All of it comes from a peer: octets are parsed before they are believed, an addr
 only where the topology has them. MPLampS sections 4.3, 4.4 and 6.
 """
 
+from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address
 from typing import Final, NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ from powertcp.registry import Reason
 _SESSION: Final = code_of(Class.SESSION, 7)
 _SENDER: Final = code_of(Class.SENDER_TEMPLATE, 7)
 _HEADER: Final = 4
+_ANY_PRICE: Final = (1 << 63) - 1
 ValueT = TypeVar("ValueT")
 
 
@@ -119,6 +121,13 @@ def read_request(
         text = f"the lamp at link {point.link} of {edge.name} is {lamp}"
         return Remove(code=POLICY_CODE, value=0, text=text)
     return petition.request(point)
+
+
+def stay_with(request: Request, supplier: int, currency: str) -> Request:
+    """Return what a circuit asks that is supplied: to stay with its supplier, at any price."""
+    kind = TariffKind.LIMIT
+    limit = TariffObject(kind=kind, price=_ANY_PRICE, currency=currency, supplier=supplier)
+    return replace(request, tariff=limit)
 
 
 def edge_of(topology: Topology, pep_id: str) -> Node | None:

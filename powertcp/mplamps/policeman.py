@@ -7,9 +7,10 @@ MPLampS section 6.
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address
+from types import MappingProxyType
 from typing import Final
 
 from powertcp.errors import LocalProtocolError, PowerRefused, known
@@ -21,6 +22,7 @@ from powertcp.mplamps.blotter import (
     CircuitRefused,
     CircuitReleased,
     CircuitRequoted,
+    MarketTaken,
     MeterDoubted,
     PaymentTaken,
     PepJoined,
@@ -56,7 +58,7 @@ from powertcp.mplamps.market import (
     decide,
     find_residual,
 )
-from powertcp.mplamps.petition import edge_of, read_request, refusal_octets
+from powertcp.mplamps.petition import edge_of, read_request, refusal_octets, stay_with
 from powertcp.mplamps.power import TariffKind, TariffObject
 from powertcp.mplamps.topology import Node, Topology
 from powertcp.registry import Reason, Refusal
@@ -72,7 +74,6 @@ MAX_UNOPENED: Final = 64
 # an over-current protection opens at 125 % of the grant, after one second
 MAX_OVER: Final = 2
 SLACK_S: Final = 60
-_ANY_PRICE: Final = (1 << 63) - 1
 # what a journal can hold of one charge
 _MAX_CHARGE_UJ: Final = 1 << 62
 
@@ -244,6 +245,7 @@ class Policeman:
         """
         self.state.take(market)
         self._read_prices(now)
+        self._events.append(MarketTaken())
         self._look_at(now)
 
     def bills(self) -> list[Bill]:
@@ -256,11 +258,27 @@ class Policeman:
 
     # ---- what is kept ---------------------------------------------------------------------------
 
-    def restore(self, standings: Iterable[Standing], totals: Iterable[Total]) -> None:
+    def restore(
+        self,
+        standings: Iterable[Standing],
+        totals: Iterable[Total],
+        *,
+        prices: Mapping[int, int] = MappingProxyType({}),
+        withdrawn: Iterable[int] = (),
+        paid: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Go on with what an earlier policeman has supplied and charged, before anybody connects.
 
-        Edge LSRs that have these circuits ask for them again.
+        prices: that people had set, by supplier. withdrawn: suppliers. paid: by customer. Edge LSRs
+        that have these circuits ask for them again.
         """
+        suppliers = self.state.market.suppliers
+        for number in suppliers.keys() & prices.keys():
+            self.state.set_price(number, prices[number])
+        for number in suppliers.keys() & set(withdrawn):
+            self.state.withdraw(number)
+        for customer, amount in paid.items():
+            self.state.pay(customer, amount)
         for one in standings:
             terms = one.terms
             request = Request(
@@ -273,6 +291,7 @@ class Policeman:
             self.state.restore(one.circuit, terms)
         for total in totals:
             self.state.restore_total(total)
+        self._read_prices(self._tick_at)
 
     def _standing(self, circuit: _Circuit) -> Standing | None:
         terms = self.state.terms(circuit.request.circuit)
@@ -360,7 +379,7 @@ class Policeman:
             # who comes back asks again
             return False
         pdp = self._lines[number].pdp
-        decision = decide(self._as_supplied(circuit.request, terms), self.state, now)
+        decision = self._decide_standing(circuit.request, terms, now)
         if isinstance(decision, Remove) and decision.code != CAPACITY_CODE:
             # MPLA-6-06
             octets = refusal_octets(circuit.pep, decision)
@@ -386,15 +405,10 @@ class Policeman:
     def _names(self, circuit: _Circuit) -> tuple[IPv4Address, bytes, CircuitKey, int]:
         return circuit.pep, circuit.handle, circuit.request.circuit, circuit.request.priority
 
-    def _as_supplied(self, request: Request, terms: Terms) -> Request:
-        """Return what a circuit asks that is supplied: to stay with its supplier, at any price."""
-        limit = TariffObject(
-            kind=TariffKind.LIMIT,
-            price=_ANY_PRICE,
-            currency=self.state.market.currency,
-            supplier=terms.supplier,
-        )
-        return replace(request, tariff=limit)
+    def _decide_standing(self, request: Request, terms: Terms, now: Instant) -> Install | Remove:
+        """Decide on a circuit that is supplied: with its supplier, at any price."""
+        standing = stay_with(request, terms.supplier, self.state.market.currency)
+        return decide(standing, self.state, now)
 
     # ---- what edge LSRs say ---------------------------------------------------------------------
 
@@ -508,7 +522,7 @@ class Policeman:
     def _decide_again(self, circuit: _Circuit, terms: Terms, now: Instant) -> Install | Remove:
         """Decide on a circuit that is supplied: it stays with its supplier, charged as it was."""
         request = circuit.request
-        decision = decide(self._as_supplied(request, terms), self.state, now)
+        decision = self._decide_standing(request, terms, now)
         self._put(circuit)
         if isinstance(decision, Remove):
             circuit.is_ended = True
