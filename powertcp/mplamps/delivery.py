@@ -195,16 +195,14 @@ class Delivery:
         """Do what is due; early calls do nothing."""
         if self._timer is None or now < self._timer:
             return
-        self.ends.handle_timer(now)
-        self._timer = None
-        for end, stream in tuple(self._streams.items()):
-            self._flush(stream)
+        for stream in tuple(self._streams.values()):
             if stream.orphan_at is not None and now >= stream.orphan_at:
                 self._cut(stream, now)
-            if end.state is State.CLOSED:
-                self._forget(stream)
-            elif stream.orphan_at is not None:
-                self._wake(stream.orphan_at)
+        self.ends.handle_timer(now)
+        self._timer = None
+        for stream in tuple(self._streams.values()):
+            self._flush(stream)
+            self._wake(stream.orphan_at)
 
     # ---- inside -----------------------------------------------------------------------------
 
@@ -224,7 +222,6 @@ class Delivery:
         # MPLA-9-04
         if before is not None:
             self._cut(before, now)
-            self._forget(before)
         stream = self._join(end, way.circuit, way)
         lamp = way.circuit.sender.lamp
         self._events.append(StreamOpened(end=end, lamp=lamp, circuit=way.circuit, at=now))
@@ -240,7 +237,7 @@ class Delivery:
         if stream.end.state is not State.CLOSED:
             stream.end.abort()
             self._events.append(StreamCut(end=stream.end, at=now))
-            self._flush(stream)
+        self._flush(stream)
 
     def _forget(self, stream: _Stream) -> None:
         self._streams.pop(stream.end, None)
@@ -253,7 +250,10 @@ class Delivery:
         # what has no way is as lost: it is sent again
         if way is not None:
             self._out += [(way.link, way.stack + packet) for packet in packets]
-        self._wake(stream.end.get_timer())
+        if stream.end.state is State.CLOSED:
+            self._forget(stream)
+        else:
+            self._wake(stream.end.get_timer())
 
     def _wake(self, at: Instant | None) -> None:
         if at is not None and (self._timer is None or at < self._timer):

@@ -85,12 +85,14 @@ class _Total:
 class _Register:
     """The meter of a session, and whose share grows: that of the circuit closed last."""
 
-    __slots__ = ("circuits", "is_estimated", "mark", "meter")
+    __slots__ = ("circuits", "is_estimated", "mark", "meter", "seen")
 
     def __init__(self, grant_mw: int, now: Instant) -> None:
         self.meter = Meter(grant_mw, now)
         self.mark = _Total()
         self.is_estimated = False
+        # packets at the last check
+        self.seen = 0
         # closed ones, the newest last
         self.circuits: dict[CircuitId, Account] = {}
 
@@ -325,13 +327,11 @@ class Metering:
         """End circuits that have more than 125 % of their grant; rest when nothing passes."""
         self._check_at = None
         for register in self._registers.values():
-            reading = register.meter.packets
-            if reading != register.mark.packets:
+            if register.meter.packets != register.seen:
+                register.seen = register.meter.packets
                 self._check_at = now + CHECK_NS
             # MPLA-3-03
-            is_over = register.meter.is_over(now)
-            register.read(now)
-            if is_over and register.circuits:
+            if register.meter.is_over(now) and register.circuits:
                 circuit = next(reversed(register.circuits))
                 fault = fault_of(Case.OVER_CURRENT)
                 self._rulings.append(Forbidden(circuit=circuit, fault=fault, offers=()))

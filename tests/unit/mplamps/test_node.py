@@ -11,8 +11,8 @@ from powertcp.mplamps.node import (
     Model,
     Node,
     NodeSettings,
-    SupplierChanged,
 )
+from powertcp.mplamps.power import TariffKind
 from powertcp.mplamps.rsvp.admission import Sharing
 from powertcp.mplamps.rsvp.messages import Path, PathErr, PathTear, Resv, ResvTear
 from powertcp.mplamps.rsvp.objects import IN_PLACE, STATE_REMOVED, RouteHop, Style
@@ -22,6 +22,7 @@ from powertcp.mplamps.topology import Draft, NodeKind, Topology
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason
 from powertcp.units import NS_PER_MS
+from tests.cops_messages import OFFERS
 from tests.mplamps_network import SECOND, Network, dice
 
 LAMP = "230V/260mA@50Hz"
@@ -306,8 +307,6 @@ def test_edge_and_source_look_at_what_is_asked_for(
 def test_a_source_belongs_to_suppliers() -> None:
     own = {"es1": NodeSettings(suppliers=frozenset({7}))}
     network = Network("tree:1,1", of=own)
-    from powertcp.mplamps.power import TariffKind
-    from tests.cops_messages import OFFERS
 
     for supplier, state in ((7, LampState.SIGNALLED), (8, LampState.DARK)):
         limit = replace(OFFERS[0], kind=TariffKind.LIMIT, supplier=supplier)
@@ -576,8 +575,3 @@ def test_unreliable_signalling_sends_each_message_once() -> None:
     network.on("lamp-1")
     network.run()
     assert [type(row[-1]).__name__ for row in network.said] == ["Path"] * 5 + ["Resv"] * 5
-
-
-def test_supplier_changed_is_an_event_of_a_node() -> None:
-    event = SupplierChanged(old=1, new=2, at=5)
-    assert (event.old, event.new, event.at) == (1, 2, 5)
