@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from powertcp.errors import LocalProtocolError, PowerError
@@ -117,8 +118,9 @@ class Reservations:
 
     def state(self, *, is_up: bool = True) -> LinkState:
         """Return what `Ted.update` takes."""
-        free_mw = tuple(map(self.free_mw, range(PRIORITIES)))
-        return LinkState(free_mw, tuple(map(self.free_rate, range(PRIORITIES))), is_up)
+        free_mw = tuple([self.capacity_mw - held for held in accumulate(self._held_mw)])
+        free_rate = tuple([self.capacity_rate - held for held in accumulate(self._held_rate)])
+        return LinkState(free_mw, free_rate, is_up)
 
 
 # ---- trees --------------------------------------------------------------------------------------

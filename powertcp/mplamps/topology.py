@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from typing import Final, NamedTuple, TypeAlias
 
 from powertcp.errors import LocalProtocolError
+from powertcp.mplamps.address import address_of
 from powertcp.mplamps.label import MAX_VOLTAGE_MV, NEUTRAL, label_of
 from powertcp.profile import PowerProfile
 from powertcp.units import NS_PER_MS, Duration, format_power, format_voltage
@@ -220,7 +221,7 @@ class Draft:
     ) -> str:
         """Add a node with the next address and return its name."""
         asks = (request or DEFAULT_REQUEST) if kind is NodeKind.LAMP else request
-        address = IPv4Address(int(self._base) + len(self._nodes) + 1 & _U32)
+        address = address_of(int(self._base) + len(self._nodes) + 1 & _U32)
         self._nodes.append(
             Node(
                 name=name,

@@ -21,6 +21,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from powertcp.errors import DecodeError, LocalProtocolError
+from powertcp.mplamps.address import address_of
 from powertcp.mplamps.label import MAX_LABEL, MAX_PRIORITY
 from powertcp.mplamps.rsvp.objects import (
     MAX_EPOCH,
@@ -59,8 +60,6 @@ _LABEL_REQUEST = Struct(">2xH")
 
 # an address and both of its labels
 _LABELLED = Struct(">HIBBIIII")
-# as many as a large grid has nodes: a table of addresses, not of what peers sent
-address = lru_cache(maxsize=1 << 16)(IPv4Address)
 
 
 def code_of(number: int, kind: int) -> int:
@@ -92,13 +91,13 @@ def _bad_route(at: int) -> RouteError:
 def session_at(octets: bytes, at: int, size: int) -> Session:
     """Decode SESSION 1/7."""
     es, tunnel, lamp = _SESSION.unpack_from(octets, at)
-    return Session(address(es), tunnel, address(lamp))
+    return Session(address_of(es), tunnel, address_of(lamp))
 
 
 def hop_at(octets: bytes, at: int, size: int) -> Hop:
     """Decode RSVP_HOP 3/1."""
     node, link = _PAIR.unpack_from(octets, at)
-    return Hop(address(node), link)
+    return Hop(address_of(node), link)
 
 
 def number_at(octets: bytes, at: int, size: int) -> int:
@@ -108,7 +107,7 @@ def number_at(octets: bytes, at: int, size: int) -> int:
 
 def address_at(octets: bytes, at: int, size: int) -> IPv4Address:
     """Decode an object that is one address: RESV_CONFIRM 15/1."""
-    return address(_U32.unpack_from(octets, at)[0])
+    return address_of(_U32.unpack_from(octets, at)[0])
 
 
 def label_at(octets: bytes, at: int, size: int) -> int:
@@ -126,7 +125,7 @@ def error_at(octets: bytes, at: int, size: int) -> ErrorSpec:
     if size != wanted:
         raise DecodeError(at - 4, "ERROR_SPEC", Reason.BAD_LENGTH, size + 4, wanted + 4)
     private = _U32.unpack_from(octets, at + 8)[0] if size == 12 else 0
-    return ErrorSpec(address(node), flags, code, value, private)
+    return ErrorSpec(address_of(node), flags, code, value, private)
 
 
 def style_at(octets: bytes, at: int, size: int) -> Style:
@@ -166,7 +165,7 @@ def _bucket_at(octets: bytes, at: int, field: str, header: tuple[int, ...]) -> T
 def sender_at(octets: bytes, at: int, size: int) -> Sender:
     """Decode SENDER_TEMPLATE 11/7 or FILTER_SPEC 10/7."""
     lamp, lsp = _SENDER.unpack_from(octets, at)
-    return Sender(address(lamp), lsp)
+    return Sender(address_of(lamp), lsp)
 
 
 def label_request_at(octets: bytes, at: int, size: int) -> int:
@@ -184,7 +183,7 @@ def route_at(octets: bytes, at: int, size: int) -> tuple[RouteHop, ...]:
         kind, length, node, prefix, _ = _ROUTE.unpack_from(octets, start)
         if kind & 0x7F != 1 or length != 8 or prefix != 32:
             raise _bad_route(at)
-        hops.append(RouteHop(address(node), kind > 0x7F))
+        hops.append(RouteHop(address_of(node), kind > 0x7F))
     return tuple(hops)
 
 
@@ -207,7 +206,7 @@ def record_at(octets: bytes, at: int, size: int) -> tuple[RecordedHop, ...]:
         if length != 8:
             raise _bad_route(at)
         if kind == 1 and prefix == 32 and len(hops) < MAX_HOPS:
-            hops.append(RecordedHop(address(number)))
+            hops.append(RecordedHop(address_of(number)))
         elif kind == 3 and hops:
             hops[-1] = _with_label(at, hops[-1], *_RECORDED_LABEL.unpack_from(octets, start)[2:])
         else:
@@ -222,7 +221,7 @@ def _labelled(octets: bytes) -> RecordedHop | None:
     is_whole = (head, prefix, phase_head, neutral_head) == (0x0108, 32, 0x03088001, 0x03080001)
     if not is_whole or max(phase, neutral) > MAX_LABEL:
         return None
-    return RecordedHop(address(number), phase, neutral)
+    return RecordedHop(address_of(number), phase, neutral)
 
 
 def _with_label(at: int, hop: RecordedHop, flags: int, kind: int, label: int) -> RecordedHop:

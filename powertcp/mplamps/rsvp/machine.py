@@ -160,11 +160,12 @@ class Rsvp:
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None; it may be that nothing is due at it."""
-        return self._speaker.timer
+        return self._speaker.get_timer()
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`; early calls do nothing."""
-        if self._speaker.timer is None or now < self._speaker.timer:
+        at = self._speaker.get_timer()
+        if at is None or now < at:
             return
         for link in self._speaker.handle_timers(now):
             self._hear(link, now)
@@ -333,11 +334,13 @@ class Rsvp:
                 state.path = path
                 self._speaker.path_again(state, now)
             return
-        if not ttl or (state is not None and not state.in_link):
-            self.drops["own_circuit" if ttl else "ttl"] += 1
-            return
         fault = self._find_fault(link, path, state)
-        if fault is not None:
+        if fault is not None or not ttl or (state is not None and not state.in_link):
+            # a summary that names it is answered with NACK: it is no state here
+            self.neighbours[link].unlearn(path_key(*circuit), now)
+            if fault is None:
+                self.drops["own_circuit" if ttl else "ttl"] += 1
+                return
             # MPLA-4.5-09
             error = ErrorSpec.refusal(self._node, *fault)
             self._speaker.path_err(link, path, error, None, (), now)
@@ -388,6 +391,7 @@ class Rsvp:
                 fault = BAD_LABEL
             if fault is not None:
                 self._speaker.refuse_resv(link, resv, fault, circuit.sender, now)
+                self._unlearn_resv(resv.session, link, now)
                 continue
             for state in states:
                 self._grant(state, resv, circuit, now)
@@ -441,6 +445,7 @@ class Rsvp:
             self.neighbours[link].forget(path_key(*state.circuit))
             state.out_link, state.granted = 0, None
             state.is_waiting = True
+            self._unlearn_resv(state.session, link, now)
             if not state.in_link:
                 self._drop(state, now)
         self._events.append(
@@ -527,6 +532,11 @@ class Rsvp:
         if state.in_link:
             self.neighbours[state.in_link].unlearn(path_key(*state.circuit), now)
 
+    def _unlearn_resv(self, session: Session, link: int, now: Instant) -> None:
+        """As that, of the RESV of a session, if no circuit of it that is left has one of `link`."""
+        if not any(one.out_link == link and one.granted for one in self._of(session)):
+            self.neighbours[link].unlearn(resv_key(session), now)
+
     def _open(self, state: CircuitState, now: Instant) -> None:
         """End what was granted to the lamp side: ResvTear."""
         if state.passed is None:
@@ -568,6 +578,7 @@ class Rsvp:
         self._leave(state, now, but=state.out_link)
         if state.out_link:
             self._speaker.path_tear(state, state.out_link, now)
+            self._unlearn_resv(state.session, state.out_link, now)
         if state.passed is not None:
             self._send_resv(state.session, state.in_link, now)
 
@@ -625,7 +636,7 @@ class Rsvp:
             self._events.append(CircuitRemoved(circuit=state.circuit, cause=Cause.TIMED_OUT))
             return
         if state.granted is not None and state.granted_expires <= now:
-            self.neighbours[state.out_link].unlearn(resv_key(state.session), now)
+            self._unlearn_resv(state.session, state.out_link, now)
             self._end_grant(state, Cause.TIMED_OUT, now)
         ends = [state.expires] if state.expires is not None else []
         ends += [state.granted_expires] if state.granted is not None else []

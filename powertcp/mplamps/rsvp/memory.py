@@ -57,6 +57,11 @@ class Memory:
         """How many numbers of what is removed are remembered."""
         return len(self._removed)
 
+    @property
+    def epoch(self) -> int | None:
+        """The epoch of the neighbour, None if it has sent no number yet."""
+        return self._epoch
+
     def has_epoch(self, epoch: int, now: Instant) -> bool:
         """Return whether messages of `epoch` count; a new one replaces the last, which is over."""
         if epoch == self._epoch:

@@ -155,9 +155,11 @@ class Neighbour:
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None."""
-        liveness = self._liveness
-        others = (self._outbox.get_timer(), self._resend_at, liveness.hello_at, liveness.lost_at)
-        return min((at for at in others if at is not None), default=None)
+        liveness, at = self._liveness, self._outbox.get_timer()
+        for other in (self._resend_at, liveness.hello_at, liveness.lost_at):
+            if other is not None and (at is None or other < at):
+                at = other
+        return at
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`; early calls do nothing."""
@@ -208,9 +210,12 @@ class Neighbour:
     ) -> None:
         """Take a message if its number says that it is new; acknowledge it in any case."""
         memory, number, message = self._memory, mark.number, fresh.message
+        before = memory.epoch
         if not memory.has_epoch(mark.epoch, now):
             self._drop("former_epoch")
             return
+        if before not in (None, mark.epoch):
+            self._restarted(now)
         key = key_of(message)
         is_state = type(message) in STATES
         age = memory.take_state(key, number, now) if is_state else memory.take(key, number, now)
@@ -263,14 +268,18 @@ class Neighbour:
         if answer is not None:
             self._outbox.put(answer, FIRST_TTL)
         if is_start:
-            # MPLA-4.7-01
-            self._note("neighbour_started")
-            self._resend_at = max(now, self._resend_after)
-            if now >= self._resend_at:
-                self.resend(now)
+            self._restarted(now)
         elif not was_alive:
             self._note("neighbour_found")
             self._outbox.resend(now, is_all=False)
+
+    def _restarted(self, now: Instant) -> None:
+        """Send all states again: the neighbour has lost what it knew."""
+        # MPLA-4.7-01
+        self._note("neighbour_started")
+        self._resend_at = max(now, self._resend_after)
+        if now >= self._resend_at:
+            self.resend(now)
 
     # --- notes ----------------------------------------------------------------------------------
 

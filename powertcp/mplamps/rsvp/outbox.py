@@ -154,9 +154,14 @@ class Outbox:
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None."""
-        due = [at for at in (self._ack_at, self._refresh_at) if at is not None]
-        due += [next(iter(waiting.values())).due for waiting in self._waiting if waiting]
-        return min(due) if due else None
+        at = self._ack_at
+        if self._refresh_at is not None and (at is None or self._refresh_at < at):
+            at = self._refresh_at
+        for waiting in self._waiting:
+            if waiting:
+                due = next(iter(waiting.values())).due
+                at = due if at is None or due < at else at
+        return at
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`; early calls do nothing."""

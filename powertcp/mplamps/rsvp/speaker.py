@@ -64,21 +64,27 @@ class Speaker:
         }
         # in the order in which they got something to send
         self._busy: dict[int, None] = {}
-        self.timer: Instant | None = None
-        for number in self.neighbours:
-            self.touch(number)
+        # whose deadline may be another one than when it was asked last
+        self._touched: dict[int, None] = dict.fromkeys(links)
+        self._timer: Instant | None = None
 
     def touch(self, link: int) -> None:
         """Note that a neighbour has something to get, or to wait for."""
-        self._busy[link] = None
-        at = self.neighbours[link].get_timer()
-        if at is not None and (self.timer is None or at < self.timer):
-            self.timer = at
+        self._busy[link] = self._touched[link] = None
+
+    def get_timer(self) -> Instant | None:
+        """Return the earliest deadline in ns, or None; it may be that nothing is due at it."""
+        for link in self._touched:
+            at = self.neighbours[link].get_timer()
+            if at is not None:
+                self.wake_at(at)
+        self._touched.clear()
+        return self._timer
 
     def wake_at(self, at: Instant) -> None:
-        """Note a deadline that no neighbour has."""
-        if self.timer is None or at < self.timer:
-            self.timer = at
+        """Note a deadline."""
+        if self._timer is None or at < self._timer:
+            self._timer = at
 
     def drain(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
@@ -100,9 +106,9 @@ class Speaker:
         return due
 
     def reset_timer(self, at: Instant | None) -> None:
-        """Find the earliest deadline of all neighbours and `at` afresh."""
-        timers = [neighbour.get_timer() for neighbour in self.neighbours.values()]
-        self.timer = min((one for one in (*timers, at) if one is not None), default=None)
+        """Find the earliest deadline of all neighbours and `at` afresh when it is asked for."""
+        self._timer = at
+        self._touched = dict.fromkeys(self.neighbours)
 
     def send(self, link: int, message: Signal, now: Instant, *, ttl: int = FIRST_TTL) -> None:
         """Send a message on a link."""
