@@ -16,9 +16,9 @@ from powertcp.mplamps.label import NEUTRAL, traffic_class
 from powertcp.mplamps.lfib import Lfib, Owner
 from powertcp.mplamps.market import choose_offer, find_better, is_within
 from powertcp.mplamps.ports import Port
-from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject
+from powertcp.mplamps.power import TariffObject
 from powertcp.mplamps.routing import MAX_TRIES, Routed, Router
-from powertcp.mplamps.rsvp.errors import Case, case_of, fault_of, reason_of, sentence_of
+from powertcp.mplamps.rsvp.errors import Case, case_of, fault_of
 from powertcp.mplamps.rsvp.events import Cause, CircuitId, CircuitOpened, PathRefused, ResvArrived
 from powertcp.mplamps.rsvp.machine import Rsvp
 from powertcp.mplamps.rsvp.messages import Path
@@ -37,6 +37,9 @@ from powertcp.mplamps.wishes import (
     TunnelRow,
     Wish,
     attribute_of,
+    limit_of,
+    refusal_of,
+    tariff_of,
     token_bucket,
 )
 from powertcp.profile import PowerProfile
@@ -52,7 +55,6 @@ MAX_RETRY_NS: Final[Duration] = 10 * NS_PER_S
 MAX_CHOICES: Final = 3
 MAX_TUNNELS: Final = 1024
 _LAST_LSP: Final = 0xFFFF
-_ANY_PRICE: Final = (1 << 63) - 1
 _ROUTING: Final = 24
 _NOBODY: Final = IPv4Address(0)
 
@@ -174,6 +176,8 @@ class Lamp:
         tunnel = self._known(number)
         if wish.style is not tunnel.wish.style:
             raise LocalProtocolError("the style of a session cannot change")
+        if tunnel.current is not None and tunnel.current.is_granted:
+            tunnel.before = tunnel.before or tunnel.wish
         tunnel.wish = wish
         self.reroute(number, now)
 
@@ -192,6 +196,14 @@ class Lamp:
         # MPLA-4.9-02
         tunnel.coming = self._request(tunnel, now)
         if tunnel.coming is None:
+            error = ErrorSpec.refusal(self._address, *fault_of(Case.NO_ROUTE))
+            self._stay(tunnel, refusal_of(error, self._names), now)
+
+    def _stay(self, tunnel: Tunnel, refusal: Refusal, now: Instant) -> None:
+        """Keep the circuit in use, and what it is for; one that is in trouble is moved later."""
+        tunnel.wish, tunnel.before = tunnel.before or tunnel.wish, None
+        self._report(tunnel, refusal, now)
+        if tunnel.is_troubled:
             self._retry_later(tunnel, now)
 
     def wish_of(self, number: int) -> Wish:
@@ -236,7 +248,7 @@ class Lamp:
         tunnel.current = self._request(tunnel, now)
         if tunnel.current is None:
             error = ErrorSpec.refusal(self._address, *fault_of(Case.NO_ROUTE))
-            self._end_asking(tunnel, self._refusal(error, None, ()), now, is_again=True)
+            self._end_asking(tunnel, refusal_of(error, self._names), now, is_again=True)
 
     def _request(self, tunnel: Tunnel, now: Instant) -> Line | None:
         """Send a PATH of a tunnel with a new LSP id; None where there is no way."""
@@ -324,7 +336,7 @@ class Lamp:
             upstream_label=NEUTRAL,
             flow_label=0,
             power=wish.power(),
-            tariff=_tariff(tunnel),
+            tariff=tariff_of(tunnel),
         )
 
     # ---- what comes -------------------------------------------------------------------------
@@ -354,11 +366,12 @@ class Lamp:
 
     def _take_over(self, tunnel: Tunnel, line: Line, now: Instant) -> None:
         """Move the inner packets to a new circuit. MPLA-4.9-02."""
-        # MPLA-4.9-02
+        # MPLA-4.9-01, MPLA-4.9-02
         self._delivery.use(line.circuit)
         if tunnel.current is not None:
             tunnel.old.append((now + OVERLAP_NS, tunnel.current))
         tunnel.current, tunnel.coming, tunnel.retry_at = line, None, None
+        tunnel.before, tunnel.is_troubled = None, False
         self._report(tunnel, None, now)
 
     def take_opening(self, event: CircuitOpened, now: Instant) -> None:
@@ -374,7 +387,16 @@ class Lamp:
         # MPLA-1-01
         step = Step.ENDED if event.cause is Cause.TIMED_OUT else Step.CUT
         self._move(tunnel, step, now)
-        self._retry_later(tunnel, now)
+        if not self._promote(tunnel, now):
+            self._retry_later(tunnel, now)
+
+    def _promote(self, tunnel: Tunnel, now: Instant) -> bool:
+        """Wait for the circuit that comes, in place of the one that is no more; False without one."""
+        if tunnel.coming is None:
+            return False
+        tunnel.current, tunnel.coming, tunnel.before = tunnel.coming, None, None
+        self._move(tunnel, Step.ASKED, now)
+        return True
 
     def take_refusal(self, event: PathRefused, now: Instant) -> None:
         """Take another way, another source, or wait; an error in place moves the circuit."""
@@ -386,6 +408,7 @@ class Lamp:
         if not event.is_removed:
             # MPLA-5-01
             if line is tunnel.current and tunnel.coming is None and line.is_granted:
+                tunnel.is_troubled = True
                 self.reroute(tunnel.number, now)
             return
         self._release(line, now)
@@ -394,10 +417,12 @@ class Lamp:
             line.is_granted = False
             if self._send(tunnel, line, now, is_again=True):
                 return
-        refusal = self._refusal(event.error, event.power, event.offers)
-        if self._forget(tunnel, line):
-            self._report(tunnel, refusal, now)
-            self._retry_later(tunnel, now)
+        refusal = refusal_of(event.error, self._names, event.power, event.offers)
+        if line is tunnel.coming:
+            tunnel.coming = None
+            self._stay(tunnel, refusal, now)
+        elif self._forget(tunnel, line):
+            return
         elif line is tunnel.current:
             tunnel.current = None
             self._take_last(tunnel, event, refusal, now)
@@ -406,13 +431,14 @@ class Lamp:
         self, tunnel: Tunnel, event: PathRefused, refusal: Refusal, now: Instant
     ) -> None:
         """Go on without a circuit: with the next one, with an OFFER, later, or not at all."""
+        case = case_of(event.error)
         if tunnel.coming is not None:
-            tunnel.current, tunnel.coming = tunnel.coming, None
-            if tunnel.current.is_granted:
-                return
-        elif case_of(event.error) is Case.TARIFF and self._take_offer(tunnel, event, now):
+            self._move(tunnel, Step.CUT, now, refusal)
+            self._promote(tunnel, now)
             return
-        is_shed = case_of(event.error) is Case.PREEMPTED
+        if case is Case.TARIFF and self._take_offer(tunnel, event, now):
+            return
+        is_shed = case is Case.PREEMPTED
         self._end_asking(tunnel, refusal, now, is_again=is_shed)
 
     def _end_asking(
@@ -456,7 +482,7 @@ class Lamp:
         wish = tunnel.wish
         if wish.es is not None or tunnel.choices >= MAX_CHOICES:
             return False
-        limit = _limit(wish, event.offers)
+        limit = limit_of(wish, event.offers)
         if tunnel.replaces is not None and tunnel.is_probe:
             before = self._tunnels.get(tunnel.replaces)
             quote = before.current.quote if before and before.current else None
@@ -527,19 +553,6 @@ class Lamp:
             reason = {"code": refusal.code, "sentence": refusal.text} if refusal is not None else {}
             self._trace("mplamps:lamp_changed", {**said, "state": tunnel.state.value, **reason})
 
-    def _refusal(
-        self,
-        error: ErrorSpec,
-        power: PowerObject | None,
-        offers: tuple[TariffObject, ...],
-    ) -> Refusal:
-        """Return what people are told of an error. MPLA-4.8-01."""
-        asked = power.profile.power_mw if power is not None else 0
-        left = power.second.power_mw if power is not None and power.second is not None else 0
-        # MPLA-4.8-01
-        text = sentence_of(error, power, offers, self._names)
-        return Refusal(reason_of(error), asked, left, text=text, requirement="MPLA-4.8-01")
-
     def _retry_later(self, tunnel: Tunnel, now: Instant) -> None:
         """Ask again after 5 to 10 s, by chance."""
         # MPLA-4.6-04
@@ -567,30 +580,3 @@ class Lamp:
             elif tunnel.retry_at is not None and tunnel.retry_at <= now:
                 tunnel.retry_at = None
                 self.reroute(tunnel.number, now)
-
-
-def _tariff(tunnel: Tunnel) -> TariffObject | None:
-    """Return the LIMIT of a PATH: that of the wish, of the supplier whose OFFER was taken."""
-    limit, choice = tunnel.wish.limit, tunnel.choice
-    if choice is None:
-        return limit
-    price = limit.price if limit is not None else _ANY_PRICE
-    return TariffObject(
-        kind=TariffKind.LIMIT,
-        price=price,
-        currency=choice.currency,
-        supplier=choice.supplier,
-        source=choice.source,
-    )
-
-
-def _limit(wish: Wish, offers: tuple[TariffObject, ...]) -> TariffObject | None:
-    """Return what OFFERs are measured by: price and supplier, None if any will do."""
-    if not wish.supplier:
-        return wish.limit
-    if wish.limit is not None:
-        return replace(wish.limit, supplier=wish.supplier)
-    currency = next((offer.currency for offer in offers if offer.supplier == wish.supplier), "XXX")
-    return TariffObject(
-        kind=TariffKind.LIMIT, price=_ANY_PRICE, currency=currency, supplier=wish.supplier
-    )

@@ -334,6 +334,7 @@ class Node:
 
     def _lose(self, link: int, now: Instant) -> None:
         """Keep away from a link whose other end is silent. MPLA-4.7-01."""
+        # MPLA-4.7-01
         self._ports[link].set_up(is_up=False)
         self._router.exclude(link, now)
 

@@ -3,16 +3,25 @@
 MPLampS sections 1, 4.3 and 4.9.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from powertcp.errors import LocalProtocolError
 from powertcp.machine import Event
-from powertcp.mplamps.power import PowerObject, TariffObject
+from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject
+from powertcp.mplamps.rsvp.errors import reason_of, sentence_of
 from powertcp.mplamps.rsvp.events import CircuitId
-from powertcp.mplamps.rsvp.objects import LABEL_RECORDING, SE_DESIRED, Attribute, Style, TokenBucket
+from powertcp.mplamps.rsvp.objects import (
+    LABEL_RECORDING,
+    SE_DESIRED,
+    Attribute,
+    ErrorSpec,
+    Style,
+    TokenBucket,
+)
 from powertcp.profile import FREQUENCY_ANY, PowerProfile, ProfileType
 from powertcp.registry import Refusal
 from powertcp.units import Instant
@@ -29,6 +38,7 @@ _BLOCK_OCTETS: Final = 68
 _LEAST_PACKET: Final = 40
 _GREATEST_PACKET: Final = 1440
 _UNSET_PRIORITY: Final = 4
+_ANY_PRICE: Final = (1 << 63) - 1
 
 
 class LampState(StrEnum):
@@ -160,7 +170,8 @@ class Tunnel:
 
     es: the source asked, the edge LSR while the lamp has no preference. choice: the OFFER taken.
     was_granted: since it was switched on. replaces: the tunnel whose supplier it takes the place
-    of. is_probe: it only asks for OFFERs. retry_at: when it asks again.
+    of. is_probe: it only asks for OFFERs. before: what it was for until a change that has not come
+    yet. is_troubled: the circuit in use is in place, and no more. retry_at: when it asks again.
     """
 
     number: int
@@ -176,8 +187,51 @@ class Tunnel:
     was_granted: bool = False
     replaces: int | None = None
     is_probe: bool = False
+    before: Wish | None = None
+    is_troubled: bool = False
     retry_at: Instant | None = None
     end_at: Instant | None = None
+
+
+def tariff_of(tunnel: Tunnel) -> TariffObject | None:
+    """Return the LIMIT of a PATH: that of the wish, of the supplier whose OFFER was taken."""
+    limit, choice = tunnel.wish.limit, tunnel.choice
+    if choice is None:
+        return limit
+    price = limit.price if limit is not None else _ANY_PRICE
+    return TariffObject(
+        kind=TariffKind.LIMIT,
+        price=price,
+        currency=choice.currency,
+        supplier=choice.supplier,
+        source=choice.source,
+    )
+
+
+def limit_of(wish: Wish, offers: tuple[TariffObject, ...]) -> TariffObject | None:
+    """Return what OFFERs are measured by: price and supplier, None if any will do."""
+    if not wish.supplier:
+        return wish.limit
+    if wish.limit is not None:
+        return replace(wish.limit, supplier=wish.supplier)
+    currency = next((offer.currency for offer in offers if offer.supplier == wish.supplier), "XXX")
+    return TariffObject(
+        kind=TariffKind.LIMIT, price=_ANY_PRICE, currency=currency, supplier=wish.supplier
+    )
+
+
+def refusal_of(
+    error: ErrorSpec,
+    names: Mapping[IPv4Address, str],
+    power: PowerObject | None = None,
+    offers: tuple[TariffObject, ...] = (),
+) -> Refusal:
+    """Return what people are told of an error, with mW asked for and left where it says so."""
+    asked_mw = power.profile.power_mw if power is not None else 0
+    left_mw = power.second.power_mw if power is not None and power.second is not None else 0
+    # MPLA-4.8-01
+    text = sentence_of(error, power, offers, names)
+    return Refusal(reason_of(error), asked_mw, left_mw, text=text, requirement="MPLA-4.8-01")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
