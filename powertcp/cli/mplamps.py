@@ -10,7 +10,7 @@ EXAMPLE = """examples:
   powertcp mplamps storm --style ff
   powertcp mplamps pdp --topology street.toml --market market.toml
 
-VERB is topology, sim, storm or pdp. A verb has options of its own: powertcp mplamps sim --help lists them.
+VERB is topology, sim, storm, trace or pdp. A verb has options of its own: powertcp mplamps sim --help lists them.
 
 A TOPOLOGY is a file, or the words of a generator: tree:A,B,..,Z (fan-outs, the last one of lamps in a
 house), street:N, ring:N, ladder:N.
@@ -22,6 +22,7 @@ VERBS = {
     "topology": "make, check and show networks of lamps",
     "sim": "simulate a network, message by message",
     "storm": "switch on all lamps of a city at dusk",
+    "trace": "the messages of a capture, and why lamps are dark",
     "pdp": "decide on circuits, price and bill their energy",
 }
 
@@ -47,6 +48,10 @@ def main(argv: list[str]) -> int:
             from powertcp.cli.mplamps_topology import main as topology
 
             return topology(argv[1:])
+        case "trace":
+            from powertcp.cli.mplamps_trace import main as trace
+
+            return trace(argv[1:])
         case "pdp":
             from powertcp.cli.mplamps_pdp import main as police
 
