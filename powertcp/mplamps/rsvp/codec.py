@@ -364,11 +364,13 @@ def style_object(value: Style) -> bytes:
     return b"\0\x08\x08\x01" + _U32.pack(value)
 
 
+@lru_cache(maxsize=1 << 10)
 def tspec_object(value: TokenBucket) -> bytes:
     """Encode SENDER_TSPEC. Rates above 2^24 octets/s are rounded to what a float of 32 bits has."""
     return b"\0\x24\x0c\x02" + _BUCKET.pack(*_TSPEC_HEADER, *value)
 
 
+@lru_cache(maxsize=1 << 10)
 def flowspec_object(value: TokenBucket) -> bytes:
     """Encode FLOWSPEC of the controlled-load service."""
     return b"\0\x24\x09\x02" + _BUCKET.pack(*_FLOWSPEC_HEADER, *value)
@@ -413,17 +415,21 @@ def route_object(hops: Iterable[RouteHop]) -> bytes:
 
 def record_object(hops: Iterable[RecordedHop]) -> bytes:
     """Encode RRO, the latest hop first. Raises LocalProtocolError for none or more than 32 hops."""
-    made = []
-    count = 0
-    for hop in hops:
-        count += 1
-        made.append(_ROUTE.pack(1, 8, int(hop.node), 32, 0))
-        if hop.phase is not None:
-            made.append(_RECORDED_LABEL.pack(3, 8, 0x80, 1, hop.phase))
-        if hop.neutral is not None:
-            made.append(_RECORDED_LABEL.pack(3, 8, 0, 1, hop.neutral))
-    _check_hops(count)
+    made = [_recorded(hop) for hop in hops]
+    _check_hops(len(made))
     return enclose(Class.RRO, 1, b"".join(made))
+
+
+# every record begins as that of the node before it
+@lru_cache(maxsize=1 << 16)
+def _recorded(hop: RecordedHop) -> bytes:
+    """Return the subobjects of one hop: its address, and the labels that were recorded."""
+    octets = _ROUTE.pack(1, 8, int(hop.node), 32, 0)
+    if hop.phase is not None:
+        octets += _RECORDED_LABEL.pack(3, 8, 0x80, 1, hop.phase)
+    if hop.neutral is not None:
+        octets += _RECORDED_LABEL.pack(3, 8, 0, 1, hop.neutral)
+    return octets
 
 
 def _check_hops(count: int) -> None:
