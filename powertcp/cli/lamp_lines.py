@@ -22,6 +22,11 @@ def said_at(since_ns: Duration) -> str:
     return f"{ms:>9,}.{ns:06} ms"
 
 
+def printable(line: str) -> str:
+    """Return a line in which what cannot be printed is a question mark: files may say anything."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
+
+
 def line_of(rung: Rung, begin_ns: Instant) -> str:
     """Return the line of a rung: time since the first one, way, type, and what it says."""
     way = f"{rung.seen.source} -> {rung.seen.target}"
@@ -30,7 +35,8 @@ def line_of(rung: Rung, begin_ns: Instant) -> str:
     if rung.meter is not None:
         parts.append(_said_of_meter(rung.meter))
     parts += [rung.sentence] if rung.sentence else []
-    return f"{said_at(rung.seen.at_ns - begin_ns)}  {way:<22}  {rung.kind:<8}  {'; '.join(parts)}".rstrip()
+    at = said_at(rung.seen.at_ns - begin_ns)
+    return printable(f"{at}  {way:<22}  {rung.kind:<8}  {'; '.join(parts)}".rstrip())
 
 
 def _said_of_circuit(one: CircuitSaid, *, has_sentence: bool) -> str:
@@ -83,7 +89,8 @@ def told_line(told: Told, begin_ns: Instant) -> str:
     """Return the line of an event that is no message."""
     node = str(told.data.get("node", ""))
     words = [f"{key} {_word(value)}" for key, value in told.data.items() if key != "node"]
-    return f"{said_at(told.at_ns - begin_ns)}  {node:<22}  {told.name}  {', '.join(words)}".rstrip()
+    at = said_at(told.at_ns - begin_ns)
+    return printable(f"{at}  {node:<22}  {told.name}  {', '.join(words)}".rstrip())
 
 
 def _word(value: object) -> str:

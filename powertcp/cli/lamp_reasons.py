@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from powertcp.cli.lamp_lines import error_values, said_at
+from powertcp.cli.lamp_lines import error_values, printable, said_at
 from powertcp.cli.lamp_rungs import CircuitSaid, Rung
 from powertcp.cli.lamp_sightings import Told
 from powertcp.mplamps import rsvp
@@ -67,7 +67,7 @@ class Verdict:
         """Return a line for people."""
         state = "dark" if self.is_dark else "on"
         since = "" if self.since_ns is None else said_at(self.since_ns - begin_ns).strip()
-        return f"{self.lamp:<12}  {state:<4}  {since:>16}  {self.sentence}"
+        return printable(f"{self.lamp:<12}  {state:<4}  {since:>16}  {self.sentence}")
 
     def values(self) -> dict[str, object]:
         """Return it as JSON has it."""

@@ -253,6 +253,8 @@ def test_what_is_inside_and_malformed_ends_what_is_said_of_it() -> None:
 
 def test_an_event_of_a_trace_is_a_line() -> None:
     told = Told(DUSK_NS + 1, "mplamps:act_done", {"node": "h1", "act": "on", "nodes": [], "n": [1]})
+    hostile = Told(DUSK_NS, "a:b", {"node": "x\n\x1b[2J"})
+    assert told_line(hostile, DUSK_NS).split()[2:] == ["x??[2J", "a:b"]
     line = told_line(told, DUSK_NS)
     assert line == (
         "        0.000001 ms  h1                      mplamps:act_done  act on, nodes none, n 1"
