@@ -10,7 +10,7 @@ EXAMPLE = """examples:
   powertcp mplamps storm --style ff
   powertcp mplamps pdp --topology street.toml --market market.toml
 
-VERB is topology, sim, storm, trace or pdp. A verb has options of its own: powertcp mplamps sim --help lists them.
+VERB is topology, sim, storm, trace, pdp, lsr or lamp. A verb has options of its own: powertcp mplamps sim --help lists them.
 
 A TOPOLOGY is a file, or the words of a generator: tree:A,B,..,Z (fan-outs, the last one of lamps in a
 house), street:N, ring:N, ladder:N.
@@ -24,6 +24,8 @@ VERBS = {
     "storm": "switch on all lamps of a city at dusk",
     "trace": "the messages of a capture, and why lamps are dark",
     "pdp": "decide on circuits, price and bill their energy",
+    "lsr": "run sources and load-switching routers",
+    "lamp": "run a lamp, or tell one that runs what to do",
 }
 
 
@@ -56,6 +58,14 @@ def main(argv: list[str]) -> int:
             from powertcp.cli.mplamps_pdp import main as police
 
             return police(argv[1:])
+        case "lsr":
+            from powertcp.cli.mplamps_lsr import main as switch_loads
+
+            return switch_loads(argv[1:])
+        case "lamp":
+            from powertcp.cli.mplamps_lamp import main as light
+
+            return light(argv[1:])
         case _:
             from powertcp.cli.mplamps_sim import main as simulate
 

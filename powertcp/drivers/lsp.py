@@ -163,6 +163,12 @@ class LspStream(trio.abc.HalfCloseableStream):
         self._send()
         self._waiting.unpark_all()
 
+    async def wait_over(self) -> None:
+        """Return when nothing is under way any more in either direction; after `close`."""
+        await trio.lowlevel.checkpoint()
+        while self.end.state not in _OVER:
+            await self._waiting.park()
+
     def abort(self) -> None:
         """Close with a reset: what is queued is dropped."""
         self._is_closed = True

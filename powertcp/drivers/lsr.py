@@ -237,6 +237,20 @@ class LiveNode:
         """Do nothing: each turn sends what it has made."""
         return True
 
+    # ---- what it tells ----------------------------------------------------------------------
+
+    def drops(self) -> dict[str, int]:
+        """Return what was dropped, by reason; of messages as "rsvp:reason"."""
+        packets = {drop.value: count for drop, count in self.node.lfib.drops.items() if count}
+        messages = self.node.rsvp.drops + self.rsvp.drops
+        return packets | {f"rsvp:{reason}": count for reason, count in messages.items()}
+
+    def neighbours(self) -> dict[str, bool]:
+        """Return for each link whether its other end is alive, as far as is known."""
+        link = self._carrier.topology.link
+        found = self.node.rsvp.neighbours
+        return {link(number).name: one.is_alive for number, one in found.items()}
+
     # ---- capture and end --------------------------------------------------------------------
 
     def _tap(self, capture: CaptureFile, port: int, link: int, went: bool, octets: bytes) -> None:

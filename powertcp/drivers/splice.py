@@ -12,17 +12,18 @@ import trio
 
 from powertcp.drivers.lsp import LspStream
 from powertcp.mplamps.cutter import Cutter
+from powertcp.reclaim.track import End
 
 CHUNK_OCTETS: Final = 64 * 1024
 # SO_LINGER on, 0 s: close sends a TCP reset
 _RESET: Final = struct.pack("ii", 1, 0)
 _LOST = (trio.BrokenResourceError, trio.ClosedResourceError)
 
-# after octets went: what is known of the direction toward the source, and of that toward the lamp
-Heed = Callable[[Cutter, Cutter], None]
+# octets that have passed: CLIENT is the end of the plain connection
+Heed = Callable[[End, bytes], None]
 
 
-def _unheeded(_: Cutter, __: Cutter) -> None:
+def _unheeded(_: End, __: bytes) -> None:
     """Nobody wants to know."""
 
 
@@ -35,25 +36,24 @@ async def splice(
     first: octets that were read of `plain` before. Both streams are closed afterwards, also when it
     is cancelled: by a reset where the other one broke.
     """
-    there, back = Cutter(), Cutter()
+    cutter = Cutter()
     whole = True
 
     async def up() -> None:
         data = first
         while True:
-            await circuit.send_pieces(there.cut(data))
-            heed(there, back)
+            await circuit.send_pieces(cutter.cut(data))
+            heed(End.CLIENT, data)
             data = bytes(await plain.receive_some(CHUNK_OCTETS))
             if not data:
-                await circuit.send_all(there.finish())
+                await circuit.send_all(cutter.finish())
                 await circuit.send_eof()
                 return
 
     async def down() -> None:
         while data := await circuit.receive_some():
-            back.cut(data)
             await plain.send_all(data)
-            heed(there, back)
+            heed(End.SERVER, data)
         await plain.send_eof()
 
     async def until_lost(pump: Callable[[], Awaitable[None]]) -> None:
