@@ -1,0 +1,120 @@
+"""Sources: what they grant, what they hold of links and of their own, and what they take back."""
+
+import pytest
+
+from powertcp.mplamps.node import LampState, NodeSettings
+from powertcp.mplamps.power import TariffKind, TariffObject
+from powertcp.mplamps.rsvp.messages import PathErr, Resv, ResvTear
+from powertcp.mplamps.rsvp.objects import Style
+from powertcp.mplamps.rsvp.settings import Settings
+from powertcp.mplamps.topology import Draft, NodeKind, Topology
+from powertcp.profile import PowerProfile
+from powertcp.units import NS_PER_S
+from tests.mplamps_network import SECOND, Network
+
+LAMP = "230V/260mA@50Hz"
+
+
+def fork(capacity_mw: int) -> Topology:
+    """A source with two links and little power, a house at each."""
+    draft = Draft("fork")
+    source = draft.node("es1", NodeKind.ES, capacity_mw=capacity_mw)
+    for number in (1, 2):
+        house = draft.node(f"h{number}", NodeKind.TRANSFORMER)
+        lamp = draft.node(f"lamp-{number}", NodeKind.LAMP)
+        draft.link(source, house, 400_000)
+        draft.link(house, lamp, 230_000)
+    return draft.finish()
+
+
+def limit(supplier: int) -> TariffObject:
+    return TariffObject.make(TariffKind.LIMIT, 400_000, "EUR", supplier=supplier)
+
+
+@pytest.mark.requirement("MPLA-4.6-03")
+def test_the_own_capacity_is_shared_by_all_links() -> None:
+    network = Network(fork(100_000))
+    network.on("lamp-1")
+    network.on("lamp-2")
+    network.run()
+    source = network.nodes["es1"]
+    assert sorted(source.holds().values()) == [0, 59_800]
+    error = network.heard(PathErr)[0]
+    assert (error.error.code, error.error.value) == (1, 2)
+    assert error.power is not None
+    assert error.power.second is not None
+    assert error.power.second.power_mw == 40_020
+
+
+@pytest.mark.requirement("MPLA-4.6-02")
+def test_a_better_lamp_of_another_link_takes_the_own_capacity() -> None:
+    network = Network(fork(100_000))
+    network.on("lamp-1", f"{LAMP},prio=9")
+    network.run()
+    network.on("lamp-2", f"{LAMP},prio=2")
+    network.run()
+    assert network.nodes["lamp-1"].lamp_state is LampState.SHED
+    assert network.nodes["lamp-2"].lamp_state is LampState.SIGNALLED
+    assert network.nodes["es1"].holds() == {1: 0, 3: 59_800}
+    assert network.nodes["h1"].circuits(network.now) == []
+
+
+@pytest.mark.requirement("MPLA-4.4-02")
+@pytest.mark.parametrize(("refresh_s", "lease_s"), [(30, 152), (5, 26), (100, 496)])
+def test_the_lease_follows_the_period_of_refresh(refresh_s: int, lease_s: int) -> None:
+    signalling = Settings(refresh_ns=refresh_s * NS_PER_S)
+    network = Network("tree:1,1", settings=NodeSettings(signalling=signalling))
+    network.on("lamp-1")
+    network.run()
+    grants = [resv.circuits[0].power.profile for resv in network.heard(Resv)]
+    assert {grant.lease_s for grant in grants} == {lease_s}
+
+
+@pytest.mark.requirement("MPLA-4.5-08")
+def test_a_source_withdraws_for_one_supplier() -> None:
+    network = Network(fork(1_000_000))
+    address = network.nodes["es1"].address
+    for number, supplier in ((1, 7), (2, 8)):
+        network.on(f"lamp-{number}", limit=limit(supplier), es=address)
+    network.run()
+    source = network.nodes["es1"]
+    source.withdraw(network.now, 7)
+    source.withdraw(network.now, 7)
+    network.settle("es1")
+    network.run()
+    assert len(network.heard(ResvTear)) == 2
+    assert network.nodes["lamp-1"].lamp_state is LampState.SHED
+    assert network.nodes["lamp-2"].lamp_state is LampState.SIGNALLED
+    assert source.holds() == {1: 0, 3: 59_800}
+
+
+@pytest.mark.requirement("MPLA-4.6-01")
+def test_a_shared_session_is_withdrawn_and_comes_again() -> None:
+    network = Network("street:2")
+    for lamp in ("lamp-1", "lamp-2"):
+        network.on(lamp, style=Style.WF)
+    network.run()
+    source = network.nodes["es1"]
+    source.withdraw(network.now)
+    network.settle("es1")
+    network.run()
+    assert {network.nodes[lamp].lamp_state for lamp in ("lamp-1", "lamp-2")} == {LampState.SHED}
+    network.run(12 * SECOND)
+    assert {network.nodes[lamp].lamp_state for lamp in ("lamp-1", "lamp-2")} == {
+        LampState.SIGNALLED
+    }
+    for lamp in ("lamp-1", "lamp-2"):
+        network.nodes[lamp].switch_off(1, network.now)
+        network.settle(lamp)
+    network.run()
+    network.assert_empty()
+
+
+@pytest.mark.requirement("MPLA-4.5-02")
+def test_a_source_without_a_supply_has_every_waveform() -> None:
+    network = Network(fork(1_000_000))
+    network.on("lamp-1", "230V/1A")
+    network.run()
+    grant = network.changes("lamp-1")[-1].grant
+    assert grant is not None
+    assert grant.same_kind(PowerProfile.parse("230V/1A"))
