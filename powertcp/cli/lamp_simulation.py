@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 from powertcp.cli.lamp_ladder import Ladder, label_lines
 from powertcp.cli.topologies import DONE, load_topology
@@ -29,6 +29,9 @@ from powertcp.mplamps.ted import Metric
 from powertcp.mplamps.topology import Topology, find_warnings
 from powertcp.units import NS_PER_S, Instant, format_duration, format_power, parse_duration_ns
 
+if TYPE_CHECKING:
+    from powertcp.cli.powered_lamps import PoweredLamps
+
 UNLIT = 1
 SIM_UNTIL = "60s"
 # a storm that takes longer is no storm
@@ -39,12 +42,11 @@ MAX_OCTETS = 1 << 24
 SHOWN_LAMPS = 8
 TOLD_NAMES = 20
 _EVENTS = 5_000
-# objects that may be made before the young ones are looked through
-_YOUNG = 200_000
+# steps after which what has come and gone is looked through
+_SWEEP = 200
 _EVERY_S = 0.5
 _EIO = 5
 _STYLES = {"se": Style.SE, "ff": Style.FF, "wf": Style.WF}
-ResultT = TypeVar("ResultT")
 
 
 def run(verb: str, arguments: Namespace) -> int:
@@ -67,6 +69,7 @@ class Simulation:
         self.until_ns = self._until()
         self._acts = self._script()
         self._market = _market(arguments.market, self.topology)
+        self._policeman: Policeman | None = None
         self._settings = self._engine_settings()
 
     def _until(self) -> Instant:
@@ -88,6 +91,9 @@ class Simulation:
 
     def _engine_settings(self) -> EngineSettings:
         arguments = self._arguments
+        if arguments.style == "wf" and arguments.model == "peer":
+            text = "a session that all lamps share has no route of its own: with wf it is overlay"
+            raise ConfigError("command line", "--model", text)
         refresh_ns = _read("--refresh", arguments.refresh, parse_duration_ns, 10**7, 10**13)
         signalling = Settings(
             is_reliable=not self._is_storm or arguments.reliable,
@@ -100,6 +106,7 @@ class Simulation:
             service_ns=_read("--service", arguments.service, parse_duration_ns, 0, NS_PER_S),
             model=Model(arguments.model),
             style=_STYLES[arguments.style],
+            suppliers=_suppliers(self._market, self.topology),
         )
 
     # ---- running ------------------------------------------------------------------------------
@@ -120,25 +127,42 @@ class Simulation:
             )
             began_s = time.process_time()
             engine = self._engine(recorder)
+            powered = self._power(engine) if arguments.power else None
             built_s = time.process_time()
             self._play(engine)
             cpu_s = time.process_time() - built_s
             outcome = outcome_of(engine, is_powered=arguments.power)
-            recorder.trace_hash()
+            labels = engine.labels_hash()
+            is_shown = len(engine.lamps) <= SHOWN_LAMPS
+            if arguments.json:
+                values = self._values(engine, outcome, built_s - began_s, cpu_s)
+            elif is_shown:
+                _tell_lamps(engine, outcome)
+            lines = [] if arguments.json else list(_sums(engine, outcome, cpu_s))
+            if powered is not None:
+                engine.observe = None
+                powered.finish()
         if arguments.json:
-            print(json.dumps(self._values(engine, outcome, built_s - began_s, cpu_s)))
+            print(json.dumps(values | self._final_values(engine, powered, labels)))
         else:
-            self._tell(engine, outcome, cpu_s)
+            for line in (*lines, *self._energy_lines(powered)):
+                print(line)
         return UNLIT if outcome.unlit else DONE
 
+    def _power(self, engine: Engine) -> "PoweredLamps":
+        # numpy comes with it
+        from powertcp.cli.powered_lamps import PoweredLamps
+
+        return PoweredLamps(engine, self._arguments.seed)
+
     def _engine(self, recorder: Recorder) -> Engine:
-        policeman = Policeman(self.topology, self._market, 0) if self._market else None
+        self._policeman = Policeman(self.topology, self._market, 0) if self._market else None
         engine = Engine(
             self.topology,
             self._arguments.seed,
             self._settings,
             recorder=recorder,
-            policeman=policeman,
+            policeman=self._policeman,
         )
         engine.play(self._acts)
         return engine
@@ -151,12 +175,11 @@ class Simulation:
         gc.collect()
         # a network lives as long as the simulation: looking through it again and again is in vain
         gc.freeze()
-        thresholds = gc.get_threshold()
-        gc.set_threshold(_YOUNG, *thresholds[1:])
+        gc.disable()
         try:
             self._step(engine)
         finally:
-            gc.set_threshold(*thresholds)
+            gc.enable()
             gc.unfreeze()
             _clear_progress()
         if ladder is not None and ladder.left_out:
@@ -166,7 +189,12 @@ class Simulation:
         """Let simulated time pass, and say on a terminal how far it is."""
         is_settled = self._is_storm and self._arguments.until is None
         next_s = time.monotonic() + _EVERY_S
+        steps = 0
         while engine.step(_EVENTS, self.until_ns, is_settled=is_settled):
+            steps += 1
+            if not steps % _SWEEP:
+                gc.collect()
+                gc.freeze()
             if sys.stderr.isatty() and time.monotonic() >= next_s:
                 next_s = time.monotonic() + _EVERY_S
                 closed = sum(one.signalled_at is not None for one in engine.lamps.values())
@@ -202,11 +230,6 @@ class Simulation:
             "lost": engine.lost(),
             "busiest": {"node": name, "messages": messages},
             "rro_labels": self._labels(engine),
-            "hashes": {
-                "trace": recorder.trace_hash(),
-                "capture": recorder.capture_hash(),
-                "labels": engine.labels_hash(),
-            },
             "first_law_residual_mw": outcome.residual_mw,
             "events": engine.events,
             "built_cpu_s": round(built_s, 3),
@@ -223,16 +246,50 @@ class Simulation:
                 found[name] = labels
         return found
 
-    def _tell(self, engine: Engine, outcome: Outcome, cpu_s: float) -> None:
-        if len(engine.lamps) <= SHOWN_LAMPS:
-            print()
-            for line in label_lines(engine):
-                print(line)
-            print()
-            for name in engine.lamps:
-                print(_said_of_lamp(engine, name, is_powered=outcome.is_powered))
-        for line in _sums(engine, outcome, cpu_s):
-            print(line)
+    def _final_values(
+        self, engine: Engine, powered: "PoweredLamps | None", labels: str
+    ) -> dict[str, object]:
+        """Return what is only known when the files are complete."""
+        recorder = engine.recorder
+        hashes = {
+            "trace": recorder.trace_hash(),
+            "capture": recorder.capture_hash(),
+            "labels": labels,
+        }
+        found: dict[str, object] = {"hashes": hashes}
+        if powered is not None:
+            supplies = powered.supplies()
+            found["energy_uj"] = {
+                "sent": sum(one.sent_uj for one in supplies.values()),
+                "banked": sum(one.banked_uj for one in supplies.values()),
+            }
+            found["first_law_residual_uj"] = powered.residual_uj()
+        if self._policeman is not None:
+            found["bills"] = [bill._asdict() for bill in self._policeman.bills()]
+        return found
+
+    def _energy_lines(self, powered: "PoweredLamps | None") -> Iterator[str]:
+        if powered is not None:
+            supplies = powered.supplies().values()
+            sent, banked = (sum(column) for column in zip((0, 0), *supplies, strict=True))
+            yield (
+                f"energy: sources have sent {sent:,} uJ, lamps have verified {banked:,} uJ,"
+                f" difference {powered.residual_uj():,} uJ"
+            )
+        for bill in self._policeman.bills() if self._policeman is not None else ():
+            yield (
+                f"bill: {bill.customer or 'anybody'} has had {bill.energy_uj:,} uJ of supplier"
+                f" {bill.supplier}, {bill.amount:,} millionths"
+            )
+
+
+def _tell_lamps(engine: Engine, outcome: Outcome) -> None:
+    print()
+    for line in label_lines(engine):
+        print(line)
+    print()
+    for name in engine.lamps:
+        print(_said_of_lamp(engine, name, is_powered=outcome.is_powered))
 
 
 def _said_of_lamp(engine: Engine, name: str, *, is_powered: bool) -> str:
@@ -242,7 +299,8 @@ def _said_of_lamp(engine: Engine, name: str, *, is_powered: bool) -> str:
     if record.state not in (LampState.SIGNALLED, LampState.LIT):
         if not record.is_wanted:
             return f"{name}: dark, switched off"
-        why = record.refusal.sentence() if record.refusal else "no answer has come"
+        refusal = record.refusal
+        why = refusal.text or refusal.sentence() if refusal else "no answer has come"
         return f"{name}: {record.state}, {why}"
     grant = format_power(record.grant.power_mw) if record.grant else "what it asked for"
     since = (record.signalled_at or record.on_at) - record.on_at
@@ -312,12 +370,27 @@ def _at_once(name: str, flags: int) -> int:
 
 
 def _market(name: str | None, topology: Topology) -> Market | None:
+    policeman = topology.pdp()
+    if name is None and policeman is not None:
+        text = f"the edge LSRs of topology {topology.name} ask {policeman.name}: it needs a market"
+        raise ConfigError("command line", "--market", text)
     if name is None:
         return None
-    if topology.pdp() is None:
+    if policeman is None:
         text = f"topology {topology.name} has no node of kind pdp to ask"
         raise ConfigError("command line", "--market", text)
     return parse_market(_text(name, "market"), name, topology)
+
+
+def _suppliers(market: Market | None, topology: Topology) -> dict[str, frozenset[int]]:
+    """Return by source to which suppliers it belongs."""
+    found: dict[str, frozenset[int]] = {}
+    for supplier in market.suppliers.values() if market is not None else ():
+        for address in supplier.sources:
+            source = topology.at(address)
+            if source is not None:
+                found[source.name] = found.get(source.name, frozenset()) | {supplier.number}
+    return found
 
 
 @contextmanager

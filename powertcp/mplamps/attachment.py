@@ -23,7 +23,10 @@ class Attachment:
                  "timer_at")  # fmt: skip
 
     def __init__(self, end: Endpoint, machine: StreamMachine[Event], take: Take) -> None:
-        """take: is called with each event of the machine and with `tcp.Ended`."""
+        """take: is called with each event of the machine, and of the end.
+
+        PeerFinished is told when all octets before it are read.
+        """
         self.end = end
         self._machine = machine
         self._take = take
@@ -51,12 +54,15 @@ class Attachment:
                     self.is_over = True
                     machine.receive_eof(now)
                     self._take(said, now)
+                case _:
+                    self._take(said, now)
         if octets := end.read():
             machine.receive_data(octets, now)
             has_moved = True
         if self._has_finished and not end.unread:
             self._has_finished = False
             machine.receive_eof(now)
+            self._take(PeerFinished(), now)
         while (event := machine.next_event()) is not None:
             self._take(event, now)
             has_moved = True

@@ -4,8 +4,8 @@ A heap of (time, number, what, who, with what) is all there is; without clock, d
 is in a script is done at its time. MPLampS section 8.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Final
@@ -39,17 +39,20 @@ SERVICE_NS: Final[Duration] = 500 * NS_PER_US
 MAX_SEED: Final = (1 << 64) - 1
 # PATH, RESV, their errors and tears occupy a node; what keeps neighbours in touch does not
 _LAST_SERVED: Final = 6
+_LAMP_CHANGED: Final = "mplamps:lamp_changed"
 _ARRIVE, _SERVE, _PACKET, _FREE, _TIMER, _CALL = range(6)
 
 Watch = Callable[[str, NodeEvent, Instant], None]
 Observe = Callable[[Wire, bytes, Instant], None]
+Release = Callable[[str, int], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """How a network is simulated. service_ns: how long a message occupies a node that is no lamp.
 
-    model, style: with which lamps are switched on.
+    model, style: with which lamps are switched on. suppliers: to which ones a source belongs, by
+    its name; one that is not named belongs to all.
     """
 
     node: NodeSettings
@@ -57,6 +60,7 @@ class EngineSettings:
     service_ns: Duration = SERVICE_NS
     model: Model = Model.OVERLAY
     style: Style = Style.SE
+    suppliers: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -97,7 +101,8 @@ class Engine:
     """A simulated network. now: simulated ns since it was made.
 
     lamps: what became of each. watch: is called with every event of a node; observe: with every
-    message of RSVP as it is sent.
+    message of RSVP as it is sent; release: with lamp and tunnel before that is switched off, and
+    returns whether it does that itself, later.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class Engine:
         self.recorder = recorder or Recorder(topology)
         self.watch: Watch | None = None
         self.observe: Observe | None = None
+        self.release: Release | None = None
         self.ted = Ted(topology, settings.metric)
         self.lamps = {node.name: LampRecord(node.name) for node in topology.of_kind(NodeKind.LAMP)}
         self._settings = settings
@@ -166,12 +172,16 @@ class Engine:
     def _make_node(self, seat: _Seat) -> Node:
         dice = Dice(self._seed, f"node {seat.name} {seat.lives}")
         trace = self._tracer(seat.name) if self.recorder.is_traced else None
-        return Node(self.topology, seat.name, self.ted, self._settings.node, dice, self.now, trace)
+        settings = self._settings.node
+        if seat.name in self._settings.suppliers:
+            settings = replace(settings, suppliers=self._settings.suppliers[seat.name])
+        return Node(self.topology, seat.name, self.ted, settings, dice, self.now, trace)
 
     def _tracer(self, name: str) -> Trace:
         def trace(what: str, data: object) -> None:
-            fields = {"node": name, **data} if isinstance(data, dict) else {"node": name}
-            self.recorder.detail(what, fields, self.now)
+            # what becomes of a lamp is noted for the hash too, where its event is taken
+            if what != _LAMP_CHANGED and isinstance(data, dict):
+                self.recorder.detail(what, {"node": name, **data}, self.now)
 
         return trace
 
@@ -370,11 +380,16 @@ class Engine:
         else:
             self.waiting.discard(seat.name)
             self._is_stopped = self._stops_settled and self.is_settled
-        data: dict[str, object] = {"node": seat.name, "tunnel": event.tunnel, "state": event.state}
+        data: dict[str, object] = {
+            "node": seat.name,
+            "lamp": seat.name,
+            "tunnel": event.tunnel,
+            "state": event.state,
+        }
         if event.refusal is not None:
             data["code"] = int(event.refusal.code)
             data["sentence"] = event.refusal.text or event.refusal.sentence()
-        self.recorder.event("mplamps:lamp_changed", data, now)
+        self.recorder.event(_LAMP_CHANGED, data, now)
 
     # ---- inner connections ----------------------------------------------------------------------
 
@@ -388,6 +403,15 @@ class Engine:
         attachment = Attachment(end, machine, take)
         self._seats[name].attachments.append(attachment)
         return attachment
+
+    def detach(self, name: str, end: Endpoint) -> None:
+        """Take the machine off an end that was aborted."""
+        seat = self._seats[name]
+        seat.attachments = [one for one in seat.attachments if one.end is not end]
+
+    def settle_later(self, name: str) -> None:
+        """Settle a node after all that happens now: for calls from within."""
+        self.at(self.now, lambda _: self.settle(name))
 
     def _pump(self, seat: _Seat, node: Node) -> bool:
         """Move octets between endpoints and machines; return whether something has moved."""
@@ -462,7 +486,8 @@ class Engine:
             case Verb.OFF:
                 record.is_wanted = False
                 for tunnel in tunnels:
-                    node.switch_off(tunnel, self.now)
+                    if self.release is None or not self.release(record.name, tunnel):
+                        node.switch_off(tunnel, self.now)
             case Verb.SET:
                 request = known(act.profile, "an act that sets has a profile")
                 for tunnel in tunnels:

@@ -86,6 +86,8 @@ class Policing:
         first = [int.from_bytes(self._dice(4), "big") for _ in (_EDGE, _POLICEMAN)]
         line = _Line(name, policing_interface(name, self._name), number, port, first)
         self._lines[name], self._nodes[name] = line, node
+        # what is asked for from here on waits for the answer
+        node.cops_connect(ServerAddress(self._address, PORT), now)
         self._say(line, _EDGE, _SYN, b"", now)
         self._schedule(now + DELAY_NS, lambda at: self._accept(line, at))
 
@@ -125,7 +127,6 @@ class Policing:
         self._say(line, _EDGE, _ACK, b"", now)
         line.is_open = True
         self._schedule(now + DELAY_NS, lambda at: self._admit(line, at))
-        self._nodes[line.name].cops_connect(ServerAddress(self._address, PORT), now)
         self._settle(line.name)
 
     def _admit(self, line: _Line, now: Instant) -> None:

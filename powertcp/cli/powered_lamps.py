@@ -1,0 +1,394 @@
+"""Power over TCP in the circuits of a simulation: sources that make blocks, lamps that bank them.
+
+A lamp asks in its circuit for what the circuit was granted, and is lit when its first block is
+verified. What a source has sent must be what its lamp has verified, to the microjoule.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from powertcp.errors import known
+from powertcp.machine import Buffer, Entropy, Event
+from powertcp.mplamps.engine import Engine
+from powertcp.mplamps.node import (
+    LampChanged,
+    LampState,
+    NodeEvent,
+    StreamCut,
+    StreamOpened,
+    SupplierChanged,
+)
+from powertcp.mplamps.tcp import Ended, Endpoint, Opened, PeerFinished
+from powertcp.mplamps.wires import Dice
+from powertcp.potcp.config import ConnectionConfig
+from powertcp.potcp.connection import PowerConnection
+from powertcp.potcp.events import (
+    Ask,
+    FlowClosed,
+    FlowRefused,
+    PowerAccepted,
+    PowerReady,
+    PowerRequested,
+    RenegotiationRequested,
+    SamplesReceived,
+)
+from powertcp.potcp.tickets import TicketOffice
+from powertcp.profile import PowerProfile, ProfileType, named_profiles
+from powertcp.sources.generator import Generator
+from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
+
+# a block of a circuit fills a packet at most
+MSP = 1_280
+# how long an inner connection has to end, until its circuit is given up
+DRAIN_NS: Duration = 2 * NS_PER_S
+# MPLampS section 1: none for 2 block times
+_FLICKER_BLOCKS = 2
+_CONFIG = ConnectionConfig(msp=MSP)
+
+
+class Supply(NamedTuple):
+    """Energies of the inner connections of one lamp: what sources sent, and the lamp verified."""
+
+    sent_uj: int
+    banked_uj: int
+
+
+class _Source:
+    """The end of a source: grants what it is asked for, and makes a block in each block time."""
+
+    def __init__(self, connection: PowerConnection, now: Instant) -> None:
+        self.connection = connection
+        self.sent_uj = 0
+        self._flow: int | None = None
+        self._generator: Generator | None = None
+        self._terms: PowerProfile | None = None
+        self._counter = 0
+        self._due: Instant | None = None
+        connection.start(now)
+
+    @property
+    def esn_uj(self) -> int:
+        """What has been sent so far, also of the flow that is open."""
+        if self._flow is None or self._flow not in self.connection.flows:
+            return self.sent_uj
+        return self.sent_uj + self.connection.status(self._flow).esn_uj
+
+    # the stream machine: that of the connection, with blocks
+    def receive_data(self, data: Buffer, now: Instant) -> None:
+        self.connection.receive_data(data, now)
+
+    def receive_eof(self, now: Instant) -> None:
+        self.connection.receive_eof(now)
+
+    def data_to_send(self) -> bytes:
+        return self.connection.data_to_send()
+
+    def next_event(self) -> Event | None:
+        return self.connection.next_event()
+
+    def get_timer(self) -> Instant | None:
+        times = (self.connection.get_timer(), self._due)
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: Instant) -> None:
+        self.connection.handle_timer(now)
+        if self._due is not None and now >= self._due:
+            self._send(now)
+
+    def take(self, event: Event, now: Instant) -> None:
+        """Answer what the lamp wants."""
+        connection = self.connection
+        match event:
+            case PowerRequested(flow=flow, asks=asks):
+                connection.grant(flow, asks[0].desired, now=now)
+            case PowerAccepted(flow=flow):
+                self._flow, self._due, self._counter = flow, now, 0
+                connection.ready(flow, now=now)
+            case RenegotiationRequested(flow=flow, asks=asks):
+                connection.answer(flow, accept=True, profile=asks[0].desired, now=now)
+            case FlowClosed(esn_uj=esn_uj):
+                self.sent_uj += esn_uj
+                self._flow = self._due = None
+
+    def _send(self, now: Instant) -> None:
+        flow = known(self._flow, "blocks are of a flow")
+        if flow not in self.connection.flows:
+            self._due = None
+            return
+        status = self.connection.status(flow)
+        terms, sampling = status.profile, status.sampling
+        if terms is None or sampling is None:
+            self._due = now + NS_PER_MS
+            return
+        if terms != self._terms or self._generator is None:
+            self._terms = terms
+            self._generator = Generator(terms, sampling, msp=MSP)
+        generator = self._generator
+        tick = generator.block(self._counter, self.connection.demand_mw(flow))
+        if self.connection.send_block(flow, tick.payload, tick.sums, now=now):
+            self._counter += tick.n
+        self._due = known(self._due, "a block was due") + generator.period_ns
+
+
+class _Sink:
+    """The end of a lamp: asks for what was granted, banks blocks, and sees when none come."""
+
+    def __init__(
+        self, connection: PowerConnection, request: PowerProfile, tell: Callable[[bool, Instant], None]
+    ) -> None:  # fmt: skip
+        self.connection = connection
+        self.banked_uj = 0
+        self.request = self._wish = request
+        self.is_over = False
+        self._tell = tell
+        self._flow: int | None = None
+        self._block_ns: Duration = 0
+        self._late_at: Instant | None = None
+
+    def open(self, now: Instant) -> None:
+        """Ask for power."""
+        self._flow = self.connection.open_flow([Ask(self.request)], now=now)
+
+    def change(self, request: PowerProfile, now: Instant) -> None:
+        """Ask for other terms as soon as the flow may."""
+        self._wish = request
+        self._propose(now)
+
+    def _propose(self, now: Instant) -> None:
+        flow = self._flow
+        if flow is None or self._wish == self.request or not self.connection.may_propose(flow):
+            return
+        self.request = self._wish
+        self.connection.renegotiate(flow, [Ask(self._wish)], now=now)
+
+    def close(self, now: Instant) -> None:
+        """Close the flow, whatever has become of it."""
+        self._late_at = None
+        if self._flow is not None and self._flow in self.connection.flows:
+            self.connection.close_flow(self._flow, now=now)
+        else:
+            self.is_over = True
+
+    def receive_data(self, data: Buffer, now: Instant) -> None:
+        self.connection.receive_data(data, now)
+
+    def receive_eof(self, now: Instant) -> None:
+        self.connection.receive_eof(now)
+
+    def data_to_send(self) -> bytes:
+        return self.connection.data_to_send()
+
+    def next_event(self) -> Event | None:
+        return self.connection.next_event()
+
+    def get_timer(self) -> Instant | None:
+        times = (self.connection.get_timer(), self._late_at)
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: Instant) -> None:
+        self.connection.handle_timer(now)
+        if self._late_at is not None and now >= self._late_at:
+            self._late_at = None
+            self._tell(False, now)  # noqa: FBT003 - of a callable
+
+    def take(self, event: Event, now: Instant) -> None:
+        """Bank what was verified."""
+        match event:
+            case PowerReady(flow=flow):
+                status = self.connection.status(flow)
+                if status.profile is not None and status.sampling is not None:
+                    self._block_ns = Generator(status.profile, status.sampling, msp=MSP).period_ns
+                self._propose(now)
+            case SamplesReceived(energy_uj=energy_uj):
+                self.banked_uj += energy_uj
+                self._late_at = now + _FLICKER_BLOCKS * self._block_ns
+                self._tell(True, now)  # noqa: FBT003 - of a callable
+            case FlowClosed() | FlowRefused():
+                self._late_at, self.is_over = None, True
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """An inner connection at its lamp."""
+
+    name: str
+    tunnel: int
+    sink: _Sink
+    end: Endpoint
+    is_leaving: bool = False
+
+
+class PoweredLamps:
+    """Power over TCP for each lamp that is signalled. Put it on an engine before it runs."""
+
+    def __init__(self, engine: Engine, seed: int) -> None:
+        """Watch `engine`."""
+        # the table of named profiles is a file: read once
+        named_profiles()
+        self._engine = engine
+        self._seed = seed
+        self._opened = 0
+        self._office = TicketOffice(self._dice("office"))
+        self._streams: dict[tuple[str, int], _Stream] = {}
+        self._ends: dict[Endpoint, tuple[str, _Stream | None]] = {}
+        # each with the name of its lamp
+        self._sources: list[tuple[str, _Source]] = []
+        self._sinks: list[tuple[str, _Sink]] = []
+        engine.watch = self._watch
+        engine.release = self._release
+
+    def _dice(self, purpose: str) -> Entropy:
+        self._opened += 1
+        return Dice(self._seed, f"power {purpose} {self._opened}")
+
+    # ---- what nodes say -----------------------------------------------------------------------
+
+    def _watch(self, name: str, event: NodeEvent, now: Instant) -> None:
+        match event:
+            case LampChanged(state=LampState.SIGNALLED | LampState.LIT, grant=grant):
+                if grant is not None:
+                    self._power(name, event.tunnel, grant, now)
+            case StreamOpened(end=end):
+                self._serve(name, end, now)
+            case StreamCut(end=end) if end in self._ends:
+                self._cut(end, now)
+            case SupplierChanged(old=old):
+                self._leave(name, old, now)
+
+    def _power(self, name: str, tunnel: int, grant: PowerProfile, now: Instant) -> None:
+        """Open the inner connection of a tunnel, or let the one that is open have other terms."""
+        request = grant.with_type(ProfileType.REQUEST, lease_s=0)
+        stream = self._streams.get((name, tunnel))
+        if stream is not None:
+            stream.sink.change(request, now)
+            return
+        engine = self._engine
+        node = known(engine.node(name), "a lamp that is signalled is up")
+        end = node.open_stream(tunnel, now)
+        dice = self._dice(f"sink {name}")
+        connection = PowerConnection(client=True, config=_CONFIG, entropy=dice)
+
+        def tell(is_banked: bool, at: Instant) -> None:
+            if is_banked:
+                node.lamp_banked(tunnel, at)
+            else:
+                node.lamp_flickered(tunnel, at)
+
+        sink = _Sink(connection, request, tell)
+
+        stream = _Stream(name, tunnel, sink, end)
+
+        def take(event: Event, at: Instant) -> None:
+            match event:
+                case Opened():
+                    sink.open(at)
+                case Ended():
+                    self._ended(stream, at)
+                case _:
+                    sink.take(event, at)
+            if sink.is_over:
+                end.close(at)
+
+        engine.attach(name, end, sink, take)
+        self._streams[name, tunnel] = stream
+        self._ends[end] = name, stream
+        self._sinks.append((name, sink))
+
+    def _serve(self, name: str, end: Endpoint, now: Instant) -> None:
+        """Answer the connection of a lamp at a source."""
+        engine = self._engine
+        lamp = known(engine.topology.at(end.peer), "an inner connection comes from a lamp").name
+        connection = PowerConnection(
+            client=False, config=_CONFIG, entropy=self._dice(f"source {lamp}"),
+            office=self._office, peer=end.peer.packed,
+        )  # fmt: skip
+        source = _Source(connection, now)
+
+        def take(event: Event, at: Instant) -> None:
+            match event:
+                case PeerFinished():
+                    # who closes first keeps its port for a while: that is the lamp, which has many
+                    end.close(at)
+                case _:
+                    source.take(event, at)
+
+        engine.attach(name, end, source, take)
+        self._ends[end] = name, None
+        self._sources.append((lamp, source))
+
+    # ---- ends ---------------------------------------------------------------------------------
+
+    def _cut(self, end: Endpoint, now: Instant) -> None:
+        """The circuit of a connection is gone: so is the connection."""
+        name, stream = self._ends.pop(end)
+        self._engine.detach(name, end)
+        if stream is not None:
+            self._forget(stream)
+
+    def _ended(self, stream: _Stream, now: Instant) -> None:
+        self._forget(stream)
+        if stream.is_leaving:
+            self._switch_off(stream, now)
+
+    def _forget(self, stream: _Stream) -> bool:
+        """Forget an inner connection; return whether it was the one of its tunnel."""
+        key = stream.name, stream.tunnel
+        is_known = self._streams.get(key) is stream
+        if is_known:
+            del self._streams[key]
+        self._ends.pop(stream.end, None)
+        return is_known
+
+    def _leave(self, name: str, tunnel: int, now: Instant) -> bool:
+        """End an inner connection, then its circuit; return whether there is one."""
+        stream = self._streams.get((name, tunnel))
+        if stream is None:
+            return False
+        if not stream.is_leaving:
+            stream.is_leaving = True
+            stream.sink.close(now)
+            if stream.sink.is_over:
+                stream.end.close(now)
+            # at the latest
+            self._engine.at(now + DRAIN_NS, lambda at: self._give_up(stream, at))
+            self._engine.settle_later(name)
+        return True
+
+    def _give_up(self, stream: _Stream, now: Instant) -> None:
+        if self._forget(stream):
+            self._switch_off(stream, now)
+
+    def _switch_off(self, stream: _Stream, now: Instant) -> None:
+        node = self._engine.node(stream.name)
+        if node is not None and any(row.number == stream.tunnel for row in node.tunnels()):
+            node.switch_off(stream.tunnel, now)
+        self._engine.settle_later(stream.name)
+
+    def _release(self, name: str, tunnel: int) -> bool:
+        """A lamp is switched off: its flow ends before its circuit."""
+        return self._leave(name, tunnel, self._engine.now)
+
+    def finish(self) -> None:
+        """End all flows, then all circuits, and let the network come to rest."""
+        engine = self._engine
+        for stream in tuple(self._streams.values()):
+            self._leave(stream.name, stream.tunnel, engine.now)
+        engine.run(engine.now + 2 * DRAIN_NS)
+
+    # ---- books --------------------------------------------------------------------------------
+
+    def supplies(self) -> dict[str, Supply]:
+        """Return by lamp what was sent to it, and what it has verified, in uJ."""
+        found: dict[str, Supply] = {}
+        for lamp, source in self._sources:
+            before = found.get(lamp, Supply(0, 0))
+            found[lamp] = before._replace(sent_uj=before.sent_uj + source.esn_uj)
+        for lamp, sink in self._sinks:
+            before = found.get(lamp, Supply(0, 0))
+            found[lamp] = before._replace(banked_uj=before.banked_uj + sink.banked_uj)
+        return found
+
+    def residual_uj(self) -> int:
+        """Return what sources have sent and lamps have not verified."""
+        return sum(one.sent_uj - one.banked_uj for one in self.supplies().values())

@@ -1,0 +1,187 @@
+"""Power over TCP in simulated circuits: sent, verified, metered and billed to the microjoule."""
+
+import pytest
+
+from powertcp.cli.powered_lamps import PoweredLamps
+from powertcp.mplamps.engine import Engine, EngineSettings
+from powertcp.mplamps.generators import generate_topology
+from powertcp.mplamps.node import LampState, NodeEvent, NodeSettings, SupplierChanged
+from powertcp.mplamps.policeman import Policeman
+from powertcp.mplamps.script import DEFAULT_SCRIPT, parse_script
+from powertcp.mplamps.tariffs import parse_market
+from powertcp.mplamps.topology import Draft, NodeKind, Topology
+from powertcp.profile import PowerProfile
+from powertcp.units import NS_PER_MS, NS_PER_S
+
+# direct current: ten blocks a second
+DC = PowerProfile.parse("230V/260mA")
+MARKET = """currency = "EUR"
+default = "any"
+supplier = [
+  {id = 7, name = "Watt", sources = ["es1"], capacity = "2MW", prices = [
+    {at = "00:00", price = "0.2100/kWh"}, {at = "00:01", price = "0.4500/kWh"},
+  ]},
+  {id = 8, name = "Ampere", sources = ["es2"], capacity = "2MW", prices = [
+    {at = "00:00", price = "0.3000/kWh"},
+  ]},
+  {id = 9, name = "Volta", sources = ["es3"], capacity = "2MW", prices = [
+    {at = "00:00", price = "0.5000/kWh"}, {at = "00:01", price = "0.2500/kWh"},
+  ]},
+]
+"""
+SUPPLIERS = {"es1": frozenset({7}), "es2": frozenset({8}), "es3": frozenset({9})}
+
+
+def three_sources() -> Topology:
+    draft = Draft("three")
+    for number in (1, 2, 3):
+        draft.node(f"es{number}", NodeKind.ES, supply=PowerProfile.parse("230V/1kA"))
+    draft.node("s1", NodeKind.TRANSFORMER)
+    draft.node("h1", NodeKind.TRANSFORMER)
+    for number in (1, 2):
+        draft.node(f"lamp-{number}", NodeKind.LAMP, request=DC)
+    draft.node("pdp", NodeKind.PDP)
+    for number in (1, 2, 3):
+        draft.link(f"es{number}", "s1", 110_000_000)
+    draft.link("s1", "h1", 20_000_000)
+    for number in (1, 2):
+        draft.link("h1", f"lamp-{number}", 230_000)
+    return draft.finish()
+
+
+class Powered:
+    """A simulation with power, and with policemen if there is a market."""
+
+    def __init__(self, topology: Topology, script: str = DEFAULT_SCRIPT, market: str = "") -> None:
+        self.policeman: Policeman | None = None
+        if market:
+            self.policeman = Policeman(topology, parse_market(market, "market", topology), 0)
+        suppliers = SUPPLIERS if market else {}
+        settings = EngineSettings(node=NodeSettings(), suppliers=suppliers)
+        self.engine = Engine(topology, 1, settings, policeman=self.policeman)
+        self.lamps = PoweredLamps(self.engine, 1)
+        self.engine.play(parse_script(script, topology))
+        self.changed: list[tuple[str, int]] = []
+        inner = self.engine.watch
+        assert inner is not None
+
+        def watch(name: str, event: NodeEvent, now: int) -> None:
+            if isinstance(event, SupplierChanged):
+                self.changed.append((name, now))
+            inner(name, event, now)
+
+        self.engine.watch = watch
+
+    def until(self, seconds: float) -> Engine:
+        self.engine.run(round(seconds * NS_PER_S))
+        return self.engine
+
+
+def test_a_lamp_is_lit_by_its_first_verified_block() -> None:
+    run = Powered(generate_topology("street:2"))
+    lamp = run.until(2).lamps["lamp-1"]
+    assert lamp.state is LampState.LIT
+    assert lamp.signalled_at is not None
+    assert lamp.lit_at is not None
+    # TCP and PoTCP take a round of 4 hops each, then a READY and a block
+    assert 4 * 4 * NS_PER_MS <= lamp.lit_at - lamp.signalled_at <= 6 * 4 * NS_PER_MS
+    run.lamps.finish()
+    supplies = run.lamps.supplies()
+    assert set(supplies) == {"lamp-1", "lamp-2"}
+    for sent_uj, banked_uj in supplies.values():
+        assert sent_uj == banked_uj
+        # 59.8 W for nearly two seconds
+        assert 110_000_000 < sent_uj < 119_600_000
+    assert run.lamps.residual_uj() == 0
+
+
+def test_a_lamp_that_is_switched_off_has_verified_all_that_was_sent() -> None:
+    run = Powered(generate_topology("street:1"), "0s on *\n2s off *\n4s on *")
+    run.until(3.5)
+    (before,) = run.lamps.supplies().values()
+    assert before.sent_uj == before.banked_uj > 100_000_000
+    assert run.engine.lamps["lamp-1"].state is LampState.DARK
+    assert sum(len(node.lfib) for node in run.engine.nodes()) == 0
+    assert run.until(6).lamps["lamp-1"].state is LampState.LIT
+    run.lamps.finish()
+    (after,) = run.lamps.supplies().values()
+    assert after.sent_uj == after.banked_uj > before.sent_uj + 100_000_000
+
+
+@pytest.mark.parametrize("act", ["migrate lamp-1 peer", "cut s1--c1"])
+def test_no_block_is_lost_when_a_circuit_moves(act: str) -> None:
+    run = Powered(generate_topology("street:1"), f"0s on *\n2s {act}")
+    run.until(6)
+    assert run.engine.lamps["lamp-1"].state is LampState.LIT
+    run.lamps.finish()
+    (supply,) = run.lamps.supplies().values()
+    assert supply.sent_uj == supply.banked_uj
+    # 59.8 W for nearly six seconds, whatever happened to the feeder
+    assert supply.sent_uj > 5 * 59_800_000
+
+
+def test_a_lamp_that_is_set_gets_its_new_power() -> None:
+    run = Powered(generate_topology("street:1"), "0s on *\n2s set lamp-1 230V/1A@50Hz")
+    run.until(3)
+    (early,) = run.lamps.supplies().values()
+    run.until(4)
+    (late,) = run.lamps.supplies().values()
+    assert 225_000_000 < late.banked_uj - early.banked_uj < 235_000_000
+    run.lamps.finish()
+    assert run.lamps.residual_uj() == 0
+
+
+def test_the_cheapest_supplier_is_chosen_and_left_when_another_is_cheaper() -> None:
+    run = Powered(three_sources(), market=MARKET)
+    engine = run.until(59)
+
+    def circuits() -> list[int]:
+        sources = [engine.node(f"es{number}") for number in (1, 2, 3)]
+        return [node.lfib.circuits for node in sources if node is not None]
+
+    assert circuits() == [2, 0, 0]
+    # at a minute past midnight the first becomes dear, and the third cheap
+    run.until(70)
+    assert circuits() == [0, 0, 2]
+    assert [name for name, _ in run.changed] == ["lamp-1", "lamp-2"]
+    assert all(60 * NS_PER_S < at < 61 * NS_PER_S for _, at in run.changed)
+    assert {lamp.state for lamp in engine.lamps.values()} == {LampState.LIT}
+    run.lamps.finish()
+    policeman = run.policeman
+    assert policeman is not None
+    bills = policeman.bills()
+    assert sorted((bill.customer[-1], bill.supplier) for bill in bills) == [
+        ("5", 7), ("5", 9), ("6", 7), ("6", 9),
+    ]  # fmt: skip
+    supplies = run.lamps.supplies()
+    assert run.lamps.residual_uj() == 0
+    for number, (sent_uj, banked_uj) in enumerate(supplies.values(), 5):
+        billed_uj = sum(bill.energy_uj for bill in bills if bill.customer[-1] == str(number))
+        assert sent_uj == banked_uj == billed_uj > 4_000_000_000
+    assert policeman.residual() == 0
+
+
+def test_a_price_that_is_set_makes_lamps_leave() -> None:
+    run = Powered(three_sources(), f"{DEFAULT_SCRIPT}\n3s price 7 0.40", MARKET)
+    run.until(6)
+    assert [name for name, _ in run.changed] == ["lamp-1", "lamp-2"]
+    node = run.engine.node("es2")
+    assert node is not None
+    assert node.lfib.circuits == 2
+
+
+def test_lamps_stay_lit_without_a_policeman() -> None:
+    script = f"{DEFAULT_SCRIPT}\n3s pdp-down\n8s pdp-up"
+    run = Powered(three_sources(), script, MARKET)
+    run.until(7)
+    assert {lamp.state for lamp in run.engine.lamps.values()} == {LampState.LIT}
+    policeman = run.policeman
+    assert policeman is not None
+    assert policeman.peps == ()
+    run.until(45)
+    assert len(policeman.peps) == 1
+    assert len(policeman) == 2
+    assert {lamp.state for lamp in run.engine.lamps.values()} == {LampState.LIT}
+    run.lamps.finish()
+    total_uj = sum(bill.energy_uj for bill in policeman.bills())
+    assert total_uj == sum(one.banked_uj for one in run.lamps.supplies().values())
