@@ -232,6 +232,24 @@ def test_a_silent_policeman_is_gone_after_a_second(pair: Pair) -> None:
         assert pair.events() == [CircuitDecided(handle=late, quote=quote, is_local=True)]
 
 
+@pytest.mark.requirement("MPLA-6-04")
+def test_each_of_many_circuits_has_its_own_deadlines(pair: Pair) -> None:
+    handles = []
+    for number in range(50):
+        pair.wait(pair.now + NS_PER_S // 10)
+        handles.append(pair.light())
+        if number % 5 == 0:
+            pair.pep.delete(handles.pop(), DeleteReason.TEAR, None)
+            pair.exchange()
+    closed_at = pair.now
+    metered = pair.wait(closed_at + 60 * NS_PER_S)
+    wanted = [event.handle for event in metered if isinstance(event, MeterWanted)]
+    assert wanted == handles, "each a minute after it was closed, in that order"
+    assert len(pair.pep) == 40
+    again = pair.wait(closed_at + 120 * NS_PER_S)
+    assert [event.handle for event in again if isinstance(event, MeterWanted)] == handles
+
+
 @pytest.mark.requirement("MPLA-6-02")
 def test_the_waits_between_attempts_grow_to_thirty_seconds(pair: Pair) -> None:
     waits = []
