@@ -40,6 +40,7 @@ class Case(Enum):
     LABEL_VALUE = auto()
     LOOP = auto()
     EXHAUSTED = auto()
+    PROTOCOL = auto()
     UNKNOWN_CLASS = auto()
     UNKNOWN_TYPE = auto()
     OVER_CURRENT = auto()
@@ -76,6 +77,7 @@ _TABLE: Final[Mapping[Case, _Row]] = {
     Case.LABEL_VALUE: _Row(24, 6, Reason.STATE),
     Case.LOOP: _Row(24, 7, Reason.STATE),
     Case.EXHAUSTED: _Row(24, 9, Reason.LIMIT),
+    Case.PROTOCOL: _Row(24, 10, Reason.STATE),
     Case.UNKNOWN_CLASS: _Row(13, 0, Reason.UNSUPPORTED_OPTION),
     Case.UNKNOWN_TYPE: _Row(14, 0, Reason.UNSUPPORTED_OPTION),
     Case.OVER_CURRENT: _private(Reason.OVER_CURRENT),
@@ -195,6 +197,7 @@ _PLAIN: Final[Mapping[Case, str]] = {
     Case.STRICT_HOP: "{node} is not the strict hop that comes next on the route",
     Case.LOOSE_HOP: "from {node} the loose hop that comes next on the route cannot be reached",
     Case.LABEL_VALUE: "the label that came to {node} is not that of the voltage of the link",
+    Case.PROTOCOL: "{node} carries no other protocol than IPv4",
     Case.LOOP: "the route came back to {node}",
     Case.EXHAUSTED: "{node} has no label or no circuit left",
     Case.OVER_CURRENT: "the meter of {node} counted more than 125 % of the grant",

@@ -14,6 +14,7 @@ from powertcp.errors import LocalProtocolError
 from powertcp.machine import Buffer, Entropy, Trace
 from powertcp.mplamps.label import NEUTRAL
 from powertcp.mplamps.power import PowerObject, TariffObject
+from powertcp.mplamps.rsvp.errors import Case, fault_of
 from powertcp.mplamps.rsvp.events import (
     Cause,
     CircuitId,
@@ -66,17 +67,6 @@ from powertcp.units import Instant
 
 # MPLA-4.10-03
 MAX_CIRCUITS: Final = 100_000
-
-NO_PATH: Final = Fault(3, 0)
-NO_SENDER: Final = Fault(4, 0)
-MIXED_STYLES: Final = Fault(5, 0)
-BAD_ERO: Final = Fault(24, 1)
-NO_ROUTE: Final = Fault(24, 5)
-BAD_LABEL: Final = Fault(24, 6)
-LOOP: Final = Fault(24, 7)
-EXHAUSTED: Final = Fault(24, 9)
-# RFC 3209, section 7.3
-UNSUPPORTED_L3PID: Final = Fault(24, 10)
 
 
 def _is_same(old: Path, new: Path) -> bool:
@@ -281,7 +271,7 @@ class Rsvp:
     def lose(self, link: int) -> None:
         """Be told that a link is down: circuits over it are in place, and their lamps are told."""
         # MPLA-4.7-01
-        error = ErrorSpec(self._node, IN_PLACE, *NO_ROUTE)
+        error = ErrorSpec(self._node, IN_PLACE, *fault_of(Case.NO_ROUTE))
         for state in self._circuits:
             if state.out_link == link:
                 self._events.append(
@@ -357,22 +347,22 @@ class Rsvp:
         """Return why a PATH is refused whatever there is to be had, None if it is not."""
         # MPLA-4.3-02
         if path.upstream_label != self._links[link].label:
-            return BAD_LABEL
+            return fault_of(Case.LABEL_VALUE)
         if path.l3pid != L3PID_IPV4:
-            return UNSUPPORTED_L3PID
+            return fault_of(Case.PROTOCOL)
         # MPLA-4.5-05
         if any(hop.node == self._node for hop in path.record):
-            return LOOP
+            return fault_of(Case.LOOP)
         # MPLA-4.6-05
         if path.hop.node != self._links[link].address or (path.session.is_shared and path.route):
-            return BAD_ERO
+            return fault_of(Case.BAD_ROUTE)
         if state is not None:
             return None
         # MPLA-4.10-03
         is_crowded = not path.session.is_shared and len(self._of(path.session)) >= MAX_SENDERS
         if is_crowded or len(self._circuits) >= MAX_CIRCUITS:
             self.drops["limit"] += 1
-            return EXHAUSTED
+            return fault_of(Case.EXHAUSTED)
         return None
 
     def _take_resv(self, link: int, resv: Resv, now: Instant) -> None:
@@ -383,12 +373,12 @@ class Rsvp:
             fault = None
             if not states:
                 # MPLA-4.5-04
-                fault = NO_SENDER if is_known else NO_PATH
+                fault = fault_of(Case.NO_SENDER) if is_known else fault_of(Case.NO_PATH)
             elif states[0].style is not resv.style:
-                fault = MIXED_STYLES
+                fault = fault_of(Case.MIXED_STYLES)
             elif circuit.label != NEUTRAL:
                 # MPLA-4.3-02
-                fault = BAD_LABEL
+                fault = fault_of(Case.LABEL_VALUE)
             if fault is not None:
                 self._speaker.refuse_resv(link, resv, fault, circuit.sender, now)
                 self._unlearn_resv(resv.session, link, now)

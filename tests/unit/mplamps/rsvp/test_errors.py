@@ -44,6 +44,7 @@ TABLE = {
     Case.LABEL_VALUE: (24, 6, 506),
     Case.LOOP: (24, 7, 506),
     Case.EXHAUSTED: (24, 9, 508),
+    Case.PROTOCOL: (24, 10, 506),
     Case.UNKNOWN_CLASS: (13, 0x1E01, 505),
     Case.UNKNOWN_TYPE: (14, 0x0109, 505),
     Case.OVER_CURRENT: (252, 302, 302),

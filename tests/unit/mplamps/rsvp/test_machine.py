@@ -258,6 +258,7 @@ def test_a_path_that_cannot_be_is_refused_and_leaves_nothing(
     assert error.error.node == ROUTER
 
 
+@pytest.mark.requirement("MPLA-4.3-06")
 @pytest.mark.requirement("MPLA-4.5-09")
 def test_a_refusal_of_the_source_leaves_no_state_anywhere() -> None:
     row = Row()
