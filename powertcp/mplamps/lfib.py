@@ -132,8 +132,10 @@ class Columns:
     def add(self) -> int:
         """Return a new slot."""
         self.kinds.append(BREAK)
-        for column in (self.links, self.heads, self.packets, self.octets):
-            column.append(0)
+        self.links.append(0)
+        self.heads.append(0)
+        self.packets.append(0)
+        self.octets.append(0)
         return len(self.kinds) - 1
 
 
@@ -206,7 +208,8 @@ class Lfib:
         if pool is None:
             raise LocalProtocolError(f"no link has the label {label:,}")
         # MPLA-4.10-03
-        if owner not in self._circuits and len(self._circuits) >= self._max_circuits:
+        slots = self._circuits.get(owner)
+        if slots is None and len(self._circuits) >= self._max_circuits:
             raise PowerRefused(
                 Refusal(
                     Reason.LIMIT,
@@ -227,7 +230,10 @@ class Lfib:
         while len(space) < flow + 2:
             space.append(0)
         space[flow] = slot
-        self._circuits.setdefault(owner, []).append(slot)
+        if slots is None:
+            self._circuits[owner] = [slot]
+        else:
+            slots.append(slot)
         return flow
 
     def close_entry(
