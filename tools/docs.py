@@ -90,9 +90,10 @@ def firewall_parser() -> argparse.ArgumentParser:
 
 def verb_parsers() -> dict[str, argparse.ArgumentParser]:
     """Return a fresh parser of each verb of `powertcp mplamps`."""
-    from powertcp.cli.mplamps_topology import build_parser
+    from powertcp.cli.mplamps_topology import build_parser as topology_parser
+    from powertcp.cli.mplamps_trace import build_parser as trace_parser
 
-    return {"topology": build_parser()}
+    return {"topology": topology_parser(), "trace": trace_parser()}
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

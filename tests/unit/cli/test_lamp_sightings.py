@@ -163,6 +163,22 @@ def test_what_came_before_the_end_of_a_cut_capture_is_shown() -> None:
         list(seen)
 
 
+def test_a_storm_is_not_held_in_memory() -> None:
+    capture = Capture()
+    for _ in range(2_000):
+        capture.say("lamp-1", "h1", PATH)
+    octets = capture.octets()
+    file = BytesIO(octets)
+    ahead, at = 0, len(capture.writer.header())
+    size = (len(octets) - at) // 2_000
+    for seen in read_file(file, "F", Names(), is_named=False):
+        assert isinstance(seen, Sighting)
+        at += size
+        ahead = max(ahead, file.tell() - at)
+    assert at == len(octets)
+    assert ahead <= 1 << 18 < len(octets) // 2
+
+
 # ---- traces -------------------------------------------------------------------------------------
 
 

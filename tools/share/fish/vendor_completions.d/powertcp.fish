@@ -50,8 +50,8 @@ function _shtab_powertcp_using
   test "$_shtab_powertcp_cmdpath" = "$argv"
 end
 
-set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' firewall mplamps 'mplamps topology' realm decode explain demo
-set -g _shtab_powertcp_opts_with_value --as --authorized --base --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --es --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lamps --lease --limits --listen --load --log-format --max-price --member --metric --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --script --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
+set -g _shtab_powertcp_commands provider consumer discover status ledger vppn 'vppn keygen' 'vppn show' 'vppn sign' 'vppn revoke' 'vppn codes' 'vppn redeem' 'vppn check' 'vppn gateway' firewall mplamps 'mplamps topology' 'mplamps trace' realm decode explain demo
+set -g _shtab_powertcp_opts_with_value --as --authorized --base --best-priority --ca --cert --codes --config --connect --connections --control --count --dport --energy --es --fallback --feed --feed-interface --feed-to --for --give-up --grace --groups --hotspot --hours --iface --inside --interface --key --keylog --keys --krl --krl-fail --lamp --lamps --lease --limits --listen --load --log-format --max-price --member --metric --minimum --mode --name --on-shed --out --outside --over-limit --pattern --peer --per-peer --pin --prefer --privacy --quota --ramp --rating --realm --receipts --rekey --request --reset --roam --run --sankey --scene --script --seal --seed --since --site --source --src --state-dir --static --subject --supply --tariff --timeout --to --topology --trace --trust --ttl --until --upstream --upstream-peer --via --vppn
 
 complete -c powertcp -e
 complete -c powertcp -f
@@ -285,6 +285,13 @@ complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l es -x -d 'pa
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l metric -xka "igp tariff" -d 'paths: the least metrics, igp (the default), or fees, tariff'
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology' -l json -d 'check, show, paths: one JSON object per line'
 complete -c powertcp -n '_shtab_powertcp_using mplamps topology; and test $_shtab_powertcp_npos -eq 0' -ka "generate import check show paths" -d 'what to do'
+complete -c powertcp -n '_shtab_powertcp_using mplamps; and test $_shtab_powertcp_npos -eq 0' -a trace -d 'the messages of a capture, and why lamps are dark'
+complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -s h -l help -d 'show this help message and exit'
+complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l lamp -x -d 'only this lamp, by its name or address (all)'
+complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l why -d 'why each dark lamp is dark, instead of the messages'
+complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l topology -x -d 'names of nodes, voltages of links (those in FILE)'
+complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l json -d 'one JSON object per line'
+complete -c powertcp -n '_shtab_powertcp_using mplamps trace; and test $_shtab_powertcp_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a capture or a trace'
 complete -c powertcp -n '_shtab_powertcp_using; and test $_shtab_powertcp_npos -eq 0' -a realm -d 'Make and show the file of a realm: providers that share their contracts.'
 complete -c powertcp -n '_shtab_powertcp_using realm' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using realm' -l name -x -d 'new: what people call it (the name of FILE)'
