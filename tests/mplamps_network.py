@@ -80,6 +80,9 @@ class Network:
     def start(self, name: str) -> None:
         """Begin a node, or begin it again after it has crashed."""
         life = self.lives[name] = self.lives.get(name, 0) + 1
+        line = self.lines.pop(name, None)
+        if self.police is not None and line is not None:
+            self.police.receive_eof(line, self.now)
         self.nodes[name] = Node(
             self.topology,
             name,
@@ -90,6 +93,8 @@ class Network:
             lambda what, said: self.traced.append((what, dict(said))),
         )
         self.events.setdefault(name, [])
+        if line is not None:
+            self.call(name)
         self.settle(name)
 
     def settle(self, name: str) -> None:
@@ -112,17 +117,23 @@ class Network:
 
     def call_police(self) -> None:
         """Connect every edge LSR with the policeman; what they say takes no time."""
-        assert self.police is not None
         for name, node in self.nodes.items():
-            if node.pep is not None:
-                self.lines[name] = self.police.connect(self.now)
-                node.cops_connect(POLICEMAN, self.now)
-                self.settle(name)
+            if node.pep is not None and name not in self.lines:
+                self.call(name)
+
+    def call(self, name: str) -> None:
+        """Connect one edge LSR with the policeman."""
+        assert self.police is not None
+        self.lines[name] = self.police.connect(self.now)
+        self.nodes[name].cops_connect(POLICEMAN, self.now)
+        self.settle(name)
 
     def lose_police(self) -> None:
         """Cut all connections to the policeman."""
         for name in tuple(self.lines):
-            del self.lines[name]
+            line = self.lines.pop(name)
+            if self.police is not None:
+                self.police.receive_eof(line, self.now)
             self.nodes[name].cops_eof(self.now)
             self.settle(name)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from powertcp.mplamps.market import Market, PriceStep, Supplier
 from powertcp.mplamps.node import LampState, Model, NodeSettings
 from powertcp.mplamps.rsvp.objects import Style
 from powertcp.mplamps.rsvp.settings import Settings
@@ -27,7 +28,17 @@ REQUESTS = [
 MINIMUM = PowerProfile.parse("230V/50mA@50Hz").with_type(ProfileType.MINIMUM)
 
 
-def grid(shape: str, size: int, capacity_mw: int) -> Topology:
+def market_of(topology: Topology) -> Market:
+    """Return a market with one supplier, who sells to anybody."""
+    [source] = topology.of_kind(NodeKind.ES)
+    supplier = Supplier(
+        number=7, name="Watt and Sons", sources=(source.address,), capacity_mw=10**9,
+        steps=(PriceStep(0, 210_000),),
+    )  # fmt: skip
+    return Market(currency="EUR", suppliers={7: supplier}, contracts={}, serves_any=True)
+
+
+def grid(shape: str, size: int, capacity_mw: int, *, has_pdp: bool) -> Topology:
     """Return a street, ring or ladder whose inner links carry few lamps."""
     draft = Draft(shape)
     source = draft.node("es1", NodeKind.ES, capacity_mw=6 * capacity_mw)
@@ -49,6 +60,8 @@ def grid(shape: str, size: int, capacity_mw: int) -> Topology:
             draft.link(names[0][at], names[1][at], 20_000_000, capacity_mw=capacity_mw)
         draft.link(names[0][at], houses[at], 400_000, capacity_mw=capacity_mw)
         draft.link(houses[at], lamps[at], 230_000, capacity_mw=300_000)
+    if has_pdp:
+        draft.node("pdp", NodeKind.PDP)
     return draft.finish()
 
 
@@ -56,7 +69,11 @@ class Operator:
     """Acts on a network, and looks at what must hold after each step of each node."""
 
     def __init__(self, topology: Topology, loss_percent: int) -> None:
-        self.network = Network(topology, settings=LIVE)
+        has_pdp = topology.pdp() is not None
+        market = market_of(topology) if has_pdp else None
+        self.network = Network(topology, settings=LIVE, market=market)
+        if has_pdp:
+            self.network.call_police()
         self.network.loss_percent = loss_percent
         self.network.check = self.check
         self.wanted: dict[str, int] = {}
@@ -93,6 +110,11 @@ class Operator:
             node.reroute(self.wanted[lamp], network.now)
         elif what in ("cut", "lose", "mend"):
             self.change_link(what, which)
+        elif what == "police" and network.police is not None:
+            if network.lines:
+                network.lose_police()
+            else:
+                network.call_police()
         elif what == "crash":
             lamp = self.routers[which % len(self.routers)]
             network.start(lamp)
@@ -117,11 +139,17 @@ class Operator:
             network.nodes[lamp].switch_off(tunnel, network.now)
             network.settle(lamp)
         network.run(3 * LIFETIME_NS)
+        if network.police is not None:
+            network.call_police()
+            network.run(NS_PER_S)
 
 
 ACTS = st.tuples(
     st.sampled_from(
-        ("on", "on", "on", "on", "off", "set", "move", "cut", "lose", "mend", "mend", "crash")
+        (
+            *("on", "on", "on", "on", "off", "set", "move"),
+            *("cut", "lose", "mend", "mend", "crash", "police"),
+        )
     ),
     st.integers(0, 40),
     st.integers(0, 59),
@@ -137,21 +165,30 @@ ACTS = st.tuples(
     st.integers(2, 5),
     st.integers(100, 600),
     st.sampled_from((0, 1, 5)),
+    st.booleans(),
     st.lists(ACTS, min_size=4, max_size=25),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_link_is_overbooked_and_nothing_is_left_of_a_circuit(
-    shape: str, size: int, watts: int, loss: int, acts: Sequence[tuple[str, int, int, int]]
+    shape: str,
+    size: int,
+    watts: int,
+    loss: int,
+    has_pdp: bool,
+    acts: Sequence[tuple[str, int, int, int]],
 ) -> None:
-    operator = Operator(grid(shape, size, watts * 1000), loss)
+    operator = Operator(grid(shape, size, watts * 1000, has_pdp=has_pdp), loss)
     network = operator.network
     for what, which, value, wait_ms in acts:
         operator.act(what, which, value)
         network.run(wait_ms * 1_000_000)
     operator.end()
+    assert operator.granted <= size
     event(f"granted {operator.granted}")
     for node in network.nodes.values():
         assert set(node.holds().values()) == {0}, node.name
         assert len(node.lfib) == 0, node.label_table()
         assert len(node.rsvp) == 0, node.name
         assert node.circuits(network.now) == []
+        assert node.pep is None or len(node.pep) == 0, node.name
+    assert network.police is None or len(network.police) == 0
