@@ -243,6 +243,8 @@ class LiveNode:
         """Return what was dropped, by reason; of messages as "rsvp:reason"."""
         packets = {drop.value: count for drop, count in self.node.lfib.drops.items() if count}
         messages = self.node.rsvp.drops + self.rsvp.drops
+        for neighbour in self.node.rsvp.neighbours.values():
+            messages += neighbour.drops
         return packets | {f"rsvp:{reason}": count for reason, count in messages.items()}
 
     def neighbours(self) -> dict[str, bool]:
