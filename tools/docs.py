@@ -90,10 +90,24 @@ def firewall_parser() -> argparse.ArgumentParser:
 
 def verb_parsers() -> dict[str, argparse.ArgumentParser]:
     """Return a fresh parser of each verb of `powertcp mplamps`."""
-    from powertcp.cli.mplamps_topology import build_parser as topology_parser
-    from powertcp.cli.mplamps_trace import build_parser as trace_parser
+    from powertcp.cli import (
+        mplamps_lamp,
+        mplamps_lsr,
+        mplamps_pdp,
+        mplamps_sim,
+        mplamps_topology,
+        mplamps_trace,
+    )
 
-    return {"topology": topology_parser(), "trace": trace_parser()}
+    return {
+        "topology": mplamps_topology.build_parser(),
+        "sim": mplamps_sim.build_parser("sim"),
+        "storm": mplamps_sim.build_parser("storm"),
+        "trace": mplamps_trace.build_parser(),
+        "pdp": mplamps_pdp.build_parser(),
+        "lsr": mplamps_lsr.build_parser(),
+        "lamp": mplamps_lamp.build_parser(),
+    }
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
