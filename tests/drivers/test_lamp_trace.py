@@ -1,5 +1,6 @@
 """What a simulation writes is what `powertcp mplamps trace` reads: README shows it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,15 @@ def test_a_trace_says_the_same_as_a_capture(dusk: Path, capsys: pytest.CaptureFi
     # times of a trace count from its first event, an act at 0 s
     assert [line[23:] for line in ladders[0]] == [line[23:] for line in ladders[1]]
     assert len(ladders[0]) >= 12
+
+
+def test_a_pipe_cannot_be_read_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    try:
+        assert main(["mplamps", "trace", f"/dev/fd/{reading}"]) == 2
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert capsys.readouterr().err == (
+        f"powertcp mplamps: /dev/fd/{reading}: file: a pipe cannot be read twice: name a file\n"
+    )

@@ -251,6 +251,16 @@ def test_what_is_inside_and_malformed_ends_what_is_said_of_it() -> None:
     assert line_of(rung, DUSK_NS).endswith("DEC       remove; handle 0000002a")
 
 
+def test_an_error_inside_that_is_malformed_ends_it_too() -> None:
+    decision = POLICED["remove"]
+    assert isinstance(decision, cops.Decision)
+    # code 252 without the enterprise number that belongs to it
+    short = bytes.fromhex("000c06010a00000904fc0068")
+    rung = Ladder().rung("pdp", "h1", replace(decision, data=OFFERS[0].to_wire() + short))
+    assert rung.error is None
+    assert "offer 0.2841 EUR/kWh of supplier 7" in line_of(rung, DUSK_NS)
+
+
 def test_an_event_of_a_trace_is_a_line() -> None:
     told = Told(DUSK_NS + 1, "mplamps:act_done", {"node": "h1", "act": "on", "nodes": [], "n": [1]})
     hostile = Told(DUSK_NS, "a:b", {"node": "x\n\x1b[2J"})

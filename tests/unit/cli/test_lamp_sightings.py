@@ -14,7 +14,7 @@ from powertcp.mplamps.plans import parse_topology
 from powertcp.wire.capture import MAX_BLOCK, CaptureWriter, ipv4_packet, udp_packet
 from powertcp.wire.trace import event, opening
 from tests.cops_messages import MESSAGES
-from tests.lamp_captures import ADDRESSES, DUSK_NS, TOPOLOGY, Capture, path
+from tests.lamp_captures import ADDRESSES, DUSK_NS, TOPOLOGY, Capture, path, segment
 from tests.rsvp_messages import GOLDEN_PATH, PATH, node
 
 
@@ -115,6 +115,18 @@ def test_what_is_no_message_is_shown_with_its_fault() -> None:
     (message, _, _) = read(capture.octets())
     assert isinstance(message, Sighting)
     assert isinstance(message.said, DecodeError)
+
+
+def test_what_is_no_message_of_cops_is_shown_with_its_fault() -> None:
+    capture = Capture()
+    # a whole header, and an object that goes past its end
+    bad = bytes.fromhex("1005000100000010") + bytes.fromhex("000c01010000002a")
+    ends = ADDRESSES["h1"], ADDRESSES["pdp"]
+    capture.packet("h1--pdp", segment(*ends, 40_000, cops.PORT, 1, bad))
+    (message,) = read(capture.octets())
+    assert isinstance(message, Sighting)
+    assert isinstance(message.said, DecodeError)
+    assert message.is_cops
 
 
 def test_the_messages_of_a_bundle_are_shown_one_by_one() -> None:
