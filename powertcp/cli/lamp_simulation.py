@@ -262,6 +262,7 @@ class Simulation:
             found["energy_uj"] = {
                 "sent": sum(one.sent_uj for one in supplies.values()),
                 "banked": sum(one.banked_uj for one in supplies.values()),
+                "cut": sum(one.cut_uj for one in supplies.values()),
             }
             found["first_law_residual_uj"] = powered.residual_uj()
         if self._policeman is not None:
@@ -271,10 +272,13 @@ class Simulation:
     def _energy_lines(self, powered: "PoweredLamps | None") -> Iterator[str]:
         if powered is not None:
             supplies = powered.supplies().values()
-            sent, banked = (sum(column) for column in zip((0, 0), *supplies, strict=True))
+            sent, banked, cut = (
+                f"{sum(getattr(one, name) for one in supplies):,} uJ"
+                for name in ("sent_uj", "banked_uj", "cut_uj")
+            )
             yield (
-                f"energy: sources have sent {sent:,} uJ, lamps have verified {banked:,} uJ,"
-                f" difference {powered.residual_uj():,} uJ"
+                f"first law: sources have sent {sent}, lamps have verified {banked}, {cut} were"
+                f" cut off, difference {powered.residual_uj():,} uJ"
             )
         for bill in self._policeman.bills() if self._policeman is not None else ():
             yield (
@@ -323,7 +327,7 @@ def _sums(engine: Engine, outcome: Outcome, cpu_s: float) -> Iterator[str]:
         yield f"switched on to lit: {', '.join(times)}; {outcome.candles:.3g} candles"
     sums = ", ".join(f"{kind} {count:,}" for kind, count in counts.items())
     yield f"{counts.total():,} messages: {sums or 'none'}; most at {name}: {messages:,}"
-    yield f"first law: sources have granted {outcome.residual_mw:,} mW more than lamps have"
+    yield f"grants: sources hold {outcome.residual_mw:,} mW more than lamps have"
     for names in (outcome.unlit[:TOLD_NAMES],) if outcome.unlit else ():
         more = len(outcome.unlit) - len(names)
         yield f"not lit: {', '.join(names)}{f' and {more:,} more' if more else ''}"

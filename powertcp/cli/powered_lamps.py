@@ -48,10 +48,14 @@ _CONFIG = ConnectionConfig(msp=MSP)
 
 
 class Supply(NamedTuple):
-    """Energies of the inner connections of one lamp: what sources sent, and the lamp verified."""
+    """Energies of the inner connections of one lamp: what sources sent, and the lamp verified.
+
+    cut_uj: of what was sent, what never came out of circuits that were cut.
+    """
 
     sent_uj: int
     banked_uj: int
+    cut_uj: int = 0
 
 
 class _Source:
@@ -60,6 +64,7 @@ class _Source:
     def __init__(self, connection: PowerConnection, now: Instant) -> None:
         self.connection = connection
         self.sent_uj = 0
+        self.is_cut = False
         self._flow: int | None = None
         self._generator: Generator | None = None
         self._terms: PowerProfile | None = None
@@ -107,8 +112,9 @@ class _Source:
                 connection.ready(flow, now=now)
             case RenegotiationRequested(flow=flow, asks=asks):
                 connection.answer(flow, accept=True, profile=asks[0].desired, now=now)
-            case FlowClosed(esn_uj=esn_uj):
+            case FlowClosed(esn_uj=esn_uj, truncated=is_cut):
                 self.sent_uj += esn_uj
+                self.is_cut |= is_cut
                 self._flow = self._due = None
 
     def _send(self, now: Instant) -> None:
@@ -141,6 +147,7 @@ class _Sink:
         self.banked_uj = 0
         self.request = self._wish = request
         self.is_over = False
+        self.is_cut = False
         self._tell = tell
         self._flow: int | None = None
         self._block_ns: Duration = 0
@@ -204,7 +211,10 @@ class _Sink:
                 self.banked_uj += energy_uj
                 self._late_at = now + _FLICKER_BLOCKS * self._block_ns
                 self._tell(True, now)  # noqa: FBT003 - of a callable
-            case FlowClosed() | FlowRefused():
+            case FlowClosed(truncated=is_cut):
+                self._late_at, self.is_over = None, True
+                self.is_cut |= is_cut
+            case FlowRefused():
                 self._late_at, self.is_over = None, True
 
 
@@ -219,6 +229,20 @@ class _Stream:
     is_leaving: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class _Pair:
+    """Both ends of an inner connection. is_cut: it did not end as connections should."""
+
+    name: str
+    sink: _Sink
+    source: _Source | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether either end was not told by the other that all has come."""
+        return self.sink.is_cut or (self.source is not None and self.source.is_cut)
+
+
 class PoweredLamps:
     """Power over TCP for each lamp that is signalled. Put it on an engine before it runs."""
 
@@ -231,10 +255,10 @@ class PoweredLamps:
         self._opened = 0
         self._office = TicketOffice(self._dice("office"))
         self._streams: dict[tuple[str, int], _Stream] = {}
-        self._ends: dict[Endpoint, tuple[str, _Stream | None]] = {}
-        # each with the name of its lamp
-        self._sources: list[tuple[str, _Source]] = []
-        self._sinks: list[tuple[str, _Sink]] = []
+        self._ends: dict[Endpoint, tuple[str, _Sink | _Source, _Stream | None]] = {}
+        self._pairs: list[_Pair] = []
+        # by both ends: lamp and its port, and the source
+        self._open: dict[tuple[str, int, str], _Pair] = {}
         engine.watch = self._watch
         engine.release = self._release
 
@@ -292,8 +316,10 @@ class PoweredLamps:
 
         engine.attach(name, end, sink, take)
         self._streams[name, tunnel] = stream
-        self._ends[end] = name, stream
-        self._sinks.append((name, sink))
+        self._ends[end] = name, sink, stream
+        source = known(engine.topology.at(end.peer), "a lamp asks a source").name
+        pair = self._open[name, end.local_port, source] = _Pair(name, sink)
+        self._pairs.append(pair)
 
     def _serve(self, name: str, end: Endpoint, now: Instant) -> None:
         """Answer the connection of a lamp at a source."""
@@ -314,14 +340,18 @@ class PoweredLamps:
                     source.take(event, at)
 
         engine.attach(name, end, source, take)
-        self._ends[end] = name, None
-        self._sources.append((lamp, source))
+        self._ends[end] = name, source, None
+        self._open[lamp, end.peer_port, name].source = source
 
     # ---- ends ---------------------------------------------------------------------------------
 
     def _cut(self, end: Endpoint, now: Instant) -> None:
         """The circuit of a connection is gone: so is the connection."""
-        name, stream = self._ends.pop(end)
+        name, machine, stream = self._ends.pop(end)
+        machine.receive_eof(now)
+        while (event := machine.next_event()) is not None:
+            machine.take(event, now)
+        machine.is_cut = True
         self._engine.detach(name, end)
         if stream is not None:
             self._forget(stream)
@@ -381,14 +411,16 @@ class PoweredLamps:
     def supplies(self) -> dict[str, Supply]:
         """Return by lamp what was sent to it, and what it has verified, in uJ."""
         found: dict[str, Supply] = {}
-        for lamp, source in self._sources:
-            before = found.get(lamp, Supply(0, 0))
-            found[lamp] = before._replace(sent_uj=before.sent_uj + source.esn_uj)
-        for lamp, sink in self._sinks:
-            before = found.get(lamp, Supply(0, 0))
-            found[lamp] = before._replace(banked_uj=before.banked_uj + sink.banked_uj)
+        for pair in self._pairs:
+            sent_uj = pair.source.esn_uj if pair.source is not None else 0
+            banked_uj = pair.sink.banked_uj
+            cut_uj = sent_uj - banked_uj if pair.is_cut else 0
+            before = found.get(pair.name, Supply(0, 0))
+            found[pair.name] = Supply(
+                before.sent_uj + sent_uj, before.banked_uj + banked_uj, before.cut_uj + cut_uj
+            )
         return found
 
     def residual_uj(self) -> int:
-        """Return what sources have sent and lamps have not verified."""
-        return sum(one.sent_uj - one.banked_uj for one in self.supplies().values())
+        """Return what sources have sent and lamps have not verified, but for what was cut off."""
+        return sum(one.sent_uj - one.banked_uj - one.cut_uj for one in self.supplies().values())

@@ -88,8 +88,8 @@ def test_a_lamp_is_lit_by_its_first_verified_block() -> None:
     run.lamps.finish()
     supplies = run.lamps.supplies()
     assert set(supplies) == {"lamp-1", "lamp-2"}
-    for sent_uj, banked_uj in supplies.values():
-        assert sent_uj == banked_uj
+    for sent_uj, banked_uj, cut_uj in supplies.values():
+        assert (sent_uj, cut_uj) == (banked_uj, 0)
         # 59.8 W for nearly two seconds
         assert 110_000_000 < sent_uj < 119_600_000
     assert run.lamps.residual_uj() == 0
@@ -118,6 +118,18 @@ def test_no_block_is_lost_when_a_circuit_moves(act: str) -> None:
     assert supply.sent_uj == supply.banked_uj
     # 59.8 W for nearly six seconds, whatever happened to the feeder
     assert supply.sent_uj > 5 * 59_800_000
+
+
+def test_what_was_under_way_in_a_circuit_that_is_cut_is_told_apart() -> None:
+    script = f"{DEFAULT_SCRIPT}\n2s derate c1--h1 30W"
+    run = Powered(generate_topology("street:1"), script)
+    run.until(5)
+    run.lamps.finish()
+    (supply,) = run.lamps.supplies().values()
+    # it takes the source 2 s to see that nobody answers, and 2 s of credit are all it may send
+    assert 0 < supply.cut_uj < 4 * 59_800_000
+    assert supply.sent_uj == supply.banked_uj + supply.cut_uj
+    assert run.lamps.residual_uj() == 0
 
 
 def test_a_lamp_that_is_set_gets_its_new_power() -> None:
@@ -155,7 +167,7 @@ def test_the_cheapest_supplier_is_chosen_and_left_when_another_is_cheaper() -> N
     ]  # fmt: skip
     supplies = run.lamps.supplies()
     assert run.lamps.residual_uj() == 0
-    for number, (sent_uj, banked_uj) in enumerate(supplies.values(), 5):
+    for number, (sent_uj, banked_uj, _) in enumerate(supplies.values(), 5):
         billed_uj = sum(bill.energy_uj for bill in bills if bill.customer[-1] == str(number))
         assert sent_uj == banked_uj == billed_uj > 4_000_000_000
     assert policeman.residual() == 0
