@@ -22,8 +22,15 @@ from powertcp.mplamps.recorder import Recorder
 from powertcp.mplamps.rsvp import Style
 from powertcp.mplamps.rsvp.admission import Sharing
 from powertcp.mplamps.rsvp.settings import HELLO_NS, Settings
-from powertcp.mplamps.scenario import DEFAULT_CITY, Outcome, Spread, dusk, outcome_of
-from powertcp.mplamps.script import DEFAULT_SCRIPT, Act, parse_script
+from powertcp.mplamps.scenario import (
+    DEFAULT_CITY,
+    Outcome,
+    Spread,
+    dusk,
+    find_overdraws,
+    outcome_of,
+)
+from powertcp.mplamps.script import DEFAULT_SCRIPT, Act, Verb, parse_script
 from powertcp.mplamps.tariffs import parse_market
 from powertcp.mplamps.ted import Metric
 from powertcp.mplamps.topology import Topology, find_warnings
@@ -94,6 +101,9 @@ class Simulation:
         if arguments.style == "wf" and arguments.model == "peer":
             text = "a session that all lamps share has no route of its own: with wf it is overlay"
             raise ConfigError("command line", "--model", text)
+        if arguments.style == "wf" and any(_goes_peer(act) for act in self._acts):
+            text = "a session that all lamps share has no route of its own: with wf none migrates"
+            raise ConfigError("command line", "--style", text)
         refresh_ns = _read("--refresh", arguments.refresh, parse_duration_ns, 10**7, 10**13)
         signalling = Settings(
             is_reliable=not self._is_storm or arguments.reliable,
@@ -231,6 +241,7 @@ class Simulation:
             "busiest": {"node": name, "messages": messages},
             "rro_labels": self._labels(engine),
             "first_law_residual_mw": outcome.residual_mw,
+            "overdraws": [one._asdict() | {"chi": one.chi} for one in find_overdraws(engine)],
             "events": engine.events,
             "built_cpu_s": round(built_s, 3),
             "cpu_s": round(cpu_s, 3),
@@ -287,6 +298,11 @@ class Simulation:
             )
 
 
+def _goes_peer(act: Act) -> bool:
+    """Return whether an act lets lamps make their own routes, or might."""
+    return act.verb is Verb.MIGRATE and act.model != "overlay"
+
+
 def _tell_lamps(engine: Engine, outcome: Outcome) -> None:
     print()
     for line in label_lines(engine):
@@ -327,6 +343,7 @@ def _sums(engine: Engine, outcome: Outcome, cpu_s: float) -> Iterator[str]:
         yield f"switched on to lit: {', '.join(times)}; {outcome.candles:.3g} candles"
     sums = ", ".join(f"{kind} {count:,}" for kind, count in counts.items())
     yield f"{counts.total():,} messages: {sums or 'none'}; most at {name}: {messages:,}"
+    yield from (one.sentence() for one in find_overdraws(engine))
     yield f"grants: sources hold {outcome.residual_mw:,} mW more than lamps have"
     for names in (outcome.unlit[:TOLD_NAMES],) if outcome.unlit else ():
         more = len(outcome.unlit) - len(names)

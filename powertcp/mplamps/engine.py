@@ -44,6 +44,7 @@ _ARRIVE, _SERVE, _PACKET, _FREE, _TIMER, _CALL = range(6)
 
 Watch = Callable[[str, NodeEvent, Instant], None]
 Observe = Callable[[Wire, bytes, Instant], None]
+Disturb = Callable[[Wire, bytes, Instant], Iterable[tuple[bytes, Duration]]]
 Release = Callable[[str, int], bool]
 
 
@@ -102,7 +103,8 @@ class Engine:
 
     lamps: what became of each. watch: is called with every event of a node; observe: with every
     message of RSVP as it is sent; release: with lamp and tunnel before that is switched off, and
-    returns whether it does that itself, later.
+    returns whether it does that itself, later. disturb: is given each message of RSVP on its way,
+    and returns what comes out of the wire in its place, each with how much later, in ns.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Engine:
         self.watch: Watch | None = None
         self.observe: Observe | None = None
         self.release: Release | None = None
+        self.disturb: Disturb | None = None
         self.ted = Ted(topology, settings.metric)
         self.lamps = {node.name: LampRecord(node.name) for node in topology.of_kind(NodeKind.LAMP)}
         self._settings = settings
@@ -322,10 +325,15 @@ class Engine:
         if self.observe is not None:
             self.observe(wire, octets, now)
         at = now + wire.plain_ns if wire.is_plain else wire.control(len(octets), now)
-        if at is not None:
-            self._number += 1
-            target = self._targets[wire.index]
-            heappush(self._heap, (at, self._number, _ARRIVE, target, (wire, octets)))
+        if at is None:
+            return
+        target = self._targets[wire.index]
+        if self.disturb is not None:
+            for other, late_ns in self.disturb(wire, octets, now):
+                self._push(at + late_ns, _ARRIVE, target, (wire, other))
+            return
+        self._number += 1
+        heappush(self._heap, (at, self._number, _ARRIVE, target, (wire, octets)))
 
     def _send_packet(self, wire: Wire, packet: bytes) -> None:
         if wire.is_cut:

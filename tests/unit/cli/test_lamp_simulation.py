@@ -189,6 +189,18 @@ def test_every_style_lights_every_lamp(
     assert found["first_law_residual_mw"] == 0
 
 
+@pytest.mark.requirement("MPLA-4.6-01")
+def test_kirchhoff_and_rfc_2205_disagree(run: Run, values: Callable[..., dict[str, Any]]) -> None:
+    words = ("tree:1,1,12", "--style", "wf", "--until", "3s")
+    assert values("sim", *words)["overdraws"] == []
+    status, said, _ = run("sim", *words, "--kirchhoff", "max")
+    assert status == 0
+    assert (
+        "first law: violated on session es1/1, chi = 12.0: link es1--c1 holds 59,800 mW and"
+        " delivers 717,600 mW"
+    ) in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -209,6 +221,16 @@ def test_wrong_words_are_told_in_one_line(run: Run, words: tuple[str, ...], said
     assert status == 2
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_lamp_of_a_shared_session_does_not_migrate(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "day"
+    script.write_text("0s on *\n1s migrate *\n")
+    status, _, error = run("sim", "street:1", script, "--style", "wf")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert "--style: a session that all lamps share has no route of its own" in error
+    script.write_text("0s on *\n1s migrate * overlay\n")
+    assert run("sim", "street:1", script, "--style", "wf", "--until", "3s")[0] == 0
 
 
 def test_files_that_are_not_there_are_told(run: Run, tmp_path: Path) -> None:

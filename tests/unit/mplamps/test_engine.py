@@ -251,3 +251,22 @@ def test_lamps_come_on_over_links_that_lose(loss_ppm: int) -> None:
     run.engine.play(parse_script("61s off *", run.engine.topology))
     run.until(400)
     assert held(run.engine) == entries(run.engine) == 0
+
+
+def test_messages_are_disturbed_on_their_way() -> None:
+    engine = Run(ONE_LAMP, made=settings(is_reliable=False)).engine
+    sent = 0
+
+    def disturb(wire: Wire, octets: bytes, now: int) -> list[tuple[bytes, int]]:
+        nonlocal sent
+        sent += 1
+        if wire.source == "es1":
+            return [(b"\0\0", 0), (octets, NS_PER_MS), (octets, 2 * NS_PER_MS)]
+        return [(octets, 0)]
+
+    engine.disturb = disturb
+    engine.run(NS_PER_S)
+    assert sent == 10, "each message once, and a copy of what was said brings none"
+    assert engine.lamps["lamp-1"].signalled_at == 15_500_000
+    neighbours = [one for node in engine.nodes() for one in node.rsvp.neighbours.values()]
+    assert sum(neighbour.drops.total() for neighbour in neighbours) == 1
