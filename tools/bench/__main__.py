@@ -40,6 +40,7 @@ AREAS = (
     "discovery",
     "firewall",
     "mplamps",
+    "lamps",
 )
 EXIT_MUST, EXIT_NAME, EXIT_MISSING, EXIT_WRONG = 1, 2, 3, 70
 
