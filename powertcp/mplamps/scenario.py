@@ -113,6 +113,56 @@ def outcome_of(engine: Engine, *, is_powered: bool) -> Outcome:
     )
 
 
+class Overdraw(NamedTuple):
+    """A link that delivers more to the lamps of a shared session than it holds for them."""
+
+    session: str
+    link: str
+    delivered_mw: int
+    reserved_mw: int
+
+    @property
+    def chi(self) -> float:
+        """Delivered by reserved power, above 1."""
+        return self.delivered_mw / self.reserved_mw if self.reserved_mw else float("inf")
+
+    def sentence(self) -> str:
+        """Return what is wrong, with the numbers."""
+        return (
+            f"first law: violated on session {self.session}, chi = {self.chi:.1f}: link {self.link}"
+            f" holds {self.reserved_mw:,} mW and delivers {self.delivered_mw:,} mW"
+        )
+
+
+# MPLA-4.6-01
+def find_overdraws(engine: Engine) -> list[Overdraw]:
+    """Return by shared session the link on which it takes most in excess of what is held.
+
+    That is what a maximum where the sum should be comes to: [] unless `Sharing.MAX`.
+    """
+    topology = engine.topology
+    worst: dict[str, Overdraw] = {}
+    for node in engine.nodes():
+        held_mw = node.holds()
+        shared: dict[int, int] = {}
+        names: dict[int, str] = {}
+        for row in node.circuits(engine.now):
+            es, tunnel, lamp = row.owner.session
+            mw = row.grant.power_mw if row.grant is not None else 0
+            if int(lamp):
+                held_mw[row.lamp_link] = held_mw.get(row.lamp_link, 0) - mw
+            elif row.lamp_link:
+                source = topology.at(es)
+                shared[row.lamp_link] = shared.get(row.lamp_link, 0) + mw
+                names[row.lamp_link] = f"{source.name if source else es}/{tunnel}"
+        for link, delivered_mw in shared.items():
+            found = Overdraw(names[link], topology.link(link).name, delivered_mw, held_mw[link])
+            known = worst.get(found.session)
+            if delivered_mw > held_mw[link] and (known is None or found.chi > known.chi):
+                worst[found.session] = found
+    return list(worst.values())
+
+
 def _residual_mw(engine: Engine) -> int:
     """Return the grants of all sources less those of all lamps."""
     residual = 0
