@@ -40,6 +40,7 @@ class Caller:
         self.is_connected = False
         self._stream: trio.SocketStream | None = None
         self._news = trio.Event()
+        self._writing = trio.Lock()
 
     @asynccontextmanager
     async def connected(self, port: int, host: str = "127.0.0.1") -> AsyncIterator[None]:
@@ -60,9 +61,10 @@ class Caller:
                 self.pep.receive_eof(now_ns())
 
     async def flush(self) -> None:
-        octets = self.pep.data_to_send()
-        if self._stream is not None and self.is_connected and octets:
-            await self._stream.send_all(octets)
+        async with self._writing:
+            octets = self.pep.data_to_send()
+            if self._stream is not None and self.is_connected and octets:
+                await self._stream.send_all(octets)
 
     async def _read(self, stream: trio.SocketStream) -> None:
         while True:

@@ -82,7 +82,7 @@ async def test_killed_again_and_again_it_bills_what_was_metered(tmp_path: Path) 
                 handle = await caller.light()
             else:
                 # it is asked for again, and answered
-                await police.until_logged("edge LSR h1 is there, asks again")
+                await police.until_logged("h1/lamp-1: 59.8 W for Ada from supplier 7")
             for step in range(25):
                 await caller.tell(handle, 1_000 + 37 * step + round_)
             if round_ < 3:
