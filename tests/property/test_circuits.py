@@ -168,7 +168,7 @@ ACTS = st.tuples(
     st.booleans(),
     st.lists(ACTS, min_size=4, max_size=25),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_link_is_overbooked_and_nothing_is_left_of_a_circuit(
     shape: str,
     size: int,
