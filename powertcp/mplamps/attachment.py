@@ -14,13 +14,12 @@ Take = Callable[[Event, Instant], None]
 
 
 class Attachment:
-    """A stream machine on an end of an inner connection. is_over: nothing more comes or goes.
+    """A stream machine on an end of an inner connection. is_over: nothing more comes or goes."""
 
-    timer_at: when it is called again, None if it is not known; for its carrier.
-    """
-
-    __slots__ = ("_cutter", "_has_finished", "_machine", "_pieces", "_take", "end", "is_over",
-                 "timer_at")  # fmt: skip
+    __slots__ = (
+        "_cutter", "_ended", "_has_finished", "_is_told", "_machine", "_pieces", "_take", "end",
+        "is_over",
+    )  # fmt: skip
 
     def __init__(self, end: Endpoint, machine: StreamMachine[Event], take: Take) -> None:
         """take: is called with each event of the machine, and of the end.
@@ -32,9 +31,9 @@ class Attachment:
         self._take = take
         self._cutter = Cutter()
         self._pieces: list[tuple[bytes, bool]] = []
-        self._has_finished = False
+        self._has_finished = self._is_told = False
+        self._ended: Ended | None = None
         self.is_over = False
-        self.timer_at: Instant | None = None
 
     def pump(self, now: Instant) -> bool:
         """Move octets both ways until nothing moves; return whether the end has something to send."""
@@ -45,28 +44,42 @@ class Attachment:
 
     def _pump_once(self, now: Instant) -> bool:
         end, machine = self.end, self._machine
-        has_moved = False
         while (said := end.next_event()) is not None:
             match said:
                 case PeerFinished():
                     self._has_finished = True
                 case Ended():
-                    self.is_over = True
-                    machine.receive_eof(now)
-                    self._take(said, now)
+                    self._ended = said
                 case _:
                     self._take(said, now)
-        if octets := end.read():
+        octets = end.read()
+        if octets:
             machine.receive_data(octets, now)
-            has_moved = True
-        if self._has_finished and not end.unread:
-            self._has_finished = False
+        # all octets before it have been read: an end keeps no more than one read returns
+        if self._has_finished:
+            self._has_finished, self._is_told = False, True
             machine.receive_eof(now)
             self._take(PeerFinished(), now)
-        while (event := machine.next_event()) is not None:
-            self._take(event, now)
-            has_moved = True
+        has_moved = self._tell(now) or bool(octets)
+        if self._ended is not None:
+            self._end(self._ended, now)
         return self._send(now) or has_moved
+
+    def _tell(self, now: Instant) -> bool:
+        """Tell what the machine has to tell; return whether it had."""
+        has_told = False
+        while (event := self._machine.next_event()) is not None:
+            self._take(event, now)
+            has_told = True
+        return has_told
+
+    def _end(self, ended: Ended, now: Instant) -> None:
+        """Nothing more comes or goes."""
+        self._ended, self.is_over = None, True
+        if not self._is_told:
+            self._machine.receive_eof(now)
+            self._tell(now)
+        self._take(ended, now)
 
     def _send(self, now: Instant) -> bool:
         """Queue what the machine says, as far as the end has room."""

@@ -23,7 +23,7 @@ from powertcp.mplamps.node import (
     PolicemanWanted,
 )
 from powertcp.mplamps.policeman import Policeman
-from powertcp.mplamps.policing import Policing
+from powertcp.mplamps.policing import Listen, Policing
 from powertcp.mplamps.recorder import Recorder
 from powertcp.mplamps.rsvp import Style
 from powertcp.mplamps.script import Act, Verb
@@ -528,6 +528,11 @@ class Engine:
             else:
                 seat.node.set_link(number, act.verb is Verb.MEND, self.now)
             self._settle(seat)
+
+    def listen(self, listen: Listen) -> None:
+        """Have `listen` be told what the policeman does, if there is one."""
+        if self._policing is not None:
+            self._policing.listen = listen
 
     # ---- looking --------------------------------------------------------------------------------
 

@@ -270,6 +270,7 @@ class Policing:
                 self._lose_later(line, now)
             line.is_cut = True
         self.is_up = False
+        self._serve(now)
 
     def _lose_later(self, line: _Line, now: Instant) -> None:
         self._schedule(now + DELAY_NS, lambda at: self._lose(line, at))
