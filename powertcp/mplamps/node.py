@@ -135,7 +135,10 @@ class Node:
         self.lfib = Lfib(
             labels_of(self._ports.values()), is_transformer=row.kind is NodeKind.TRANSFORMER
         )
-        links = {port.number: LinkTo(port.address, port.label) for port in self._ports.values()}
+        links = {
+            port.number: LinkTo(port.address, port.label, port.is_lamp)
+            for port in self._ports.values()
+        }
         self.rsvp = Rsvp(row.address, links, settings.signalling, entropy, now, trace)
         self._router = Router(name, ted, self._ports)
         self._events: deque[NodeEvent] = deque()

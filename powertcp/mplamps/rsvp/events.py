@@ -22,10 +22,14 @@ class CircuitId(NamedTuple):
 
 
 class LinkTo(NamedTuple):
-    """A link of a node: address of the neighbour, and the label of its voltage."""
+    """A link of a node: address of the neighbour, and the label of its voltage.
+
+    is_lamp: the neighbour is a lamp, which may ask for circuits of its own only.
+    """
 
     address: IPv4Address
     label: int
+    is_lamp: bool = False
 
 
 class Cause(StrEnum):

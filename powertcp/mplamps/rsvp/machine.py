@@ -82,6 +82,12 @@ def _is_same(old: Path, new: Path) -> bool:
     )
 
 
+def _is_own(path: Path, lamp: IPv4Address) -> bool:
+    """Return whether a lamp asks in its own name: else it could take the circuits of others."""
+    session, sender = path.session, path.sender
+    return sender.lamp == lamp and (session.is_shared or session.lamp == lamp)
+
+
 class Rsvp:
     """The signalling state of a node. After each call take datagrams and events.
 
@@ -340,13 +346,16 @@ class Rsvp:
         state.left_link, state.others = left, path.others
         state.expires = now + lifetime_ns(path.refresh_ms)
         self._circuits.add(state)
-        self._expect(circuit, state.expires)
+        self._expect(state, state.expires)
         self._events.append(PathArrived(circuit=circuit, link=link, path=path))
 
     def _find_fault(self, link: int, path: Path, state: CircuitState | None) -> Fault | None:
         """Return why a PATH is refused whatever there is to be had, None if it is not."""
+        to = self._links[link]
+        if to.is_lamp and not _is_own(path, to.address):
+            return fault_of(Case.POLICEMAN)
         # MPLA-4.3-02
-        if path.upstream_label != self._links[link].label:
+        if path.upstream_label != to.label:
             return fault_of(Case.LABEL_VALUE)
         if path.l3pid != L3PID_IPV4:
             return fault_of(Case.PROTOCOL)
@@ -354,7 +363,7 @@ class Rsvp:
         if any(hop.node == self._node for hop in path.record):
             return fault_of(Case.LOOP)
         # MPLA-4.6-05
-        if path.hop.node != self._links[link].address or (path.session.is_shared and path.route):
+        if path.hop.node != to.address or (path.session.is_shared and path.route):
             return fault_of(Case.BAD_ROUTE)
         if state is not None:
             return None
@@ -397,7 +406,7 @@ class Rsvp:
         state.granted, state.granted_others = granted, resv.others
         state.confirm = resv.confirm
         if was_granted is None:
-            self._expect(state.circuit, state.granted_expires)
+            self._expect(state, state.granted_expires)
         self._tell_granted(state, granted, is_new=was_granted is None)
         if not state.in_link:
             self._speaker.confirm(state, resv, now)
@@ -421,7 +430,7 @@ class Rsvp:
             if other.out_link == state.out_link and other.granted is not None:
                 state.granted, state.granted_expires = other.granted, other.granted_expires
                 state.granted_for = other.granted_for
-                self._expect(state.circuit, state.granted_expires)
+                self._expect(state, state.granted_expires)
                 self._tell_granted(state, other.granted, is_new=True)
                 return
 
@@ -613,8 +622,8 @@ class Rsvp:
                 case Found(is_new_instance=is_new_instance):
                     self._events.append(NeighbourFound(link=link, is_new_instance=is_new_instance))
 
-    def _expect(self, circuit: CircuitId, at: Instant) -> None:
-        self._circuits.expect(circuit, at)
+    def _expect(self, state: CircuitState, at: Instant) -> None:
+        self._circuits.expect(state, at)
         self._speaker.wake_at(at)
 
     def _expire(self, state: CircuitState, now: Instant) -> None:
@@ -631,4 +640,4 @@ class Rsvp:
         ends = [state.expires] if state.expires is not None else []
         ends += [state.granted_expires] if state.granted is not None else []
         if ends:
-            self._circuits.expect(state.circuit, min(ends))
+            self._circuits.expect(state, min(ends))

@@ -4,7 +4,7 @@ MPLampS sections 4.5 and 4.7.
 """
 
 from collections.abc import Collection, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
@@ -26,12 +26,17 @@ from powertcp.units import NS_PER_MS, Duration, Instant
 _PERIODS_X4: Final = 21
 # a neighbour that states less would have its state forgotten before it can refresh it
 MIN_REFRESH_MS: Final = 10
+# one that states more and is gone would keep power for months with one message: 14.6 h at most
+MAX_REFRESH_MS: Final = 10_000_000
+# of circuits that are gone, entries of the heap are kept up to so many and one for each that is not
+_SPARE_ENDS: Final = 1_024
 
 
 def lifetime_ns(refresh_ms: int) -> Duration:
     """Return how long state lives after its last refresh: (3 + 0.5) * 1.5 * R."""
     # MPLA-4.7-02
-    return max(refresh_ms, MIN_REFRESH_MS) * NS_PER_MS * _PERIODS_X4 // 4
+    refresh_ms = min(max(refresh_ms, MIN_REFRESH_MS), MAX_REFRESH_MS)
+    return refresh_ms * NS_PER_MS * _PERIODS_X4 // 4
 
 
 def style_of(path: Path) -> Style:
@@ -57,6 +62,7 @@ class CircuitState:
     path: as it came, or as the lamp made it. granted: by the source side, for
     `granted_for` after each refresh. passed: to the lamp side.
     left_link: where its PATH went before it was replaced. is_waiting: a verb is still owed.
+    look_at: when it is looked at, whether something of it has ended.
     """
 
     __slots__ = (
@@ -70,6 +76,7 @@ class CircuitState:
         "in_link",
         "is_waiting",
         "left_link",
+        "look_at",
         "others",
         "out_link",
         "passed",
@@ -91,6 +98,7 @@ class CircuitState:
         self.left_link = 0
         self.is_waiting = True
         self.expires: Instant | None = None
+        self.look_at: Instant | None = None
         self.granted: Granted | None = None
         self.granted_expires: Instant = 0
         self.granted_for: Duration = 0
@@ -117,8 +125,9 @@ class Circuits:
         """Begin with none."""
         self._states: dict[CircuitId, CircuitState] = {}
         self._sessions: dict[Session, dict[Sender, CircuitState]] = {}
-        # an entry may be earlier than the end of the state, which is then looked at again
-        self._ends: list[tuple[Instant, int, CircuitId]] = []
+        # an entry may be earlier than the end of the state, which is then looked at again; one whose
+        # time is not that of its state, or whose state is gone, says nothing
+        self._ends: list[tuple[Instant, int, CircuitState]] = []
         self._counted = 0
 
     def __len__(self) -> int:
@@ -159,18 +168,35 @@ class Circuits:
         if not senders:
             del self._sessions[state.session]
 
-    def expect(self, circuit: CircuitId, at: Instant) -> None:
-        """Look at a circuit again at `at`."""
+    def expect(self, state: CircuitState, at: Instant) -> None:
+        """Look at a circuit at `at`, or before it if it is looked at then anyway."""
+        if state.look_at is not None and state.look_at <= at:
+            return
+        state.look_at = at
         self._counted += 1
-        heappush(self._ends, (at, self._counted, circuit))
+        heappush(self._ends, (at, self._counted, state))
+        if len(self._ends) > 2 * len(self._states) + _SPARE_ENDS:
+            self._ends = [row for row in self._ends if self._is_due(row[2], row[0])]
+            heapify(self._ends)
+
+    @property
+    def entries(self) -> int:
+        """How many deadlines are kept; few more than circuits, however often those change."""
+        return len(self._ends)
+
+    def _is_due(self, state: CircuitState, at: Instant) -> bool:
+        return state.look_at == at and self._states.get(state.circuit) is state
 
     def next_end(self) -> Instant | None:
         """Return when a circuit is to be looked at, None if nothing of any ends by itself."""
+        while self._ends and not self._is_due(self._ends[0][2], self._ends[0][0]):
+            heappop(self._ends)
         return self._ends[0][0] if self._ends else None
 
     def due(self, now: Instant) -> Iterator[CircuitState]:
         """Yield the circuits to be looked at; what does not end is expected again by the caller."""
         while self._ends and self._ends[0][0] <= now:
-            state = self._states.get(heappop(self._ends)[2])
-            if state is not None:
+            at, _, state = heappop(self._ends)
+            if self._is_due(state, at):
+                state.look_at = None
                 yield state
