@@ -4,7 +4,6 @@ The hash of the trace covers each message and packet with its time and wire, and
 lamp, whether or not a trace is written. MPLampS sections 8 and 10.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -129,8 +128,7 @@ class Recorder:
 
     def event(self, name: str, data: Mapping[str, object], now: Instant) -> None:
         """Note what is part of the trace in any case: acts, and changes of lamps."""
-        said = json.dumps([name, data], separators=(",", ":"), default=str)
-        self._parts += (_MARK.pack(now, 0, 0), said.encode())
+        self._parts += (_MARK.pack(now, 0, 0), f"{name} {data}".encode())
         self.detail(name, data, now)
 
     def detail(self, name: str, data: Mapping[str, object], now: Instant) -> None:
