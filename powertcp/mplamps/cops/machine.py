@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Final, NamedTuple
 
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Entropy
@@ -106,6 +106,14 @@ class _Asked:
     meter_at: Instant | None = None
 
 
+class _Untold(NamedTuple):
+    """A circuit that ended while there was no policeman to tell its last meter."""
+
+    asked: _Asked
+    reason: DeleteReason
+    meter: MeterObject
+
+
 class Pep:
     """The edge LSR: asks for each circuit, tells its meter, and goes on without a policeman."""
 
@@ -114,7 +122,10 @@ class Pep:
         self._address = address
         self._entropy = entropy
         self._circuits: dict[bytes, _Asked] = {}
-        self._ended: set[bytes] = set()
+        # ended by the policeman: they have a last meter to report
+        self._ended: dict[bytes, _Asked] = {}
+        # ended without him: what he is told when he is back
+        self._untold: dict[bytes, _Untold] = {}
         self._quotes: dict[int, TariffObject] = {}
         self._lost_at: Instant | None = None
         self._events: deque[PepEvent] = deque()
@@ -125,6 +136,8 @@ class Pep:
         self._accept: ClientAccept | None = None
         self._alive_at: Instant | None = None
         self._tries = 0
+        # a connection was made, or could not be
+        self._has_tried = False
         self._next = 0
         # deadlines of circuits; those that are theirs no more stay until they are due
         self._deadlines: list[tuple[Instant, bytes]] = []
@@ -138,6 +151,7 @@ class Pep:
         """Begin on a new connection: send OPN. The PDP must accept within a second."""
         self._stream = _Stream(now)
         self._last = b""
+        self._has_tried = True
         self._server, self._accept, self._alive_at = server, None, now + SILENCE_NS
         # MPLA-6-03
         self._stream.send(ClientOpen(pep_id=str(self._address), last_pdp=self._last_pdp))
@@ -154,6 +168,7 @@ class Pep:
         if self._accept is not None:
             self._lost_at = now
         self._stream = self._accept = self._alive_at = None
+        self._has_tried = True
         # MPLA-6-02
         delay = RECONNECT_S[min(self._tries, len(RECONNECT_S) - 1)]
         self._tries += 1
@@ -195,14 +210,15 @@ class Pep:
         info: the objects of its PATH. supplier: that of its TARIFF, 0 any. Raises
         LocalProtocolError beyond 100,000 circuits.
         """
-        if len(self._circuits) + len(self._ended) >= MAX_CIRCUITS:
+        if len(self._circuits) + len(self._ended) + len(self._untold) >= MAX_CIRCUITS:
             raise LocalProtocolError(f"{MAX_CIRCUITS:,} circuits are asked for already")
         self._next += 1
         handle = self._next.to_bytes(4, "big")
         asked = self._circuits[handle] = _Asked(interface, info, supplier)
-        if self._stream is None:
+        if self._stream is None and self._has_tried:
             self._decide(handle, asked, now)
         elif self._accept is None:
+            # MPLA-6-02: a policeman to whom nobody has spoken yet is not silent
             self._wait(handle, asked, now + SILENCE_NS)
         else:
             self._request(handle, asked, now)
@@ -227,23 +243,28 @@ class Pep:
 
     def delete(self, handle: bytes, reason: DeleteReason, meter: MeterObject | None) -> None:
         """End a circuit. meter: the last, final one, None if it was never closed."""
-        if handle not in self._ended:
-            self._known(handle)
+        asked = self._ended.pop(handle, None) or self._known(handle)
         self._circuits.pop(handle, None)
-        self._ended.discard(handle)
-        if self._accept is None or self._stream is None:
-            return
+        if self._accept is not None and self._stream is not None:
+            self._tell_end(self._stream, handle, reason, meter)
+        elif meter is not None and self._last_pdp is not None:
+            self._untold[handle] = _Untold(asked, reason, meter)
+
+    @staticmethod
+    def _tell_end(
+        stream: _Stream, handle: bytes, reason: DeleteReason, meter: MeterObject | None
+    ) -> None:
         # MPLA-6-04
         if meter is not None:
             kind = ReportKind.ACCOUNTING
-            self._stream.send(Report(handle=handle, kind=kind, info=meter.to_wire()))
-        self._stream.send(DeleteRequest(handle=handle, reason=Code(reason)))
+            stream.send(Report(handle=handle, kind=kind, info=meter.to_wire()))
+        stream.send(DeleteRequest(handle=handle, reason=Code(reason)))
 
     # ---- time ---------------------------------------------------------------------------------
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None."""
-        if self._stream is None:
+        if self._stream is None and self._has_tried:
             return None
         deadlines = self._deadlines
         while deadlines and not self._is_due(*deadlines[0]):
@@ -255,9 +276,14 @@ class Pep:
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`."""
         at = self.get_timer()
-        if self._stream is None or at is None or now < at:
+        if at is None or now < at:
             return
         due = self._take_due(now)
+        if self._stream is None:
+            for handle, asked in due:
+                asked.waits_until = None
+                self._decide(handle, asked, now)
+            return
         silent_at = self._silent_at()
         is_alive_due = self._alive_at is not None and now >= self._alive_at
         if (
@@ -371,12 +397,19 @@ class Pep:
         for number in list(self._circuits) if handle is None else [handle]:
             if self._circuits[number].waits_until is None:
                 self._request(number, self._circuits[number], now)
+        if handle is None:
+            for number, untold in self._untold.items():
+                asked = untold.asked
+                stream.send(Request(handle=number, interface=asked.interface, info=asked.info))
+                self._tell_end(stream, number, untold.reason, untold.meter)
+            self._untold.clear()
         stream.send(SynchronizeComplete(handle=handle))
 
     def _refuse(self, handle: bytes, data: bytes) -> None:
         """Take a no; a circuit that had a quote has a last meter to report."""
-        if self._circuits.pop(handle).quote is not None:
-            self._ended.add(handle)
+        asked = self._circuits.pop(handle)
+        if asked.quote is not None:
+            self._ended[handle] = asked
         self._events.append(CircuitDecided(handle=handle, quote=None, data=data))
 
     def _install(self, decision: Decision, now: Instant) -> None:

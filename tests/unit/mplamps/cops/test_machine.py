@@ -38,6 +38,7 @@ from powertcp.mplamps.cops import (
     encode_message,
 )
 from powertcp.mplamps.cops.machine import QUOTE_NS
+from powertcp.mplamps.power import MeterObject
 from powertcp.units import NS_PER_S
 from tests.cops_messages import ERROR_SPEC, MESSAGES, METER, PATH_OBJECTS, POLICEMAN, QUOTE
 
@@ -209,6 +210,43 @@ def test_circuits_stay_without_a_policeman_and_all_come_again(pair: Pair) -> Non
     for handle in asked:
         pair.pdp.install(handle, QUOTE)
     assert pair.exchange() == []
+
+
+@pytest.mark.requirement("MPLA-6-04")
+def test_a_circuit_that_ends_without_a_policeman_is_told_when_he_is_back(pair: Pair) -> None:
+    handles = [pair.light(), pair.light()]
+    pair.pep.receive_eof(pair.now)
+    last = MeterObject(seconds=9, energy_uj=58_600_000, packets=7, octets=700, is_final=True)
+    pair.pep.delete(handles[0], DeleteReason.TEAR, last)
+    pair.events()
+    events = pair.connect()
+    asked = [event.handle for event in events if isinstance(event, CircuitRequested)]
+    assert asked == [handles[1], handles[0]]
+    kind = ReportKind.ACCOUNTING
+    report = CircuitReported(handle=handles[0], kind=kind, meter=last, is_answer=False)
+    assert report in events
+    assert CircuitDeleted(handle=handles[0], reason=Code(DeleteReason.TEAR)) in events
+    assert events[-1] == StateSynchronized()
+    # once, and no more
+    pair.pep.receive_eof(pair.now)
+    pair.events()
+    assert report not in pair.connect()
+
+
+@pytest.mark.requirement("MPLA-6-02")
+def test_a_policeman_to_whom_nobody_has_spoken_yet_has_a_second() -> None:
+    pair = Pair()
+    handle = pair.pep.ask(LAMP, PATH_OBJECTS, 7, 0)
+    assert pair.events() == []
+    pair.now = NS_PER_S // 2
+    events = pair.connect()
+    assert [event.handle for event in events if isinstance(event, CircuitRequested)] == [handle]
+    lonely = Pair()
+    handle = lonely.pep.ask(LAMP, PATH_OBJECTS, 7, 0)
+    assert lonely.pep.get_timer() == NS_PER_S
+    lonely.pep.handle_timer(NS_PER_S)
+    assert lonely.events() == [CircuitDecided(handle=handle, quote=None, is_local=True)]
+    assert len(lonely.pep) == 0
 
 
 @pytest.mark.requirement("MPLA-6-02")
