@@ -54,10 +54,9 @@ class _Place(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """An object: the field it is, of the message or of its circuit, and where it begins and ends."""
+    """An object: the field it is, and where its content begins and ends."""
 
     field: str
-    is_of_circuit: bool
     read: _Read
     at: int
     size: int
@@ -113,6 +112,8 @@ class _Defaults(NamedTuple):
 
 
 _COMMON = (("message_id", None), ("acks", ()), ("others", ()))
+# looking a member of an enumeration up takes as long as reading an object
+_RESV, _WF = Kind.RESV, Style.WF
 _DEFAULTS: Final = {
     Kind.PATH: _Defaults(
         (*_COMMON, ("tariff", None), ("route", ()), ("record", ()), ("l3pid", L3PID_IPV4)), ()
@@ -129,13 +130,14 @@ _CircuitDraft = draft_of(Circuit)
 class Layout:
     """Where the objects of a PATH, or of a RESV with one circuit, are."""
 
-    __slots__ = ("_expected", "_kind", "_rows", "_unpack")
+    __slots__ = ("_absent", "_expected", "_kind", "_of_circuit", "_of_message", "_unpack")
 
     def __init__(self, kind: Kind, places: Iterable[_Place]) -> None:
         """Take the objects of a message that was read without a fault, and has none to forward."""
         self._kind = kind
         fields = GRAMMARS[kind].fields
-        rows: list[_Row] = []
+        of_message: list[_Row] = []
+        of_circuit: list[_Row] = []
         form, expected, end = [">"], [], 0
         for at, length, code in places:
             is_private = code >> 8 == Class.PRIVATE
@@ -153,8 +155,13 @@ class Layout:
                 field = OF_CIRCUIT[number] if is_of_circuit else fields[number]
                 is_own = number in _OF_LAMP or number == Class.MESSAGE_ID
                 read = OBJECTS[code].decode if is_own else _cached(code)
-            rows.append(_Row(field, is_of_circuit, read, at + 4, length - 4))
-        self._rows = tuple(rows)
+            rows = of_circuit if is_of_circuit else of_message
+            rows.append(_Row(field, read, at + 4, length - 4))
+        self._of_message, self._of_circuit = tuple(of_message), tuple(of_circuit)
+        self._absent = _Defaults(
+            _absent(_DEFAULTS[kind].message, of_message),
+            _absent(_DEFAULTS[kind].circuit, of_circuit),
+        )
         self._unpack = Struct("".join(form)).unpack_from
         self._expected = tuple(expected)
 
@@ -164,25 +171,40 @@ class Layout:
             return None
         kind = self._kind
         message = _DRAFTS[kind]()
-        circuit = _CircuitDraft() if kind is Kind.RESV else None
-        of_message, of_circuit = _DEFAULTS[kind]
-        for field, value in of_message:
+        for field, value in self._absent.message:
             setattr(message, field, value)
-        for field, value in of_circuit:
-            setattr(circuit, field, value)
         try:
-            for field, is_of_circuit, read, at, size in self._rows:
-                setattr(circuit if is_of_circuit else message, field, read(octets, at, size))
+            for field, read, at, size in self._of_message:
+                setattr(message, field, read(octets, at, size))
+            if kind is _RESV:
+                circuit = self._read_circuit(octets)
+                if (message.style is _WF) != (circuit.sender is None):
+                    return None
+                message.circuits = (circuit,)
         except DecodeError:
             return None
-        if circuit is not None:
-            circuit.__class__ = Circuit
-            message.circuits = (circuit,)
-            if (message.style is Style.WF) != (circuit.sender is None):
-                return None
         message.__class__ = _TYPES[kind]
         made: Path | Resv = message
         return made
+
+    def _read_circuit(self, octets: bytes) -> Circuit:
+        """Return the one circuit of a RESV. Raises DecodeError."""
+        circuit = _CircuitDraft()
+        for field, value in self._absent.circuit:
+            setattr(circuit, field, value)
+        for field, read, at, size in self._of_circuit:
+            setattr(circuit, field, read(octets, at, size))
+        circuit.__class__ = Circuit
+        made: Circuit = circuit
+        return made
+
+
+def _absent(
+    defaults: tuple[tuple[str, object], ...], rows: Iterable[_Row]
+) -> tuple[tuple[str, object], ...]:
+    """Return what the fields have of which there is no object."""
+    present = {row.field for row in rows}
+    return tuple((field, value) for field, value in defaults if field not in present)
 
 
 def _places(octets: bytes) -> Iterator[_Place]:
