@@ -27,7 +27,7 @@ from powertcp.drivers.daemon import (
     state_folder,
 )
 from powertcp.drivers.dial import listen, parse_address
-from powertcp.drivers.guide import Named, Place
+from powertcp.drivers.guide import Guide
 from powertcp.drivers.lsr import Carrier
 from powertcp.drivers.lsr_capture import CaptureFile
 from powertcp.drivers.lsr_desk import LampDesk
@@ -261,9 +261,8 @@ class _Run:
         make_private(folder)
         return folder / f"lamp-{os.getpid()}.sock"
 
-    def _consumer(self, where: tuple[str, int], ask: Ask) -> Consumer:
-        """Return the consumer of the lamp, which finds its provider at `where`."""
-        host, port = where
-        wishes = Wishes(guide=Named(Place(host=host, port=port)), asks=[ask], for_ns=self._for_ns)
+    def _consumer(self, guide: Guide, ask: Ask) -> Consumer:
+        """Return the consumer of the lamp, which finds its provider by `guide`."""
+        wishes = Wishes(guide=guide, asks=[ask], for_ns=self._for_ns)
         loads = build_loads(self._options, 1)
         return Consumer(wishes, loads, self._say, self._tracer, None, self._books)

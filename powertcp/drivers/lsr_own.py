@@ -8,16 +8,21 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from powertcp.dpdp.select import Current
+from powertcp.dpdp.trust import Shown
 from powertcp.drivers.consumer import Consumer
 from powertcp.drivers.dial import accept, listen
+from powertcp.drivers.guide import Guide, Heed, Place, Sign
+from powertcp.drivers.interfaces import Interface
 from powertcp.drivers.lsr_lamp import LiveLamp, Say
+from powertcp.errors import known
 from powertcp.potcp.events import Ask
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Refusal
@@ -25,8 +30,69 @@ from powertcp.registry import Refusal
 NO: Final = 1
 _log = logging.getLogger("lamp")
 
-# makes a consumer of one provider, at host and port, that asks for this
-Make = Callable[[tuple[str, int], Ask], Consumer]
+# makes a consumer that asks for this, of the provider that a guide names
+Make = Callable[[Guide, Ask], Consumer]
+
+
+class TunnelGuide:
+    """Names the near end of the tunnel in use, and of the one that takes its place."""
+
+    may_roam = True
+
+    def __init__(self, place: Place) -> None:
+        """Begin with one tunnel."""
+        self._place = place
+        self._next: Place | None = None
+        self._heeds: list[Heed] = []
+
+    # MPLA-4.9-03
+    def move(self, place: Place) -> None:
+        """Let the consumer open a connection there before it closes the one it has."""
+        self._next = place
+        for heed in self._heeds:
+            heed(self._place.key, Sign.GONE)
+
+    async def place(self, asks: Sequence[Ask], current: Current | None = None) -> Place:
+        """Return the end of the tunnel in use."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return self._next or self._place
+
+    def other(
+        self,
+        place: Place,
+        asks: Sequence[Ask],
+        keys: Sequence[str] = (),
+        without: Interface | None = None,
+    ) -> Place | None:
+        """Return the end of the tunnel to move to, None unless another supplier is there."""
+        return self._next if self._next != place else None
+
+    def is_wanted(self, place: Place) -> bool:
+        """Whether the consumer is there, or is to move there."""
+        return place in (self._place, self._next)
+
+    def powered(self, place: Place, shown: Shown) -> None:
+        """Power comes from there: the tunnel before is left."""
+        if place == self._next:
+            self._place, self._next = place, None
+
+    def failed(self, place: Place) -> bool:
+        """Nobody else may be asked."""
+        return False
+
+    def better(self, place: Place, asks: Sequence[Ask], held_mw: int) -> Sequence[str]:
+        """The lamp decides that by itself."""
+        return ()
+
+    def listen(self, heed: Heed) -> None:
+        """Tell `heed` when another tunnel takes the place of this one."""
+        self._heeds.append(heed)
+
+    def refused(self, place: Place, refusal: Refusal) -> bool:
+        """A no is a no; where one was to be moved to, that comes to nothing."""
+        if place == self._next:
+            self._next = None
+        return False
 
 
 class OwnPower:
@@ -39,7 +105,9 @@ class OwnPower:
         self._make = make
         self._say = say
         self._consumer: Consumer | None = None
-        self._tunnel = 0
+        self._guide: TunnelGuide | None = None
+        self._nursery: trio.Nursery | None = None
+        self._tunnels: dict[int, tuple[socket.socket, Place]] = {}
         self._is_on = True
         self._changed = trio.Event()
         self._asking = trio.CancelScope()
@@ -61,49 +129,42 @@ class OwnPower:
             self._asking.cancel()
 
     def want(self, request: PowerProfile) -> None:
-        """Ask the provider for another power, once the circuit for it is there."""
+        """Ask for another power when the lamp is switched on again."""
         self.request = request
 
     async def run(self) -> int:
         """Be lit while on; return the status of the consumer once it has ended by itself."""
-        [listener] = listen([("127.0.0.1", 0)])
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._accept_loop, listener, nursery)
-                status = await self._run(listener.getsockname()[:2])
-                nursery.cancel_scope.cancel()
-        finally:
-            listener.close()
-        return status
-
-    async def _run(self, where: tuple[str, int]) -> int:
         while True:
             while not self._is_on:
                 await self._changed.wait()
             status: int | None = None
             with trio.CancelScope() as self._asking:
-                status = await self._light(where)
+                status = await self._light()
             if self._is_on and status is not None:
                 return status
 
-    async def _light(self, where: tuple[str, int]) -> int | None:
+    async def _light(self) -> int | None:
         """Ask for a circuit and power the load by it; None when the lamp was switched off."""
-        self._tunnel = self._lamp.switch_on(self.request, minimum=self._lamp.terms.minimum)
+        number = self._lamp.switch_on(self.request, minimum=self._lamp.terms.minimum)
         try:
-            answer = await self._lamp.answer(self._tunnel)
-            if isinstance(answer, Refusal):
-                said = answer.text or answer.sentence()
-                self._say("refused", {"code": answer.code, "sentence": said})
-                return NO
-            consumer = self._consumer = self._make(where, self._ask(answer))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stop_when_off, consumer)
+            async with trio.open_nursery() as self._nursery:
+                place = self._open(number)
+                answer = await self._lamp.answer(number)
+                if isinstance(answer, Refusal):
+                    said = answer.text or answer.sentence()
+                    self._say("refused", {"code": answer.code, "sentence": said})
+                    self._nursery.cancel_scope.cancel()
+                    return NO
+                self._guide = TunnelGuide(place)
+                consumer = self._consumer = self._make(self._guide, self._ask(answer))
+                self._nursery.start_soon(self._stop_when_off, consumer)
                 status = await consumer.run()
-                nursery.cancel_scope.cancel()
+                self._nursery.cancel_scope.cancel()
             return status if self._is_on else None
         finally:
-            self._consumer = None
-            self._lamp.switch_off(self._tunnel)
+            self._consumer = self._guide = self._nursery = None
+            for tunnel in tuple(self._tunnels):
+                self._close(tunnel)
 
     def _ask(self, grant: PowerProfile) -> Ask:
         """Return what is asked of the provider: what the circuit was granted, and the minimum."""
@@ -116,25 +177,51 @@ class OwnPower:
             await self._changed.wait()
         await consumer.stop()
 
+    # ---- tunnels ----------------------------------------------------------------------------
+
+    def _open(self, number: int) -> Place:
+        """Return where the consumer finds the near end of a tunnel."""
+        [listener] = listen([("127.0.0.1", 0)])
+        host, port = listener.getsockname()[:2]
+        place = Place(host=host, port=port)
+        self._tunnels[number] = listener, place
+        nursery = known(self._nursery, "tunnels are opened while the lamp is on")
+        nursery.start_soon(self._accept_loop, number, listener, nursery)
+        return place
+
+    def _close(self, number: int) -> None:
+        listener, _ = self._tunnels.pop(number, (None, None))
+        if listener is not None:
+            trio.lowlevel.notify_closing(listener)
+            listener.close()
+        self._lamp.switch_off(number)
+
     # MPLA-4.9-03
     def _move(self, old: int, new: int) -> None:
-        """Another supplier is signalled: the next connection of the consumer goes by its tunnel."""
-        self._tunnel = new
+        """Another supplier is signalled: connect by its tunnel, then leave the old one."""
+        if self._guide is None or old not in self._tunnels:
+            self._lamp.switch_off(new)
+            return
         self._say("supplier", {"old": old, "new": new})
+        self._guide.move(self._open(new))
 
-    async def _accept_loop(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+    async def _accept_loop(
+        self, number: int, listener: socket.socket, nursery: trio.Nursery
+    ) -> None:
         while True:
-            await trio.lowlevel.wait_readable(listener)
+            try:
+                await trio.lowlevel.wait_readable(listener)
+            except trio.ClosedResourceError:
+                return
             for sock, peer in accept(listener):
                 if not is_own(peer):
                     sock.close()
                     continue
                 plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-                nursery.start_soon(self._join, plain)
+                nursery.start_soon(self._join, number, plain)
 
-    async def _join(self, plain: trio.SocketStream) -> None:
-        """Join a connection of our consumer with the tunnel, as soon as that is signalled."""
-        number = self._tunnel
+    async def _join(self, number: int, plain: trio.SocketStream) -> None:
+        """Join a connection of our consumer with a tunnel, as soon as that is signalled."""
         try:
             answer = await self._lamp.answer(number)
             if not isinstance(answer, Refusal):
@@ -143,6 +230,9 @@ class OwnPower:
             _log.info("the connection in tunnel %d: %s", number, error)
         finally:
             plain.socket.close()
+        _, place = self._tunnels.get(number, (None, None))
+        if self._guide is not None and place is not None and not self._guide.is_wanted(place):
+            self._close(number)
 
 
 def is_own(peer: tuple[str, int]) -> bool:

@@ -25,11 +25,16 @@ class Street:
     provider: address of who gives the power, "" for the source itself.
     """
 
-    def __init__(self, folder: Path, provider: str = "", market: str = "", lamps: int = 3) -> None:
+    def __init__(self, folder: Path, provider: str = "", market: str = "", more: str = "") -> None:
         self.folder = folder
         self.base = base_address()
-        made = generate_topology(f"street:{lamps}", base=self.base, has_pdp=bool(market))
+        made = generate_topology("street:3", base=self.base, has_pdp=bool(market))
         text = format_topology(made)
+        if more:
+            # another source at the second substation
+            assert "link = [\n" in text
+            node, link = "]\nlink = [\n", '  {a = "es2", b = "s2", voltage = "110kV"},\n'
+            text = text.replace(node, f"  {more},\n{node}{link}")
         if provider:
             plain = 'name = "es1", kind = "es", '
             assert plain in text
@@ -101,12 +106,19 @@ class Street:
 
     async def order(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         """Run `powertcp mplamps lamp` with an order."""
+        return await self._run("lamp", *words)
+
+    async def police(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """Run `powertcp mplamps pdp` with an order."""
+        return await self._run("pdp", *words)
+
+    async def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         environ = {
             "XDG_RUNTIME_DIR": str(self.folder),
             "XDG_STATE_HOME": str(self.folder / "state"),
         }
         return await trio.run_process(
-            [sys.executable, "-m", "powertcp", "mplamps", "lamp", *words],
+            [sys.executable, "-m", "powertcp", "mplamps", *words],
             capture_stdout=True,
             capture_stderr=True,
             check=False,

@@ -11,7 +11,7 @@ import trio
 
 from powertcp.drivers.consumer import Consumer
 from powertcp.drivers.dial import listen
-from powertcp.drivers.guide import Named, Place
+from powertcp.drivers.guide import Guide, Named, Place
 from powertcp.drivers.lsr_lamp import LiveLamp, Terms
 from powertcp.drivers.lsr_own import OwnPower, is_own
 from powertcp.drivers.lsr_splice import (
@@ -40,9 +40,13 @@ Said = list[tuple[str, Mapping[str, Any]]]
 
 def consumer(where: tuple[str, int], said: Said, *, for_ms: int = 100) -> Consumer:
     """Return a consumer of the provider at `where`."""
+    return guided(Named(Place(host=where[0], port=where[1])), Ask(REQUEST), said, for_ms)
+
+
+def guided(guide: Guide, ask: Ask, said: Said, for_ms: int) -> Consumer:
     wishes = Wishes(
-        guide=Named(Place(host=where[0], port=where[1])),
-        asks=[Ask(REQUEST)],
+        guide=guide,
+        asks=[ask],
         for_ns=for_ms * NS_PER_MS,
     )
     return Consumer(wishes, [make_load("none")], lambda name, facts: said.append((name, facts)))
@@ -244,7 +248,7 @@ async def test_its_own_consumer_is_the_only_one_it_serves() -> None:
         own = OwnPower(
             lamp,
             REQUEST,
-            lambda where, ask: consumer(where, said, for_ms=300),
+            lambda guide, ask: guided(guide, ask, said, 300),
             lambda name, facts: said.append((name, facts)),
         )
         assert await own.run() == 0

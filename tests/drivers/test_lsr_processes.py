@@ -250,6 +250,43 @@ async def test_without_its_policeman_a_lamp_stays_lit(tmp_path: Path) -> None:
         assert status["energy_uj"] == done["energy_uj"] == bill["energy_uj"]
 
 
+@pytest.mark.requirement("MPLA-4.9-03")
+@pytest.mark.requirement("MPLA-6-01")
+async def test_a_dearer_supplier_is_left_without_a_dark_moment(tmp_path: Path) -> None:
+    other = SUPPLIER.replace("id = 7", "id = 8").replace("es1", "es2").replace("0.2100", "0.2500")
+    ada = ADA.replace("supplier = 7, ", "")
+    market = f'currency = "EUR"\nsupplier = [{SUPPLIER}, {other}]\nmeter = [{ada}]\n'
+    street = Street(tmp_path, "", market, '{name = "es2", kind = "es", supply = "230V/1000A@50Hz"}')
+    async with street.policed() as police, street.switched():
+        async with street.lamp("lamp-1", "--run", "sha256sum /dev/zero") as lamp:
+            lit = await until_state(lamp, "lit")
+            assert (lit["source"], lit["supplier"]) == ("es1", 7)
+            await lamp.until("readings", 2, when=lambda one: "[" in str(one["load"]))
+            pid = command_pid(lamp)
+            done = await street.police("--set-price", "7=0.40")
+            assert done.returncode == 0, done.stderr
+            await lamp.until("supplier")
+            moved = await lamp.until(
+                "lamp", when=lambda one: one["tunnel"] != 1 and one["state"] == "lit"
+            )
+            assert (moved["source"], moved["supplier"]) == ("es2", 8)
+            await lamp.until("lamp", when=lambda one: one["tunnel"] == 1 and one["state"] == "dark")
+            assert is_running(pid)
+            assert not lamp.all("shed")
+            count = len(lamp.all("readings"))
+            await lamp.until("readings", count + 2)
+            assert is_running(pid)
+            lamp.signal(signal.SIGTERM)
+            assert await lamp.end() == 0
+            [facts] = lamp.all("done")
+        await police.until_logged("h1/lamp-1")
+        police.signal(signal.SIGTERM)
+        assert await police.end() == 0
+    bills = [row for row in street.bills() if "energy_uj" in row]
+    assert sorted(row["supplier"] for row in bills) == [7, 8]
+    assert sum(row["energy_uj"] for row in bills) == facts["energy_uj"] + facts["heat_uj"]
+
+
 @pytest.mark.requirement("MPLA-9-03")
 @pytest.mark.requirement("MPLA-4.8-01")
 async def test_a_consumer_that_is_refused_is_told_by_whom_and_why(tmp_path: Path) -> None:
