@@ -43,6 +43,7 @@ _I63 = 1 << 63
 
 _HEAD = Struct(">HBBI")
 _FLOW_LABEL = Struct(">HBBII")
+_LABEL = Struct(">I")
 _TARIFF = Struct(">HBBIII3sBqII")
 _METER = Struct(">HBBIB3sIQQQ")
 _SHORT = _HEAD.size + PROFILE_OCTETS
@@ -98,6 +99,10 @@ _SEQUENCES = (
 )
 
 
+_SHORT_HEAD = _HEAD.pack(_SHORT, CLASS, PrivateType.POWER, ENTERPRISE)
+_LONG_HEAD = _HEAD.pack(_LONG, CLASS, PrivateType.POWER, ENTERPRISE)
+
+
 @dataclass(frozen=True, slots=True)
 class PowerObject:
     """POWER: what is asked for, granted or refused, in mV and mA.
@@ -139,9 +144,12 @@ class PowerObject:
 
     def to_wire(self) -> bytes:
         """Return 24 or 40 octets."""
-        second = self.second.to_wire() if self.second else b""
-        head = _HEAD.pack(_SHORT + len(second), CLASS, PrivateType.POWER, ENTERPRISE)
-        return head + self.profile.to_wire() + second
+        if self.second is None:
+            return _SHORT_HEAD + self.profile.to_wire()
+        return _LONG_HEAD + self.profile.to_wire() + self.second.to_wire()
+
+
+_FLOW_LABEL_HEAD = _HEAD.pack(_FLOW_LABEL.size, CLASS, PrivateType.FLOW_LABEL, ENTERPRISE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +178,12 @@ class FlowLabelObject:
 
     def to_wire(self) -> bytes:
         """Return 12 octets."""
-        size = _FLOW_LABEL.size
-        return _FLOW_LABEL.pack(size, CLASS, PrivateType.FLOW_LABEL, ENTERPRISE, self.label)
+        return flow_label_octets(self.label)
+
+
+def flow_label_octets(label: int) -> bytes:
+    """Return the FLOW_LABEL of a label, 16..1,048,575."""
+    return _FLOW_LABEL_HEAD + _LABEL.pack(label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -336,6 +336,8 @@ KNOWN_CLASSES: Final = frozenset(code >> 8 for code in OBJECTS) | {Class.INTEGRI
 # --- encoders: value -> object ---------------------------------------------------------------------
 
 
+# each circuit is in all messages of its session, and so are its lamp and LSP
+@lru_cache(maxsize=1 << 16)
 def session_object(value: Session) -> bytes:
     """Encode SESSION."""
     return b"\0\x10\x01\x07" + _SESSION.pack(int(value.es), value.tunnel, int(value.lamp))
@@ -376,11 +378,13 @@ def flowspec_object(value: TokenBucket) -> bytes:
     return b"\0\x24\x09\x02" + _BUCKET.pack(*_FLOWSPEC_HEADER, *value)
 
 
+@lru_cache(maxsize=1 << 16)
 def template_object(value: Sender) -> bytes:
     """Encode SENDER_TEMPLATE."""
     return b"\0\x0c\x0b\x07" + _SENDER.pack(int(value.lamp), value.lsp)
 
 
+@lru_cache(maxsize=1 << 16)
 def filter_object(value: Sender) -> bytes:
     """Encode FILTER_SPEC."""
     return b"\0\x0c\x0a\x07" + _SENDER.pack(int(value.lamp), value.lsp)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from powertcp.errors import LocalProtocolError
-from powertcp.mplamps.power import FlowLabelObject
+from powertcp.mplamps.power import flow_label_octets
 from powertcp.mplamps.rsvp import codec
 from powertcp.mplamps.rsvp.messages import (
     MAX_OFFERS,
@@ -71,16 +71,16 @@ def _path(message: Path) -> list[bytes]:
         codec.session_object(message.session),
         codec.hop_object(message.hop),
         codec.time_object(message.refresh_ms),
-        *([codec.route_object(message.route)] if message.route else ()),
+        codec.route_object(message.route) if message.route else b"",
         codec.label_request_object(message.l3pid),
         codec.attribute_object(message.attribute),
         codec.template_object(message.sender),
         codec.tspec_object(message.tspec),
-        *([codec.record_object(message.record)] if message.record else ()),
+        codec.record_object(message.record) if message.record else b"",
         codec.upstream_label_object(message.upstream_label),
-        FlowLabelObject(message.flow_label).to_wire(),
+        flow_label_octets(message.flow_label),
         message.power.to_wire(),
-        *([message.tariff.to_wire()] if message.tariff else ()),
+        message.tariff.to_wire() if message.tariff else b"",
     ]
 
 
@@ -95,19 +95,21 @@ def _resv(message: Resv) -> list[bytes]:
         *_if_any(codec.confirm_object, message.confirm),
         codec.style_object(message.style),
         codec.flowspec_object(message.flowspec),
-        *(octets for circuit in message.circuits for octets in _circuit(circuit)),
+        *map(_circuit, message.circuits),
     ]
 
 
-def _circuit(circuit: Circuit) -> list[bytes]:
-    return [
-        *_if_any(codec.filter_object, circuit.sender),
-        codec.label_object(circuit.label),
-        *([codec.record_object(circuit.record)] if circuit.record else ()),
-        FlowLabelObject(circuit.flow_label).to_wire(),
-        circuit.power.to_wire(),
-        *([circuit.tariff.to_wire()] if circuit.tariff else ()),
-    ]
+def _circuit(circuit: Circuit) -> bytes:
+    return b"".join(
+        (
+            b"" if circuit.sender is None else codec.filter_object(circuit.sender),
+            codec.label_object(circuit.label),
+            codec.record_object(circuit.record) if circuit.record else b"",
+            flow_label_octets(circuit.flow_label),
+            circuit.power.to_wire(),
+            circuit.tariff.to_wire() if circuit.tariff else b"",
+        )
+    )
 
 
 def _path_err(message: PathErr) -> list[bytes]:
