@@ -125,6 +125,7 @@ class Appliance:
         self.heat_uj = 0
         self.lease_until: Instant = 0
         self._more_at: Instant = 0
+        self._wants_other = False
         self.closing = False
         self.done = False
         self.status = 0
@@ -177,8 +178,18 @@ class Appliance:
         contract_mw = self.profile.power_mw if self.profile else 0
         return not self.appetite.look(self._line.waiting, self._line.capacity, contract_mw)
 
+    def want(self, ask: Ask) -> None:
+        """Want another power, as soon as it may be proposed; of the same kind of samples."""
+        self.ask, self._wants_other = ask, True
+
     def needs_more(self, now: Instant) -> bool:
-        """Whether it gave back what it did not use, and could use it now; asked at intervals."""
+        """Whether other terms are to be proposed: they were wanted, or what was given back could be used.
+
+        Asked at intervals.
+        """
+        if self._wants_other:
+            self._wants_other = False
+            return True
         if self.profile is None or now < self._more_at:
             return False
         if not (self.profile.giveback or self.ask.desired.giveback):

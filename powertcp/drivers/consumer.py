@@ -110,6 +110,16 @@ class Consumer:
             if isinstance(link, Link):
                 link.refuse(Refusal(Reason.MAINTENANCE))
 
+    def want(self, ask: Ask) -> None:
+        """Ask for another power in every contract, within a second."""
+        for each in self.appliances:
+            each.want(ask)
+
+    @property
+    def granted_mw(self) -> int:
+        """What the contracts of now allow together, mW."""
+        return sum(each.profile.power_mw for each in self.appliances if each.profile is not None)
+
     def reset(self, load: str) -> int:
         """Let loads of this name that are off try again; returns how many."""
         found = [each for each in self.appliances if each.is_off and each.answers_to(load)]

@@ -25,8 +25,8 @@ class Switch(Protocol):
     def switch(self, *, is_on: bool) -> None:
         """Switch it."""
 
-    def want(self, request: PowerProfile) -> None:
-        """Ask for another power from now on."""
+    async def want(self, request: PowerProfile) -> Refusal | None:
+        """Ask for another power from now on; return when the circuit may follow, or why not."""
 
 
 class LampDesk:
@@ -46,8 +46,8 @@ class LampDesk:
             "pid": os.getpid(),
             "version": powertcp.__version__,
         }
-        orders = {"on": self._on, "off": self._off, "set": self._set, "migrate": self._migrate}
-        views = {"status": self.status, "explain": self._explain}
+        orders = {"on": self.on, "off": self.off, "set": self.set, "migrate": self.migrate}
+        views = {"status": self.status, "explain": self.explain}
         return Control(greeting, {**views, **orders}, guarded=frozenset(orders))
 
     async def status(self, _: Mapping[str, object]) -> Fields | Refusal:
@@ -55,19 +55,23 @@ class LampDesk:
         await trio.lowlevel.checkpoint()
         return {**self._lamp.status(), "on": self._switched.is_on, "drops": self._lamp.live.drops()}
 
-    async def _explain(self, _: Mapping[str, object]) -> Fields | Refusal:
+    async def explain(self, _: Mapping[str, object]) -> Fields | Refusal:
+        """Return why tunnels are not as they were asked for."""
         await trio.lowlevel.checkpoint()
         return {"explanations": self._lamp.refusals()}
 
-    async def _on(self, request: Mapping[str, object]) -> Fields | Refusal:
+    async def on(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Switch the lamp on."""
         self._switched.switch(is_on=True)
         return await self.status(request)
 
-    async def _off(self, request: Mapping[str, object]) -> Fields | Refusal:
+    async def off(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Switch the lamp off."""
         self._switched.switch(is_on=False)
         return await self.status(request)
 
-    async def _set(self, request: Mapping[str, object]) -> Fields | Refusal:
+    async def set(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Ask for the PROFILE of `what`, make before break."""
         await trio.lowlevel.checkpoint()
         try:
             profile = PowerProfile.parse(str(request.get("what")), ProfileType.REQUEST).as_sent()
@@ -75,11 +79,14 @@ class LampDesk:
             return Refusal(Reason.NOT_OFFERED, rule=str(error))
         if not profile.power_mw:
             return Refusal(Reason.NOT_OFFERED, rule=f"{profile.format()} is no power")
-        self._switched.want(profile)
+        refusal = await self._switched.want(profile)
+        if refusal is not None:
+            return refusal
         count = self._lamp.set_request(profile)
         return {"state": self._lamp.node.lamp_state.value, "set": count}
 
-    async def _migrate(self, request: Mapping[str, object]) -> Fields | Refusal:
+    async def migrate(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Let the lamp or its edge LSR make the routes: the model of `what`."""
         await trio.lowlevel.checkpoint()
         if request.get("what") not in tuple(Model):
             return Refusal(Reason.STATE, rule="a model is overlay or peer")

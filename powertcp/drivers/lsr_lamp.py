@@ -65,14 +65,16 @@ class LiveLamp:
     """A lamp on its sockets. say: told of each change of a tunnel, as event "lamp".
 
     on_supplier: told of the old and the new tunnel; without it the lamp stays where it is.
+    on_grant: told of each grant of a tunnel that is not the one before.
     """
 
     on_supplier: Callable[[int, int], None] | None
+    on_grant: Callable[[PowerProfile], None] | None
 
     def __init__(self, name: str, carrier: Carrier, terms: Terms, say: Say) -> None:
         """Begin dark. Raises ConfigError as LiveNode does."""
         self.terms = terms
-        self.on_supplier = None
+        self.on_supplier = self.on_grant = None
         self._topology = carrier.topology
         self._wheel = carrier.wheel
         self._say = say
@@ -175,7 +177,8 @@ class LiveLamp:
         if tunnel is None:
             # one that takes the place of another
             tunnel = self._tunnels[event.tunnel] = _Tunnel(event.tunnel, event.at, trio.Event())
-        tunnel.state, tunnel.refusal, tunnel.grant = event.state, event.refusal, event.grant
+        before, tunnel.grant = tunnel.grant, event.grant
+        tunnel.state, tunnel.refusal = event.state, event.refusal
         since_ns = event.at - tunnel.asked_at
         if event.state is LampState.SIGNALLED and tunnel.signalled_ns is None:
             tunnel.signalled_ns = since_ns
@@ -184,6 +187,8 @@ class LiveLamp:
         self._say(
             "lamp", {"since_us": since_ns // NS_PER_US, **change_facts(event, self._topology)}
         )
+        if before is not None and event.grant not in (None, before) and self.on_grant is not None:
+            self.on_grant(event.grant)
         tunnel.news.set()
         tunnel.news = trio.Event()
         is_over = event.state is LampState.DARK and event.refusal is None

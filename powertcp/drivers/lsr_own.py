@@ -25,9 +25,12 @@ from powertcp.drivers.lsr_lamp import LiveLamp, Say
 from powertcp.errors import known
 from powertcp.potcp.events import Ask
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.registry import Refusal
+from powertcp.registry import Reason, Refusal
 
 NO: Final = 1
+# a provider answers a proposal within a second or two
+LOOK_S: Final = 0.05
+LESS_LOOKS: Final = 100
 _log = logging.getLogger("lamp")
 
 # makes a consumer that asks for this, of the provider that a guide names
@@ -111,7 +114,7 @@ class OwnPower:
         self._is_on = True
         self._changed = trio.Event()
         self._asking = trio.CancelScope()
-        lamp.on_supplier = self._move
+        lamp.on_supplier, lamp.on_grant = self._move, self._draw
 
     @property
     def is_on(self) -> bool:
@@ -128,9 +131,24 @@ class OwnPower:
         if not is_on and self._consumer is None:
             self._asking.cancel()
 
-    def want(self, request: PowerProfile) -> None:
-        """Ask for another power when the lamp is switched on again."""
+    async def want(self, request: PowerProfile) -> Refusal | None:
+        """Ask for another power: of the provider first if it is less, else once there is a circuit."""
         self.request = request
+        consumer = self._consumer
+        if consumer is None or request.power_mw >= consumer.granted_mw:
+            await trio.lowlevel.checkpoint()
+            return None
+        consumer.want(self._ask(request))
+        for _ in range(LESS_LOOKS):
+            if consumer.granted_mw <= request.power_mw:
+                return None
+            await trio.sleep_until(trio.current_time() + LOOK_S)
+        return Refusal(Reason.TIMEOUT, rule="the provider does not answer: the circuit stays")
+
+    def _draw(self, grant: PowerProfile) -> None:
+        """The circuit carries another power: draw that."""
+        if self._consumer is not None:
+            self._consumer.want(self._ask(grant))
 
     async def run(self) -> int:
         """Be lit while on; return the status of the consumer once it has ended by itself."""

@@ -73,8 +73,10 @@ class SpliceServer:
             for scope in tuple(self._open):
                 scope.cancel()
 
-    def want(self, request: PowerProfile) -> None:
-        """Let consumers whose first segment says no REQUEST ask for this."""
+    async def want(self, _: PowerProfile) -> Refusal | None:
+        """Say no: each circuit is what its consumer asks for."""
+        await trio.lowlevel.checkpoint()
+        return Refusal(Reason.POLICY, rule="the consumers of a splice say what they ask for")
 
     def __len__(self) -> int:
         return len(self._open)

@@ -12,6 +12,7 @@ import trio
 from powertcp.drivers.consumer import Consumer
 from powertcp.drivers.dial import listen
 from powertcp.drivers.guide import Guide, Named, Place
+from powertcp.drivers.lsr_desk import LampDesk
 from powertcp.drivers.lsr_lamp import LiveLamp, Terms
 from powertcp.drivers.lsr_own import OwnPower, is_own
 from powertcp.drivers.lsr_splice import (
@@ -257,6 +258,31 @@ async def test_its_own_consumer_is_the_only_one_it_serves() -> None:
         assert own.is_on
         await made.until_state("dark")
         assert not provider.breaker.holdings
+
+
+async def test_orders_that_make_no_sense_are_refused() -> None:
+    async with town("street:1") as made:
+        spliced = Spliced(made)
+        desk = LampDesk(spliced.lamp, spliced.server)
+        status = await desk.status({})
+        assert isinstance(status, dict)
+        assert (status["state"], status["tunnels"], status["on"]) == ("dark", [], True)
+        for what, said in (
+            ("230V/1A@50Hz", "the consumers of a splice say what they ask for"),
+            ("230V/0A@50Hz", "is no power"),
+            ("much", "much"),
+        ):
+            refusal = await desk.set({"what": what})
+            assert isinstance(refusal, Refusal)
+            assert said in refusal.sentence()
+        refusal = await desk.migrate({"what": "loose"})
+        assert isinstance(refusal, Refusal)
+        assert "overlay or peer" in refusal.sentence()
+        assert await desk.migrate({"what": "peer"}) == {"state": "dark", "migrated": 0}
+        assert await desk.explain({}) == {"explanations": []}
+        off = await desk.off({})
+        assert isinstance(off, dict)
+        assert not off["on"]
 
 
 async def test_a_socket_of_another_process_is_not_our_own() -> None:

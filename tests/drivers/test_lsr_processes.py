@@ -38,6 +38,16 @@ def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "RSD"
 
 
+def has_grant(mw: int, facts: Facts) -> bool:
+    """Whether a circuit carries this power."""
+    return facts.get("grant_mw") == mw
+
+
+def has_power(mw: int, facts: Facts) -> bool:
+    """Whether about this power is drawn."""
+    return bool(abs(facts["power_mw"] - mw) < mw // 50)
+
+
 def has_lsp(lsp: int, facts: Facts) -> bool:
     """Whether a lamp goes by this circuit."""
     return facts.get("lsp") == lsp
@@ -210,6 +220,14 @@ async def test_a_lamp_powers_its_own_load_and_obeys_orders(tmp_path: Path) -> No
             done = await street.order("status", "lamp-2")
             assert done.returncode == 0, done.stderr
             assert done.stdout.startswith(b"lamp-2: lit\n  tunnel 1: lit, 230V/0.26A@50Hz")
+            for power, mw in (("230V/1A@50Hz", 230_000), ("230V/0.1A@50Hz", 23_000)):
+                done = await street.order("set", "lamp-2", power)
+                assert done.returncode == 0, done.stderr
+                await lamp.until("lamp", when=partial(has_grant, mw))
+                await lamp.until("readings", when=partial(has_power, mw))
+            done = await street.order("set", "lamp-2", "230V/0A@50Hz")
+            assert (done.returncode, b"is no power" in done.stderr) == (1, True)
+            assert not lamp.all("shed")
             assert (await street.order("off", "lamp-2")).returncode == 0
             await until_state(lamp, "dark")
             assert (await street.order("on", "lamp-2", "--json")).returncode == 0
