@@ -47,7 +47,7 @@ from powertcp.mplamps.rsvp.messages import (
     ResvErr,
     ResvTear,
 )
-from powertcp.mplamps.rsvp.neighbour import Fresh, Neighbour, Refreshed
+from powertcp.mplamps.rsvp.neighbour import Arrival, Fresh, Neighbour, Refreshed
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     L3PID_IPV4,
@@ -110,6 +110,7 @@ class Rsvp:
         self._speaker = Speaker(node, links, settings, entropy, now, trace)
         self._circuits = Circuits()
         self._events: deque[RsvpEvent] = deque()
+        self._arrived: deque[tuple[int, Arrival, Instant]] = deque()
         self.drops: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -137,14 +138,22 @@ class Rsvp:
             # MPLA-4.1-01
             self.drops["not_neighbour"] += 1
             return
-        for arrival in self.neighbours[link].receive(data, now):
-            match arrival:
-                case Fresh(message, ttl):
-                    self._take(link, message, ttl, now)
-                case Refreshed(keys):
-                    self._refresh(link, keys, now)
+        self._arrived += (
+            (link, arrival, now) for arrival in self.neighbours[link].receive(data, now)
+        )
+        if self._arrived:
+            self._take_next()
         self._speaker.touch(link)
         self._hear(link, now)
+
+    def _take_next(self) -> None:
+        """Take the next of a bundle; the rest waits until what is told of this one is answered."""
+        link, arrival, now = self._arrived.popleft()
+        match arrival:
+            case Fresh(message, ttl):
+                self._take(link, message, ttl, now)
+            case Refreshed(keys):
+                self._refresh(link, keys, now)
 
     def datagrams_to_send(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
@@ -152,6 +161,8 @@ class Rsvp:
 
     def next_event(self) -> RsvpEvent | None:
         """Drain one event; None when there are no more."""
+        while self._arrived and not self._events:
+            self._take_next()
         return self._events.popleft() if self._events else None
 
     def get_timer(self) -> Instant | None:

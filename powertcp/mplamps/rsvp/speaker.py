@@ -37,7 +37,7 @@ from powertcp.mplamps.rsvp.objects import (
 )
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.state import CircuitState
-from powertcp.mplamps.rsvp.wire import FIRST_TTL
+from powertcp.mplamps.rsvp.wire import FIRST_TTL, MessageTooLongError
 from powertcp.units import NS_PER_MS, Instant
 
 
@@ -115,6 +115,24 @@ class Speaker:
         self.neighbours[link].send(message, now, ttl=ttl)
         self.touch(link)
 
+    def _send_fitting(
+        self, link: int, message: Path | Resv, now: Instant, *, ttl: int = FIRST_TTL
+    ) -> None:
+        """Send what others have added to; what does not fit goes without that.
+
+        First the record goes, then what is forwarded unexamined.
+        """
+        try:
+            self.send(link, message, now, ttl=ttl)
+            return
+        except MessageTooLongError:
+            message = _without_record(message)
+        try:
+            # MPLA-4.3-05
+            self.send(link, message, now, ttl=ttl)
+        except MessageTooLongError:
+            self.send(link, replace(message, others=()), now, ttl=ttl)
+
     # ---- toward the source ------------------------------------------------------------------
 
     def path(
@@ -143,7 +161,7 @@ class Speaker:
             record=self._recorded(path, path.record, label, is_first=not state.in_link),
             others=state.others,
         )
-        self.send(link, message, now, ttl=state.ttl - 1)
+        self._send_fitting(link, message, now, ttl=state.ttl - 1)
 
     def path_again(self, state: CircuitState, now: Instant) -> None:
         """Send the PATH of a circuit on once more: only what was recorded of it has changed."""
@@ -154,7 +172,7 @@ class Speaker:
         if isinstance(before, Path):
             record = self._recorded(state.path, state.path.record, before.upstream_label)
             onward = replace(before, record=record, message_id=None, acks=())
-            self.send(state.out_link, onward, now, ttl=state.ttl - 1)
+            self._send_fitting(state.out_link, onward, now, ttl=state.ttl - 1)
 
     def path_tear(self, state: CircuitState, link: int, now: Instant) -> None:
         """Say that a circuit is given up."""
@@ -240,7 +258,7 @@ class Speaker:
             confirm=first.confirm,
             others=first.granted_others,
         )
-        self.send(link, message, now)
+        self._send_fitting(link, message, now)
 
     def resv_tear(self, state: CircuitState, now: Instant) -> None:
         """Say that what was granted to a circuit, or to a shared session, is so no more."""
@@ -294,6 +312,12 @@ class Speaker:
         if not has_labels:
             return (RecordedHop(self.node), *record)
         return (RecordedHop(self.node, label, NEUTRAL), *record)
+
+
+def _without_record(message: Path | Resv) -> Path | Resv:
+    if isinstance(message, Path):
+        return replace(message, record=())
+    return replace(message, circuits=tuple(replace(one, record=()) for one in message.circuits))
 
 
 def _filter(state: CircuitState) -> Sender | None:

@@ -40,6 +40,10 @@ _MODULUS = 0xFFFF
 _KINDS = {int(kind): kind for kind in Kind}
 
 
+class MessageTooLongError(LocalProtocolError):
+    """A message of more octets than are sent: what others have put into it does not fit."""
+
+
 def _sum(octets: bytes) -> int:
     """Return the sum of all words of 16 bits modulo 65535, 0 for a right checksum.
 
@@ -61,7 +65,8 @@ def encode_message(
     """Return the octets of a message, with INTEGRITY first if there is a key.
 
     sequence: greater than that of every message before it under this key, 64 bits.
-    Raises LocalProtocolError for more than 1472 octets and for values that do not fit their fields.
+    Raises LocalProtocolError for values that do not fit their fields, MessageTooLongError for more than
+    1472 octets.
     """
     try:
         kind, body = objects_of(message)
@@ -70,7 +75,7 @@ def encode_message(
         size = HEADER_OCTETS + len(body)
         # MPLA-4.1-01
         if size > MAX_SENT:
-            raise LocalProtocolError(f"{kind.name} has {size:,} octets, limit {MAX_SENT:,}")
+            raise MessageTooLongError(f"{kind.name} has {size:,} octets, limit {MAX_SENT:,}")
         flags = VERSION << 4 | REFRESH_REDUCTION
         octets = COMMON.pack(flags, kind, 0, ttl, 0, size) + body
     except struct.error as error:

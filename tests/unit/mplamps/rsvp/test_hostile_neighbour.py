@@ -10,6 +10,7 @@ from powertcp.mplamps.rsvp import (
     Acknowledgement,
     Attribute,
     ErrorSpec,
+    ForeignObject,
     Hop,
     Message,
     MessageId,
@@ -29,6 +30,7 @@ from powertcp.mplamps.rsvp import (
     TokenBucket,
     decode_message,
     encode_message,
+    wire,
 )
 from powertcp.mplamps.rsvp.events import CircuitId, CircuitRemoved, LinkTo, PathArrived
 from powertcp.mplamps.rsvp.machine import MAX_CIRCUITS, Rsvp
@@ -335,3 +337,77 @@ def test_acknowledgements_of_what_was_never_sent_change_nothing() -> None:
 
 
 PATH = path_of(ADA, link=TO_ADA)
+
+
+# ---- what does not fit, and what comes together -----------------------------------------------------
+
+
+def long_path(octets: int, *, hops: int = 0) -> Path:
+    """Return a PATH with an object that is forwarded unexamined, as long as a peer may send it."""
+    far = tuple(RecordedHop(IPv4Address(f"10.9.0.{number}"), 20_000, 0) for number in range(hops))
+    return replace(
+        path_of(ADA, link=TO_ADA), others=(ForeignObject(200, 1, bytes(octets)),), record=far
+    )
+
+
+def unlimited(message: Sendable) -> bytes:
+    """Encode what is longer than we send."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "MAX_SENT", wire.MAX_RECEIVED)
+        return encode_message(message)
+
+
+@pytest.mark.requirement("MPLA-4.1-01")
+@pytest.mark.parametrize(
+    ("octets", "hops", "has_record", "has_others"),
+    [
+        (1_000, 0, False, True), (1_300, 0, False, True), (3_500, 0, False, False),
+        (500, 8, True, True), (1_000, 31, False, True), (1_400, 31, False, False),
+    ],
+)  # fmt: skip
+def test_a_path_that_grows_too_long_goes_on_without_what_others_put_in(
+    octets: int, hops: int, has_record: bool, has_others: bool
+) -> None:
+    house = House()
+    events = house.hear_octets(ADA, unlimited(long_path(octets, hops=hops)))
+    assert [type(event) for event in events] == [PathArrived]
+    ((link, onward),) = house.says()
+    assert isinstance(onward, Path)
+    assert (link, bool(onward.record), bool(onward.others)) == (TO_ES, has_record, has_others)
+
+
+@pytest.mark.requirement("MPLA-4.3-05")
+def test_what_is_granted_to_eight_senders_with_long_records_fits_without_them() -> None:
+    house = House()
+    record = tuple(RecordedHop(IPv4Address(f"10.9.0.{number}"), 20_000, 0) for number in range(20))
+    for lsp in range(1, 9):
+        path = path_of(ADA, link=TO_ADA, sender=Sender(ADA, lsp))
+        house.hear(ADA, replace(path, record=(RecordedHop(ADA, 230, 0),)))
+        circuit = CircuitId(path.session, path.sender)
+        resv = resv_of(circuit)
+        house.hear(ES, replace(resv, circuits=(replace(resv.circuits[0], record=record),)))
+        house.rsvp.answer(circuit, flow_label=50, power=PowerObject.make(GRANT), now=0)
+    said = [message for _, message in house.says() if isinstance(message, Resv)]
+    assert [len(message.circuits) for message in said] == list(range(1, 9))
+    assert said[0].circuits[0].record
+    assert not said[-1].circuits[0].record
+
+
+def bundle(*messages: Sendable) -> bytes:
+    body = b"".join(encode_message(message) for message in messages)
+    return bytes((0x11, 12, 0, 0, 64, 0)) + (8 + len(body)).to_bytes(2) + body
+
+
+@pytest.mark.requirement("MPLA-4.2-03")
+def test_a_circuit_that_is_torn_in_the_bundle_that_asks_for_it_leaves_nothing() -> None:
+    """The node is told of one message after another: what it answers is still there."""
+    house = House()
+    path = path_of(ADA, link=TO_ADA)
+    tear = PathTear(session=path.session, hop=path.hop, sender=path.sender, tspec=TSPEC)
+    events = house.hear_octets(ADA, bundle(path, tear, path, replace(path, flow_label=17), tear))
+    assert [type(event) for event in events] == [
+        PathArrived, CircuitRemoved, PathArrived, CircuitRemoved, PathArrived, CircuitRemoved,
+    ]  # fmt: skip
+    assert len(house.rsvp) == 0
+    said = [type(message) for _, message in house.says()]
+    assert said == [Path, PathTear, Path, Path, PathTear]
