@@ -41,7 +41,7 @@ from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 # a block of a circuit fills a packet at most
 MSP = 1_280
 # how long an inner connection has to end, until its circuit is given up
-DRAIN_NS: Duration = 2 * NS_PER_S
+DRAIN_NS: Duration = 5 * NS_PER_S
 # MPLampS section 1: none for 2 block times
 _FLICKER_BLOCKS = 2
 _CONFIG = ConnectionConfig(msp=MSP)
@@ -50,7 +50,8 @@ _CONFIG = ConnectionConfig(msp=MSP)
 class Supply(NamedTuple):
     """Energies of the inner connections of one lamp: what sources sent, and the lamp verified.
 
-    cut_uj: of what was sent, what never came out of circuits that were cut.
+    cut_uj: what was sent in flows that have not ended as they should, and is not verified: it is
+    under way, or was in a circuit that was cut.
     """
 
     sent_uj: int
@@ -64,7 +65,7 @@ class _Source:
     def __init__(self, connection: PowerConnection, now: Instant) -> None:
         self.connection = connection
         self.sent_uj = 0
-        self.is_cut = False
+        self.is_whole = False
         self._flow: int | None = None
         self._generator: Generator | None = None
         self._terms: PowerProfile | None = None
@@ -114,7 +115,7 @@ class _Source:
                 connection.answer(flow, accept=True, profile=asks[0].desired, now=now)
             case FlowClosed(esn_uj=esn_uj, truncated=is_cut):
                 self.sent_uj += esn_uj
-                self.is_cut |= is_cut
+                self.is_whole = not is_cut
                 self._flow = self._due = None
 
     def _send(self, now: Instant) -> None:
@@ -147,7 +148,7 @@ class _Sink:
         self.banked_uj = 0
         self.request = self._wish = request
         self.is_over = False
-        self.is_cut = False
+        self.is_whole = False
         self._tell = tell
         self._flow: int | None = None
         self._block_ns: Duration = 0
@@ -213,7 +214,7 @@ class _Sink:
                 self._tell(True, now)  # noqa: FBT003 - of a callable
             case FlowClosed(truncated=is_cut):
                 self._late_at, self.is_over = None, True
-                self.is_cut |= is_cut
+                self.is_whole = not is_cut
             case FlowRefused():
                 self._late_at, self.is_over = None, True
 
@@ -231,7 +232,7 @@ class _Stream:
 
 @dataclass(slots=True, eq=False)
 class _Pair:
-    """Both ends of an inner connection. is_cut: it did not end as connections should."""
+    """Both ends of an inner connection."""
 
     name: str
     sink: _Sink
@@ -239,8 +240,9 @@ class _Pair:
 
     @property
     def is_cut(self) -> bool:
-        """Whether either end was not told by the other that all has come."""
-        return self.sink.is_cut or (self.source is not None and self.source.is_cut)
+        """Whether either end has not yet been told by the other that all has come, or never."""
+        is_whole = self.source is not None and self.source.is_whole
+        return not (is_whole and self.sink.is_whole)
 
 
 class PoweredLamps:
@@ -294,6 +296,9 @@ class PoweredLamps:
         connection = PowerConnection(client=True, config=_CONFIG, entropy=dice)
 
         def tell(is_banked: bool, at: Instant) -> None:
+            if self._streams.get((name, tunnel)) is not stream:
+                # the circuit was given up before its connection had ended
+                return
             if is_banked:
                 node.lamp_banked(tunnel, at)
             else:
@@ -351,7 +356,6 @@ class PoweredLamps:
         machine.receive_eof(now)
         while (event := machine.next_event()) is not None:
             machine.take(event, now)
-        machine.is_cut = True
         self._engine.detach(name, end)
         if stream is not None:
             self._forget(stream)
@@ -422,5 +426,5 @@ class PoweredLamps:
         return found
 
     def residual_uj(self) -> int:
-        """Return what sources have sent and lamps have not verified, but for what was cut off."""
+        """Return what sources have sent and lamps have not verified in flows that ended well."""
         return sum(one.sent_uj - one.banked_uj - one.cut_uj for one in self.supplies().values())

@@ -489,7 +489,7 @@ class Engine:
         record = self.lamps[seat.name]
         tunnels = [row.number for row in node.tunnels()]
         match act.verb:
-            case Verb.ON if not tunnels:
+            case Verb.ON if not (record.is_wanted and tunnels):
                 self._switch_on(record, node)
             case Verb.OFF:
                 record.is_wanted = False

@@ -197,3 +197,29 @@ def test_lamps_stay_lit_without_a_policeman() -> None:
     run.lamps.finish()
     total_uj = sum(bill.energy_uj for bill in policeman.bills())
     assert total_uj == sum(one.banked_uj for one in run.lamps.supplies().values())
+
+
+def test_power_crosses_links_that_lose_and_links_that_are_narrow() -> None:
+    draft = Draft("narrow")
+    draft.node("es1", NodeKind.ES, supply=PowerProfile.parse("230V/1kA@50Hz"))
+    draft.node("h1", NodeKind.TRANSFORMER)
+    draft.link("es1", "h1", 20_000_000, loss_ppm=20_000)
+    for number, rate_bps in ((1, 330_000), (2, None)):
+        draft.link("h1", draft.node(f"lamp-{number}", NodeKind.LAMP), 230_000, rate_bps=rate_bps)
+    run = Powered(draft.finish())
+    run.until(10)
+    assert run.engine.lost() > 20
+    # before the last packets of the narrow link have gone, its tunnel is given up
+    run.lamps.finish()
+    supplies = run.lamps.supplies()
+    assert all(one.banked_uj > 5 * 59_800_000 for one in supplies.values())
+    assert run.lamps.residual_uj() == 0
+    assert {lamp.state for lamp in run.engine.lamps.values()} == {LampState.DARK}
+
+
+def test_a_lamp_is_switched_on_again_while_it_still_ends() -> None:
+    run = Powered(generate_topology("street:1"), "0s on *\n2s off *\n2.001s on *")
+    assert run.until(4).lamps["lamp-1"].state is LampState.LIT
+    run.lamps.finish()
+    assert run.lamps.residual_uj() == 0
+    assert run.lamps.supplies()["lamp-1"].cut_uj == 0
