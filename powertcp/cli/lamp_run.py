@@ -46,7 +46,7 @@ from powertcp.mplamps.ted import Ted
 from powertcp.mplamps.topology import Node, NodeKind, Topology
 from powertcp.potcp.events import Ask
 from powertcp.profile import PowerProfile, ProfileType
-from powertcp.units import parse_duration_ns
+from powertcp.units import Duration, parse_duration_ns
 
 _LINE = "command line"
 # what a price without a currency is in
@@ -67,13 +67,14 @@ def run_lamp(arguments: Namespace) -> int:
     """Do what the words of `powertcp mplamps lamp run` say; returns the exit status."""
     plan = read_plan(arguments)
     options = consumer_options(arguments)
+    for_ns = read_end("--for", options.for_, parse_duration_ns)
     spool_streams()
     level = logging.DEBUG if arguments.verbose else logging.INFO
     set_up_logging(os.environ, level=logging.WARNING if arguments.quiet else level)
     report = JsonReport(sys.stdout) if arguments.json else LampText()
     tracer = open_tracer(arguments.trace or "")
     try:
-        return trio.run(_Run(arguments, plan, options, report, tracer).run)
+        return trio.run(_Run(arguments, plan, options, for_ns, report, tracer).run)
     finally:
         report.end()
         if tracer is not None:
@@ -174,6 +175,7 @@ class _Run:
         arguments: Namespace,
         plan: Plan,
         options: Options,
+        for_ns: Duration | None,
         say: Say,
         tracer: Tracer | None,
     ) -> None:
@@ -182,7 +184,7 @@ class _Run:
         self._options = options
         self._say = say
         self._tracer = tracer
-        self._for_ns = read_end("--for", options.for_, parse_duration_ns)
+        self._for_ns = for_ns
         self._books = None
 
     async def run(self) -> int:

@@ -38,7 +38,7 @@ def switch_loads(arguments: Mapping[str, Any]) -> int:
     command = Command(
         name="lsr",
         options=LsrOptions,
-        check=check_options,
+        check=read_config,
         inspect=read_config,
         serve=_Switched,
     )
