@@ -99,6 +99,15 @@ _SEQUENCES = (
 )
 
 
+# MPLA-4.3-04
+_UNSET_PRIORITY: Final = 4
+
+
+def link_priority(request: PowerProfile) -> int:
+    """Return the setup and holding priority, 0..7, that a REQUEST has on links. MPLA-4.3-04."""
+    return request.priority // 2 if request.priority else _UNSET_PRIORITY
+
+
 _SHORT_HEAD = _HEAD.pack(_SHORT, CLASS, PrivateType.POWER, ENTERPRISE)
 _LONG_HEAD = _HEAD.pack(_LONG, CLASS, PrivateType.POWER, ENTERPRISE)
 

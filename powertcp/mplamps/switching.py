@@ -16,7 +16,7 @@ from powertcp.mplamps.lfib import Lfib, Out, Owner
 from powertcp.mplamps.metering import Account, Forbidden, Metering, Permitted, Repriced, Ruling
 from powertcp.mplamps.neutrals import Neutrals
 from powertcp.mplamps.ports import Port
-from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject
+from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject, link_priority
 from powertcp.mplamps.routing import MAX_TRIES, Router
 from powertcp.mplamps.rsvp.admission import NoRoom
 from powertcp.mplamps.rsvp.errors import Case, fault_of
@@ -46,6 +46,7 @@ _PREEMPTED: Final = fault_of(Case.PREEMPTED)
 _EXHAUSTED: Final = fault_of(Case.EXHAUSTED)
 _VOLTAGE: Final = fault_of(Case.VOLTAGE)
 _TARIFF: Final = fault_of(Case.TARIFF)
+_PRIORITY: Final = fault_of(Case.PRIORITY)
 _CAUSES: Final = {
     Cause.TORN: DeleteReason.TEAR,
     Cause.TIMED_OUT: DeleteReason.TIMEOUT,
@@ -156,6 +157,7 @@ class Switching:
         is_asked = path.session.es == self._address and self._may_ask(lamp)
         if lamp.is_lamp:
             _check_voltage(lamp, path.power.profile)
+            _check_priority(path)
         if not is_asked:
             self._route(crossing, now)
             self._admit(crossing, now)
@@ -444,3 +446,11 @@ def _check_voltage(lamp: Port, request: PowerProfile) -> None:
     # MPLA-4.5-02
     if off_mv * 100 > lamp.voltage_mv * VOLTAGE_TOLERANCE_PERCENT:
         raise Refused(_VOLTAGE)
+
+
+def _check_priority(path: Path) -> None:
+    """Refuse priorities that are not those of the profile, which the policeman sees. Raises Refused."""
+    attribute, own = path.attribute, link_priority(path.power.profile)
+    # MPLA-4.3-04
+    if (attribute.setup, attribute.holding) != (own, own):
+        raise Refused(_PRIORITY)

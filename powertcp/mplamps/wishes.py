@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from powertcp.errors import LocalProtocolError
 from powertcp.machine import Event
-from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject
+from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject, link_priority
 from powertcp.mplamps.rsvp.errors import reason_of, sentence_of
 from powertcp.mplamps.rsvp.events import CircuitId
 from powertcp.mplamps.rsvp.objects import (
@@ -37,7 +37,6 @@ _PAIR_OCTETS: Final = 8
 _BLOCK_OCTETS: Final = 68
 _LEAST_PACKET: Final = 40
 _GREATEST_PACKET: Final = 1440
-_UNSET_PRIORITY: Final = 4
 _ANY_PRICE: Final = (1 << 63) - 1
 
 
@@ -137,8 +136,7 @@ def _sampling_hz(frequency_chz: int) -> int:
 def attribute_of(wish: Wish, name: str) -> Attribute:
     """Return the priorities and flags of a wish of the lamp called `name`. MPLA-4.3-04."""
     # MPLA-4.3-04
-    priority = wish.request.priority
-    half = priority // 2 if priority else _UNSET_PRIORITY
+    half = link_priority(wish.request)
     flags = LABEL_RECORDING if wish.style is Style.FF else LABEL_RECORDING | SE_DESIRED
     return Attribute(half, half, flags, name)
 

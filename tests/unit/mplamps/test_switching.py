@@ -183,6 +183,19 @@ def test_only_the_edge_looks_at_the_voltage() -> None:
     edge.assert_empty()
 
 
+@pytest.mark.requirement("MPLA-4.3-04")
+@pytest.mark.parametrize(("setup", "holding"), [(0, 4), (4, 0), (0, 0), (7, 7)])
+def test_a_lamp_has_no_other_priority_than_its_profile_says(setup: int, holding: int) -> None:
+    """The policeman sees the profile, links see the attribute: it would pre-empt them all."""
+    edge = Cabinet("h1")
+    sly = edge.path.attribute._replace(setup=setup, holding=holding)
+    assert fault(edge.hear(replace(edge.path, attribute=sly))) == (252, 105)
+    edge.assert_empty()
+    router = Cabinet()
+    [onward] = router.hear(replace(router.path, attribute=sly))
+    assert isinstance(onward, Path)
+
+
 @pytest.mark.requirement("MPLA-4.5-08")
 def test_a_path_that_has_changed_takes_the_place_of_the_one_before() -> None:
     router = Cabinet()
