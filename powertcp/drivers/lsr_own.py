@@ -166,23 +166,26 @@ class OwnPower:
         number = self._lamp.switch_on(self.request, minimum=self._lamp.terms.minimum)
         try:
             async with trio.open_nursery() as self._nursery:
-                place = self._open(number)
-                answer = await self._lamp.answer(number)
-                if isinstance(answer, Refusal):
-                    said = answer.text or answer.sentence()
-                    self._say("refused", {"code": answer.code, "sentence": said})
-                    self._nursery.cancel_scope.cancel()
-                    return NO
-                self._guide = TunnelGuide(place)
-                consumer = self._consumer = self._make(self._guide, self._ask(answer))
-                self._nursery.start_soon(self._stop_when_off, consumer)
-                status = await consumer.run()
+                status = await self._power(number, self._nursery)
                 self._nursery.cancel_scope.cancel()
             return status if self._is_on else None
         finally:
             self._consumer = self._guide = self._nursery = None
             for tunnel in tuple(self._tunnels):
                 self._close(tunnel)
+
+    async def _power(self, number: int, nursery: trio.Nursery) -> int:
+        """Wait for the circuit, and run the consumer to its end; return its status."""
+        place = self._open(number)
+        answer = await self._lamp.answer(number)
+        if isinstance(answer, Refusal):
+            said = answer.text or answer.sentence()
+            self._say("refused", {"code": answer.code, "sentence": said})
+            return NO
+        self._guide = TunnelGuide(place)
+        consumer = self._consumer = self._make(self._guide, self._ask(answer))
+        nursery.start_soon(self._stop_when_off, consumer)
+        return await consumer.run()
 
     def _ask(self, grant: PowerProfile) -> Ask:
         """Return what is asked of the provider: what the circuit was granted, and the minimum."""
