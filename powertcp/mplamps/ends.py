@@ -80,7 +80,9 @@ class Ends:
             return None
         key = packet.destination_port, packet.source, packet.source_port
         end = self._ends.get(key)
-        if end is not None and end.receive(packet, now):
+        if end is not None and end.gives_way_to(packet):
+            del self._ends[key]
+        elif end is not None and end.receive(packet, now):
             return end
         is_asked = self._is_source and packet.destination_port == DEFAULT_PORT
         if is_asked and packet.flags & (Flag.SYN | Flag.ACK | Flag.RST) == Flag.SYN:

@@ -286,6 +286,15 @@ class Endpoint:
             self._receive_open(packet, now)
         return True
 
+    def gives_way_to(self, packet: Packet) -> bool:
+        """Whether this connection is over for its peer too, who asks for a new one.
+
+        RFC 9293, section 3.6.1: a SYN beyond all that has come ends TIME-WAIT.
+        """
+        is_syn = packet.flags & (_SYN | _ACK | _RST) == _SYN
+        is_over = self.state is State.TIME_WAIT
+        return is_over and is_syn and _after(packet.seq, self._received) > 0
+
     def packets_to_send(self) -> list[bytes]:
         """Drain packets for the peer, in the order in which they are to go."""
         out, self._out = self._out, []

@@ -1,5 +1,6 @@
 """Many connections at one address."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -161,3 +162,36 @@ def test_connections_beyond_the_limit_are_refused_and_counted() -> None:
     assert ends[3].next_event() == Ended(refusal=None)
     assert es.receive_packet(packet(SYN, port=60_000), 0) is not None
     assert one.connect(ES, REQUEST, 0).local_port == FIRST_PORT + 3
+
+
+def test_a_connection_that_is_over_gives_way_to_a_new_one_of_the_same_lamp() -> None:
+    es, one = source(), lamp()
+    end = one.connect(ES, REQUEST, 0)
+    exchange(es, one)
+    (served,) = es
+    served.close(0)
+    exchange(es, one)
+    end.close(0)
+    exchange(es, one)
+    assert served.state is State.TIME_WAIT
+    again = Packet.from_wire(packet(SYN, port=FIRST_PORT))
+    beyond = replace(again, seq=(1 << 31) - 1, ack=0).to_wire()
+    fresh = es.receive_packet(beyond, 0)
+    assert fresh is not None
+    assert fresh is not served
+    assert fresh.state is State.SYN_RECEIVED
+
+
+def test_an_old_syn_does_not_end_a_connection_that_is_over() -> None:
+    es, one = source(), lamp()
+    end = one.connect(ES, REQUEST, 0)
+    (first,) = drained(one)
+    es.receive_packet(first, 0)
+    exchange(es, one)
+    (served,) = es
+    served.close(0)
+    exchange(es, one)
+    end.close(0)
+    exchange(es, one)
+    assert es.receive_packet(first, 0) is served
+    assert served.state is State.TIME_WAIT

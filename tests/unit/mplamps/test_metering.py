@@ -17,7 +17,7 @@ from powertcp.mplamps.rsvp.messages import Path, PathErr, Resv
 from powertcp.mplamps.rsvp.objects import Sender, Session
 from powertcp.mplamps.tariffs import parse_market
 from powertcp.registry import Flag, Reason, SegmentType
-from powertcp.units import NS_PER_MS
+from powertcp.units import NS_PER_MS, NS_PER_S
 from powertcp.wire.frames import HEADER
 from tests.mplamps_network import SECOND, Network
 from tests.policed import MARKET, street
@@ -89,6 +89,9 @@ def test_without_a_policeman_nobody_may() -> None:
     network = Network(topology, market=parse_market(MARKET, "market", topology))
     network.on("lamp-1", es=network.nodes["es1"].address)
     network.run()
+    # nobody has tried to speak to him yet: he has a second
+    assert network.heard(PathErr) == []
+    network.run(NS_PER_S)
     error = network.heard(PathErr)[0].error
     assert (error.code, error.value) == (2, 0)
     change = network.changes("lamp-1")[-1]
@@ -318,6 +321,8 @@ def test_the_shares_of_circuits_that_follow_each_other_are_the_register() -> Non
 def test_what_is_ruled_of_a_circuit_without_a_connection() -> None:
     metering = Metering(Pep(IPv4Address("10.0.0.2"), bytes), 7)
     assert metering.next_event() == PolicemanWanted(at=7)
+    metering.receive_eof(7)
+    assert metering.next_event() == PolicemanWanted(at=SECOND + 7)
     circuit, _ = account_of(metering, 1)
     ruling = metering.next_ruling()
     assert isinstance(ruling, Forbidden)
