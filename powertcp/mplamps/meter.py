@@ -8,12 +8,14 @@ from typing import Final, NamedTuple
 from powertcp.errors import DecodeError
 from powertcp.mplamps.packet import find_segment
 from powertcp.registry import Flag, SegmentType
-from powertcp.units import NS_PER_S, Instant
+from powertcp.units import NS_PER_S, Duration, Instant
 from powertcp.wire.frames import HEADER, HEADER_OCTETS, check_header
 
 # the connections of a session that are remembered one by one: what is older is only a sum
 MAX_REGISTERS: Final = 1024
 OVERLOAD_PERCENT: Final = 125
+# what a circuit could not carry while its way was broken comes at once when there is another
+CATCH_UP_NS: Final[Duration] = 5 * NS_PER_S
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 # a private seal shows this ESN, on flow 0
 _HIDDEN = _U64
@@ -45,6 +47,7 @@ class Meter:
         "_past_uj",
         "_registers",
         "_since",
+        "_spare_uj",
         "octets",
         "packets",
     )
@@ -54,7 +57,7 @@ class Meter:
         self._grant_mw = grant_mw
         self._since = self._granted_at = self._checked_at = now
         self._granted_uj = 0
-        self._checked_uj = 0
+        self._checked_uj = self._spare_uj = 0
         self._past_uj = 0
         self._is_hidden = False
         self._registers: dict[tuple[bytes, int], tuple[int, int]] = {}
@@ -125,7 +128,8 @@ class Meter:
     def is_over(self, now: Instant) -> bool:
         """Return whether the mean power since it was asked last is above 125 % of the grant.
 
-        Ask each second: within one second the answer is no, and the question is not counted.
+        What was granted in the last 5 s and did not come then may come now. Ask each second: within
+        one second the answer is no, and the question is not counted.
         """
         span_ns = now - self._checked_at
         if span_ns < NS_PER_S:
@@ -133,5 +137,9 @@ class Meter:
         energy_uj = self._energy(now)
         passed_uj, self._checked_uj = energy_uj - self._checked_uj, energy_uj
         self._checked_at = now
+        spare_uj, most_uj = self._spare_uj, self._grant_mw * CATCH_UP_NS // _PER_UJ
+        unused_uj = spare_uj + self._grant_mw * span_ns // _PER_UJ - passed_uj
+        self._spare_uj = min(max(unused_uj, 0), most_uj)
         # MPLA-3-03
-        return passed_uj * _PER_UJ * 100 > self._grant_mw * span_ns * OVERLOAD_PERCENT
+        late_uj = max(passed_uj - spare_uj, 0)
+        return late_uj * _PER_UJ * 100 > self._grant_mw * span_ns * OVERLOAD_PERCENT

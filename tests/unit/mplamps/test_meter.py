@@ -145,3 +145,28 @@ def test_a_mean_above_a_quarter_more_than_granted_is_too_much() -> None:
     assert not meter.is_over(NS_PER_S + 1)
     assert meter.is_over(2 * NS_PER_S)
     assert not meter.is_over(3 * NS_PER_S)
+
+
+@pytest.mark.requirement("MPLA-3-03")
+@pytest.mark.requirement("MPLA-4.9-01")
+def test_what_comes_late_is_not_too_much() -> None:
+    """A way that was broken for 2 s: all that waited comes within a second of the new one."""
+    meter = Meter(60_000, 0)
+    meter.note(packet(header(1, 0)))
+    meter.note(packet(header(1, 60_000_000)))
+    assert not meter.is_over(NS_PER_S)
+    assert not meter.is_over(3 * NS_PER_S)
+    # 120 J that waited, and 125 % of 60 J; one uJ more is too much
+    meter.note(packet(header(1, 60_000_000 + 195_000_000)))
+    assert not meter.is_over(4 * NS_PER_S)
+    meter.note(packet(header(1, 60_000_000 + 195_000_000 + 75_000_001)))
+    assert meter.is_over(5 * NS_PER_S)
+
+
+@pytest.mark.requirement("MPLA-3-03")
+def test_what_waits_for_longer_than_5_s_is_not_owed() -> None:
+    meter = Meter(60_000, 0)
+    meter.note(packet(header(1, 0)))
+    assert not meter.is_over(60 * NS_PER_S)
+    meter.note(packet(header(1, 5 * 60_000_000 + 75_000_001)))
+    assert meter.is_over(61 * NS_PER_S)
