@@ -225,7 +225,8 @@ class Policing:
                 self._carry(line, _POLICEMAN, octets, now)
             if is_over:
                 self._hang_up(line, now)
-        at = self.policeman.get_timer()
+        # who is down does nothing at his time, and is not called for it again and again
+        at = self.policeman.get_timer() if self.is_up else None
         if at is not None and (self._timer_at is None or at < self._timer_at):
             self._timer_at = at
             self._schedule(at, self._wake)
