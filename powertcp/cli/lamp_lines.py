@@ -57,8 +57,9 @@ def _said_of_circuit(one: CircuitSaid, *, has_sentence: bool) -> str:
 
 def _said_of_label(label: int) -> str:
     if label == NEUTRAL:
-        return "neutral"
-    return format_voltage(voltage_of(label)) if is_voltage(label) else f"label {label}"
+        return "label 0 = neutral"
+    volts = f" = {format_voltage(voltage_of(label))}" if is_voltage(label) else ""
+    return f"label {label}{volts}"
 
 
 def _said_of_power(power: PowerObject) -> str:

@@ -48,21 +48,21 @@ def text(line: str) -> str:
 def test_a_line_has_time_way_type_lamp_volts_flow_power_and_price() -> None:
     line = Ladder().line("lamp-1", "h1", path("lamp-1", "lamp-1", "h1"))
     assert line == (
-        "        1.500000 ms  lamp-1 -> h1            PATH      lamp-1/1  230 V  F 16"
+        "        1.500000 ms  lamp-1 -> h1            PATH      lamp-1/1  label 230 = 230 V  F 16"
         "  asks for 230V/0.26A@50Hz,prio=9 = 59.8 W, at least 23 W  limit 0.30 EUR/kWh"
     )
     line = Ladder().line("h1", "lamp-1", resv("lamp-1", "h1"))
     assert line.endswith(
-        "RESV      lamp-1/1  neutral  F 16  grants 230V/0.26A@50Hz,prio=9,lease=152s = 59.8 W"
+        "RESV      lamp-1/1  label 0 = neutral  F 16  grants 230V/0.26A@50Hz,prio=9,lease=152s = 59.8 W"
         "  quote 0.2841 EUR/kWh of supplier 7"
     )
 
 
 LINES = {
-    "resv-two": "RESV      lamp-1/1  neutral  F 16  grants 230V/0.26A@50Hz,prio=9,lease=152s = 59.8 W"
-    "  quote 0.2841 EUR/kWh of supplier 7; lamp-1/2  neutral  F 17"
+    "resv-two": "RESV      lamp-1/1  label 0 = neutral  F 16  grants 230V/0.26A@50Hz,prio=9,lease=152s = 59.8 W"
+    "  quote 0.2841 EUR/kWh of supplier 7; lamp-1/2  label 0 = neutral  F 17"
     "  grants 230V/0.26A@50Hz,prio=9,lease=152s = 59.8 W",
-    "resv-shared": "RESV      all lamps  neutral  F 16"
+    "resv-shared": "RESV      all lamps  label 0 = neutral  F 16"
     "  grants 230V/0.26A@50Hz,prio=9,lease=152s = 59.8 W",
     "path-err-offers": "PathErr   lamp-1/1; refused 104 TARIFF: h1 finds no supplier that is wanted"
     " at a price within the limit; offered: 0.2841 EUR/kWh by supplier 7 from es1, and 1 more",

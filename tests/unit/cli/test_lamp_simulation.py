@@ -75,12 +75,12 @@ def test_each_message_is_a_line_and_then_come_the_tables(run: Run) -> None:
     assert status == 0
     lines = said.splitlines()
     assert lines[0] == (
-        "      0.000000 ms  lamp-1 -> h1  PATH      lamp-1/1: asks for 230 V 0.26 A = 59.8 W;"
-        " phase 230 V = label 230, flow 16"
+        "        0.000000 ms  lamp-1 -> h1            PATH      lamp-1/1  label 230 = 230 V  F 16"
+        "  asks for 230V/0.26A@50Hz = 59.8 W"
     )
     assert lines[9] == (
-        "     13.500000 ms  h1 -> lamp-1  RESV      lamp-1/1: grants 230 V 0.26 A = 59.8 W;"
-        " neutral = label 0, flow 16"
+        "       13.500000 ms  h1 -> lamp-1            RESV      lamp-1/1  label 0 = neutral  F 16"
+        "  grants 230V/0.26A@50Hz,lease=152s = 59.8 W"
     )
     at = lines.index("h1 (transformer)")
     assert lines[at + 1 : at + 3] == [

@@ -53,7 +53,7 @@ def test_every_message_is_a_line(run: Run, file: Path) -> None:
     assert (status, wrong, len(lines)) == (DONE, "", 1 + 8 + 4 + 2)
     assert lines[0] == ("        0.000000 ms  h1 -> pdp               OPN       PEP 10.0.0.4")
     assert lines[1].startswith(
-        "        1.000000 ms  lamp-1 -> h1            PATH      lamp-1/1  230 V  F 16  asks for"
+        "        1.000000 ms  lamp-1 -> h1            PATH      lamp-1/1  label 230 = 230 V  F 16  asks for"
     )
     assert lines[8].startswith("        8.000000 ms  h1 -> lamp-1            RESV      lamp-1/1")
     assert lines[-3].endswith(f"h1 -> lamp-2            PathErr   lamp-2/1; {SAID}")
