@@ -486,7 +486,12 @@ class Pdp:
             self.close(Code(ErrorCode.COMMUNICATION_FAILURE))
 
     def install(self, handle: bytes, quote: TariffObject, *, is_answer: bool = True) -> None:
-        """Admit a circuit at a quote, or with is_answer=False tell its new quote. MPLA-6-01."""
+        """Admit a circuit at a quote, or with is_answer=False tell its new quote. MPLA-6-01.
+
+        Nothing is said of one that was deleted since, as an event says that waits.
+        """
+        if self._is_deleted(handle):
+            return
         self._decide(
             Decision(
                 handle=handle,
@@ -498,7 +503,12 @@ class Pdp:
         self._handles[handle] = True
 
     def remove(self, handle: bytes, data: bytes, *, is_answer: bool = True) -> None:
-        """Refuse a circuit with ERROR_SPEC and OFFERs; one that was installed is deleted next."""
+        """Refuse a circuit with ERROR_SPEC and OFFERs; one that was installed is deleted next.
+
+        Nothing is said of one that was deleted since, as an event says that waits.
+        """
+        if self._is_deleted(handle):
+            return
         # MPLA-6-04
         self._decide(
             Decision(
@@ -522,6 +532,11 @@ class Pdp:
         if self._is_open:
             self._is_open = False
             self._events.append(ConnectionLost())
+
+    def _is_deleted(self, handle: bytes) -> bool:
+        return handle not in self._handles and any(
+            isinstance(event, CircuitDeleted) and event.handle == handle for event in self._events
+        )
 
     def _decide(self, decision: Decision) -> None:
         if decision.handle not in self._handles:

@@ -150,6 +150,23 @@ def test_a_circuit_from_request_to_deletion(pair: Pair) -> None:
 
 
 @pytest.mark.requirement("MPLA-6-04")
+def test_nothing_is_said_of_a_circuit_that_was_deleted_in_the_same_octets(pair: Pair) -> None:
+    """A lamp that is switched on and off before the policeman has read that it wants to."""
+    handle = pair.pep.ask(LAMP, PATH_OBJECTS, 7, pair.now)
+    pair.pep.delete(handle, DeleteReason.TEAR, None)
+    pair.pdp.receive_data(pair.pep.data_to_send(), pair.now)
+    asked = pair.pdp.next_event()
+    assert isinstance(asked, CircuitRequested)
+    pair.pdp.install(handle, QUOTE)
+    pair.pdp.remove(handle, ERROR_SPEC)
+    assert pair.pdp.data_to_send() == b""
+    assert isinstance(pair.pdp.next_event(), CircuitDeleted)
+    assert len(pair.pdp) == 0
+    with pytest.raises(LocalProtocolError):
+        pair.pdp.install(handle, QUOTE)
+
+
+@pytest.mark.requirement("MPLA-6-04")
 def test_a_refusal_has_the_error_and_ends_the_circuit(pair: Pair) -> None:
     handle = pair.pep.ask(LAMP, PATH_OBJECTS, 7, pair.now)
     pair.exchange()
