@@ -5,14 +5,12 @@ here: an event says what has come, and a verb what becomes of it. Soft state and
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Final
 
 from powertcp.errors import LocalProtocolError
 from powertcp.machine import Buffer, Entropy, Trace
-from powertcp.mplamps.label import NEUTRAL
 from powertcp.mplamps.power import PowerObject, TariffObject
 from powertcp.mplamps.rsvp.errors import Case, fault_of
 from powertcp.mplamps.rsvp.events import (
@@ -34,7 +32,6 @@ from powertcp.mplamps.rsvp.keys import path_key, resv_key
 from powertcp.mplamps.rsvp.liveness import Found, Lost
 from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import (
-    MAX_SENDERS,
     Circuit,
     Fault,
     Message,
@@ -50,7 +47,6 @@ from powertcp.mplamps.rsvp.messages import (
 from powertcp.mplamps.rsvp.neighbour import Arrival, Fresh, Neighbour, Refreshed
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
-    L3PID_IPV4,
     STATE_REMOVED,
     ErrorSpec,
     Hop,
@@ -62,30 +58,9 @@ from powertcp.mplamps.rsvp.objects import (
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.speaker import Speaker
 from powertcp.mplamps.rsvp.state import Circuits, CircuitState, Granted, lifetime_ns
+from powertcp.mplamps.rsvp.verdict import find_excess, find_fault, find_resv_fault, is_same
 from powertcp.mplamps.rsvp.wire import FIRST_TTL
 from powertcp.units import Instant
-
-# MPLA-4.10-03
-MAX_CIRCUITS: Final = 100_000
-
-
-def _is_same(old: Path, new: Path) -> bool:
-    """Return whether a PATH says of a circuit what the one before it has said."""
-    return (
-        old.flow_label == new.flow_label
-        and old.power == new.power
-        and old.route == new.route
-        and old.tariff == new.tariff
-        and old.attribute == new.attribute
-        and old.tspec == new.tspec
-        and old.hop == new.hop
-    )
-
-
-def _is_own(path: Path, lamp: IPv4Address) -> bool:
-    """Return whether a lamp asks in its own name: else it could take the circuits of others."""
-    session, sender = path.session, path.sender
-    return sender.lamp == lamp and (session.is_shared or session.lamp == lamp)
 
 
 class Rsvp:
@@ -185,14 +160,15 @@ class Rsvp:
     def request(self, path: Path, link: int, now: Instant) -> None:
         """Send the first PATH of a circuit of this lamp on `link`; hop and label are filled in.
 
-        Raises LocalProtocolError for a circuit that is known, and for a link that is none.
+        Raises LocalProtocolError for a known circuit, and for a link that is none.
         """
         circuit = CircuitId(path.session, path.sender)
         if circuit in self._circuits or link not in self._links:
             raise LocalProtocolError(f"LSP {path.sender.lsp} is known, or link {link} is none")
         state = CircuitState(circuit, path, 0, FIRST_TTL + 1)
         self._circuits.add(state)
-        self._send_path(state, link, path.flow_label, path.route, path.power, now)
+        state.out_link, state.is_waiting = link, False
+        self._speaker.path(state, path.flow_label, path.route, path.power, now)
 
     def forward(
         self,
@@ -213,7 +189,8 @@ class Rsvp:
         if link not in self._links or link == state.in_link:
             raise LocalProtocolError(f"link {link} does not lead on toward the source")
         self._leave(state, now, but=link)
-        self._send_path(state, link, flow_label, route, power, now)
+        state.out_link, state.is_waiting = link, False
+        self._speaker.path(state, flow_label, route, power, now)
         if state.style is Style.WF:
             self._share(state)
 
@@ -257,11 +234,11 @@ class Rsvp:
     def pass_error(self, circuit: CircuitId, refused: PathRefused, now: Instant) -> None:
         """Send an error on toward the lamp; if the circuit was removed, nothing of it is left."""
         state = self._known(circuit)
-        error, power, offers = refused.error, refused.power, refused.offers
+        said = refused.error, refused.power, refused.offers
         if refused.is_removed:
-            self._end(state, error, power, offers, now)
+            self._end(state, *said, now)
         elif state.in_link:
-            self._speaker.path_err(state.in_link, state.path, error, power, offers, now)
+            self._speaker.path_err(state.in_link, state.path, *said, now)
 
     def end(
         self,
@@ -291,16 +268,7 @@ class Rsvp:
         error = ErrorSpec(self._node, IN_PLACE, *fault_of(Case.NO_ROUTE))
         for state in self._circuits:
             if state.out_link == link:
-                self._events.append(
-                    PathRefused(
-                        circuit=state.circuit,
-                        link=link,
-                        error=error,
-                        power=None,
-                        offers=(),
-                        is_removed=False,
-                    )
-                )
+                self._refused(state, link, error, is_removed=False)
 
     def find(self, link: int, now: Instant) -> None:
         """Be told that a link is up again: all state is sent again."""
@@ -334,7 +302,7 @@ class Rsvp:
     def _take_path(self, link: int, path: Path, ttl: int, now: Instant) -> None:
         circuit = CircuitId(path.session, path.sender)
         state = self._circuits.get(circuit)
-        if state is not None and state.in_link == link and _is_same(state.path, path):
+        if state is not None and state.in_link == link and is_same(state.path, path):
             # MPLA-4.5-01
             state.expires = now + lifetime_ns(path.refresh_ms)
             if path.record != state.path.record:
@@ -362,43 +330,18 @@ class Rsvp:
 
     def _find_fault(self, link: int, path: Path, state: CircuitState | None) -> Fault | None:
         """Return why a PATH is refused whatever there is to be had, None if it is not."""
-        to = self._links[link]
-        if to.is_lamp and not _is_own(path, to.address):
-            return fault_of(Case.POLICEMAN)
-        # MPLA-4.3-02
-        if path.upstream_label != to.label:
-            return fault_of(Case.LABEL_VALUE)
-        if path.l3pid != L3PID_IPV4:
-            return fault_of(Case.PROTOCOL)
-        # MPLA-4.5-05
-        if any(hop.node == self._node for hop in path.record):
-            return fault_of(Case.LOOP)
-        # MPLA-4.6-05
-        if path.hop.node != to.address or (path.session.is_shared and path.route):
-            return fault_of(Case.BAD_ROUTE)
-        if state is not None:
-            return None
-        # MPLA-4.10-03
-        is_crowded = not path.session.is_shared and len(self._of(path.session)) >= MAX_SENDERS
-        if is_crowded or len(self._circuits) >= MAX_CIRCUITS:
-            self.drops["limit"] += 1
-            return fault_of(Case.EXHAUSTED)
-        return None
+        fault = find_fault(path, self._node, self._links[link])
+        if fault is None and state is None:
+            fault = find_excess(path, len(self._circuits.of(path.session)), len(self._circuits))
+            self.drops["limit"] += fault is not None
+        return fault
 
     def _take_resv(self, link: int, resv: Resv, now: Instant) -> None:
-        is_known = bool(self._of(resv.session))
+        is_known = bool(self._circuits.of(resv.session))
         for circuit in resv.circuits:
             named = self._circuits.named(resv.session, circuit.sender)
             states = [state for state in named if state.out_link == link]
-            fault = None
-            if not states:
-                # MPLA-4.5-04
-                fault = fault_of(Case.NO_SENDER) if is_known else fault_of(Case.NO_PATH)
-            elif states[0].style is not resv.style:
-                fault = fault_of(Case.MIXED_STYLES)
-            elif circuit.label != NEUTRAL:
-                # MPLA-4.3-02
-                fault = fault_of(Case.LABEL_VALUE)
+            fault = find_resv_fault(resv, circuit, states, is_known=is_known)
             if fault is not None:
                 self._speaker.refuse_resv(link, resv, fault, circuit.sender, now)
                 self._unlearn_resv(resv.session, link, now)
@@ -437,7 +380,7 @@ class Rsvp:
 
     def _share(self, state: CircuitState) -> None:
         """Give a circuit of a shared session what the others of it have on its link."""
-        for other in self._of(state.session):
+        for other in self._circuits.of(state.session):
             if other.out_link == state.out_link and other.granted is not None:
                 state.granted, state.granted_expires = other.granted, other.granted_expires
                 state.granted_for = other.granted_for
@@ -458,13 +401,26 @@ class Rsvp:
             self._unlearn_resv(state.session, link, now)
             if not state.in_link:
                 self._drop(state, now)
+        said = message.power, message.offers
+        self._refused(state, link, message.error, *said, is_removed=is_removed)
+
+    def _refused(
+        self,
+        state: CircuitState,
+        link: int,
+        error: ErrorSpec,
+        power: PowerObject | None = None,
+        offers: tuple[TariffObject, ...] = (),
+        *,
+        is_removed: bool,
+    ) -> None:
         self._events.append(
             PathRefused(
                 circuit=state.circuit,
                 link=link,
-                error=message.error,
-                power=message.power,
-                offers=message.offers,
+                error=error,
+                power=power,
+                offers=offers,
                 is_removed=is_removed,
             )
         )
@@ -504,22 +460,8 @@ class Rsvp:
                 onward = replace(message, message_id=None, acks=())
                 self._speaker.send(state.out_link, onward, now, ttl=ttl - 1)
 
-    # ---- what goes --------------------------------------------------------------------------
-
-    def _send_path(
-        self,
-        state: CircuitState,
-        link: int,
-        flow_label: int,
-        route: tuple[RouteHop, ...],
-        power: PowerObject,
-        now: Instant,
-    ) -> None:
-        state.out_link, state.is_waiting = link, False
-        self._speaker.path(state, flow_label, route, power, now)
-
     def _send_resv(self, session: Session, link: int, now: Instant) -> None:
-        self._speaker.resv(self._of(session), session, link, now)
+        self._speaker.resv(self._circuits.of(session), session, link, now)
 
     # ---- ends -------------------------------------------------------------------------------
 
@@ -544,7 +486,7 @@ class Rsvp:
 
     def _unlearn_resv(self, session: Session, link: int, now: Instant) -> None:
         """As that, of the RESV of a session, if no circuit of it that is left has one of `link`."""
-        if not any(one.out_link == link and one.granted for one in self._of(session)):
+        if not any(one.out_link == link and one.granted for one in self._circuits.of(session)):
             self.neighbours[link].unlearn(resv_key(session), now)
 
     def _open(self, state: CircuitState, now: Instant) -> None:
@@ -552,7 +494,7 @@ class Rsvp:
         if state.passed is None:
             return
         state.passed = None
-        circuits = self._of(state.session)
+        circuits = self._circuits.of(state.session)
         # one tear of a shared session opens the circuits of all
         if state.style is not Style.WF or not any(
             one.passed is not None for one in circuits if one.in_link == state.in_link
@@ -592,9 +534,6 @@ class Rsvp:
         if state.passed is not None:
             self._send_resv(state.session, state.in_link, now)
 
-    def _of(self, session: Session) -> Collection[CircuitState]:
-        return self._circuits.of(session)
-
     def _known(self, circuit: CircuitId) -> CircuitState:
         state = self._circuits.get(circuit)
         if state is None:
@@ -619,7 +558,7 @@ class Rsvp:
                         if state.in_link == link:
                             state.expires = now + lifetime_ns(state.path.refresh_ms)
                 case ("resv", Session() as session):
-                    for state in self._of(session):
+                    for state in self._circuits.of(session):
                         if state.out_link == link and state.granted is not None:
                             state.granted_expires = now + state.granted_for
 

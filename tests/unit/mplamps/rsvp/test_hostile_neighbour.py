@@ -33,7 +33,7 @@ from powertcp.mplamps.rsvp import (
     wire,
 )
 from powertcp.mplamps.rsvp.events import CircuitId, CircuitRemoved, LinkTo, PathArrived
-from powertcp.mplamps.rsvp.machine import MAX_CIRCUITS, Rsvp
+from powertcp.mplamps.rsvp.machine import Rsvp
 from powertcp.mplamps.rsvp.messages import Circuit
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.state import (
@@ -43,6 +43,7 @@ from powertcp.mplamps.rsvp.state import (
     CircuitState,
     lifetime_ns,
 )
+from powertcp.mplamps.rsvp.verdict import MAX_CIRCUITS
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.units import NS_PER_MS, NS_PER_S
 

@@ -37,7 +37,7 @@ from powertcp.mplamps.rsvp import (
     decode_message,
     encode_message,
 )
-from powertcp.mplamps.rsvp import machine as module
+from powertcp.mplamps.rsvp import verdict as module
 from powertcp.mplamps.rsvp.events import (
     Cause,
     CircuitId,
