@@ -19,7 +19,14 @@ from powertcp.mplamps.ports import Port
 from powertcp.mplamps.power import TariffObject
 from powertcp.mplamps.routing import MAX_TRIES, Routed, Router
 from powertcp.mplamps.rsvp.errors import Case, case_of, fault_of
-from powertcp.mplamps.rsvp.events import Cause, CircuitId, CircuitOpened, PathRefused, ResvArrived
+from powertcp.mplamps.rsvp.events import (
+    Cause,
+    CircuitId,
+    CircuitOpened,
+    PathArrived,
+    PathRefused,
+    ResvArrived,
+)
 from powertcp.mplamps.rsvp.machine import Rsvp
 from powertcp.mplamps.rsvp.messages import Path
 from powertcp.mplamps.rsvp.objects import ErrorSpec, Hop, Sender, Session, Style
@@ -340,6 +347,10 @@ class Lamp:
         )
 
     # ---- what comes -------------------------------------------------------------------------
+
+    def take_path(self, event: PathArrived, now: Instant) -> None:
+        """Refuse a PATH: nothing is behind a lamp."""
+        self._rsvp.refuse(event.circuit, fault_of(Case.NO_ROUTE), now=now)
 
     def take_resv(self, event: ResvArrived, now: Instant) -> None:
         """Use the circuit that is granted, and leave the one before it a second later."""

@@ -589,6 +589,8 @@ def _serve(serving: Serving, event: RsvpEvent, now: Instant) -> None:
 
 def _light(lamp: Lamp, event: RsvpEvent, now: Instant) -> None:
     match event:
+        case PathArrived():
+            lamp.take_path(event, now)
         case ResvArrived():
             lamp.take_resv(event, now)
         case PathRefused():
