@@ -6,11 +6,10 @@ sends what `data_to_send` returns and closes the connection after ConnectionLost
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from ipaddress import IPv4Address
-from typing import Final, NamedTuple
+from typing import Final
 
 from powertcp.errors import DecodeError, LocalProtocolError
 from powertcp.machine import Buffer, Entropy
@@ -48,7 +47,9 @@ from powertcp.mplamps.cops.messages import (
     SynchronizeComplete,
     SynchronizeRequest,
 )
-from powertcp.mplamps.cops.wire import Splitter, decode_message, encode_message, inner_objects
+from powertcp.mplamps.cops.stream import Stream
+from powertcp.mplamps.cops.untold import LastMeter, Untold
+from powertcp.mplamps.cops.wire import inner_objects
 from powertcp.mplamps.power import MeterObject, TariffKind, TariffObject
 from powertcp.registry import Reason
 from powertcp.units import NS_PER_S, Instant
@@ -65,35 +66,6 @@ MAX_CIRCUITS: Final = 100_000
 MAX_QUOTES: Final = 64
 
 
-class _Stream:
-    """The octets of one connection both ways."""
-
-    def __init__(self, now: Instant) -> None:
-        self.heard_at = now
-        self._out = bytearray()
-        self._splitter = Splitter()
-
-    def send(self, message: Message) -> None:
-        self._out += encode_message(message)
-
-    def drain(self) -> bytes:
-        octets = bytes(self._out)
-        self._out.clear()
-        return octets
-
-    def receive(self, data: Buffer, now: Instant, take: Callable[[Message], None]) -> Code | None:
-        """Give each message to `take`; return the error for a peer that sends none."""
-        self.heard_at = now
-        try:
-            for octets in self._splitter.receive(data):
-                take(decode_message(octets))
-        except DecodeError as error:
-            if error.code == Reason.UNSUPPORTED_OPTION:
-                return Code(ErrorCode.UNKNOWN_OBJECT, error.value & 0xFFFF)
-            return Code(ErrorCode.BAD_FORMAT)
-        return None
-
-
 @dataclass(slots=True)
 class _Asked:
     """A circuit of an edge LSR."""
@@ -104,14 +76,6 @@ class _Asked:
     waits_until: Instant | None = None
     quote: TariffObject | None = None
     meter_at: Instant | None = None
-
-
-class _Untold(NamedTuple):
-    """A circuit that ended while there was no policeman to tell its last meter."""
-
-    asked: _Asked
-    reason: DeleteReason
-    meter: MeterObject
 
 
 class Pep:
@@ -125,11 +89,11 @@ class Pep:
         # ended by the policeman: they have a last meter to report
         self._ended: dict[bytes, _Asked] = {}
         # ended without him: what he is told when he is back
-        self._untold: dict[bytes, _Untold] = {}
+        self._untold = Untold()
         self._quotes: dict[int, TariffObject] = {}
         self._lost_at: Instant | None = None
         self._events: deque[PepEvent] = deque()
-        self._stream: _Stream | None = None
+        self._stream: Stream | None = None
         self._last: bytes = b""
         self._server: ServerAddress | None = None
         self._last_pdp: ServerAddress | None = None
@@ -145,11 +109,26 @@ class Pep:
     def __len__(self) -> int:
         return len(self._circuits)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no circuit can be asked for until another one has ended."""
+        return len(self._circuits) + len(self._ended) >= MAX_CIRCUITS
+
+    @property
+    def untold(self) -> int:
+        """How many circuits have ended whose last meter the policeman has not been told."""
+        return len(self._ended) + len(self._untold)
+
+    @property
+    def untold_dropped(self) -> int:
+        """How many last meters nobody will be told: too many waited for a policeman."""
+        return self._untold.dropped
+
     # ---- the connection -----------------------------------------------------------------------
 
     def connect(self, server: ServerAddress, now: Instant) -> None:
         """Begin on a new connection: send OPN. The PDP must accept within a second."""
-        self._stream = _Stream(now)
+        self._stream = Stream(now)
         self._last = b""
         self._has_tried = True
         self._server, self._accept, self._alive_at = server, None, now + SILENCE_NS
@@ -208,9 +187,9 @@ class Pep:
         """Ask for a circuit and return its handle; CircuitDecided follows within a second.
 
         info: the objects of its PATH. supplier: that of its TARIFF, 0 any. Raises
-        LocalProtocolError beyond 100,000 circuits.
+        LocalProtocolError if `is_full`.
         """
-        if len(self._circuits) + len(self._ended) + len(self._untold) >= MAX_CIRCUITS:
+        if self.is_full:
             raise LocalProtocolError(f"{MAX_CIRCUITS:,} circuits are asked for already")
         self._next += 1
         handle = self._next.to_bytes(4, "big")
@@ -248,11 +227,11 @@ class Pep:
         if self._accept is not None and self._stream is not None:
             self._tell_end(self._stream, handle, reason, meter)
         elif meter is not None and self._last_pdp is not None:
-            self._untold[handle] = _Untold(asked, reason, meter)
+            self._untold.add(LastMeter(handle, asked.interface, asked.info, reason, meter))
 
     @staticmethod
     def _tell_end(
-        stream: _Stream, handle: bytes, reason: DeleteReason, meter: MeterObject | None
+        stream: Stream, handle: bytes, reason: DeleteReason, meter: MeterObject | None
     ) -> None:
         # MPLA-6-04
         if meter is not None:
@@ -387,7 +366,7 @@ class Pep:
                 # keep-alives, and what is of no use here
                 return
 
-    def _synchronize(self, stream: _Stream, handle: bytes | None, now: Instant) -> None:
+    def _synchronize(self, stream: Stream, handle: bytes | None, now: Instant) -> None:
         """Request one circuit again, or with None all; those that wait have just been sent."""
         # MPLA-6-04
         if handle is not None and handle not in self._circuits:
@@ -398,11 +377,10 @@ class Pep:
             if self._circuits[number].waits_until is None:
                 self._request(number, self._circuits[number], now)
         if handle is None:
-            for number, untold in self._untold.items():
-                asked = untold.asked
-                stream.send(Request(handle=number, interface=asked.interface, info=asked.info))
-                self._tell_end(stream, number, untold.reason, untold.meter)
-            self._untold.clear()
+            for last in self._untold.drain():
+                request = Request(handle=last.handle, interface=last.interface, info=last.info)
+                stream.send(request)
+                self._tell_end(stream, last.handle, last.reason, last.meter)
         stream.send(SynchronizeComplete(handle=handle))
 
     def _refuse(self, handle: bytes, data: bytes) -> None:
@@ -446,7 +424,7 @@ class Pdp:
 
     def __init__(self, now: Instant) -> None:
         """Wait for OPN, as long as for any message."""
-        self._stream = _Stream(now)
+        self._stream = Stream(now)
         self._events: deque[PdpEvent] = deque()
         self._is_open = True
         # whether each has been installed: such a one is there until it is deleted
