@@ -143,26 +143,21 @@ class Serving:
         return None
 
     def _admit(self, served: Served, now: Instant) -> PowerObject:
-        """Hold the power on the link and of the own capacity. Raises NoRoom."""
+        """Hold the power on the link and of the own capacity. Raises NoRoom, nobody pre-empted."""
         path, circuit = served.path, served.circuit
+        style, rate, attribute = style_of(path), path.tspec.rate, path.attribute
+        # the link may end others for this circuit only once it is sure of the own capacity
+        room = self._capacity.find_room(circuit, style, path.power, rate, attribute.setup)
         # MPLA-4.5-03
-        on_link = served.lamp.admit(circuit, path, path.power)
-        attribute = path.attribute
+        on_link = served.lamp.admit(circuit, path, room)
+        # MPLA-4.6-02
+        for other in on_link.preempted:
+            self.end(other, _PREEMPTED, now)
         own = self._capacity.admit(
-            circuit,
-            style_of(path),
-            on_link.power,
-            path.tspec.rate,
-            attribute.setup,
-            attribute.holding,
+            circuit, style, on_link.power, rate, attribute.setup, attribute.holding
         )
-        mw = own.power.profile.power_mw
-        if mw < on_link.power.profile.power_mw:
-            served.lamp.admission.settle(circuit, mw)
-        for other in (*on_link.preempted, *own.preempted):
-            # MPLA-4.6-02
-            if other in self._served:
-                self.end(other, _PREEMPTED, now)
+        for other in own.preempted:
+            self.end(other, _PREEMPTED, now)
         return own.power
 
     def _close(self, served: Served, grant: PowerProfile, now: Instant) -> None:

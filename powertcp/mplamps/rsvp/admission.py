@@ -201,28 +201,40 @@ class LinkAdmission:
         if not (0 <= setup < PRIORITIES and 0 <= holding < PRIORITIES and rate >= 0):
             said = f"setup {setup}, holding {holding}, {rate:,} octets/s"
             raise LocalProtocolError(f"{self._what} cannot admit {said}")
+        granted = self.find_room(circuit, style, power, rate, setup)
         before = self._holds.get(circuit)
         if before is not None:
             self._discount(before)
-        is_pooled = style is Style.SE
-        if circuit.session.is_shared:
-            is_pooled = self._sharing is Sharing.MAX
-        try:
-            granted = self._fit(circuit.session, power, rate, setup, is_pooled=is_pooled)
-        except NoRoom:
-            if before is not None:
-                self._count(before)
-            raise
-        if before is not None:
             del self._in_order[before.holding][before.number]
         self._number += 1
         mw = granted.profile.power_mw
+        is_pooled = self._is_pooled(circuit, style)
         hold = _Hold(circuit, mw, rate, holding, self._number, is_pooled)
         self._count(hold)
         self._holds[circuit] = hold
         preempted = self._shed()
         self._in_order[holding][hold.number] = hold
         return Admitted(granted, preempted)
+
+    def find_room(
+        self, circuit: CircuitId, style: Style, power: PowerObject, rate: int, setup: int
+    ) -> PowerObject:
+        """Return the power that `admit` would hold, and hold nothing. Raises NoRoom."""
+        before = self._holds.get(circuit)
+        if before is not None:
+            self._discount(before)
+        is_pooled = self._is_pooled(circuit, style)
+        try:
+            return self._fit(circuit.session, power, rate, setup, is_pooled=is_pooled)
+        finally:
+            if before is not None:
+                self._count(before)
+
+    def _is_pooled(self, circuit: CircuitId, style: Style) -> bool:
+        """Return whether a circuit counts once with the others of its session."""
+        if circuit.session.is_shared:
+            return self._sharing is Sharing.MAX
+        return style is Style.SE
 
     def _fit(
         self, session: Session, power: PowerObject, rate: int, setup: int, *, is_pooled: bool

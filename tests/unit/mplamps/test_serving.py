@@ -118,3 +118,52 @@ def test_a_source_without_a_supply_has_every_waveform() -> None:
     grant = network.changes("lamp-1")[-1].grant
     assert grant is not None
     assert grant.same_kind(PowerProfile.parse("230V/1A"))
+
+
+def town() -> Topology:
+    """A source of 240 W; a link of 100 W to the lamps x, z and w, one of 200 W to y."""
+    draft = Draft("town")
+    source = draft.node("es1", NodeKind.ES, capacity_mw=240_000)
+    for number, (capacity_mw, lamps) in enumerate(((100_000, "xzw"), (200_000, "y")), 1):
+        switch = draft.node(f"s{number}", NodeKind.SWITCH)
+        draft.link(source, switch, 230_000, capacity_mw=capacity_mw)
+        for lamp in lamps:
+            draft.link(switch, draft.node(lamp, NodeKind.LAMP), 230_000)
+    return draft.finish()
+
+
+@pytest.mark.requirement("MPLA-4.6-02", "MPLA-4.6-03")
+def test_nobody_is_pre_empted_on_a_link_for_what_the_source_has_not() -> None:
+    network = Network(town())
+    source = network.nodes["es1"]
+    link = network.link("es1", "s1")
+    for lamp, terms in (("x", "391mA@50Hz,prio=12"), ("y", "650mA@50Hz,prio=1")):
+        network.on(lamp, f"230V/{terms}")
+        network.run()
+    network.on("z", "230V/430mA@50Hz,prio=6")
+    network.run()
+    assert network.nodes["z"].lamp_state is LampState.DARK
+    assert network.nodes["x"].lamp_state is LampState.SIGNALLED
+    assert source.holds()[link] == 89_930
+    network.nodes["y"].switch_off(1, network.now)
+    network.settle("y")
+    network.run()
+    network.on("w", "230V/391mA@50Hz,prio=12")
+    network.run()
+    assert network.nodes["w"].lamp_state is LampState.DARK
+    granted = [row.grant.power_mw for row in source.circuits(network.now) if row.grant]
+    assert granted == [89_930]
+
+
+@pytest.mark.requirement("MPLA-4.6-02")
+def test_who_makes_room_on_the_link_makes_it_of_the_own_capacity_too() -> None:
+    network = Network(town())
+    network.on("x", "230V/391mA@50Hz,prio=12")
+    network.on("y", "230V/610mA@50Hz,prio=12")
+    network.run()
+    network.on("z", "230V/430mA@50Hz,prio=6")
+    network.run()
+    states = [network.nodes[lamp].lamp_state for lamp in "xyz"]
+    assert states == [LampState.SHED, LampState.SIGNALLED, LampState.SIGNALLED]
+    held = network.nodes["es1"].holds()
+    assert held[network.link("es1", "s1")] == 98_900
