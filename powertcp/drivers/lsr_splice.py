@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.dial import accept, format_address
 from powertcp.drivers.lsr_lamp import LiveLamp
 from powertcp.drivers.splice import CHUNK_OCTETS
@@ -99,13 +100,16 @@ class SpliceServer:
                 nursery.start_soon(self._serve_one, plain)
 
     async def _serve_one(self, plain: trio.SocketStream) -> None:
-        """Serve one consumer; whatever goes wrong ends with it."""
+        """Serve one consumer; whatever goes wrong ends with it (P12)."""
         with trio.CancelScope() as scope:
             self._open.add(scope)
             try:
                 await self._join(plain)
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 _log.info("a consumer is gone: %s", error)
+            except Exception as error:  # noqa: BLE001 - ends at its connection
+                if not BUGS.judge(error):
+                    _log.warning("a consumer: %s", error)
             finally:
                 self._open.discard(scope)
                 plain.socket.close()
@@ -118,6 +122,9 @@ class SpliceServer:
         request = first.asks[0][1] if first.asks else self._lamp.terms.request
         if not self.is_on or request is None:
             await self._refuse(plain, first, _why_not(is_on=self.is_on))
+            return
+        if not request.power_mw:
+            await self._refuse(plain, first, _no_power(request))
             return
         number = self._lamp.switch_on(request)
         try:
@@ -140,6 +147,13 @@ def _why_not(*, is_on: bool) -> Refusal:
     if not is_on:
         return Refusal(Reason.OPERATOR, text="the lamp is switched off")
     text = "the first segment says no REQUEST: the splice must be told one"
+    return Refusal(Reason.NOT_OFFERED, text=text)
+
+
+def _no_power(request: PowerProfile) -> Refusal:
+    text = f"{request.format()} is no power"
+    if not request.voltage_mv:
+        return Refusal(Reason.VOLTAGE_RANGE, text=text)
     return Refusal(Reason.NOT_OFFERED, text=text)
 
 
@@ -185,7 +199,9 @@ def refusal_octets(first: First, refusal: Refusal) -> bytes:
     segments: list[bytes] = []
     for flow, asked in first.asks:
         left_mw = max(0, refusal.limit) if refusal.code == Reason.NO_CAPACITY else 0
-        best_ma = min(asked.current_ma, left_mw * 1000 // asked.voltage_mv)
+        best_ma = asked.current_ma
+        if asked.power_mw > left_mw:
+            best_ma = asked.current_ma * left_mw // asked.power_mw
         refuse = asked.with_type(ProfileType.REFUSE, current_ma=best_ma)
         options = Options(profiles=(refuse,), reason=reason)
         segments.append(encode_segment(Control(flow, Flag.RST, 0, options)))

@@ -1,9 +1,11 @@
 """A live lamp and its splice, with a provider at the far end of real circuits."""
 
+import logging
 import statistics
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,6 +146,61 @@ async def test_switched_off_it_ends_consumers_and_takes_none() -> None:
             assert await stream.receive_some() == b""
             await stream.aclose()
             assert spliced.lamp.node.lamp_state is LampState.DARK
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.requirement("MPLA-9-03")
+async def test_who_asks_for_no_power_is_refused_alone() -> None:
+    """Zero volts or amperes end the connection that asked, and no other."""
+    none = replace(REQUEST, voltage_mv=0), replace(REQUEST, current_ma=0)
+    async with provided() as (_, address), town(provider=address) as made:
+        spliced = Spliced(made)
+        async with trio.open_nursery() as nursery:
+            await spliced.listen(nursery)
+            said: Said = []
+            nursery.start_soon(consumer(spliced.where, said, for_ms=60_000).run)
+            await made.until_state("lit")
+            for asked, code in zip(none, (101, 106), strict=True):
+                stream = await trio.open_tcp_stream(*spliced.where)
+                await stream.send_all(encode_segment(syn(asked)) + encode_segment(syn(REQUEST, 3)))
+                raws = Splitter().receive(await stream.receive_some())
+                resets = [decode_segment(raw) for raw in raws]
+                assert [one.flow for one in resets if isinstance(one, Control)] == [1, 3]
+                for one in resets:
+                    assert isinstance(one, Control)
+                    assert one.flags == Flag.RST
+                    assert one.options.reason is not None
+                    assert one.options.reason.code == code
+                assert await stream.receive_some() == b""
+                await stream.aclose()
+            assert len(spliced.server) == 1
+            assert spliced.lamp.node.lamp_state is LampState.LIT
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_bug_of_ours_ends_at_its_consumer(
+    monkeypatch: pytest.MonkeyPatch, bugs: list[logging.LogRecord]
+) -> None:
+    async with provided() as (_, address), town(provider=address) as made:
+        spliced = Spliced(made)
+        async with trio.open_nursery() as nursery:
+            await spliced.listen(nursery)
+
+            async def fail(*_: object) -> bool:
+                await trio.lowlevel.checkpoint()
+                raise ZeroDivisionError("a bug")
+
+            with monkeypatch.context() as broken:
+                broken.setattr(spliced.lamp, "join", fail)
+                stream = await trio.open_tcp_stream(*spliced.where)
+                await stream.send_all(encode_segment(syn(REQUEST)))
+                with suppress(trio.BrokenResourceError):
+                    assert await stream.receive_some() == b""
+                await stream.aclose()
+            assert len(bugs) == 1
+            bugs.clear()
+            await made.until_state("dark")
+            assert await consumer(spliced.where, []).run() == 0
             nursery.cancel_scope.cancel()
 
 
