@@ -14,6 +14,7 @@ from powertcp.errors import HostError
 DONE = 0
 NO = 1
 NO_ANSWER = 3
+_SPANS = ("lit", "signalled")
 
 
 def order_lamp(arguments: Namespace) -> int:
@@ -57,10 +58,12 @@ def lamp_lines(name: str, answer: Fields) -> list[str]:
     text = [f"{name}: {answer.get('state')}"]
     rows = answer.get("tunnels")
     for row in rows if isinstance(rows, list) else []:
-        took = row.get("lit_us") or row.get("signalled_us")
-        after = f", {'lit' if row.get('lit_us') else 'signalled'} after {took / 1000:.1f} ms"
+        after = next(
+            (f", {key} after {took / 1000:.1f} ms" for key in _SPANS if (took := row[f"{key}_us"])),
+            "",
+        )
         text.append(
             f"  tunnel {row['tunnel']}: {row['state']}, {row['grant'] or 'nothing'} from"
-            f" {row['source']}, LSP {row['lsp']}{after if took else ''}"
+            f" {row['source']}, LSP {row['lsp']}{after}"
         )
     return text

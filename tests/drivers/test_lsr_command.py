@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from powertcp.cli.lamp_orders import lamp_lines
 from powertcp.cli.lamp_run import read_limit, read_supplier
 from powertcp.cli.main import main
 from powertcp.errors import ConfigError
@@ -83,6 +84,18 @@ def test_a_splice_has_no_minimum(tmp_path: Path, capsys: Say) -> None:
 def test_who_is_not_there_takes_no_orders(capsys: Say) -> None:
     assert main(["mplamps", "lamp", "off", "lamp-1"]) == 3
     assert capsys.readouterr().err == "powertcp mplamps lamp: no lamp lamp-1 runs\n"
+
+
+def test_a_lamp_that_is_still_asking_has_a_line() -> None:
+    row = {"tunnel": 1, "state": "requesting", "grant": "", "source": "es1", "lsp": 1}
+    spans: dict[str, int | None] = {"signalled_us": None, "lit_us": None}
+    [first, second] = lamp_lines("lamp-1", {"state": "requesting", "tunnels": [row | spans]})
+    assert first == "lamp-1: requesting"
+    assert second == "  tunnel 1: requesting, nothing from es1, LSP 1"
+    spans["signalled_us"] = 2500
+    assert lamp_lines("lamp-1", {"tunnels": [row | spans]})[1].endswith("signalled after 2.5 ms")
+    spans["lit_us"] = 31_000
+    assert lamp_lines("lamp-1", {"tunnels": [row | spans]})[1].endswith(", lit after 31.0 ms")
 
 
 def test_a_price_and_a_supplier_are_read() -> None:
