@@ -321,9 +321,9 @@ class Node:
     def _take(self, event: RsvpEvent, now: Instant) -> None:
         match event:
             case NeighbourLost(link=link):
-                self._lose(link, now)
+                self._note_link(link, now, is_up=False)
             case NeighbourFound(link=link):
-                self._ports[link].set_up(is_up=True)
+                self._note_link(link, now, is_up=True)
             case ResvConfirmed():
                 return
             case _ if self._switching is not None:
@@ -335,11 +335,14 @@ class Node:
             case _:
                 return
 
-    def _lose(self, link: int, now: Instant) -> None:
-        """Keep away from a link whose other end is silent. MPLA-4.7-01."""
+    def _note_link(self, link: int, now: Instant, *, is_up: bool) -> None:
+        """Keep away from a link whose other end is silent, until it is heard of again."""
         # MPLA-4.7-01
-        self._ports[link].set_up(is_up=False)
-        self._router.exclude(link, now)
+        self._ports[link].set_up(is_up=is_up)
+        if is_up:
+            self._router.include(link)
+        else:
+            self._router.exclude(link, now)
 
     def _port(self, link: int) -> Port:
         port = self._ports.get(link)
@@ -471,12 +474,10 @@ class Node:
 
     def set_link(self, link: int, is_up: bool, now: Instant) -> None:
         """Be told that a link is down, or up again."""
-        port = self._port(link)
+        self._note_link(self._port(link).number, now, is_up=is_up)
         if is_up:
-            port.set_up(is_up=True)
             self.rsvp.find(link, now)
         else:
-            self._lose(link, now)
             self.rsvp.lose(link)
         self._pump(now)
 

@@ -120,6 +120,10 @@ class Router:
         """Exclude a link that cannot be passed for 30 s."""
         self._failed.exclude(link, now)
 
+    def include(self, link: int) -> None:
+        """Use a link again whose other end has been heard of."""
+        self._failed.include(link)
+
     def nearest_source(self, mw: int, rate: int, priority: int, now: Instant) -> IPv4Address | None:
         """Return the ES to which the path is least, of equal ones the first; None without one.
 
@@ -234,3 +238,6 @@ class Router:
             for mw in powers if full else ():
                 yield _Need(mw, rate, failed)
             yield _Need(0, 0, failed)
+            # another link may have failed while one that had is there again
+            for fewer in self._failed.relaxed(now):
+                yield _Need(0, 0, fewer)

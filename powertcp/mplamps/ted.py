@@ -5,7 +5,7 @@ hop from it. MPLampS sections 4.6 and 5.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from heapq import heappop, heappush
@@ -409,3 +409,19 @@ class Exclusions:
                 break
             del self._until[number]
         return frozenset(self._until)
+
+    def include(self, number: int) -> None:
+        """Use a link again: its other end has been heard of."""
+        self._until.pop(number, None)
+
+    def relaxed(self, now: Instant) -> Iterator[frozenset[int]]:
+        """Yield what is left without the oldest link, the oldest two, four and so on.
+
+        For who finds no way: what failed long ago may be there again. The newest link stays.
+        """
+        self.numbers(now)
+        newest = list(self._until)
+        without = 1
+        while without < len(newest):
+            yield frozenset(newest[without:])
+            without *= 2

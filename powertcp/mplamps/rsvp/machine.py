@@ -5,7 +5,7 @@ here: an event says what has come, and a verb what becomes of it. Soft state and
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -30,7 +30,6 @@ from powertcp.mplamps.rsvp.events import (
 )
 from powertcp.mplamps.rsvp.keys import path_key, resv_key
 from powertcp.mplamps.rsvp.liveness import Found, Lost
-from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import (
     Circuit,
     Fault,
@@ -51,7 +50,6 @@ from powertcp.mplamps.rsvp.objects import (
     ErrorSpec,
     Hop,
     RouteHop,
-    Sender,
     Session,
     Style,
 )
@@ -128,7 +126,7 @@ class Rsvp:
             case Fresh(message, ttl):
                 self._take(link, message, ttl, now)
             case Refreshed(keys):
-                self._refresh(link, keys, now)
+                self._circuits.refresh(link, keys, now)
 
     def datagrams_to_send(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
@@ -319,6 +317,9 @@ class Rsvp:
             # MPLA-4.5-09
             error = ErrorSpec.refusal(self._node, *fault)
             self._speaker.path_err(link, path, error, None, (), now)
+            if state is not None and state.in_link == link:
+                self._drop(state, now)
+                self._events.append(CircuitRemoved(circuit=circuit, cause=Cause.TORN))
             return
         left = self._forget_replaced(state, now) if state is not None else 0
         state = CircuitState(circuit, path, link, ttl)
@@ -348,10 +349,16 @@ class Rsvp:
                 continue
             for state in states:
                 self._grant(state, resv, circuit, now)
+        told = {circuit.sender for circuit in resv.circuits}
+        for state in self._circuits.of(resv.session):
+            # a summary renews what the last RESV says, and nothing that it says no more
+            if state.out_link == link and not told & {None, state.circuit.sender}:
+                state.is_told = False
 
     def _grant(self, state: CircuitState, resv: Resv, circuit: Circuit, now: Instant) -> None:
         """Take what a RESV says of one circuit, and tell it if it is new."""
         was_granted = state.granted
+        state.is_told = True
         state.granted_for = lifetime_ns(resv.refresh_ms)
         state.granted_expires = now + state.granted_for
         granted = Granted(circuit.flow_label, circuit.power, circuit.tariff, circuit.record)
@@ -441,15 +448,25 @@ class Rsvp:
                 self._end_grant(state, Cause.TORN, now)
 
     def _take_resv_err(self, link: int, message: ResvErr, now: Instant) -> None:
-        for state in self._circuits.named(message.session, message.sender):
-            if state.in_link != link or state.passed is None:
-                continue
+        named = self._circuits.named(message.session, message.sender)
+        states = [one for one in named if one.in_link == link and one.passed is not None]
+        for state in states:
             state.passed = None
-            self._send_resv(state.session, link, now)
             self._events.append(ResvRefused(circuit=state.circuit, error=message.error))
-            if state.out_link:
-                state.granted = None
-                self._speaker.resv_err(state, message.error, now)
+        if not states:
+            return
+        self._send_resv(message.session, link, now)
+        for state in states:
+            # what is shared still serves the lamps behind other links
+            sharers = [one for one in named if one.out_link == state.out_link]
+            is_shared = state.style is Style.WF
+            if not state.out_link or (is_shared and any(one.passed for one in sharers)):
+                continue
+            for one in sharers if is_shared else (state,):
+                one.granted = None
+            self._speaker.resv_err(state, message.error, now)
+            if is_shared:
+                return
 
     def _take_resv_conf(self, link: int, message: ResvConf, ttl: int, now: Instant) -> None:
         for state in self._circuits.named(message.session, message.sender):
@@ -547,20 +564,6 @@ class Rsvp:
         return state
 
     # ---- time -------------------------------------------------------------------------------
-
-    def _refresh(self, link: int, keys: Iterable[StateKey], now: Instant) -> None:
-        """Let state live on that a neighbour still wants."""
-        # MPLA-4.7-02
-        for key in keys:
-            match key:
-                case ("path", Session() as session, Sender() as sender):
-                    for state in self._circuits.named(session, sender):
-                        if state.in_link == link:
-                            state.expires = now + lifetime_ns(state.path.refresh_ms)
-                case ("resv", Session() as session):
-                    for state in self._circuits.of(session):
-                        if state.out_link == link and state.granted is not None:
-                            state.granted_expires = now + state.granted_for
 
     def _hear(self, link: int, now: Instant) -> None:
         """Take what HELLO has told of a neighbour."""

@@ -3,13 +3,14 @@
 MPLampS sections 4.5 and 4.7.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from powertcp.mplamps.power import PowerObject, TariffObject
 from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import Path
 from powertcp.mplamps.rsvp.objects import (
     SE_DESIRED,
@@ -59,9 +60,9 @@ class Granted(NamedTuple):
 class CircuitState:
     """A circuit at a node. Links are 0 where there is none: of a lamp in, of an ES out.
 
-    path: as it came, or as the lamp made it. granted: by the source side, for
-    `granted_for` after each refresh. passed: to the lamp side.
-    left_link: where its PATH went before it was replaced. is_waiting: a verb is still owed.
+    path: as it came, or as the lamp made it. granted: by the source side, for `granted_for` after
+    each refresh. passed: to the lamp side. left_link: where its PATH went before it was replaced.
+    is_waiting: a verb is still owed. is_told: the last RESV of the source side names it.
     look_at: when it is looked at, whether something of it has ended.
     """
 
@@ -74,6 +75,7 @@ class CircuitState:
         "granted_for",
         "granted_others",
         "in_link",
+        "is_told",
         "is_waiting",
         "left_link",
         "look_at",
@@ -97,6 +99,7 @@ class CircuitState:
         self.out_link = 0
         self.left_link = 0
         self.is_waiting = True
+        self.is_told = False
         self.expires: Instant | None = None
         self.look_at: Instant | None = None
         self.granted: Granted | None = None
@@ -154,6 +157,20 @@ class Circuits:
             return list(self.of(session))
         state = self._states.get(CircuitId(session, sender))
         return [] if state is None else [state]
+
+    def refresh(self, link: int, keys: Iterable[StateKey], now: Instant) -> None:
+        """Let state live on that the neighbour on a link still wants."""
+        # MPLA-4.7-02
+        for key in keys:
+            match key:
+                case ("path", Session() as session, Sender() as sender):
+                    for state in self.named(session, sender):
+                        if state.in_link == link:
+                            state.expires = now + lifetime_ns(state.path.refresh_ms)
+                case ("resv", Session() as session):
+                    for state in self.of(session):
+                        if state.out_link == link and state.granted and state.is_told:
+                            state.granted_expires = now + state.granted_for
 
     def add(self, state: CircuitState) -> None:
         """Add a circuit."""

@@ -28,6 +28,8 @@ def is_same(old: Path, new: Path) -> bool:
         and old.attribute == new.attribute
         and old.tspec == new.tspec
         and old.hop == new.hop
+        and old.upstream_label == new.upstream_label
+        and old.l3pid == new.l3pid
     )
 
 
@@ -41,6 +43,9 @@ def find_fault(path: Path, node: IPv4Address, to: LinkTo) -> Fault | None:
     """Return why a PATH that came to a node from one end of a link is refused, None if it is not."""
     if to.is_lamp and not is_own(path, to.address):
         return fault_of(Case.POLICEMAN)
+    # no lamp has the address 0.0.0.0: it would stand for all of a shared session
+    if not int(path.sender.lamp):
+        return fault_of(Case.BAD_OBJECT)
     # MPLA-4.3-02
     if path.upstream_label != to.label:
         return fault_of(Case.LABEL_VALUE)

@@ -342,3 +342,18 @@ def test_exclusions_are_bounded() -> None:
     for number in range(1, MAX_EXCLUSIONS + 2):
         exclusions.exclude(number, 0)
     assert exclusions.numbers(0) == set(range(2, MAX_EXCLUSIONS + 2))
+
+
+@pytest.mark.requirement("MPLA-5-01")
+def test_who_finds_no_way_tries_what_failed_long_ago_first() -> None:
+    exclusions = Exclusions()
+    for number in range(1, 6):
+        exclusions.exclude(number, number)
+    relaxed = list(exclusions.relaxed(10))
+    assert relaxed == [frozenset({2, 3, 4, 5}), frozenset({3, 4, 5}), frozenset({5})]
+    exclusions.include(5)
+    exclusions.include(99)
+    assert exclusions.numbers(10) == {1, 2, 3, 4}
+    alone = Exclusions()
+    alone.exclude(1, 0)
+    assert list(alone.relaxed(0)) == []

@@ -570,3 +570,102 @@ def test_an_answer_again_sends_nothing_and_a_new_one_a_resv() -> None:
     again = row.of(ROUTER, ResvArrived)[-1]
     assert isinstance(again, ResvArrived)
     assert (again.flow_label, again.is_new) == (42, False)
+
+
+def other_lamp(row: Row, lamp: IPv4Address, flow_label: int, link: int) -> CircuitId:
+    """Let a lamp of a shared session ask behind another house of the router."""
+    path = replace(path_of(session=SHARED, lamp=lamp, flow_label=flow_label), hop=Hop(lamp, link))
+    row.router.receive_datagram(encode_message(path), lamp, row.now)
+    return CircuitId(path.session, path.sender)
+
+
+@pytest.mark.requirement("MPLA-4.6-01")
+def test_a_shared_reservation_outlives_the_error_of_one_house() -> None:
+    second, link = IPv4Address("10.0.0.6"), 8
+    row = Row(Settings(is_reliable=False))
+    links = {
+        LAMP_LINK: LinkTo(LAMP, HOUSE),
+        ES_LINK: LinkTo(ES, STREET),
+        link: LinkTo(second, HOUSE),
+    }
+    row.router = Rsvp(ROUTER, links, Settings(is_reliable=False), entropy_of(2), 0)
+    row.nodes()[second] = row.lamp
+
+    def carry() -> None:
+        for _ in range(6):
+            for address, node in ((ROUTER, row.router), (ES, row.es)):
+                while (event := node.next_event()) is not None:
+                    row.seen[address].append(event)
+                    row.react(address, node, event)
+                for octets, out in node.datagrams_to_send():
+                    row.messages.append((address, second, decode_message(octets).message))
+                    if out == ES_LINK:
+                        peer = row.es if address == ROUTER else row.router
+                        peer.receive_datagram(octets, address, row.now)
+
+    one = other_lamp(row, LAMP, 16, LAMP_LINK)
+    two = other_lamp(row, second, 17, link)
+    carry()
+    row.messages.clear()
+    for lamp, at, is_last in ((LAMP, LAMP_LINK, False), (second, link, True)):
+        error = ErrorSpec.refusal(lamp, 3, 0)
+        message = ResvErr(
+            session=SHARED, hop=Hop(lamp, at), error=error, style=Style.WF, flowspec=TSPEC
+        )
+        row.router.receive_datagram(encode_message(message), lamp, 0)
+        carry()
+        refused = [event.circuit for event in row.of(ROUTER, ResvRefused)]  # type: ignore[attr-defined]
+        assert refused == ([one, two] if is_last else [one])
+        # toward the source the error only goes when nobody is served any more
+        assert len(row.of(ES, ResvRefused)) == (2 if is_last else 0)
+        state = row.router.state(two)
+        assert state is not None
+        assert (state.granted is None) is is_last
+
+
+def test_a_summary_renews_what_the_last_resv_names() -> None:
+    row = Row()
+    first = row.light()
+    row.light(path_of(2, flow_label=17))
+    # the source withdraws the first one, and its tear is lost
+    row.is_cut = True
+    row.es.open(first, 0)
+    row.es.datagrams_to_send()
+    row.is_cut = False
+    state = row.router.state(first)
+    assert state is not None
+    row.es.answer(CircuitId(SESSION, Sender(LAMP, 2)), flow_label=43, power=GRANT, now=0)
+    for octets, _ in row.es.datagrams_to_send():
+        if isinstance(decode_message(octets).message, Resv):
+            row.router.receive_datagram(octets, ES, 0)
+    row.run()
+    ends = state.granted_expires
+    row.advance(60 * SECOND)
+    assert state.granted_expires == ends
+    second = row.router.state(CircuitId(SESSION, Sender(LAMP, 2)))
+    assert second is not None
+    assert second.granted_expires > ends
+
+
+@pytest.mark.requirement("MPLA-4.5-01")
+@pytest.mark.parametrize("change", [{"upstream_label": STREET}, {"l3pid": 0x86DD}])
+def test_a_known_path_that_turns_wrong_is_refused_and_gone(change: dict[str, int]) -> None:
+    row = Row(Settings(is_reliable=False))
+    circuit = row.light()
+    wrong = replace(path_of(), **change)  # type: ignore[arg-type]
+    row.router.receive_datagram(encode_message(wrong), LAMP, 0)
+    row.run()
+    assert row.of(ROUTER, CircuitRemoved) == [CircuitRemoved(circuit=circuit, cause=Cause.TORN)]
+    assert [len(row.router), len(row.es)] == [0, 0]
+    assert len(row.sent(PathErr)) == 1
+
+
+def test_no_sender_has_the_address_of_all() -> None:
+    row = Row(Settings(is_reliable=False))
+    nobody = path_of(session=SHARED, lamp=IPv4Address(0))
+    row.router.receive_datagram(encode_message(replace(nobody, hop=Hop(LAMP, 7))), LAMP, 0)
+    row.run()
+    (error,) = row.sent(PathErr)
+    assert isinstance(error, PathErr)
+    assert (error.error.code, error.error.value) == (252, 503)
+    assert len(row.router) == 0
