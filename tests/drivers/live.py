@@ -96,14 +96,14 @@ class Town:
 
 @asynccontextmanager
 async def town(
-    spec: str = "street:3",
+    plan: str | Topology = "street:3",
     *,
     provider: tuple[str, int] | None = None,
     names: Sequence[str] | None = None,
     keys: LinkKeys | None = None,
 ) -> AsyncIterator[Town]:
-    """Run sources and LSRs; provider: host and port of who serves the sources."""
-    topology = generate_topology(spec, base=base_address())
+    """Run sources and LSRs of a plan; provider: host and port of who serves the sources."""
+    topology = generate_topology(plan, base=base_address()) if isinstance(plan, str) else plan
     async with trio.open_nursery() as nursery:
         made = Town(topology, Carrier(topology, nursery, Ted(topology), keys=keys))
         nursery.start_soon(made.carrier.run)
