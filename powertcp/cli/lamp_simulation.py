@@ -57,7 +57,7 @@ _STYLES = {"se": Style.SE, "ff": Style.FF, "wf": Style.WF}
 
 
 def run(verb: str, arguments: Namespace) -> int:
-    """Run `sim` or `storm`; UNLIT if a lamp that should be lit is not."""
+    """Run `sim` or `storm`; UNLIT if a lamp that should be lit, without power signalled, is not."""
     simulation = Simulation(verb, arguments)
     return simulation.run()
 
@@ -230,9 +230,7 @@ class Simulation:
             "unlit": list(outcome.unlit[:TOLD_NAMES]),
             "is_powered": outcome.is_powered,
             "signalled_ns": _spread_values(outcome.to_signalled),
-            "lit_ns": _spread_values(
-                outcome.to_lit if outcome.is_powered else outcome.to_signalled
-            ),
+            "lit_ns": _spread_values(outcome.to_lit),
             "candles": outcome.candles,
             "messages": dict(counts),
             "messages_sum": counts.total(),
@@ -335,19 +333,20 @@ def _sums(engine: Engine, outcome: Outcome, cpu_s: float) -> Iterator[str]:
     counts = engine.recorder.messages()
     name, messages = engine.busiest()
     yield ""
-    lit = "lit" if outcome.is_powered else "lit (circuit closed)"
-    yield f"{outcome.lit:,} of {outcome.wanted:,} lamps {lit}, {format_duration(engine.now)} simulated"
-    spread = outcome.to_lit if outcome.is_powered else outcome.to_signalled
+    goal = "lit" if outcome.is_powered else "signalled"
+    said = goal if outcome.is_powered else "signalled (circuit closed)"
+    yield f"{outcome.met:,} of {outcome.wanted:,} lamps {said}, {format_duration(engine.now)} simulated"
+    spread = outcome.to_goal
     if spread is not None and outcome.candles is not None:
         times = (f"{key} {format_duration(value)}" for key, value in spread._asdict().items())
-        yield f"switched on to lit: {', '.join(times)}; {outcome.candles:.3g} candles"
+        yield f"switched on to {goal}: {', '.join(times)}; {outcome.candles:.3g} candles"
     sums = ", ".join(f"{kind} {count:,}" for kind, count in counts.items())
     yield f"{counts.total():,} messages: {sums or 'none'}; most at {name}: {messages:,}"
     yield from (one.sentence() for one in find_overdraws(engine))
     yield f"grants: sources hold {outcome.residual_mw:,} mW more than lamps have"
     for names in (outcome.unlit[:TOLD_NAMES],) if outcome.unlit else ():
         more = len(outcome.unlit) - len(names)
-        yield f"not lit: {', '.join(names)}{f' and {more:,} more' if more else ''}"
+        yield f"not {goal}: {', '.join(names)}{f' and {more:,} more' if more else ''}"
     rate = f", {outcome.signalled / cpu_s:,.0f} lamps/CPU s" if cpu_s else ""
     yield f"trace {engine.recorder.trace_hash()[:16]}, labels {engine.labels_hash()[:16]}{rate}"
 

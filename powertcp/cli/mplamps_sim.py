@@ -17,10 +17,11 @@ file with one act a line, such as
 in any order; names are patterns, as of files. Without a SCRIPT it is "0s on *".
 
 The nodes are the machines of the live commands, and every message is its octets. Time is simulated from
-2002-04-01T00:00:00Z on: the same words give the same trace, capture and label tables. A lamp is lit when
-its circuit is closed, with --power when its first block is verified and banked.
+2002-04-01T00:00:00Z on: the same words give the same trace, capture and label tables. A lamp is
+signalled when its circuit is closed, and lit when its first block is verified and banked: for that it takes
+--power, else lit and lit_ns are null.
 
-exit status: 0 done, 1 a lamp that should be lit is not, 2 usage, or a topology or script that is none"""
+exit status: 0 done, 1 a lamp that should be lit (without --power: signalled) is not, 2 usage, or a topology or script that is none"""
 
 STORM_EXAMPLE = """examples:
   powertcp mplamps storm                               10,000 lamps of a city at dusk
@@ -32,7 +33,7 @@ as no lamp waits for an answer. The TOPOLOGY is by default tree:10,10,10,2,5. Me
 that PATHs and RESVs are twice the sum of the depths of all lamps; --reliable shows what numbers,
 acknowledgements and retransmissions add.
 
-exit status: 0 done, 1 a lamp that should be lit is not, 2 usage, or a topology that is none"""
+exit status: 0 done, 1 a lamp that should be lit (without --power: signalled) is not, 2 usage, or a topology that is none"""
 
 
 def build_parser(verb: str) -> Parser:

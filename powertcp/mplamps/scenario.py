@@ -63,15 +63,16 @@ def spread_of(values: Iterable[Duration]) -> Spread | None:
 class Outcome:
     """What came of the lamps of a simulation.
 
-    wanted: how many were switched on and not off. unlit: names of those that are wanted and not
-    lit. is_powered: power was sent, else a lamp with a closed circuit counts as lit. residual_mw:
-    what sources have granted and lamps have not, in mW.
+    wanted: how many were switched on and not off. signalled: how many have had a closed circuit.
+    is_powered: power was sent. lit: how many bank power, None without power. unlit: names of those
+    that are wanted and not lit, without power not even signalled. residual_mw: what sources have
+    granted and lamps have not, in mW.
     """
 
     lamps: int
     wanted: int
     signalled: int
-    lit: int
+    lit: int | None
     unlit: Sequence[str]
     to_signalled: Spread | None
     to_lit: Spread | None
@@ -79,9 +80,22 @@ class Outcome:
     residual_mw: int
 
     @property
+    def met(self) -> int:
+        """How many of those that are wanted are lit, without power signalled."""
+        return self.wanted - len(self.unlit)
+
+    @property
+    def to_goal(self) -> Spread | None:
+        """How long lamps took until they were lit, without power until they were signalled."""
+        return self.to_lit if self.is_powered else self.to_signalled
+
+    @property
     def candles(self) -> float | None:
-        """How many candles could have been lit, one after another, until 99 of 100 lamps were."""
-        spread = self.to_lit if self.is_powered else self.to_signalled
+        """How many candles can be lit, one after another, until 99 of 100 lamps are.
+
+        Without power: until they are signalled.
+        """
+        spread = self.to_goal
         return None if spread is None else spread.p99 / CANDLE_NS
 
 
@@ -91,12 +105,12 @@ def outcome_of(engine: Engine, *, is_powered: bool) -> Outcome:
     states = (LampState.LIT,) if is_powered else (LampState.LIT, LampState.SIGNALLED)
     wanted = [record for record in records if record.is_wanted]
     closed = [record for record in records if record.signalled_at is not None]
-    lit = [record for record in records if record.state in states]
+    lit = [record for record in records if record.state is LampState.LIT]
     return Outcome(
         lamps=len(engine.lamps),
         wanted=len(wanted),
         signalled=len(closed),
-        lit=len(lit),
+        lit=len(lit) if is_powered else None,
         unlit=[record.name for record in wanted if record.state not in states],
         to_signalled=spread_of(
             record.signalled_at - record.on_at

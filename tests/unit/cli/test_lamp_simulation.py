@@ -61,7 +61,9 @@ def test_one_lamp_twice(values: Callable[..., dict[str, Any]], tmp_path: Path) -
     )
     assert first["signalled_ns"] == {"p50": 14_500_000, "p99": 14_500_000, "max": 14_500_000}
     assert first["rro_labels"] == {"lamp-1": [380_000, 110_000, 20_000, 400, 230]}
-    assert (first["lamps"], first["lit"], first["unlit"]) == (1, 1, [])
+    assert (first["lamps"], first["signalled"], first["unlit"]) == (1, 1, [])
+    # nothing is lit where no power is sent
+    assert (first["is_powered"], first["lit"], first["lit_ns"]) == (False, None, None)
     assert first["candles"] == 0.0029
     assert first["first_law_residual_mw"] == 0
     assert lasting(first) == lasting(again)
@@ -91,7 +93,7 @@ def test_each_message_is_a_line_and_then_come_the_tables(run: Run) -> None:
         "lamp-1: signalled, 59.8 W, signalled after 14,500,000 ns over"
         " 380000 -> 110000 -> 20000 -> 400 -> 230"
     ) in lines
-    assert "1 of 1 lamps lit (circuit closed), 60 s simulated" in lines
+    assert "1 of 1 lamps signalled (circuit closed), 60 s simulated" in lines
 
 
 def test_of_more_lamps_only_the_sums_are_told(run: Run) -> None:
@@ -99,7 +101,7 @@ def test_of_more_lamps_only_the_sums_are_told(run: Run) -> None:
     status, said, _ = run("sim", f"street:{SHOWN_LAMPS + 1}", "--until", "1s")
     assert status == 0
     assert "PATH  " not in said
-    assert said.splitlines()[1] == "9 of 9 lamps lit (circuit closed), 1 s simulated"
+    assert said.splitlines()[1] == "9 of 9 lamps signalled (circuit closed), 1 s simulated"
 
 
 def test_a_lamp_that_should_be_lit_and_is_not_says_why(run: Run, tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_a_lamp_that_should_be_lit_and_is_not_says_why(run: Run, tmp_path: Path)
     assert status == 1
     assert "lamp-1: dark, refused 100 NO_CAPACITY: " in said
     assert "c1 has 39,790 mW left at priority 4, asked 59,800 mW" in said
-    assert "not lit: lamp-1" in said
+    assert "not signalled: lamp-1" in said
     status, said, _ = run("sim", "street:1", path, "--until", "3s", "--json")
     assert status == 1
     assert json.loads(said)["unlit"] == ["lamp-1"]
@@ -121,7 +123,7 @@ def test_a_lamp_that_was_switched_off_need_not_be_lit(run: Run, tmp_path: Path) 
     status, said, _ = run("sim", "street:2", path, "--until", "3s")
     assert status == 0
     assert "lamp-1: dark, switched off" in said
-    assert "1 of 1 lamps lit" in said
+    assert "1 of 1 lamps signalled" in said
 
 
 def test_a_storm_has_two_messages_for_each_hop(values: Callable[..., dict[str, Any]]) -> None:
@@ -129,7 +131,8 @@ def test_a_storm_has_two_messages_for_each_hop(values: Callable[..., dict[str, A
     lamps = 96
     assert found["messages"] == {"PATH": 5 * lamps, "RESV": 5 * lamps}
     assert found["busiest"] == {"node": "es1", "messages": lamps}
-    assert found["lit"] == lamps
+    assert (found["signalled"], found["unlit"]) == (lamps, [])
+    assert found["candles"] == found["signalled_ns"]["p99"] / 5_000_000_000
     assert found["signalled_ns"]["max"] == 14_500_000 + (lamps - 1) * 500_000
     reliable = values("storm", "tree:4,2,2,2,3", "--style", "ff", "--reliable")
     assert reliable["messages"]["PATH"] >= 5 * lamps
@@ -168,7 +171,7 @@ def test_a_policeman_is_asked(run: Run, values: Callable[..., Any], tmp_path: Pa
     found = values("sim", street, "--market", market)
     # a lamp without preference asks what there is, and takes it
     assert found["messages"]["PATH_ERR"] == 2
-    assert found["lit"] == 2
+    assert (found["signalled"], found["unlit"]) == (2, [])
     status, _, said = run("sim", street)
     assert status == 2
     assert "the edge LSRs of topology street ask pdp: it needs a market" in said
@@ -181,11 +184,11 @@ def test_a_policeman_is_asked(run: Run, values: Callable[..., Any], tmp_path: Pa
     ("style", "model"),
     [("se", "overlay"), ("ff", "overlay"), ("wf", "overlay"), ("se", "peer"), ("ff", "peer")],
 )
-def test_every_style_lights_every_lamp(
+def test_every_style_signals_every_lamp(
     values: Callable[..., dict[str, Any]], style: str, model: str
 ) -> None:
     found = values("sim", "ladder:3", "--style", style, "--model", model, "--until", "5s")
-    assert found["lit"] == 3
+    assert (found["signalled"], found["unlit"]) == (3, [])
     assert found["first_law_residual_mw"] == 0
 
 

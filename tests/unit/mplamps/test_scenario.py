@@ -72,7 +72,7 @@ def test_percentiles_are_of_the_nearest_rank(values: list[int], expected: Spread
 
 def test_an_outcome_counts_those_that_are_wanted() -> None:
     outcome = outcome_of(simulated("0s on lamp-[12]\n2s off lamp-2"), is_powered=False)
-    assert (outcome.lamps, outcome.wanted, outcome.lit) == (3, 1, 1)
+    assert (outcome.lamps, outcome.wanted, outcome.met, outcome.lit) == (3, 1, 1, None)
     # both were signalled, one of them is not wanted any more
     assert outcome.signalled == 2
     assert outcome.unlit == []
@@ -83,13 +83,14 @@ def test_an_outcome_counts_those_that_are_wanted() -> None:
 
 def test_a_lamp_without_power_is_not_lit_where_power_is_sent() -> None:
     outcome = outcome_of(simulated(), is_powered=True)
-    assert (outcome.signalled, outcome.lit, outcome.to_lit, outcome.candles) == (3, 0, None, None)
+    assert (outcome.signalled, outcome.met, outcome.lit) == (3, 0, 0)
+    assert (outcome.to_lit, outcome.candles) == (None, None)
     assert outcome.unlit == ["lamp-1", "lamp-2", "lamp-3"]
 
 
 def test_nobody_lights_a_candle_in_the_dark() -> None:
     outcome = outcome_of(simulated("9s on *"), is_powered=False)
-    assert (outcome.wanted, outcome.lit, outcome.candles) == (0, 0, None)
+    assert (outcome.wanted, outcome.met, outcome.candles) == (0, 0, None)
 
 
 @pytest.mark.requirement("MPLA-4.6-01")
