@@ -25,7 +25,7 @@ from powertcp.drivers.lsr_port import MessageQueue, Port, open_port
 from powertcp.drivers.poll import Poll
 from powertcp.drivers.tracer import Tracer
 from powertcp.drivers.wheel import Wheel
-from powertcp.errors import ConfigError
+from powertcp.errors import BrokenInvariant, ConfigError
 from powertcp.machine import Trace
 from powertcp.mplamps.lfib import Drop
 from powertcp.mplamps.linkqueue import LinkQueue
@@ -64,6 +64,19 @@ def live_settings(keys: LinkKeys | None = None) -> NodeSettings:
     )
 
 
+def end_daemon(error: Exception) -> bool:
+    """Raise what a node has raised as a bug: it must not go on deaf. P12 is for connections."""
+    raise BrokenInvariant(f"a node cannot go on: {error!r}") from error
+
+
+def _attentive_wheel() -> Wheel:
+    return Wheel(judge=end_daemon)
+
+
+def _attentive_poll() -> Poll:
+    return Poll(judge=end_daemon)
+
+
 @dataclass(slots=True)
 class Carrier:
     """What the nodes of a process share. capture, tracer: None for none.
@@ -77,11 +90,11 @@ class Carrier:
     keys: LinkKeys | None = None
     capture: CaptureFile | None = None
     tracer: Tracer | None = None
-    wheel: Wheel = field(default_factory=Wheel)
-    poll: Poll = field(default_factory=Poll)
+    wheel: Wheel = field(default_factory=_attentive_wheel)
+    poll: Poll = field(default_factory=_attentive_poll)
 
     async def run(self) -> None:
-        """Serve sockets and deadlines until cancelled."""
+        """Serve sockets and deadlines until cancelled. Raises BrokenInvariant for a bug of a node."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.wheel.run)
@@ -230,8 +243,13 @@ class LiveNode:
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`."""
-        self.node.handle_timer(now)
-        self.turn(now)
+        try:
+            self.node.handle_timer(now)
+            self.turn(now)
+        except OSError as error:
+            # the host's no: what was due is due again
+            _log.warning("%s: %s", self.name, error)
+            self.rsvp.drops["timer"] += 1
 
     def flush(self) -> bool:
         """Do nothing: each turn sends what it has made."""

@@ -80,7 +80,7 @@ def open_port(address: str, port: int) -> socket.socket:
 class Port:
     """A socket with neighbours. take: gets each datagram with its link; done: called after a burst.
 
-    drops: not_neighbour, queue and send, each counted.
+    drops: not_neighbour, receive, queue and send, each counted.
     """
 
     watcher: Watcher | None
@@ -113,7 +113,7 @@ class Port:
         return -1 if self._sock is None else self._sock.fileno()
 
     def readable(self, now: Instant) -> bool:
-        """Take up to 64 datagrams; False when closed."""
+        """Take up to 64 datagrams; False when closed. What the host refuses is counted."""
         sock, links, tap = self._sock, self._links, self._tap
         if sock is None:
             return False
@@ -124,6 +124,7 @@ class Port:
                 break
             except OSError as error:
                 _log.debug("receiving: %s", error)
+                self._count("receive")
                 break
             # MPLA-4.1-01, MPLA-4.10-02
             link = links.get(place)
@@ -132,8 +133,16 @@ class Port:
                 continue
             if tap is not None:
                 tap(link, False, octets)  # noqa: FBT003 - it came
-            self._take(link, octets, now)
-        self._done(now)
+            try:
+                self._take(link, octets, now)
+            except OSError as error:
+                _log.debug("taking: %s", error)
+                self._count("receive")
+        try:
+            self._done(now)
+        except OSError as error:
+            _log.debug("answering: %s", error)
+            self._count("receive")
         return self._sock is not None
 
     def send(self, link: int, octets: bytes) -> None:

@@ -1,6 +1,7 @@
 """Poll: one epoll task for all accepted sockets of a process (P3)."""
 
 import select
+from collections.abc import Callable
 
 import trio
 
@@ -14,10 +15,14 @@ STEP_NS = NS_PER_MS
 
 
 class Poll:
-    """Wakes for whatever is readable and calls it, one read each per turn."""
+    """Wakes for whatever is readable and calls it, one read each per turn.
 
-    def __init__(self) -> None:
+    judge: told what a wire raises, which is then forgotten; what it raises itself ends `run`.
+    """
+
+    def __init__(self, judge: Callable[[Exception], object] = BUGS.judge) -> None:
         """Open the epoll descriptor; `close` closes it."""
+        self._judge = judge
         self._epoll = select.epoll()
         self._wires: dict[int, Pollable] = {}
 
@@ -69,7 +74,7 @@ class Poll:
                 # read anew: the wire before may have moved the clock of this one
                 goes_on = wire.readable(round(time() * NS_PER_S))
             except Exception as error:  # noqa: BLE001 - ends at its wire
-                BUGS.judge(error)
+                self._judge(error)
                 goes_on = False
             if not goes_on:
                 self.unregister(wire)

@@ -33,12 +33,18 @@ class Wheel:
     """Deadlines of everything in this process, rounded up to 10 ms.
 
     A deadline that only moves later costs nothing: at its old slot the wire has nothing to do and
-    names the new one.
+    names the new one. judge: says whether what a wire raises is a bug; what it raises itself ends
+    `run`.
     """
 
-    def __init__(self, clock: Callable[[], Instant] = now_ns) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], Instant] = now_ns,
+        judge: Callable[[Exception], bool] = BUGS.judge,
+    ) -> None:
         """Use `clock`, by default trio's, which MockClock drives."""
         self._clock = clock
+        self._judge = judge
         self._slots: dict[int, dict[Timed, None]] = {}  # in the order of arming
         self._heap: list[int] = []
         self._at: dict[Timed, int] = {}  # the slot of each wire
@@ -133,7 +139,7 @@ class Wheel:
             due = wire.get_timer()
         except Exception as error:  # noqa: BLE001 - ends at its wire
             self.faults += 1
-            if not BUGS.judge(error):
+            if not self._judge(error):
                 _log.warning("timer of a connection: %s", error)
             return
         if due is not None:

@@ -4,20 +4,22 @@ import socket
 from pathlib import Path
 
 import pytest
+import trio
 
+from powertcp.cli import main
 from powertcp.drivers.daemon import now_ns
 from powertcp.drivers.lsr import HELLO_NS, MPLS_PORT, LiveNode, live_settings, names_to_run
 from powertcp.drivers.lsr_keys import LinkKeys
-from powertcp.errors import ConfigError
+from powertcp.errors import BrokenInvariant, ConfigError
 from powertcp.mplamps.engine import Engine, EngineSettings
 from powertcp.mplamps.generators import generate_topology
-from powertcp.mplamps.node import LampState, Model, NodeSettings
+from powertcp.mplamps.node import LampState, Model, Node, NodeSettings
 from powertcp.mplamps.rsvp import PORT as RSVP_PORT
 from powertcp.mplamps.rsvp import Key
 from powertcp.mplamps.script import parse_script
 from powertcp.registry import Refusal
 from powertcp.units import NS_PER_S
-from tests.drivers.live import Town, town, until
+from tests.drivers.live import NEVER_S, Town, town, until
 
 
 def tables(made: Town) -> list[str]:
@@ -149,3 +151,28 @@ async def test_time_goes_on_when_nothing_comes() -> None:
         later = live.get_timer()
         assert later is not None
         assert at < later <= now_ns() + HELLO_NS
+
+
+@pytest.mark.parametrize("where", ["receive_packet", "receive_rsvp", "handle_timer"])
+async def test_a_bug_of_a_node_ends_the_daemon(
+    where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It must not look alive and be deaf."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Node, where, fail)
+
+    async def run() -> None:
+        async with town("street:1", names=["s1", "c1"]) as made:
+            link = made.topology.between("c1", "s1")
+            assert link is not None
+            made.lives["c1"].packets.send(link.number, bytes(8))
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as met, trio.fail_after(NEVER_S):
+        await run()
+    assert pytest.RaisesGroup(BrokenInvariant, flatten_subgroups=True).matches(met.value)
+    assert main.judge("mplamps", met.value) == main.BUG
+    assert "a node cannot go on: KeyError('a bug')" in capsys.readouterr().err

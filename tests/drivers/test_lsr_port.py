@@ -100,6 +100,33 @@ async def test_a_datagram_beyond_the_limit_is_cut(ends: Ends, nursery: trio.Nurs
     assert [len(octets) for _, octets in ends.took] == [MAX_DATAGRAM + 1]
 
 
+async def test_what_the_host_refuses_is_counted_and_it_goes_on(
+    ends: Ends, nursery: trio.Nursery
+) -> None:
+    here = ends.sock.getsockname()
+
+    def take(link: int, octets: bytes, _: int) -> None:
+        if octets == b"bad":
+            raise OSError(5, "no memory")
+        ends.took.append((link, octets))
+
+    port = Port(
+        ends.sock,
+        {ends.near.getsockname(): 1},
+        take,
+        lambda _: None,
+        queue=LinkQueue,
+        nursery=nursery,
+        drop=ends.dropped.append,
+    )
+    ends.near.sendto(b"bad", here)
+    ends.near.sendto(b"good", here)
+    assert port.readable(0)
+    assert ends.took == [(1, b"good")]
+    assert port.drops == {"receive": 1}
+    assert ends.dropped == ["receive"]
+
+
 class Full:
     """A socket that takes nothing until it `is_open`, as one whose buffer is full."""
 
