@@ -50,6 +50,9 @@ def forward_batch(
     ttl = np.uint64(0xFF)
     # MPLA-2.2-02, MPLA-2.2-04
     is_swap = is_long & (kinds == SWAP) & ((words & np.uint64(SHAPE)) == np.uint64(TWO))
+    origins = np.frombuffer(columns.origins, np.int32)[slots]
+    # MPLA-2.2-05
+    is_swap &= (origins == link) | (origins == 0)
     is_swap &= ((words & ttl) > 1) & ((words >> np.uint64(32) & ttl) > 1)
     swapped = slots[is_swap]
     heads = np.frombuffer(columns.heads, np.uint64)[swapped]

@@ -117,13 +117,17 @@ class _Row:
 
 
 class Columns:
-    """By slot: what is done, the link out, both labels out in their place, and two counters."""
+    """By slot: what is done, links in and out, both labels out in their place, and two counters.
 
-    __slots__ = ("heads", "kinds", "links", "octets", "packets")
+    origins: the link on which packets come, 0 for any.
+    """
+
+    __slots__ = ("heads", "kinds", "links", "octets", "origins", "packets")
 
     def __init__(self) -> None:
         """Begin with slot 0."""
         self.kinds = array("B", (NOTHING,))
+        self.origins = array("i", (0,))
         self.links = array("i", (0,))
         self.heads = array("Q", (0,))
         self.packets = array("Q", (0,))
@@ -132,6 +136,7 @@ class Columns:
     def add(self) -> int:
         """Return a new slot."""
         self.kinds.append(BREAK)
+        self.origins.append(0)
         self.links.append(0)
         self.heads.append(0)
         self.packets.append(0)
@@ -198,10 +203,10 @@ class Lfib:
 
     # --- entries ------------------------------------------------------------------------------
 
-    def allocate(self, owner: Owner, label: int, now: Instant) -> int:
+    def allocate(self, owner: Owner, label: int, now: Instant, origin: int = 0) -> int:
         """Make an open entry of `owner` under a voltage label or the neutral; return its flow label.
 
-        Raises PowerRefused 508 (error 24/9), nothing made, beyond 100,000 circuits and when no
+        origin: the only link on which its packets may come, 0 for any. Raises PowerRefused 508 (error 24/9), nothing made, beyond 100,000 circuits and when no
         flow label is left; LocalProtocolError for a voltage that no link has.
         """
         pool = self._pools.get(label)
@@ -225,6 +230,7 @@ class Lfib:
         self._rows[slot] = _Row(owner, label, flow)
         # MPLA-3-01
         self.columns.kinds[slot] = BREAK
+        self.columns.origins[slot] = origin
         self.columns.packets[slot] = self.columns.octets[slot] = 0
         space = self.spaces[label]
         while len(space) < flow + 2:
@@ -350,6 +356,9 @@ class Lfib:
         space = self.spaces[label]
         slot = space[flow] if flow < len(space) else 0
         columns = self.columns
+        # MPLA-2.2-05
+        if (origin := columns.origins[slot]) and origin != link:
+            return self.count(Drop.UNKNOWN_LABEL)
         kind = columns.kinds[slot]
         if kind < SWAP:
             return self.count(self._why(flow, kind))

@@ -30,12 +30,12 @@ class Neutrals:
         Raises PowerRefused 508 where none is left.
         """
         if not circuit.session.is_shared:
-            return self._lfib.allocate(Owner(*circuit), NEUTRAL, now)
+            return self._lfib.allocate(Owner(*circuit), NEUTRAL, now, link)
         # MPLA-4.6-01
         owner = _owner(circuit, link)
         flow, users = self._shared.get(owner, (0, 0))
         if not users:
-            flow = self._lfib.allocate(owner, NEUTRAL, now)
+            flow = self._lfib.allocate(owner, NEUTRAL, now, link)
         self._shared[owner] = flow, users + 1
         return flow
 

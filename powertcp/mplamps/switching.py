@@ -209,7 +209,7 @@ class Switching:
             raise Refused(_TARIFF)
         try:
             # MPLA-3-01, MPLA-4.5-07
-            crossing.phase = self._lfib.allocate(crossing.owner, source.label, now)
+            crossing.phase = self._lfib.allocate(crossing.owner, source.label, now, source.number)
         except PowerRefused as error:
             raise Refused(_EXHAUSTED) from error
         self._rsvp.forward(

@@ -27,11 +27,12 @@ def owner(number: int) -> Owner:
 
 @dataclass
 class Fate:
-    """One circuit: its space, and what its entry does."""
+    """One circuit: its space, what its entry does, and the link it comes on, 0 for any."""
 
     label: int
     kind: str
     outs: list[int]
+    origin: int
 
 
 FATES = st.builds(
@@ -39,6 +40,7 @@ FATES = st.builds(
     st.sampled_from(LABELS),
     st.sampled_from(["open", "swap", "swap", "swap", "several", "own", "metered", "gone"]),
     st.lists(st.sampled_from(sorted(LINKS)), min_size=1, max_size=3),
+    st.sampled_from([0, 0, *sorted(LINKS)]),
 )
 
 
@@ -46,7 +48,7 @@ def table(fates: list[Fate]) -> Lfib:
     """Make the same table each time."""
     lfib = Lfib(LINKS, is_transformer=True)
     for number, fate in enumerate(fates):
-        flow = lfib.allocate(owner(number), fate.label, 0)
+        flow = lfib.allocate(owner(number), fate.label, 0, fate.origin)
         outs = [
             Out(link, LINKS[link] if fate.label else 0, 16 + number * 31 + link)
             for link in fate.outs
@@ -158,7 +160,12 @@ def test_thousands_at_once_are_as_one_by_one(link: int) -> None:
     kinds = ["open", "swap", "swap", "swap", "several", "own", "metered", "gone"]
     outs = sorted(LINKS)
     fates = [
-        Fate(random.choice(LABELS), random.choice(kinds), random.choices(outs, k=2))
+        Fate(
+            random.choice(LABELS),
+            random.choice(kinds),
+            random.choices(outs, k=2),
+            random.choice((0, link, link, *outs)),
+        )
         for _ in range(400)
     ]
     arrived = [
@@ -170,7 +177,7 @@ def test_thousands_at_once_are_as_one_by_one(link: int) -> None:
         )
         for _ in range(4096)
     ]  # fmt: skip
-    assert compare(fates, link, arrived, link) > 1000
+    assert compare(fates, link, arrived, link) > 500
 
 
 @pytest.mark.requirement("MPLA-2.2-03", "MPLA-2.2-04", "MPLA-2.3-01", "MPLA-3-04")

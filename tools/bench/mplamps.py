@@ -33,8 +33,10 @@ def substation(circuits: int) -> Lfib:
     for number in range(circuits):
         lamp = IPv4Address((10 << 24) + number + 2)
         owner = Owner((ES, 1, lamp), (lamp, 1))
-        phase, neutral = lfib.allocate(owner, LABEL, 0), lfib.allocate(owner, 0, 0)
-        lfib.close_entry(LABEL, phase, [Out(2 + number % 2, 400, 16 + number)])
+        out = 2 + number % 2
+        phase = lfib.allocate(owner, LABEL, 0, LINK)
+        neutral = lfib.allocate(owner, 0, 0, out)
+        lfib.close_entry(LABEL, phase, [Out(out, 400, 16 + number)])
         lfib.close_entry(0, neutral, [Out(LINK, 0, 16 + number)])
     return lfib
 

@@ -88,3 +88,15 @@ def test_batches_of_hardly_anything(packets: list[bytes]) -> None:
 def test_a_batch_of_a_link_that_is_not_there() -> None:
     with pytest.raises(LocalProtocolError, match="no link 3"):
         forward_batch(house(), 3, *places([]))
+
+
+@pytest.mark.requirement("MPLA-2.2-05")
+def test_a_batch_of_another_link_than_that_of_its_circuit() -> None:
+    lfib = Lfib({1: 230, 2: 230})
+    for origin in (1, 2, 0):
+        flow = lfib.allocate(OWNER, 230, 0, origin)
+        lfib.close_entry(230, flow, [Out(2, 230, 100)])
+    octets, starts, sizes = places([stack_octets((230, flow), 3) for flow in (16, 17, 18)])
+    batch = forward_batch(lfib, 1, octets, starts, sizes)
+    assert batch.links.tolist() == [2, 0, 2]
+    assert batch.others == {1: Drop.UNKNOWN_LABEL}

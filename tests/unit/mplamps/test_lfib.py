@@ -138,6 +138,42 @@ def test_each_packet_that_is_dropped_is_counted(link: int, words: str, drop: Dro
     assert lfib.drops == {one: one is drop for one in Drop}
 
 
+@pytest.mark.requirement("MPLA-2.2-05", "MPLA-3-04")
+def test_a_packet_of_another_link_is_of_no_circuit() -> None:
+    lfib = Lfib(LINKS, is_transformer=True)
+    phase, neutral = lfib.allocate(owner(), 400, 0, 2), lfib.allocate(owner(), 0, 0, 3)
+    meter = Meter(60_000, 0)
+    for turn, close in enumerate(
+        (
+            lambda: None,
+            lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)]),
+            lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)], meter),
+            lambda: lfib.deliver(400, phase, meter),
+        )
+    ):
+        close()
+        assert lfib.forward(3, packet(400, phase)) is Drop.UNKNOWN_LABEL
+        assert lfib.forward(2, packet(400, phase)) is not Drop.UNKNOWN_LABEL
+        assert lfib.entry(400, phase).packets == turn
+    assert meter.packets == 2
+    lfib.close_entry(0, neutral, [Out(2, 0, 88)])
+    deep = stack_octets((0, 0, neutral), 3) + BODY
+    for link in (1, 2):
+        for sent in (packet(0, neutral), deep):
+            assert lfib.forward(link, sent) is Drop.UNKNOWN_LABEL
+    assert swapped(lfib.forward(3, deep))[0] == 2
+
+
+@pytest.mark.requirement("MPLA-2.2-05")
+def test_a_label_that_is_given_out_again_comes_on_the_new_link() -> None:
+    lfib = Lfib({1: 230, 2: 230})
+    flow = lfib.allocate(owner(), 230, 0, 1)
+    lfib.release(owner(), 0)
+    assert lfib.allocate(owner(1), 230, REST_NS, 2) == flow
+    assert lfib.forward(1, packet(230, flow)) is Drop.UNKNOWN_LABEL
+    assert lfib.forward(2, packet(230, flow)) is Drop.OPEN
+
+
 @pytest.mark.requirement("MPLA-2.1-02", "MPLA-2.2-05")
 def test_neutrals_on_top_of_a_flow_label_are_popped() -> None:
     lfib, phase, neutral = substation()
