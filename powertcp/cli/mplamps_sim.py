@@ -19,7 +19,8 @@ in any order; names are patterns, as of files. Without a SCRIPT it is "0s on *".
 The nodes are the machines of the live commands, and every message is its octets. Time is simulated from
 2002-04-01T00:00:00Z on: the same words give the same trace, capture and label tables. A lamp is
 signalled when its circuit is closed, and lit when its first block is verified and banked: for that it takes
---power, else lit and lit_ns are null.
+--power, else lit and lit_ns are null. first_law_residual_uj is what sources have sent, less what lamps have
+verified, less the blocks that were cut off with their circuits.
 
 exit status: 0 done, 1 a lamp that should be lit (without --power: signalled) is not, 2 usage, or a topology or script that is none"""
 

@@ -1,9 +1,11 @@
 """Power over TCP in the circuits of a simulation: sources that make blocks, lamps that bank them.
 
 A lamp asks in its circuit for what the circuit was granted, and is lit when its first block is
-verified. What a source has sent must be what its lamp has verified, to the microjoule.
+verified. What a source has sent must be what its lamp has verified, to the microjoule: also of a
+circuit that was cut, of which the blocks that did not arrive are added up one by one.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -50,13 +52,20 @@ _CONFIG = ConnectionConfig(msp=MSP)
 class Supply(NamedTuple):
     """Energies of the inner connections of one lamp: what sources sent, and the lamp verified.
 
-    cut_uj: what was sent in flows that have not ended as they should, and is not verified: it is
-    under way, or was in a circuit that was cut.
+    cut_uj: the blocks that were sent in flows that have not ended as they should, and come after
+    the last sample that was verified: they are under way, or were in a circuit that was cut.
     """
 
     sent_uj: int
     banked_uj: int
     cut_uj: int = 0
+
+
+class _Block(NamedTuple):
+    """A block that was sent: its samples, and by how much it has raised the ESN of its source."""
+
+    samples: int
+    energy_uj: int
 
 
 class _Source:
@@ -66,6 +75,8 @@ class _Source:
         self.connection = connection
         self.sent_uj = 0
         self.is_whole = False
+        # those that are not verified yet
+        self.blocks: deque[_Block] = deque()
         self._flow: int | None = None
         self._generator: Generator | None = None
         self._terms: PowerProfile | None = None
@@ -133,8 +144,10 @@ class _Source:
             self._generator = Generator(terms, sampling, msp=MSP)
         generator = self._generator
         tick = generator.block(self._counter, self.connection.demand_mw(flow))
+        before_uj = self.esn_uj
         if self.connection.send_block(flow, tick.payload, tick.sums, now=now):
             self._counter += tick.n
+            self.blocks.append(_Block(tick.n, self.esn_uj - before_uj))
         self._due = known(self._due, "a block was due") + generator.period_ns
 
 
@@ -146,6 +159,8 @@ class _Sink:
     ) -> None:  # fmt: skip
         self.connection = connection
         self.banked_uj = 0
+        # samples that were verified, less those of blocks that were taken off the source's
+        self.samples = 0
         self.request = self._wish = request
         self.is_over = False
         self.is_whole = False
@@ -208,8 +223,9 @@ class _Sink:
                 if status.profile is not None and status.sampling is not None:
                     self._block_ns = Generator(status.profile, status.sampling, msp=MSP).period_ns
                 self._propose(now)
-            case SamplesReceived(energy_uj=energy_uj):
+            case SamplesReceived(energy_uj=energy_uj, count=count):
                 self.banked_uj += energy_uj
+                self.samples += count
                 self._late_at = now + _FLICKER_BLOCKS * self._block_ns
                 self._tell(True, now)  # noqa: FBT003 - of a callable
             case FlowClosed(truncated=is_cut):
@@ -243,6 +259,20 @@ class _Pair:
         """Whether either end has not yet been told by the other that all has come, or never."""
         is_whole = self.source is not None and self.source.is_whole
         return not (is_whole and self.sink.is_whole)
+
+    def match(self) -> None:
+        """Take off the source's blocks those whose samples were verified."""
+        blocks = self.source.blocks if self.source is not None else ()
+        while blocks and blocks[0].samples <= self.sink.samples:
+            self.sink.samples -= blocks.popleft().samples
+
+    @property
+    def cut_uj(self) -> int:
+        """The blocks of a flow that was cut of which no sample was verified, in uJ."""
+        self.match()
+        if self.source is None or not self.is_cut:
+            return 0
+        return sum(block.energy_uj for block in self.source.blocks)
 
 
 class PoweredLamps:
@@ -316,6 +346,7 @@ class PoweredLamps:
                     self._ended(stream, at)
                 case _:
                     sink.take(event, at)
+                    pair.match()
             if sink.is_over:
                 end.close(at)
 
@@ -418,13 +449,15 @@ class PoweredLamps:
         for pair in self._pairs:
             sent_uj = pair.source.esn_uj if pair.source is not None else 0
             banked_uj = pair.sink.banked_uj
-            cut_uj = sent_uj - banked_uj if pair.is_cut else 0
             before = found.get(pair.name, Supply(0, 0))
             found[pair.name] = Supply(
-                before.sent_uj + sent_uj, before.banked_uj + banked_uj, before.cut_uj + cut_uj
+                before.sent_uj + sent_uj, before.banked_uj + banked_uj, before.cut_uj + pair.cut_uj
             )
         return found
 
     def residual_uj(self) -> int:
-        """Return what sources have sent and lamps have not verified in flows that ended well."""
+        """Return what sources have sent, less what lamps have verified, less what was cut off.
+
+        0 if each lamp has verified, sample by sample, the first blocks of its sources and no more.
+        """
         return sum(one.sent_uj - one.banked_uj - one.cut_uj for one in self.supplies().values())
