@@ -75,7 +75,7 @@ def sentence(event: str, facts: Facts) -> str:
         case "found" | "searching" | "warning":
             return str(facts["sentence"])
         case "refused":
-            return f"refused {facts['sentence']}"
+            return f"refused {facts['sentence']}{_peer_words(facts)}"
         case "offered":
             offers = facts.get("offers")
             listed = ", ".join(offers) if isinstance(offers, list) else ""
@@ -84,6 +84,13 @@ def sentence(event: str, facts: Facts) -> str:
             return f"heat {format_energy(number(facts, 'energy_uj'))}{reason}"
         case _:
             return ending(event, facts, reason)
+
+
+def _peer_words(facts: Facts) -> str:
+    """Return what the peer wrote to its refusal, without what would move a terminal."""
+    text = str(facts.get("text") or "")
+    said = "".join(char if char.isprintable() else "?" for char in text)
+    return f" ({said})" if said else ""
 
 
 def ending(event: str, facts: Facts, reason: str) -> str:

@@ -86,6 +86,12 @@ class LiveLamp:
         """The machine of the lamp."""
         return self.live.node
 
+    @property
+    def voltage_mv(self) -> int:
+        """The voltage of the link of the lamp."""
+        [link, *_] = self._topology.links_of(self.live.name)
+        return link.voltage_mv
+
     # ---- verbs ------------------------------------------------------------------------------
 
     def switch_on(self, request: PowerProfile, *, minimum: PowerProfile | None = None) -> int:
@@ -257,6 +263,12 @@ class LiveLamp:
         for number in tuple(self._tunnels):
             self.switch_off(number)
         self.live.close()
+
+
+def why(refusal: Refusal) -> str:
+    """Return what a refusal says beside its code, which is said before it."""
+    text = refusal.text.removeprefix(f"refused {refusal.code} {refusal.name}: ")
+    return text or refusal.rule
 
 
 def _us(span_ns: Duration | None) -> int | None:

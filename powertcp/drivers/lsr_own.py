@@ -179,7 +179,7 @@ class OwnPower:
         place = self._open(number)
         answer = await self._lamp.answer(number)
         if isinstance(answer, Refusal):
-            said = answer.text or answer.sentence()
+            said = (answer.text or answer.sentence()).removeprefix("refused ")
             self._say("refused", {"code": answer.code, "sentence": said})
             return NO
         self._guide = TunnelGuide(place)

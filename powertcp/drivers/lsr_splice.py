@@ -6,13 +6,14 @@ MPLampS section 9.
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import trio
 
 from powertcp.drivers.bugs import BUGS
 from powertcp.drivers.dial import accept, format_address
-from powertcp.drivers.lsr_lamp import LiveLamp
+from powertcp.drivers.lsr_lamp import LiveLamp, why
 from powertcp.drivers.splice import CHUNK_OCTETS
 from powertcp.errors import DecodeError
 from powertcp.profile import PowerProfile, ProfileType
@@ -27,6 +28,9 @@ MAX_FIRST: Final = 4096
 # connections at a time: each has a circuit
 MAX_SPLICES: Final = 64
 ACCEPT_PAUSE_S: Final = 0.1
+# codes whose value and limit are of the voltage, and of the power, that was asked for
+_OF_VOLTAGE: Final = (Reason.VOLTAGE_RANGE, Reason.WAVEFORM)
+_OF_POWER: Final = (Reason.NO_CAPACITY, Reason.NOT_OFFERED)
 _log = logging.getLogger("lamp")
 
 
@@ -139,7 +143,7 @@ class SpliceServer:
 
     async def _refuse(self, plain: trio.SocketStream, first: First, refusal: Refusal) -> None:
         self.refused += 1
-        await plain.send_all(refusal_octets(first, refusal))
+        await plain.send_all(refusal_octets(first, refusal, self._lamp.voltage_mv))
         await plain.send_eof()
 
 
@@ -192,12 +196,19 @@ def _asks_of(segment: object) -> list[tuple[int, PowerProfile]]:
 
 
 # MPLA-9-03
-def refusal_octets(first: First, refusal: Refusal) -> bytes:
-    """Return the RST of each SYN that was read: the best the network could do, and why not more."""
-    said = refusal.text or refusal.sentence()
-    reason = Refusal(refusal.code, refusal.value, refusal.limit, refusal.retry_ms, text=said)
+def refusal_octets(first: First, refusal: Refusal, voltage_mv: int) -> bytes:
+    """Return the RST of each SYN that was read: the best the network could do, and why not more.
+
+    voltage_mv: of the link of the lamp.
+    """
+    reason = replace(refusal, text=why(refusal))
     segments: list[bytes] = []
     for flow, asked in first.asks:
+        reason = replace(reason, value=refusal.value, limit=refusal.limit)
+        if refusal.code in _OF_VOLTAGE:
+            reason = replace(reason, value=asked.voltage_mv, limit=voltage_mv)
+        elif refusal.code in _OF_POWER and not refusal.value:
+            reason = replace(reason, value=asked.power_mw)
         left_mw = max(0, refusal.limit) if refusal.code == Reason.NO_CAPACITY else 0
         best_ma = asked.current_ma
         if asked.power_mw > left_mw:

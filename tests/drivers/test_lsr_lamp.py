@@ -239,7 +239,7 @@ def test_a_refusal_has_the_best_and_the_reason() -> None:
     first = First(b"", ((1, REQUEST), (3, REQUEST)))
     text = "link c1--h3 (400 V) has 46,000 mW left at priority 4, asked 59,800 mW"
     refusal = Refusal(Reason.NO_CAPACITY, 59_800, 46_000, text=text)
-    raws = Splitter().receive(refusal_octets(first, refusal))
+    raws = Splitter().receive(refusal_octets(first, refusal, 230_000))
     found = [decode_segment(raw) for raw in raws]
     for control, flow in zip(found, (1, 3), strict=True):
         assert isinstance(control, Control)
@@ -251,10 +251,40 @@ def test_a_refusal_has_the_best_and_the_reason() -> None:
         assert control.options.reason.code == Reason.NO_CAPACITY
         assert control.options.reason.text == text
     # who has shown no flow is told on the connection
-    [raw] = Splitter().receive(refusal_octets(First(b"", ()), Refusal(Reason.POLICY)))
+    [raw] = Splitter().receive(refusal_octets(First(b"", ()), Refusal(Reason.POLICY), 0))
     control = decode_segment(raw)
     assert isinstance(control, Control)
     assert (control.flow, control.options.profiles) == (0, ())
+
+
+@pytest.mark.requirement("MPLA-9-03")
+@pytest.mark.requirement("MPLA-4.8-01")
+async def test_a_consumer_is_told_the_numbers_of_its_refusal() -> None:
+    """By whom, and what was asked for and is there, in the unit of the code."""
+    far, much = (PowerProfile.parse(text) for text in ("12V/1A", "230V/17A@50Hz"))
+    async with provided() as (_, address), town(provider=address) as made:
+        spliced = Spliced(made)
+        async with trio.open_nursery() as nursery:
+            await spliced.listen(nursery)
+            for asked, sentence, text in (
+                (
+                    far.as_sent(),
+                    "101 VOLTAGE_RANGE: asked 12,000 mV, supplied is 230,000 mV",
+                    "h1 does not have this voltage",
+                ),
+                (
+                    much.as_sent(),
+                    "100 NO_CAPACITY: asked 3,910,000 mW, 3,680,000 mW free",
+                    "has 3,680,000 mW left at priority 4, asked 3,910,000 mW",
+                ),
+            ):
+                said: Said = []
+                guide = Named(Place(host=spliced.where[0], port=spliced.where[1]))
+                assert await guided(guide, Ask(asked), said, 100).run() == 1
+                [refused] = [facts for name, facts in said if name == "refused"]
+                assert refused["sentence"] == sentence
+                assert str(refused["text"]).endswith(text)
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.requirement("MPLA-9-03")

@@ -64,6 +64,11 @@ def test_direct_current_has_no_frequency_and_nothing_measured_shows_power_alone(
         ("demand", {"demand_mw": 6_000, "load": "lamp"}, "lamp keeps up with 6 W"),
         ("lease over", {"limit_mw": 0}, "lease over, at most 0 mW"),
         ("refused", {"sentence": "100 NO_CAPACITY"}, "refused 100 NO_CAPACITY"),
+        (
+            "refused",
+            {"sentence": "100 NO_CAPACITY", "text": "h1 has\n\x1b[2J no more"},
+            "refused 100 NO_CAPACITY (h1 has??[2J no more)",
+        ),
         ("offered", {"request": "5V/1A", "offers": ["12V/1A"]}, "offered instead of 5V/1A: 12V/1A"),
         ("heat", {"energy_uj": 2_000_000, "sentence": "305"}, "heat 2 J: 305"),
         ("closed", {"esn_uj": 5_000_000, "heat_uj": 1_000_000}, "closed at 5 J, heat 1 J"),
