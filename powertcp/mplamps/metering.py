@@ -1,6 +1,6 @@
 """The meters of an edge LSR, and what it says to the policeman: who may, who has had how much.
 
-A meter belongs to a session: a circuit that takes the place of another one goes on with it, and the
+A meter belongs to a lamp in a session, shared or its own: a circuit that takes the place of another one goes on with it, and the
 energy is that of the circuit which was closed last, so that the shares of all are the register.
 MPLampS sections 3, 6 and 4.9.
 """
@@ -83,7 +83,7 @@ class _Total:
 
 
 class _Register:
-    """The meter of a session, and whose share grows: that of the circuit closed last."""
+    """The meter of a lamp in a session, and whose share grows: that of the circuit closed last."""
 
     __slots__ = ("circuits", "is_estimated", "mark", "meter", "seen")
 
@@ -149,7 +149,8 @@ class Metering:
     def __init__(self, pep: Pep | None, now: Instant) -> None:
         """Begin without circuits; a policeman is wanted at once."""
         self.pep = pep
-        self._registers: dict[Session, _Register] = {}
+        # the lamps of a shared session are of several customers
+        self._registers: dict[tuple[Session, IPv4Address], _Register] = {}
         self._by_handle: dict[bytes, Account] = {}
         self._rulings: deque[Ruling] = deque()
         self._events: deque[PolicemanWanted] = deque()
@@ -181,10 +182,10 @@ class Metering:
 
     def close(self, account: Account, grant_mw: int, now: Instant) -> Meter:
         """Note that a circuit is closed at a grant; return the meter that its packets go through."""
-        session = account.circuit.session
-        register = self._registers.get(session)
+        key = _key_of(account.circuit)
+        register = self._registers.get(key)
         if register is None:
-            register = self._registers[session] = _Register(grant_mw, now)
+            register = self._registers[key] = _Register(grant_mw, now)
         if account.register is None or account.grant_mw != grant_mw:
             register.read(now)
             register.meter.grant(grant_mw, now)
@@ -204,7 +205,7 @@ class Metering:
         if register is not None:
             del register.circuits[account.circuit]
             if not register.circuits:
-                del self._registers[account.circuit.session]
+                del self._registers[_key_of(account.circuit)]
             else:
                 newest = register.circuits[next(reversed(register.circuits))]
                 register.meter.grant(newest.grant_mw, now)
@@ -335,6 +336,11 @@ class Metering:
                 circuit = next(reversed(register.circuits))
                 fault = fault_of(Case.OVER_CURRENT)
                 self._rulings.append(Forbidden(circuit=circuit, fault=fault, offers=()))
+
+
+def _key_of(circuit: CircuitId) -> tuple[Session, IPv4Address]:
+    """Return whose register it is."""
+    return circuit.session, circuit.sender.lamp
 
 
 def _read_refusal(data: bytes) -> tuple[Fault, tuple[TariffObject, ...]]:

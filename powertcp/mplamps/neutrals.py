@@ -10,7 +10,8 @@ from powertcp.mplamps.lfib import Lfib, Owner
 from powertcp.mplamps.rsvp.events import CircuitId
 from powertcp.units import Instant
 
-_NOBODY = IPv4Address(0)
+# an owner that no SENDER_TEMPLATE can be: LSP ids end below
+_NOBODY, _FIRST = IPv4Address(0), 0x1_0000
 
 
 class Neutrals:
@@ -53,4 +54,4 @@ class Neutrals:
 
 def _owner(circuit: CircuitId, link: int) -> Owner:
     """Return who owns what the lamps of a shared session have in common on a link."""
-    return Owner(circuit.session, (_NOBODY, link))
+    return Owner(circuit.session, (_NOBODY, _FIRST + link))

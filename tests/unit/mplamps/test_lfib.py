@@ -145,7 +145,7 @@ def test_a_packet_of_another_link_is_of_no_circuit() -> None:
     meter = Meter(60_000, 0)
     for turn, close in enumerate(
         (
-            lambda: None,
+            lambda: lfib.open_entry(400, phase),
             lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)]),
             lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)], meter),
             lambda: lfib.deliver(400, phase, meter),

@@ -8,14 +8,16 @@ import pytest
 
 from powertcp.mplamps.blotter import CircuitAdmitted, CircuitMetered, CircuitReleased
 from powertcp.mplamps.cops import DeleteReason, Pep
+from powertcp.mplamps.label import stack_octets
 from powertcp.mplamps.metering import Account, Forbidden, Metering, PolicemanWanted
 from powertcp.mplamps.node import LampState, SupplierChanged
 from powertcp.mplamps.packet import Packet
 from powertcp.mplamps.power import TariffKind, TariffObject
 from powertcp.mplamps.rsvp.events import CircuitId
 from powertcp.mplamps.rsvp.messages import Path, PathErr, Resv
-from powertcp.mplamps.rsvp.objects import Sender, Session
+from powertcp.mplamps.rsvp.objects import Sender, Session, Style
 from powertcp.mplamps.tariffs import parse_market
+from powertcp.mplamps.topology import Draft, NodeKind, Topology
 from powertcp.registry import Flag, Reason, SegmentType
 from powertcp.units import NS_PER_MS, NS_PER_S
 from powertcp.wire.frames import HEADER
@@ -284,6 +286,57 @@ def test_a_lamp_that_has_more_than_its_grant_is_cut_off() -> None:
     change = network.changes("lamp-1")[-1]
     assert change.refusal is not None
     assert (change.state, change.refusal.code) == (LampState.SHED, Reason.OVER_CURRENT)
+
+
+def shared_house() -> Topology:
+    """A source, and one house with the lamps of two customers."""
+    draft = Draft("house")
+    source, house = draft.node("es1", NodeKind.ES), draft.node("h1", NodeKind.SWITCH)
+    draft.node("pdp", NodeKind.PDP)
+    draft.link(source, house, 230_000)
+    for lamp in ("ada", "bob"):
+        draft.link(house, draft.node(lamp, NodeKind.LAMP), 230_000)
+    return draft.finish()
+
+
+@pytest.mark.requirement("MPLA-3-02", "MPLA-6-04")
+@pytest.mark.parametrize("style", [Style.WF, Style.SE], ids=["wf", "se"])
+def test_each_lamp_of_a_session_has_a_meter_of_its_own(style: Style) -> None:
+    topology = shared_house()
+    market = (
+        MARKET[: MARKET.index("  {id = 9")]
+        + """]
+meter = [{at = "h1/ada", customer = "Ada"}, {at = "h1/bob", customer = "Bob"}]
+"""
+    )
+    network = Network(topology, market=parse_market(market, "market", topology))
+    network.call_police()
+    network.run()
+    house, up = network.nodes["h1"], network.link("es1", "h1")
+    tunnels = {}
+    for lamp in ("ada", "bob"):
+        tunnels[lamp] = network.on(lamp, style=style, es=network.nodes["es1"].address)
+        network.run()
+    for second in range(11):
+        for lamp, power_mw in (("ada", 60_000), ("bob", 20_000)):
+            [row] = [
+                row for row in house.circuits(network.now)
+                if row.owner.sender[0] == network.nodes[lamp].address
+            ]  # fmt: skip
+            [entry] = [entry for entry in house.lfib.entries(row.owner) if entry.label]
+            circuit = CircuitId(Session(*row.owner.session), Sender(*row.owner.sender))
+            inner = data(circuit, 40_000, second * power_mw * 1000)
+            house.receive_packet(up, stack_octets((230, entry.flow), 3) + inner, network.now)
+        network.settle("h1")
+        network.run(SECOND)
+    for lamp, tunnel in tunnels.items():
+        network.nodes[lamp].switch_off(tunnel, network.now)
+        network.settle(lamp)
+        network.run()
+    assert network.police is not None
+    bills = {bill.customer: bill.energy_uj for bill in network.police.bills()}
+    assert bills == {"Ada": 600_000_000, "Bob": 200_000_000}
+    network.assert_empty()
 
 
 # ---- shares -------------------------------------------------------------------------------------

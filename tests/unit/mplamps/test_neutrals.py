@@ -44,6 +44,19 @@ def test_the_lamps_of_a_shared_session_have_one_for_each_link() -> None:
     assert len(lfib) == 0
 
 
+@pytest.mark.requirement("MPLA-4.6-01")
+def test_no_sender_owns_what_the_lamps_of_a_shared_session_have_in_common() -> None:
+    lfib = Lfib({1: 400})
+    neutrals = Neutrals(lfib)
+    neutrals.take(circuit(LAMPS[0], is_shared=True), 1, 0)
+    [entry] = lfib.entries()
+    assert entry.owner.session == Session(ES, 1, NOBODY)
+    assert entry.owner.sender[1] > 0xFFFF
+    for lsp in range(0x1_0000):
+        lfib.release(Owner(entry.owner.session, (NOBODY, lsp)), 0)
+    assert len(lfib) == 1
+
+
 @pytest.mark.requirement("MPLA-2.2-01")
 def test_a_node_with_no_neutral_left_refuses() -> None:
     neutrals = Neutrals(Lfib({1: 400}, last_label=16))
