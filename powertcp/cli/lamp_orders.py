@@ -14,6 +14,8 @@ from powertcp.errors import HostError
 DONE = 0
 NO = 1
 NO_ANSWER = 3
+# a lamp answers once the network and the provider have, or have not for their time
+WAIT_S = 20.0
 _SPANS = ("lit", "signalled")
 
 
@@ -48,7 +50,7 @@ def _answers(name: str, request: Fields, control: str) -> Iterator[Fields]:
         try:
             greeting, _ = ask(path, {"op": "status"})
             if (greeting.get("role"), greeting.get("name")) == ("lamp", name):
-                yield ask(path, request)[1]
+                yield ask(path, request, WAIT_S)[1]
         except (OSError, HostError):
             continue
 

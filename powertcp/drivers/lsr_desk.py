@@ -2,17 +2,22 @@
 
 import os
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 import trio
 
 import powertcp
 from powertcp.drivers.control import Control, Fields
-from powertcp.drivers.lsr_lamp import LiveLamp
+from powertcp.drivers.lsr_lamp import LiveLamp, why
 from powertcp.errors import LocalProtocolError
 from powertcp.mplamps.node import Model
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Reason, Refusal
+
+# how often, and at most how many times, an order looks whether it is done
+LOOK_S: Final = 0.02
+LOOKS: Final = 500
 
 
 class Switch(Protocol):
@@ -22,11 +27,18 @@ class Switch(Protocol):
     def is_on(self) -> bool:
         """Whether it is on."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether what it was last told has been done, or was refused."""
+
     def switch(self, *, is_on: bool) -> None:
         """Switch it."""
 
     async def want(self, request: PowerProfile) -> Refusal | None:
         """Ask for another power from now on; return when the circuit may follow, or why not."""
+
+    def stay(self) -> None:
+        """Go on with the power before: the network has refused the one that was wanted."""
 
 
 class LampDesk:
@@ -61,13 +73,19 @@ class LampDesk:
         return {"explanations": self._lamp.refusals()}
 
     async def on(self, request: Mapping[str, object]) -> Fields | Refusal:
-        """Switch the lamp on."""
-        self._switched.switch(is_on=True)
-        return await self.status(request)
+        """Switch the lamp on; return its state once the network has answered."""
+        return await self._switch(request, is_on=True)
 
     async def off(self, request: Mapping[str, object]) -> Fields | Refusal:
-        """Switch the lamp off."""
-        self._switched.switch(is_on=False)
+        """Switch the lamp off; return its state once it is dark."""
+        return await self._switch(request, is_on=False)
+
+    async def _switch(self, request: Mapping[str, object], *, is_on: bool) -> Fields | Refusal:
+        self._switched.switch(is_on=is_on)
+        for _ in range(LOOKS):
+            if self._switched.is_settled:
+                break
+            await trio.sleep_until(trio.current_time() + LOOK_S)
         return await self.status(request)
 
     async def set(self, request: Mapping[str, object]) -> Fields | Refusal:
@@ -82,8 +100,11 @@ class LampDesk:
         refusal = await self._switched.want(profile)
         if refusal is not None:
             return refusal
-        count = self._lamp.set_request(profile)
-        return {"state": self._lamp.node.lamp_state.value, "set": count}
+        done = await self._lamp.set_request(profile)
+        if isinstance(done, Refusal):
+            self._switched.stay()
+            return replace(done, rule=why(done))
+        return {**self._lamp.status(), "set": done}
 
     async def migrate(self, request: Mapping[str, object]) -> Fields | Refusal:
         """Let the lamp or its edge LSR make the routes: the model of `what`."""

@@ -49,13 +49,17 @@ class Terms:
 
 @dataclass(slots=True)
 class _Tunnel:
-    """A tunnel that is wanted. asked_at: when it was switched on; news: set at each change."""
+    """A tunnel that is wanted. asked_at: when it was switched on; news: set at each change.
+
+    refusal: why the last change was for the worse; denied: the last of these since it was cleared.
+    """
 
     number: int
     asked_at: Instant
     news: trio.Event
     state: LampState = LampState.REQUESTING
     refusal: Refusal | None = None
+    denied: Refusal | None = None
     grant: PowerProfile | None = None
     signalled_ns: Duration | None = None
     lit_ns: Duration | None = None
@@ -117,10 +121,22 @@ class LiveLamp:
             self.live.settle(now)
             self._tunnels.pop(number, None)
 
-    def set_request(self, request: PowerProfile) -> int:
-        """Want another power in each tunnel, make before break; return how many there are."""
-        self.terms = replace(self.terms, request=request, minimum=None)
-        return self._each(lambda number, now: self.node.set_request(number, request, now))
+    async def set_request(self, request: PowerProfile) -> int | Refusal:
+        """Want another power in each tunnel, make before break, and wait for what becomes of it.
+
+        Return how many there are, or why one stays what it was: then so do the terms.
+        """
+        before = self.terms
+        self.terms = replace(before, request=request, minimum=None)
+        for tunnel in self._tunnels.values():
+            tunnel.denied = None
+        count = self._each(lambda number, now: self.node.set_request(number, request, now))
+        for number in tuple(self._tunnels):
+            refusal = await self._granted(number, request)
+            if refusal is not None:
+                self.terms = before
+                return refusal
+        return count
 
     def migrate(self, model: Model) -> int:
         """Let somebody else make the routes; return how many tunnels move."""
@@ -145,8 +161,27 @@ class LiveLamp:
                 if tunnel.state is not LampState.REQUESTING and tunnel.refusal is not None:
                     return tunnel.refusal
                 await tunnel.news.wait()
-        waited_ms = ANSWER_S * NS_PER_S // NS_PER_MS
-        return Refusal(Reason.TIMEOUT, waited_ms, waited_ms)
+        return _late()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there are tunnels, and no answer of any is missing."""
+        states = [tunnel.state for tunnel in self._tunnels.values()]
+        return bool(states) and LampState.REQUESTING not in states
+
+    async def _granted(self, number: int, request: PowerProfile) -> Refusal | None:
+        """Wait until a tunnel carries a power, or say why it does not."""
+        await trio.lowlevel.checkpoint()
+        with trio.move_on_after(ANSWER_S):
+            while (tunnel := self._tunnels.get(number)) is not None:
+                if tunnel.denied is not None:
+                    return tunnel.denied
+                grant = tunnel.grant if tunnel.state in _ANSWERED else None
+                if grant is not None and grant.power_mw == request.power_mw:
+                    return None
+                await tunnel.news.wait()
+            return None
+        return _late()
 
     # ---- splices ----------------------------------------------------------------------------
 
@@ -185,6 +220,7 @@ class LiveLamp:
             tunnel = self._tunnels[event.tunnel] = _Tunnel(event.tunnel, event.at, trio.Event())
         before, tunnel.grant = tunnel.grant, event.grant
         tunnel.state, tunnel.refusal = event.state, event.refusal
+        tunnel.denied = event.refusal or tunnel.denied
         since_ns = event.at - tunnel.asked_at
         if event.state is LampState.SIGNALLED and tunnel.signalled_ns is None:
             tunnel.signalled_ns = since_ns
@@ -263,6 +299,11 @@ class LiveLamp:
         for number in tuple(self._tunnels):
             self.switch_off(number)
         self.live.close()
+
+
+def _late() -> Refusal:
+    waited_ms = ANSWER_S * NS_PER_S // NS_PER_MS
+    return Refusal(Reason.TIMEOUT, waited_ms, waited_ms)
 
 
 def why(refusal: Refusal) -> str:

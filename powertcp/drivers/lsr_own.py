@@ -103,7 +103,7 @@ class OwnPower:
 
     def __init__(self, lamp: LiveLamp, request: PowerProfile, make: Make, say: Say) -> None:
         """Be on from the start; `run` runs. request: what the lamp asks for."""
-        self.request = request
+        self.request = self._before = request
         self._lamp = lamp
         self._make = make
         self._say = say
@@ -121,6 +121,11 @@ class OwnPower:
         """Whether the lamp is to be lit."""
         return self._is_on
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is lit or refused after `switch` to on, and dark after off."""
+        return self._lamp.is_answered if self._is_on else not self._tunnels
+
     def switch(self, *, is_on: bool) -> None:
         """Switch the lamp on or off: off, its consumer says goodbye first."""
         if is_on == self._is_on:
@@ -133,7 +138,7 @@ class OwnPower:
 
     async def want(self, request: PowerProfile) -> Refusal | None:
         """Ask for another power: of the provider first if it is less, else once there is a circuit."""
-        self.request = request
+        self._before, self.request = self.request, request
         consumer = self._consumer
         if consumer is None or request.power_mw >= consumer.granted_mw:
             await trio.lowlevel.checkpoint()
@@ -143,7 +148,12 @@ class OwnPower:
             if consumer.granted_mw <= request.power_mw:
                 return None
             await trio.sleep_until(trio.current_time() + LOOK_S)
+        self.request = self._before
         return Refusal(Reason.TIMEOUT, rule="the provider does not answer: the circuit stays")
+
+    def stay(self) -> None:
+        """Go on with the power before."""
+        self.request = self._before
 
     def _draw(self, grant: PowerProfile) -> None:
         """The circuit carries another power: draw that."""

@@ -71,6 +71,11 @@ class SpliceServer:
             for listener in listeners:
                 listener.close()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether those that were there when it was switched off are gone."""
+        return self.is_on or not self._open
+
     def switch(self, *, is_on: bool) -> None:
         """Take consumers, or end those that are there and take none."""
         self.is_on = is_on
@@ -82,6 +87,9 @@ class SpliceServer:
         """Say no: each circuit is what its consumer asks for."""
         await trio.lowlevel.checkpoint()
         return Refusal(Reason.POLICY, rule="the consumers of a splice say what they ask for")
+
+    def stay(self) -> None:
+        """Do nothing: what consumers ask for is theirs."""
 
     def __len__(self) -> int:
         return len(self._open)

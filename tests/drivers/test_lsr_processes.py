@@ -2,6 +2,7 @@
 
 # ruff: noqa: SIM117 - one `async with` for each process reads better
 
+import json
 import os
 import signal
 import sys
@@ -227,10 +228,19 @@ async def test_a_lamp_powers_its_own_load_and_obeys_orders(tmp_path: Path) -> No
                 await lamp.until("readings", when=partial(has_power, mw))
             done = await street.order("set", "lamp-2", "230V/0A@50Hz")
             assert (done.returncode, b"is no power" in done.stderr) == (1, True)
+            done = await street.order("set", "lamp-2", "230V/400A@50Hz")
+            assert (done.returncode, done.stdout) == (1, b"")
+            assert b"100 NO_CAPACITY: asked 92,000,000 mW, 3,6" in done.stderr
+            assert b" left at priority 4" in done.stderr
             assert not lamp.all("shed")
-            assert (await street.order("off", "lamp-2")).returncode == 0
+            done = await street.order("off", "lamp-2")
+            assert (done.returncode, done.stdout) == (0, b"lamp-2: dark\n")
             await until_state(lamp, "dark")
-            assert (await street.order("on", "lamp-2", "--json")).returncode == 0
+            done = await street.order("on", "lamp-2", "--json")
+            assert (done.returncode, json.loads(done.stdout)["on"]) == (0, True)
+            # what was refused is not asked for again
+            [tunnel] = json.loads(done.stdout)["tunnels"]
+            assert tunnel["grant_mw"] == 23_000
             await until_state(lamp, "lit", 2)
             assert (await street.order("status", "lamp-9")).returncode == 3
             lamp.signal(signal.SIGTERM)
