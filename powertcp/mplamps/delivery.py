@@ -143,6 +143,12 @@ class Delivery:
         stream = self._of.get(_of_lamp(circuit))
         return stream is not None and stream.end.state is not State.CLOSED
 
+    def end_stream(self, session: Session, lamp: IPv4Address, now: Instant) -> None:
+        """Cut the inner connection of a lamp in a session that has no circuit, and gets none."""
+        stream = self._of.get(session._replace(lamp=lamp))
+        if stream is not None and stream.way is None:
+            self._cut(stream, now)
+
     def session_of(self, end: Endpoint) -> Session | None:
         """Return the session of an end, None if it has none any more."""
         stream = self._streams.get(end)

@@ -11,10 +11,10 @@ from typing import Final, TypeAlias
 
 from powertcp.errors import LocalProtocolError, PowerRefused
 from powertcp.machine import Entropy, Trace
+from powertcp.mplamps.choosing import choose, forget_choices, is_dearer, tariff_of
 from powertcp.mplamps.delivery import Delivery
 from powertcp.mplamps.label import NEUTRAL, traffic_class
 from powertcp.mplamps.lfib import Lfib, Owner
-from powertcp.mplamps.market import choose_offer, find_better, is_within
 from powertcp.mplamps.ports import Port
 from powertcp.mplamps.power import TariffObject
 from powertcp.mplamps.routing import MAX_TRIES, Routed, Router
@@ -44,9 +44,8 @@ from powertcp.mplamps.wishes import (
     TunnelRow,
     Wish,
     attribute_of,
-    limit_of,
     refusal_of,
-    tariff_of,
+    row_of,
     token_bucket,
 )
 from powertcp.profile import PowerProfile
@@ -58,8 +57,6 @@ OVERLAP_NS: Final[Duration] = NS_PER_S
 # MPLA-4.6-04
 MIN_RETRY_NS: Final[Duration] = 5 * NS_PER_S
 MAX_RETRY_NS: Final[Duration] = 10 * NS_PER_S
-# OFFERs that are taken in a row: prices may move between an offer and the PATH that takes it
-MAX_CHOICES: Final = 3
 MAX_TUNNELS: Final = 1024
 _LAST_LSP: Final = 0xFFFF
 _ROUTING: Final = 24
@@ -118,22 +115,8 @@ class Lamp:
         return next((state for state in LampState if state in found), LampState.DARK)
 
     def tunnels(self) -> Iterator[TunnelRow]:
-        """Yield the tunnels that are wanted."""
-        for tunnel in self._tunnels.values():
-            if tunnel.is_probe:
-                continue
-            line = tunnel.current or tunnel.coming
-            choice = tunnel.choice
-            supplier = choice.supplier if choice is not None else tunnel.wish.supplier
-            yield TunnelRow(
-                tunnel.number,
-                tunnel.state,
-                supplier,
-                tunnel.es,
-                line.circuit if line is not None else None,
-                line.grant if line is not None else None,
-                line.quote if line is not None else None,
-            )
+        """Yield the tunnels that are wanted, without those that only ask for OFFERs."""
+        return (row_of(tunnel) for tunnel in self._tunnels.values() if not tunnel.is_probe)
 
     def lines(self) -> Iterator[tuple[Line, PowerProfile]]:
         """Yield the circuits, each with what is asked for in it; read only."""
@@ -176,6 +159,9 @@ class Lamp:
         tunnel.old.clear()
         self._move(tunnel, Step.ENDED, now)
         del self._tunnels[number]
+        for other in tuple(self._tunnels.values()):
+            if other.is_probe and other.replaces == number:
+                self.switch_off(other.number, now)
 
     def change(self, number: int, wish: Wish, now: Instant) -> None:
         """Want something else in a tunnel, or in another model: make before break. MPLA-4.9-02."""
@@ -265,6 +251,9 @@ class Lamp:
         source = self._choose_source(tunnel, port, now)
         if source is None:
             return None
+        if source != tunnel.es:
+            # its connection was with the source before
+            self._delivery.end_stream(self._session(tunnel), self._address, now)
         tunnel.es = source
         while True:
             tunnel.lsp = 1 + tunnel.lsp % _LAST_LSP
@@ -314,7 +303,7 @@ class Lamp:
         port = self._ports[line.link]
         try:
             # MPLA-3-01
-            line.phase = self._lfib.allocate(Owner(*line.circuit), port.label, now)
+            line.phase = self._lfib.allocate(Owner(*line.circuit), port.label, now, port.number)
         except PowerRefused:
             return False
         hop = Hop(self._address, port.number)
@@ -369,7 +358,12 @@ class Lamp:
         if line is tunnel.coming:
             self._take_over(tunnel, line, now)
         elif line is tunnel.current and is_first:
+            if tunnel.replaces is not None and tunnel.replaces not in self._tunnels:
+                # it was switched off meanwhile
+                self.switch_off(tunnel.number, now)
+                return
             tunnel.was_granted = True
+            forget_choices(tunnel)
             self._move(tunnel, Step.GRANTED, now)
             self._replace_supplier(tunnel, now)
         elif line is tunnel.current and before is not None and line.quote is not None:
@@ -398,7 +392,11 @@ class Lamp:
         # MPLA-1-01
         step = Step.ENDED if event.cause is Cause.TIMED_OUT else Step.CUT
         self._move(tunnel, step, now)
-        if not self._promote(tunnel, now):
+        if self._promote(tunnel, now):
+            return
+        if tunnel.replaces is not None:
+            self._end_change(tunnel, now)
+        else:
             self._retry_later(tunnel, now)
 
     def _promote(self, tunnel: Tunnel, now: Instant) -> bool:
@@ -442,12 +440,16 @@ class Lamp:
         self, tunnel: Tunnel, event: PathRefused, refusal: Refusal, now: Instant
     ) -> None:
         """Go on without a circuit: with the next one, with an OFFER, later, or not at all."""
-        case = case_of(event.error)
         if tunnel.coming is not None:
             self._move(tunnel, Step.CUT, now, refusal)
             self._promote(tunnel, now)
             return
-        if case is Case.TARIFF and self._take_offer(tunnel, event, now):
+        case = case_of(event.error)
+        if self._choose(tunnel, case, event.offers):
+            if tunnel.state is not LampState.REQUESTING:
+                # MPLA-1-01: what it had is no more
+                self._move(tunnel, Step.CUT, now, refusal)
+            self._ask(tunnel, now)
             return
         is_shed = case is Case.PREEMPTED
         self._end_asking(tunnel, refusal, now, is_again=is_shed)
@@ -456,14 +458,22 @@ class Lamp:
         self, tunnel: Tunnel, refusal: Refusal, now: Instant, *, is_again: bool
     ) -> None:
         """Be dark, or where the lamp has had power shed; the latter asks again."""
-        if tunnel.is_probe:
-            del self._tunnels[tunnel.number]
+        if tunnel.replaces is not None:
+            self._move(tunnel, Step.REFUSED, now, refusal)
+            self._end_change(tunnel, now)
             return
-        tunnel.choice, tunnel.choices = None, 0
+        tunnel.choice = None
+        forget_choices(tunnel)
         is_again = is_again or tunnel.was_granted
         self._move(tunnel, Step.CUT if is_again else Step.REFUSED, now, refusal)
         if is_again and tunnel.current is None:
             self._retry_later(tunnel, now)
+
+    def _end_change(self, tunnel: Tunnel, now: Instant) -> None:
+        """Stay with the supplier in whose place a tunnel was to be signalled: that one is over."""
+        del self._tunnels[tunnel.number]
+        tunnel.state = LampState.DARK
+        self._report(tunnel, None, now)
 
     def _forget(self, tunnel: Tunnel, line: Line) -> bool:
         """Take a circuit that is not in use out of its tunnel; False for the one in use."""
@@ -488,26 +498,15 @@ class Lamp:
 
     # ---- the market -------------------------------------------------------------------------
 
-    def _take_offer(self, tunnel: Tunnel, event: PathRefused, now: Instant) -> bool:
-        """Ask the source of the best OFFER; False if there is none. MPLA-6-06."""
-        wish = tunnel.wish
-        if wish.es is not None or tunnel.choices >= MAX_CHOICES:
-            return False
-        limit = limit_of(wish, event.offers)
-        if tunnel.replaces is not None and tunnel.is_probe:
-            before = self._tunnels.get(tunnel.replaces)
-            quote = before.current.quote if before and before.current else None
-            # MPLA-6-01
-            choice = find_better(quote, event.offers, limit) if quote is not None else None
-        else:
-            # MPLA-6-06
-            choice = choose_offer(event.offers, limit)
-        if choice is None or not int(choice.source):
-            return False
-        tunnel.choice, tunnel.is_probe = choice, False
-        tunnel.choices += 1
-        self._ask(tunnel, now)
-        return True
+    def _choose(self, tunnel: Tunnel, case: Case | None, offers: tuple[TariffObject, ...]) -> bool:
+        """Take the best OFFER that is left; False if there is none. MPLA-6-06, MPLA-6-01."""
+        before: TariffObject | None = None
+        if tunnel.replaces is not None:
+            old = self._tunnels.get(tunnel.replaces)
+            before = old.current.quote if old is not None and old.current is not None else None
+            if before is None:
+                return False
+        return choose(tunnel, case, offers, before)
 
     def _take_price(self, tunnel: Tunnel, line: Line, before: TariffObject, now: Instant) -> None:
         """Ask what else there is when the price has risen, or is above the LIMIT. MPLA-6-01."""
@@ -517,7 +516,7 @@ class Lamp:
         self._report(tunnel, None, now)
         is_free = self._has_policeman and tunnel.wish.es is None
         is_looking = any(one.replaces == tunnel.number for one in self._tunnels.values())
-        is_dear = quote.price > before.price or not is_within(quote, tunnel.wish.limit)
+        is_dear = is_dearer(before, quote, tunnel.wish)
         # MPLA-6-01
         if is_free and is_dear and not is_looking and len(self._tunnels) < MAX_TUNNELS:
             self._start(tunnel.wish, now, tunnel.number)

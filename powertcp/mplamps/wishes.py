@@ -4,14 +4,14 @@ MPLampS sections 1, 4.3 and 4.9.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from powertcp.errors import LocalProtocolError
 from powertcp.machine import Event
-from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject, link_priority
+from powertcp.mplamps.power import PowerObject, TariffObject, link_priority
 from powertcp.mplamps.rsvp.errors import reason_of, sentence_of
 from powertcp.mplamps.rsvp.events import CircuitId
 from powertcp.mplamps.rsvp.objects import (
@@ -166,7 +166,9 @@ class Line:
 class Tunnel:
     """What a lamp wants, its state, and its circuits: the one in use, the next, and old ones.
 
-    es: the source asked, the edge LSR while the lamp has no preference. choice: the OFFER taken.
+    es: the source asked, the edge LSR while the lamp has no preference. choice: the OFFER taken,
+    of `choices` in a row. offers: those not taken yet. full: suppliers and sources without room or
+    way, for this time of asking.
     was_granted: since it was switched on. replaces: the tunnel whose supplier it takes the place
     of. is_probe: it only asks for OFFERs. before: what it was for until a change that has not come
     yet. is_troubled: the circuit in use is in place, and no more. retry_at: when it asks again.
@@ -182,6 +184,8 @@ class Tunnel:
     lsp: int = 0
     choice: TariffObject | None = None
     choices: int = 0
+    offers: tuple[TariffObject, ...] = ()
+    full: set[tuple[int, IPv4Address]] = field(default_factory=set)
     was_granted: bool = False
     replaces: int | None = None
     is_probe: bool = False
@@ -189,33 +193,6 @@ class Tunnel:
     is_troubled: bool = False
     retry_at: Instant | None = None
     end_at: Instant | None = None
-
-
-def tariff_of(tunnel: Tunnel) -> TariffObject | None:
-    """Return the LIMIT of a PATH: that of the wish, of the supplier whose OFFER was taken."""
-    limit, choice = tunnel.wish.limit, tunnel.choice
-    if choice is None:
-        return limit
-    price = limit.price if limit is not None else _ANY_PRICE
-    return TariffObject(
-        kind=TariffKind.LIMIT,
-        price=price,
-        currency=choice.currency,
-        supplier=choice.supplier,
-        source=choice.source,
-    )
-
-
-def limit_of(wish: Wish, offers: tuple[TariffObject, ...]) -> TariffObject | None:
-    """Return what OFFERs are measured by: price and supplier, None if any will do."""
-    if not wish.supplier:
-        return wish.limit
-    if wish.limit is not None:
-        return replace(wish.limit, supplier=wish.supplier)
-    currency = next((offer.currency for offer in offers if offer.supplier == wish.supplier), "XXX")
-    return TariffObject(
-        kind=TariffKind.LIMIT, price=_ANY_PRICE, currency=currency, supplier=wish.supplier
-    )
 
 
 def refusal_of(
@@ -270,3 +247,18 @@ class TunnelRow(NamedTuple):
     circuit: CircuitId | None
     grant: PowerProfile | None
     quote: TariffObject | None
+
+
+def row_of(tunnel: Tunnel) -> TunnelRow:
+    """Return what others see of a tunnel."""
+    line, choice = tunnel.current or tunnel.coming, tunnel.choice
+    supplier = choice.supplier if choice is not None else tunnel.wish.supplier
+    return TunnelRow(
+        tunnel.number,
+        tunnel.state,
+        supplier,
+        tunnel.es,
+        line.circuit if line is not None else None,
+        line.grant if line is not None else None,
+        line.quote if line is not None else None,
+    )

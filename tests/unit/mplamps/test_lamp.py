@@ -4,7 +4,14 @@ import pytest
 
 from powertcp.errors import LocalProtocolError
 from powertcp.mplamps.lamp import MAX_TUNNELS
-from powertcp.mplamps.node import LampState, Model, NodeSettings, SupplierChanged
+from powertcp.mplamps.node import (
+    LampChanged,
+    LampState,
+    Model,
+    NodeSettings,
+    StreamCut,
+    SupplierChanged,
+)
 from powertcp.mplamps.power import TariffKind, TariffObject
 from powertcp.mplamps.rsvp.messages import Path, PathTear
 from powertcp.mplamps.rsvp.objects import Style
@@ -13,7 +20,7 @@ from powertcp.mplamps.topology import Draft, NodeKind
 from powertcp.profile import PowerProfile
 from powertcp.registry import Reason
 from powertcp.units import NS_PER_MS
-from tests.mplamps_network import SECOND, Network
+from tests.mplamps_network import SECOND, Network, topology_of
 from tests.policed import MARKET, street
 
 S = LampState
@@ -227,3 +234,183 @@ def test_a_lamp_with_a_connection_is_not_cut_when_its_supplier_changes() -> None
     network.run()
     [row] = lamp.tunnels()
     assert row.number == changed.new
+
+
+TOWN = """
+topology = {name = "two"}
+node = [
+  {name = "es1", kind = "es"}, {name = "es2", kind = "es"}, {name = "s1", kind = "switch"},
+  {name = "h1", kind = "switch"}, {name = "lamp-1", kind = "lamp"}, {name = "pdp", kind = "pdp"},
+]
+link = [
+  {a = "es1", b = "s1", voltage = "230V"}, {a = "es2", b = "s1", voltage = "230V"},
+  {a = "s1", b = "h1", voltage = "230V"}, {a = "h1", b = "lamp-1", voltage = "230V"},
+]
+"""
+SELLERS = """
+currency = "EUR"
+default = "any"
+supplier = [
+  {id = 7, name = "Cheap", sources = ["es1"], capacity = "2MW", prices = [
+    {at = "00:00", price = "0.10/kWh"},
+  ]},
+  {id = 9, name = "Dear", sources = ["es2"], capacity = "2MW", prices = [
+    {at = "00:00", price = "0.30/kWh"},
+  ]},
+]
+"""
+
+
+def two_sellers(full: str = "") -> Network:
+    """Return a town of two suppliers; the feeder of the source `full` carries 10 W."""
+    text = TOWN.replace(f'{{a = "{full}",', f'{{a = "{full}", capacity = "10W",')
+    topology = topology_of(text)
+    network = Network(topology, market=parse_market(SELLERS, "market", topology))
+    network.call_police()
+    network.run()
+    return network
+
+
+def price(network: Network, micro: int, supplier: int = 7) -> None:
+    assert network.police is not None
+    network.police.set_price(supplier, micro, network.now)
+    network.hear_police()
+    network.run(20 * SECOND)
+
+
+@pytest.mark.requirement("MPLA-1-01")
+@pytest.mark.requirement("MPLA-6-06")
+def test_a_lamp_whose_supplier_is_withdrawn_says_so_and_opens_at_the_next_one() -> None:
+    network = two_sellers()
+    tunnel = network.on("lamp-1")
+    network.run(SECOND)
+    lamp = network.nodes["lamp-1"]
+    end = lamp.open_stream(tunnel, network.now)
+    network.settle("lamp-1")
+    network.run()
+    lamp.lamp_banked(tunnel, network.now)
+    network.settle("lamp-1")
+    assert shown(network)[-1][0] is S.LIT
+    assert network.police is not None
+    network.police.withdraw(7, network.now)
+    network.hear_police()
+    network.run()
+    events = network.drain("lamp-1")
+    assert [event.end for event in events if isinstance(event, StreamCut)] == [end]
+    changes = [event for event in events if isinstance(event, LampChanged)]
+    assert [change.state for change in changes] == [S.SHED, S.REQUESTING, S.SIGNALLED]
+    assert changes[0].refusal is not None
+    assert changes[0].refusal.code == Reason.TARIFF
+    assert changes[-1].quote is not None
+    assert changes[-1].quote.supplier == 9
+    other = lamp.open_stream(tunnel, network.now)
+    network.settle("lamp-1")
+    network.run(5 * SECOND)
+    assert other.may_send
+    assert other.peer == network.nodes["es2"].address
+
+
+@pytest.mark.requirement("MPLA-1-01")
+def test_a_lamp_whose_next_supplier_does_not_answer_is_not_lit() -> None:
+    network = two_sellers()
+    tunnel = network.on("lamp-1")
+    network.run(SECOND)
+    lamp = network.nodes["lamp-1"]
+    lamp.lamp_banked(tunnel, network.now)
+    network.settle("lamp-1")
+    network.sever("es2", "s1", is_known=False)
+    assert network.police is not None
+    network.police.withdraw(7, network.now)
+    network.hear_police()
+    network.run(SECOND)
+    assert lamp.lamp_state is S.REQUESTING
+
+
+@pytest.mark.requirement("MPLA-6-06")
+def test_the_cheapest_supplier_to_whom_there_is_a_way_is_taken() -> None:
+    network = two_sellers(full="es1")
+    network.on("lamp-1")
+    network.run(60 * SECOND)
+    changes = network.changes("lamp-1")
+    assert [change.state for change in changes] == [S.REQUESTING, S.SIGNALLED]
+    assert changes[-1].quote is not None
+    assert changes[-1].quote.supplier == 9
+    assert changes[-1].at < SECOND
+
+
+@pytest.mark.requirement("MPLA-6-06")
+def test_a_supplier_without_room_is_not_replaced_by_one_above_the_limit() -> None:
+    network = two_sellers(full="es1")
+    network.on("lamp-1", limit=TariffObject.make(TariffKind.LIMIT, 200_000, "EUR"))
+    network.run(60 * SECOND)
+    changes = network.changes("lamp-1")
+    assert [change.state for change in changes] == [S.REQUESTING, S.DARK]
+    assert changes[-1].refusal is not None
+    assert changes[-1].refusal.code == Reason.NO_CAPACITY
+    network.nodes["lamp-1"].switch_off(changes[-1].tunnel, network.now)
+    network.settle("lamp-1")
+    network.run()
+    network.assert_empty()
+
+
+@pytest.mark.requirement("MPLA-6-01")
+def test_a_supplier_change_that_fails_leaves_nothing_and_the_next_one_is_tried() -> None:
+    network = two_sellers(full="es2")
+    tunnel = network.on("lamp-1")
+    network.run(SECOND)
+    network.changes("lamp-1")
+    lamp = network.nodes["lamp-1"]
+    for micro in (400_000, 500_000):
+        price(network, micro)
+        said = [change for change in network.changes("lamp-1") if change.tunnel != tunnel]
+        assert [(one.state, one.refusal is not None) for one in said] == [
+            (S.DARK, True),
+            (S.DARK, False),
+        ]
+        assert [row.number for row in lamp.tunnels()] == [tunnel]
+        assert len(lamp.circuits(network.now)) == 1
+    network.nodes["lamp-1"].switch_off(tunnel, network.now)
+    network.settle("lamp-1")
+    network.run()
+    network.assert_empty()
+
+
+@pytest.mark.requirement("MPLA-6-01")
+@pytest.mark.parametrize("milliseconds", range(1, 16))
+def test_a_lamp_that_is_switched_off_while_it_changes_its_supplier_is_off(
+    milliseconds: int,
+) -> None:
+    network = two_sellers()
+    tunnel = network.on("lamp-1")
+    network.run(SECOND)
+    assert network.police is not None
+    network.police.set_price(7, 400_000, network.now)
+    network.hear_police()
+    network.run(milliseconds * NS_PER_MS)
+    lamp = network.nodes["lamp-1"]
+    is_changed = any(isinstance(event, SupplierChanged) for event in network.drain("lamp-1"))
+    lamp.switch_off(tunnel, network.now)
+    network.settle("lamp-1")
+    network.run(20 * SECOND)
+    assert len(list(lamp.tunnels())) == is_changed, "who is told of the change has the new tunnel"
+    for row in tuple(lamp.tunnels()):
+        lamp.switch_off(row.number, network.now)
+    network.settle("lamp-1")
+    network.run(5 * SECOND)
+    network.assert_empty()
+
+
+@pytest.mark.requirement("MPLA-6-01")
+def test_a_supplier_that_has_room_again_is_taken_at_the_next_rise() -> None:
+    network = two_sellers()
+    tunnel = network.on("lamp-1")
+    network.run(SECOND)
+    source, link = network.nodes["es2"], network.link("es2", "s1")
+    for capacity_mw, micro in ((0, 400_000), (1_000_000, 500_000)):
+        source.derate(link, capacity_mw, network.now)
+        network.settle("es2")
+        network.run(40 * SECOND)
+        price(network, micro)
+    [row] = network.nodes["lamp-1"].tunnels()
+    assert row.number != tunnel
+    assert (row.supplier, row.state) == (9, S.SIGNALLED)

@@ -15,7 +15,10 @@ from powertcp.mplamps.wishes import (
     attribute_of,
     token_bucket,
 )
-from powertcp.profile import PowerProfile, ProfileType
+from powertcp.profile import PowerProfile, ProfileType, named_profiles
+
+# the table of named profiles is a file: read before a test begins
+named_profiles()
 
 
 def wish(text: str = "230V/260mA@50Hz", **fields: object) -> Wish:
