@@ -300,6 +300,9 @@ class Refusal:
         row = REASONS.get(self.code)
         template = row.template if row else "value {value}, limit {limit}"
         said = template.format(value=f"{self.value:,}", limit=f"{self.limit:,}")
+        if self.code == Reason.POLICY and not self.value:
+            # no line of a file: people or a contract decided
+            said = "refused by policy"
         if self.rule:
             said += f" ({self.rule})"
         if self.retry_ms:

@@ -6,6 +6,7 @@ EXAMPLE = """examples:
   powertcp mplamps pdp --topology street.toml --market market.toml
   powertcp mplamps pdp --set-price 7=0.40                 a kWh of supplier 7, from now on
   powertcp mplamps pdp --withdraw 7                       it is bankrupt: its circuits end
+  powertcp mplamps pdp --restore 7                        it sells again
   powertcp mplamps pdp --pay Ada=50.00                    her credit is that much greater
   powertcp mplamps pdp --topology street.toml --market market.toml --bill
 
@@ -16,7 +17,7 @@ Times of day in the market are UTC.
 signals: TERM, INT end (edge LSRs are told, circuits stay), HUP reads the market again, USR1 logs a status.
 exit status: 0 done, 1 an order is refused, or bills and ledger differ, 2 usage or configuration,
 3 no policeman answers, 70 a bug"""
-_ORDERS = ("set_price", "withdraw", "pay")
+_ORDERS = ("set_price", "withdraw", "restore", "pay")
 
 
 def build_parser() -> Parser:
@@ -31,6 +32,7 @@ def build_parser() -> Parser:
     price = "tell the running one that a kWh of supplier ID costs PRICE"
     add("--set-price", metavar="ID=PRICE", help=price)
     add("--withdraw", metavar="ID", help="tell the running one that supplier ID sells no more")
+    add("--restore", metavar="ID", help="tell the running one that supplier ID sells again")
     add("--pay", metavar="NAME=AMOUNT", help="tell the running one that a customer has paid")
     add("--control", metavar="PATH", help="control socket (pdp-PID.sock)")
     add("--state-dir", metavar="DIR", help="ledger, meter key, control socket")
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
     orders = {name: text for name in _ORDERS if (text := arguments.pop(name)) is not None}
     is_bill = arguments.pop("bill")
     if len(orders) + is_bill > 1:
-        parser.error("choose one of --bill, --set-price, --withdraw and --pay")
+        parser.error("choose one of --bill, --set-price, --withdraw, --restore and --pay")
     # the event loop and the database come with them: help and wrong words do without
     if is_bill:
         from powertcp.cli.pdp_bills import bill

@@ -16,6 +16,7 @@ from powertcp.drivers.pdp import PdpServer
 from powertcp.drivers.pdp_books import NETWORK, SUPPLIER, MarketBooks
 from powertcp.drivers.pdp_desk import PdpDesk
 from powertcp.drivers.pdp_lines import Kept
+from powertcp.drivers.pdp_notes import counted
 from powertcp.errors import ConfigError, HostError
 from powertcp.ledger.book import MAX_NAME_OCTETS
 from powertcp.mplamps.market import Market
@@ -120,9 +121,10 @@ class _Policing:
         """Return what to say of the addresses that are served."""
         market = self.server.police.state.market
         count, circuits = len(market.suppliers), len(self.server.police)
-        said = f"listening on {', '.join(where)}, {count} suppliers, prices in {market.currency}"
+        sellers = counted(count, "supplier")
+        said = f"listening on {', '.join(where)}, {sellers}, prices in {market.currency}"
         if circuits:
-            said += f", {circuits:,} circuits of before"
+            said += f", {counted(circuits, 'circuit')} of before"
         return {"suppliers": count, "currency": market.currency, "circuits": circuits}, said
 
     def reload(self, options: PdpOptions) -> None:
@@ -135,7 +137,10 @@ class _Policing:
             raise ConfigError(options.market, "currency", said)
         self.server.police.take(market, self.server.now())
         self.server.turn()
-        _log.info("market read again: %d suppliers", len(market.suppliers))
+        said = f"market read again: {counted(len(market.suppliers), 'supplier')}"
+        if away := self.server.police.state.withdrawn:
+            said += f"; withdrawn, until --restore: {', '.join(map(str, away))}"
+        _log.info("%s", said)
         old, new = msgspec.structs.asdict(self._options), msgspec.structs.asdict(options)
         if stays := [key for key in new if key not in _RELOADED and new[key] != old[key]]:
             _log.warning("settled at the start, a change needs a restart: %s", ", ".join(stays))

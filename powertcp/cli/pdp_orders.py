@@ -1,4 +1,4 @@
-"""Orders to the running policeman: a price, a withdrawal, a payment."""
+"""Orders to the running policeman: a price, a withdrawal and its end, a payment."""
 
 import json
 import os
@@ -38,8 +38,8 @@ def parse_supplier(text: str, option: str) -> int:
 def request_of(name: str, text: str) -> Fields:
     """Return what is asked of the control socket. Raises ConfigError."""
     option = f"--{name.replace('_', '-')}"
-    if name == "withdraw":
-        return {"op": "withdraw", "supplier": parse_supplier(text, option)}
+    if name in ("withdraw", "restore"):
+        return {"op": name, "supplier": parse_supplier(text, option)}
     who, equals, what = text.rpartition("=")
     if not equals:
         form = "ID=PRICE, such as 7=0.40" if name == "set_price" else "NAME=AMOUNT, such as Ada=50"

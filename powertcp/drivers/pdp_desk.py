@@ -7,6 +7,7 @@ import trio
 
 from powertcp.drivers.control import Fields
 from powertcp.drivers.pdp import PdpServer
+from powertcp.drivers.pdp_notes import counted
 from powertcp.errors import LocalProtocolError
 from powertcp.mplamps.market import Bill, Market, Supplier
 from powertcp.registry import Reason, Refusal
@@ -39,7 +40,12 @@ class PdpDesk:
     def __init__(self, server: PdpServer) -> None:
         """Speak for `server`."""
         self._server = server
-        self.orders = {"set-price": self.set_price, "withdraw": self.withdraw, "pay": self.pay}
+        self.orders = {
+            "set-price": self.set_price,
+            "withdraw": self.withdraw,
+            "restore": self.restore,
+            "pay": self.pay,
+        }
         self.views = {"bills": self.bills}
 
     @property
@@ -52,7 +58,8 @@ class PdpDesk:
         """Return one line for people."""
         police, topology = self._server.police, self._server.topology
         edges = sum(topology.is_edge(node.name) for node in topology.nodes)
-        return f"{len(police)} circuits, {len(police.peps)} of {edges} edge LSRs are there"
+        count = counted(len(police), "circuit")
+        return f"{count}, {len(police.peps)} of {edges} edge LSRs are there"
 
     async def status(self, request: Mapping[str, object]) -> Fields | Refusal:
         """Return what is supplied, by whom, at which prices."""
@@ -118,6 +125,17 @@ class PdpDesk:
         except LocalProtocolError as error:
             return _said(str(error))
         return await self._done({"supplier": supplier, "is_selling": False})
+
+    async def restore(self, request: Mapping[str, object]) -> Fields | Refusal:
+        """Let a supplier that was withdrawn sell again."""
+        supplier = request.get("supplier")
+        if type(supplier) is not int:
+            return _said(f"no supplier {supplier!r}")
+        try:
+            self._server.police.readmit(supplier, self._server.now())
+        except LocalProtocolError as error:
+            return _said(str(error))
+        return await self._done({"supplier": supplier, "is_selling": True})
 
     async def pay(self, request: Mapping[str, object]) -> Fields | Refusal:
         """Note that a customer has paid `amount` millionths."""

@@ -15,6 +15,7 @@ from powertcp.mplamps.blotter import (
     PolicemanEvent,
     PriceStepped,
     Standing,
+    SupplierReadmitted,
     SupplierWithdrawn,
 )
 from powertcp.mplamps.market import CircuitKey, MeterPoint, Terms, Total
@@ -100,6 +101,8 @@ def facts_of(event: PolicemanEvent, currency: str) -> tuple[str, Facts] | None:
             return "market-price", {"supplier": supplier, "price": price}
         case SupplierWithdrawn(supplier=supplier):
             return "market-withdrawal", {"supplier": supplier}
+        case SupplierReadmitted(supplier=supplier):
+            return "market-restoration", {"supplier": supplier}
         case PaymentTaken(customer=customer, amount=amount):
             return "market-payment", {"customer": customer, "amount": amount}
         case MarketTaken():
@@ -147,6 +150,8 @@ class Kept:
                 self.prices[_fact(facts, "supplier")] = _fact(facts, "price")
             case "market-withdrawal":
                 self.withdrawn.add(_fact(facts, "supplier"))
+            case "market-restoration":
+                self.withdrawn.discard(_fact(facts, "supplier"))
             case "market-payment":
                 self.paid[_text(facts, "customer")] += _fact(facts, "amount")
             case "market-taken":

@@ -18,6 +18,7 @@ from powertcp.mplamps.blotter import (
     PolicemanEvent,
     PriceStepped,
     Standing,
+    SupplierReadmitted,
     SupplierWithdrawn,
 )
 from powertcp.mplamps.market import PRIVATE_CODE, Remove
@@ -67,7 +68,12 @@ class Notes:
             case CircuitMetered():
                 self.counts["metered"] += 1
             case CircuitRefused(pep=pep, interface=interface, refusal=refusal):
-                self._refuse(f"{self.name(pep)}/{self.name(interface.address)}", refusal)
+                where = f"{self.name(pep)}/{self.name(interface.address)}"
+                if event.is_enquiry:
+                    self.counts["asked for offers"] += 1
+                    _log.info("%s asked for offers: %d", where, len(refusal.offers))
+                else:
+                    self._refuse(where, refusal)
             case CircuitEnded(standing=standing, refusal=refusal):
                 self._refuse(self.where(standing), refusal, "a circuit was ended")
             case MeterDoubted(standing=standing, meter=meter):
@@ -76,11 +82,8 @@ class Notes:
                     "%s: a METER of %d uJ in %d s is more than %d mW can have given",
                     self.where(standing), meter.energy_uj, meter.seconds, standing.terms.power_mw,
                 )  # fmt: skip
-            case PriceStepped(supplier=supplier, price=price, is_set=is_set):
-                how = "by order" if is_set else "by the time of day"
-                _log.info("supplier %d: %s/kWh, %s", supplier, money(price), how)
-            case SupplierWithdrawn(supplier=supplier):
-                _log.warning("supplier %d sells nothing more", supplier)
+            case PriceStepped() | SupplierWithdrawn() | SupplierReadmitted():
+                _say_of_supplier(event)
             case PaymentTaken(customer=customer, amount=amount):
                 _log.info("%s has paid %s", customer, money(amount))
             case _:
@@ -115,6 +118,22 @@ class Notes:
         """Return the name of the node with an address, or the address."""
         node = self._topology.at(address)
         return node.name if node is not None else str(address)
+
+
+def _say_of_supplier(event: PriceStepped | SupplierWithdrawn | SupplierReadmitted) -> None:
+    match event:
+        case PriceStepped(supplier=supplier, price=price, is_set=is_set):
+            how = "by order" if is_set else "by the time of day"
+            _log.info("supplier %d: %s/kWh, %s", supplier, money(price), how)
+        case SupplierWithdrawn(supplier=supplier):
+            _log.warning("supplier %d sells nothing more", supplier)
+        case SupplierReadmitted(supplier=supplier):
+            _log.info("supplier %d sells again", supplier)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 circuit", "2,000 circuits"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def money(micro: int) -> str:

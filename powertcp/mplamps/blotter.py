@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from powertcp.machine import Event
 from powertcp.mplamps.cops import Interface
-from powertcp.mplamps.market import CircuitKey, Remove, Terms, Total
+from powertcp.mplamps.market import CircuitKey, Remove, Request, Terms, Total
 from powertcp.mplamps.power import MeterObject, TariffObject
 
 
@@ -24,6 +24,15 @@ class Standing(NamedTuple):
     circuit: CircuitKey
     priority: int
     terms: Terms
+
+    def request(self) -> Request:
+        """Return what was asked for, without a LIMIT."""
+        return Request(
+            circuit=self.circuit,
+            point=self.terms.point,
+            power_mw=self.terms.power_mw,
+            priority=self.priority,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +61,15 @@ class CircuitAdmitted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRefused(Event):
-    """A circuit was asked for by an edge LSR, of a link to a lamp, and refused."""
+    """A circuit was asked for by an edge LSR, of a link to a lamp, and refused.
+
+    is_enquiry: the lamp has no preference and asked its edge LSR, to be told the OFFERs.
+    """
 
     pep: IPv4Address
     interface: Interface
     refusal: Remove
+    is_enquiry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +130,13 @@ class SupplierWithdrawn(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupplierReadmitted(Event):
+    """A supplier that was withdrawn sells again."""
+
+    supplier: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentTaken(Event):
     """A customer has paid an amount."""
 
@@ -141,6 +161,7 @@ PolicemanEvent: TypeAlias = (
     | CircuitReleased
     | PriceStepped
     | SupplierWithdrawn
+    | SupplierReadmitted
     | PaymentTaken
     | MarketTaken
 )

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from powertcp.errors import LocalProtocolError
 from powertcp.mplamps.power import TariffKind, TariffObject
-from powertcp.registry import Reason
 from powertcp.units import NS_PER_S, Instant
 
 # what a refusal carries, MPLampS section 4.10
@@ -123,6 +122,11 @@ class Request:
     priority: int
     tariff: TariffObject | None = None
 
+    @property
+    def source(self) -> IPv4Address:
+        """The address that is asked for power."""
+        return self.circuit.session[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Install:
@@ -210,6 +214,8 @@ class MarketState:
         self.backward = 0
         self._prices: dict[int, int] = {}
         self._withdrawn: set[int] = set()
+        # who is not in the market that is gone by
+        self._gone: set[int] = set()
         self._supplies: dict[CircuitKey, _Supply] = {}
         self._sessions: dict[object, dict[CircuitKey, _Supply]] = {}
         self._committed: Counter[int] = Counter()
@@ -223,19 +229,41 @@ class MarketState:
     def set_price(self, supplier: int, price: int) -> None:
         """Set a price that holds from now on, whatever the time of day.
 
-        Raises LocalProtocolError for a supplier that is not in the market.
+        Raises LocalProtocolError for a supplier that is withdrawn, or not in the market.
         """
-        if supplier not in self.market.suppliers:
-            raise LocalProtocolError(f"no supplier {supplier} in the market")
+        self._find(supplier)
+        if supplier in self._withdrawn:
+            raise LocalProtocolError(f"supplier {supplier} is withdrawn: restore it first")
         self._prices[supplier] = price
 
     def withdraw(self, supplier: int) -> list[CircuitKey]:
-        """Take a supplier that can deliver no longer out of the market, for good.
+        """Take a supplier that can deliver no longer out of the market, until it is readmitted.
 
-        Returns its circuits. They stay supplied, at the old price, until they are released.
+        Returns its circuits. They stay supplied, at the old price, until they are released. Raises
+        LocalProtocolError for a supplier that is not in the market.
         """
+        self._find(supplier)
         self._withdrawn.add(supplier)
         return [key for key, supply in self._supplies.items() if supply.supplier == supplier]
+
+    def readmit(self, supplier: int) -> None:
+        """Let a supplier that was withdrawn sell again.
+
+        Raises LocalProtocolError for one that is not withdrawn, or not in the market.
+        """
+        self._find(supplier)
+        if supplier not in self._withdrawn:
+            raise LocalProtocolError(f"supplier {supplier} is not withdrawn")
+        self._withdrawn.remove(supplier)
+
+    def _find(self, supplier: int) -> None:
+        if supplier not in self.market.suppliers or supplier in self._gone:
+            raise LocalProtocolError(f"no supplier {supplier} in the market")
+
+    @property
+    def withdrawn(self) -> list[int]:
+        """The suppliers of the market that were withdrawn, ascending."""
+        return sorted(self._withdrawn - self._gone)
 
     def take(self, market: Market) -> None:
         """Go by another market; prices that were set hold no longer, who is not in it sells nothing.
@@ -246,14 +274,14 @@ class MarketState:
         if market.currency != before.currency:
             text = f"prices are in {before.currency}, not in {market.currency}"
             raise LocalProtocolError(text)
-        self._withdrawn |= before.suppliers.keys() - market.suppliers.keys()
+        self._gone = before.suppliers.keys() - market.suppliers.keys()
         self.market = replace(market, suppliers=before.suppliers | market.suppliers)
         self._prices.clear()
 
     def sellers(self) -> list[Supplier]:
         """Return the suppliers that sell."""
         rows = self.market.suppliers.values()
-        return [row for row in rows if row.number not in self._withdrawn]
+        return [row for row in rows if row.number not in self._withdrawn | self._gone]
 
     def price(self, supplier: int, now: Instant) -> int:
         """Return what a kWh of a supplier in the market costs, without the fee of the network."""
@@ -348,7 +376,7 @@ class MarketState:
                 steps=(PriceStep(0, terms.price),),
             )  # fmt: skip
             self.market = replace(self.market, suppliers=self.market.suppliers | {number: row})
-            self._withdrawn.add(number)
+            self._gone.add(number)
         quote = TariffObject(
             kind=TariffKind.QUOTE,
             price=terms.price + terms.fee,
@@ -473,87 +501,6 @@ def find_residual(bills: Iterable[Bill]) -> int:
     """Return what customers pay less what suppliers and network get: 0."""
     # MPLA-6-07
     return sum(bill.amount - bill.for_supply - bill.for_network for bill in bills)
-
-
-# ---- decisions ----------------------------------------------------------------------------------
-
-
-def decide(request: Request, state: MarketState, now: Instant) -> Decision:
-    """Answer a request by the first rule that fails; nothing is changed. MPLA-6-05."""
-    # MPLA-6-05
-    contract = state.market.contract(request.point)
-    if contract is None:
-        text = f"no contract at link {request.point.link} of {request.point.node}"
-        return Remove(code=POLICY_CODE, value=0, text=text)
-    if request.priority < contract.best_priority:
-        text = f"asked priority {request.priority}, the best is {contract.best_priority}"
-        return Remove(code=PRIVATE_CODE, value=Reason.PRIORITY_DENIED, text=text)
-    asked = request.tariff.supplier if request.tariff else 0
-    number = asked or contract.supplier or _cheapest(state, now)
-    if said := _said_of_tariff(request, number, contract, state, now):
-        offers = _offers(request, contract, state, now)
-        return Remove(code=PRIVATE_CODE, value=Reason.TARIFF, text=said, offers=offers)
-    supplier = state.market.suppliers[number]
-    room = state.room_mw(number, request.circuit)
-    if request.power_mw > room:
-        text = f"asked {request.power_mw:,} mW, {supplier.name} has {max(room, 0):,} mW left"
-        return Remove(code=CAPACITY_CODE, value=NO_BANDWIDTH, text=text)
-    if contract.credit is not None:
-        owed = state.unpaid(contract.customer)
-        if owed >= contract.credit * UJ_PER_KWH:
-            text = f"{contract.customer} owes {amount_of(owed):,} of a credit of "
-            text += f"{contract.credit:,} millionths"
-            return Remove(code=PRIVATE_CODE, value=Reason.PAYMENT_REQUIRED, text=text)
-    source = request.circuit.session[0]
-    return Install(state.tariff(TariffKind.QUOTE, number, source, contract.fee, now))
-
-
-def _cheapest(state: MarketState, now: Instant) -> int:
-    """Return the supplier of the lowest price, of equal ones the lower, 0 if there is none."""
-    numbers = [supplier.number for supplier in state.sellers()]
-    return min(numbers, key=lambda number: (state.price(number, now), number), default=0)
-
-
-def _said_of_tariff(
-    request: Request, number: int, contract: Contract, state: MarketState, now: Instant
-) -> str:
-    """Return why a supplier does not fit a request, "" if it does."""
-    supplier = next((row for row in state.sellers() if row.number == number), None)
-    if supplier is None:
-        return f"no supplier {number} sells in the market"
-    limit = request.tariff
-    price = state.price(number, now) + contract.fee
-    if limit is not None:
-        if limit.currency != state.market.currency:
-            return f"the limit is in {limit.currency}, prices are in {state.market.currency}"
-        if price > limit.price:
-            return f"a kWh of {supplier.name} is {price:,} millionths, the limit {limit.price:,}"
-    if request.circuit.session[0] not in supplier.sources:
-        return f"{request.circuit.session[0]} is no source of {supplier.name}"
-    return ""
-
-
-def _offers(
-    request: Request, contract: Contract, state: MarketState, now: Instant
-) -> tuple[TariffObject, ...]:
-    """Return up to 8 OFFERs of what has room, the cheapest first.
-
-    The first source of each supplier comes before the second of any, so that one of many sources
-    does not hide the others.
-    """
-    # MPLA-6-06
-    rows = [
-        (at, state.price(supplier.number, now), supplier.number, source)
-        for supplier in state.sellers()
-        if state.room_mw(supplier.number, request.circuit) >= request.power_mw
-        for at, source in enumerate(supplier.sources)
-    ]
-    chosen = sorted(rows)[:MAX_OFFERS]
-    chosen.sort(key=lambda row: (row[1], row[2], row[0]))
-    return tuple(
-        state.tariff(TariffKind.OFFER, number, source, contract.fee, now)
-        for _, _, number, source in chosen
-    )
 
 
 # ---- what a lamp does ---------------------------------------------------------------------------

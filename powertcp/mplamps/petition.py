@@ -10,10 +10,13 @@ from typing import Final, NamedTuple, TypeVar
 
 from powertcp.errors import DecodeError
 from powertcp.mplamps.cops import Interface, inner_objects
+from powertcp.mplamps.deciding import decide
 from powertcp.mplamps.market import (
     POLICY_CODE,
     PRIVATE_CODE,
     CircuitKey,
+    Install,
+    MarketState,
     MeterPoint,
     Remove,
     Request,
@@ -25,6 +28,7 @@ from powertcp.mplamps.rsvp.objects import Class
 from powertcp.mplamps.topology import Node, NodeKind, Topology
 from powertcp.profile import ProfileType
 from powertcp.registry import Reason
+from powertcp.units import Instant
 
 _SESSION: Final = code_of(Class.SESSION, 7)
 _SENDER: Final = code_of(Class.SENDER_TEMPLATE, 7)
@@ -123,11 +127,13 @@ def read_request(
     return petition.request(point)
 
 
-def stay_with(request: Request, supplier: int, currency: str) -> Request:
-    """Return what a circuit asks that is supplied: to stay with its supplier, at any price."""
-    kind = TariffKind.LIMIT
+def decide_standing(
+    request: Request, supplier: int, state: MarketState, now: Instant
+) -> Install | Remove:
+    """Decide on a circuit that is supplied: it stays with its supplier, at any price."""
+    kind, currency = TariffKind.LIMIT, state.market.currency
     limit = TariffObject(kind=kind, price=_ANY_PRICE, currency=currency, supplier=supplier)
-    return replace(request, tariff=limit)
+    return decide(replace(request, tariff=limit), state, now)
 
 
 def edge_of(topology: Topology, pep_id: str) -> Node | None:

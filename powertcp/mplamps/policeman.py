@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import Final
 
-from powertcp.errors import LocalProtocolError, PowerRefused, known
+from powertcp.errors import PowerRefused, known
 from powertcp.machine import Buffer
 from powertcp.mplamps.blotter import (
     CircuitAdmitted,
@@ -30,6 +30,7 @@ from powertcp.mplamps.blotter import (
     PolicemanEvent,
     PriceStepped,
     Standing,
+    SupplierReadmitted,
     SupplierWithdrawn,
 )
 from powertcp.mplamps.cops import (
@@ -44,6 +45,7 @@ from powertcp.mplamps.cops import (
     ReportKind,
     StateSynchronized,
 )
+from powertcp.mplamps.deciding import decide
 from powertcp.mplamps.market import (
     CAPACITY_CODE,
     Bill,
@@ -55,10 +57,9 @@ from powertcp.mplamps.market import (
     Request,
     Terms,
     Total,
-    decide,
     find_residual,
 )
-from powertcp.mplamps.petition import edge_of, read_request, refusal_octets, stay_with
+from powertcp.mplamps.petition import decide_standing, edge_of, read_request, refusal_octets
 from powertcp.mplamps.power import TariffKind, TariffObject
 from powertcp.mplamps.topology import Node, Topology
 from powertcp.registry import Reason, Refusal
@@ -215,7 +216,7 @@ class Policeman:
     def set_price(self, supplier: int, price: int, now: Instant) -> None:
         """Let a kWh cost `price` from now on, whatever the time of day; its circuits are told.
 
-        Raises LocalProtocolError for a supplier that is not in the market.
+        Raises LocalProtocolError for a supplier that is withdrawn, or not in the market.
         """
         self.state.set_price(supplier, price)
         self._read_prices(now)
@@ -227,11 +228,18 @@ class Policeman:
 
         Raises LocalProtocolError for a supplier that is not in the market.
         """
-        if supplier not in self.state.market.suppliers:
-            raise LocalProtocolError(f"no supplier {supplier} in the market")
         self.state.withdraw(supplier)
         self._events.append(SupplierWithdrawn(supplier=supplier))
         self._look_at(now, supplier)
+
+    def readmit(self, supplier: int, now: Instant) -> None:
+        """Let a supplier that was withdrawn sell again.
+
+        Raises LocalProtocolError for one that is not withdrawn, or not in the market.
+        """
+        self.state.readmit(supplier)
+        self._read_prices(now)
+        self._events.append(SupplierReadmitted(supplier=supplier))
 
     def pay(self, customer: str, amount: int) -> None:
         """Note that a customer has paid an amount, millionths of the currency unit."""
@@ -280,15 +288,8 @@ class Policeman:
         for customer, amount in paid.items():
             self.state.pay(customer, amount)
         for one in standings:
-            terms = one.terms
-            request = Request(
-                circuit=one.circuit,
-                point=terms.point,
-                power_mw=terms.power_mw,
-                priority=one.priority,
-            )
-            self._put(_Circuit(one.pep, one.handle, request))
-            self.state.restore(one.circuit, terms)
+            self._put(_Circuit(one.pep, one.handle, one.request()))
+            self.state.restore(one.circuit, one.terms)
         for total in totals:
             self.state.restore_total(total)
         self._read_prices(self._tick_at)
@@ -379,7 +380,7 @@ class Policeman:
             # who comes back asks again
             return False
         pdp = self._lines[number].pdp
-        decision = self._decide_standing(circuit.request, terms, now)
+        decision = decide_standing(circuit.request, terms.supplier, self.state, now)
         if isinstance(decision, Remove) and decision.code != CAPACITY_CODE:
             # MPLA-6-06
             octets = refusal_octets(circuit.pep, decision)
@@ -404,11 +405,6 @@ class Policeman:
 
     def _names(self, circuit: _Circuit) -> tuple[IPv4Address, bytes, CircuitKey, int]:
         return circuit.pep, circuit.handle, circuit.request.circuit, circuit.request.priority
-
-    def _decide_standing(self, request: Request, terms: Terms, now: Instant) -> Install | Remove:
-        """Decide on a circuit that is supplied: with its supplier, at any price."""
-        standing = stay_with(request, terms.supplier, self.state.market.currency)
-        return decide(standing, self.state, now)
 
     # ---- what edge LSRs say ---------------------------------------------------------------------
 
@@ -493,8 +489,12 @@ class Policeman:
             # MPLA-6-04
             line.pdp.remove(event.handle, refusal_octets(pep, decision))
             self.counters["refused"] += 1
+            has_offers = decision.value == Reason.TARIFF and bool(decision.offers)
+            is_enquiry = has_offers and isinstance(request, Request) and request.source == pep
             self._events.append(
-                CircuitRefused(pep=pep, interface=event.interface, refusal=decision)
+                CircuitRefused(
+                    pep=pep, interface=event.interface, refusal=decision, is_enquiry=is_enquiry
+                )
             )
         else:
             line.pdp.install(event.handle, decision.quote)
@@ -522,7 +522,7 @@ class Policeman:
     def _decide_again(self, circuit: _Circuit, terms: Terms, now: Instant) -> Install | Remove:
         """Decide on a circuit that is supplied: it stays with its supplier, charged as it was."""
         request = circuit.request
-        decision = self._decide_standing(request, terms, now)
+        decision = decide_standing(request, terms.supplier, self.state, now)
         self._put(circuit)
         if isinstance(decision, Remove):
             circuit.is_ended = True

@@ -253,6 +253,11 @@ async def test_orders_that_are_none_change_nothing(tmp_path: Path) -> None:
         assert [row["code"] for row in rows] == [Reason.TARIFF]
         assert "limit 1" in rows[0]["sentence"]
         assert await desk.explain({"what": "h2/lamp-2"}) == {"explanations": []}
+        # who asks its edge LSR wants to be told what there is: nothing is refused
+        asked = await caller.ask("h1")
+        assert asked.quote is None
+        assert one.server.notes.counts["asked for offers"] == 1
+        assert await desk.explain({}) == found
         assert await desk.bills({}) == {"bills": [], "count": 0, "residual_micro": 0}
 
 
@@ -270,6 +275,17 @@ async def test_a_bankrupt_supplier_is_told_and_the_last_meter_is_on_the_bill(
         await one.booked(4_242)
     async with station(tmp_path) as one:
         assert [row.number for row in one.server.police.state.sellers()] == [9]
+        answer = await one.desk.set_price({"supplier": 7, "price": 400_000})
+        assert isinstance(answer, Refusal)
+        assert answer.sentence() == (
+            "206 POLICY: refused by policy (supplier 7 is withdrawn: restore it first)"
+        )
+        assert await one.desk.restore({"supplier": 7}) == {"supplier": 7, "is_selling": True}
+        for wrong in ({"supplier": 7}, {"supplier": 8}, {"supplier": "7"}):
+            assert isinstance(await one.desk.restore(wrong), Refusal)
+    async with station(tmp_path) as one, caller.connected(one.port):
+        await caller.light()
+        assert one.server.police.state.withdrawn == []
 
 
 async def test_octets_of_strangers_end_their_connection_only(tmp_path: Path) -> None:

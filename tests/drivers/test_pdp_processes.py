@@ -119,6 +119,11 @@ async def test_prices_and_withdrawals_are_ordered_and_billed(tmp_path: Path) -> 
         done = await town.told("--withdraw", "7", "--json")
         assert json.loads(done.stdout) == {"supplier": 7, "is_selling": False}
         await caller.until(lambda: caller.decided[handle].quote is None)
+        done = await town.told("--set-price", "7=0.30")
+        assert (done.returncode, "supplier 7 is withdrawn" in done.stderr) == (1, True)
+        assert "rule line" not in done.stderr
+        done = await town.told("--restore", "7")
+        assert (done.returncode, done.stdout) == (0, "restore 7: done\n"), done.stderr
         done = await town.told("--pay", "Ada=0.000100")
         assert done.returncode == 0, done.stderr
         refusals = [
@@ -130,7 +135,7 @@ async def test_prices_and_withdrawals_are_ordered_and_billed(tmp_path: Path) -> 
         assert "no supplier 8 in the market" in refusals[0].stderr
         police.signal(signal.SIGTERM)
         assert await police.end() == 0
-    assert "h1/lamp-1: a circuit was ended: 104, no supplier 7 sells in the market" in police.log
+    assert "h1/lamp-1: a circuit was ended: 104, supplier 7 sells nothing" in police.log
     done = await _run([sys.executable, "-m", "powertcp", *town.words, "--bill"])
     assert done.returncode == 0, done.stderr
     # 1 Wh at 0.21, half of one at 0.40, and 0.08 for the network
@@ -158,7 +163,7 @@ async def test_the_market_is_read_again_as_a_whole_or_not_at_all(tmp_path: Path)
         await police.until_logged("market read again: 2 suppliers")
         await caller.until(lambda: caller.prices == [300_000])
         police.signal(signal.SIGUSR1)
-        await police.until_logged("serves 1 circuits, 1 of 2 edge LSRs are there")
+        await police.until_logged("serves 1 circuit, 1 of 2 edge LSRs are there")
 
 
 async def test_what_cannot_be_served_is_said_in_one_line(tmp_path: Path) -> None:
@@ -173,6 +178,7 @@ async def test_what_cannot_be_served_is_said_in_one_line(tmp_path: Path) -> None
         (("--set-price", "7=much"), 2, "at most 6 decimals"),
         (("--pay", "Ada"), 2, "NAME=AMOUNT"),
         (("--withdraw", "Watt"), 2, "a supplier is a number"),
+        (("--restore", "Watt"), 2, "a supplier is a number"),
         (("--bill", "--withdraw", "7"), 2, "choose one"),
         (("--withdraw", "7", "--control", str(tmp_path / "none.sock")), 3, "no running policeman"),
         ((*plans, "--bill", "--state-dir", str(tmp_path)), 2, "no ledger in"),

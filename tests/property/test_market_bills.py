@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from powertcp.mplamps.deciding import decide
 from powertcp.mplamps.market import (
     UJ_PER_KWH,
     CircuitKey,
@@ -19,7 +20,6 @@ from powertcp.mplamps.market import (
     Request,
     Supplier,
     amount_of,
-    decide,
     find_residual,
 )
 

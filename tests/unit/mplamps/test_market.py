@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from powertcp.errors import LocalProtocolError
+from powertcp.mplamps.deciding import decide
 from powertcp.mplamps.market import (
     DAY_S,
     MAX_OFFERS,
@@ -24,7 +25,6 @@ from powertcp.mplamps.market import (
     Total,
     amount_of,
     choose_offer,
-    decide,
     find_better,
     find_residual,
     is_within,
@@ -311,6 +311,53 @@ def test_a_bankrupt_supplier_sells_no_more_and_its_circuits_are_named() -> None:
     assert [one.supplier for one in answer.offers] == [8]
     market.withdraw(8)
     assert removed(ask(), market) == (252, 104)
+    answer = decide(ask(), market, NOON)
+    assert isinstance(answer, Remove)
+    assert (answer.text, answer.offers) == ("no supplier sells anything", ())
+
+
+def test_a_supplier_that_was_withdrawn_is_readmitted_and_sells_as_before() -> None:
+    market = state(seller(7, 100))
+    market.set_price(7, 300)
+    market.withdraw(7)
+    assert market.withdrawn == [7]
+    with pytest.raises(LocalProtocolError, match="supplier 7 is withdrawn: restore it first"):
+        market.set_price(7, 100)
+    market.readmit(7)
+    assert (market.withdrawn, installed(ask(), market).quote.price) == ([], 310)
+    for number, said in ((7, "supplier 7 is not withdrawn"), (8, "no supplier 8 in the market")):
+        with pytest.raises(LocalProtocolError, match=said):
+            market.readmit(number)
+
+
+def test_a_supplier_that_leaves_the_document_sells_again_when_it_comes_back() -> None:
+    market = state(seller(7, 100), seller(8, 200))
+    whole = market.market
+    market.take(replace(whole, suppliers={8: whole.suppliers[8]}))
+    with pytest.raises(LocalProtocolError, match="no supplier 7"):
+        market.set_price(7, 100)
+    assert [row.number for row in market.sellers()] == [8]
+    market.withdraw(8)
+    market.take(whole)
+    assert [row.number for row in market.sellers()] == [7]
+    assert market.withdrawn == [8]
+
+
+@pytest.mark.requirement("MPLA-6-05", "MPLA-6-06")
+def test_who_asks_for_more_than_any_has_left_is_told_that_and_not_that_nobody_sells() -> None:
+    market = state(seller(7, 100), seller(8, 90))
+    enquiry = ask(circuit=circuit(source=HOUSE), power_mw=10**6 + 1)
+    answer = decide(enquiry, market, NOON)
+    assert isinstance(answer, Remove)
+    assert (answer.code, answer.value) == (252, 104)
+    best = choose_offer(answer.offers)
+    assert best is not None
+    assert best.supplier == 8
+    chosen = replace(enquiry, circuit=circuit(source=best.source), tariff=limit(500, 8))
+    refused = decide(chosen, market, NOON)
+    assert isinstance(refused, Remove)
+    assert (refused.code, refused.value) == (1, 2)
+    assert refused.text == "asked 1,000,001 mW, seller 8 has 1,000,000 mW left"
 
 
 def test_days_repeat() -> None:
