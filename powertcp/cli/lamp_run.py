@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from argparse import Namespace
@@ -15,6 +16,7 @@ import trio
 from powertcp.cli.consumer import build_loads, check_minimum, read_end, read_profile
 from powertcp.cli.consumer_ledger import open_books
 from powertcp.cli.consumer_options import Options
+from powertcp.cli.lamp_orders import lamp_lines
 from powertcp.cli.readings import JsonReport, TextReport
 from powertcp.cli.topologies import load_topology
 from powertcp.drivers.consumer import Consumer
@@ -40,6 +42,7 @@ from powertcp.drivers.spool import spool_streams
 from powertcp.drivers.tracer import Tracer, open_tracer
 from powertcp.drivers.wishes import Wishes
 from powertcp.errors import ConfigError, known
+from powertcp.loads import CommandLoad
 from powertcp.mplamps.node import Model
 from powertcp.mplamps.power import TariffKind, TariffObject
 from powertcp.mplamps.ted import Ted
@@ -49,6 +52,7 @@ from powertcp.profile import PowerProfile, ProfileType
 from powertcp.units import Duration, parse_duration_ns
 
 _LINE = "command line"
+_log = logging.getLogger("lamp")
 # what a price without a currency is in
 _CURRENCY = "EUR"
 
@@ -67,6 +71,7 @@ def run_lamp(arguments: Namespace) -> int:
     """Do what the words of `powertcp mplamps lamp run` say; returns the exit status."""
     plan = read_plan(arguments)
     options = consumer_options(arguments)
+    check_load(options)
     for_ns = read_end("--for", options.for_, parse_duration_ns)
     spool_streams()
     level = logging.DEBUG if arguments.verbose else logging.INFO
@@ -95,6 +100,8 @@ def read_plan(arguments: Namespace) -> Plan:
         check_keyless([node.address])
     asked = read_profile("--request", arguments.request or "", ProfileType.REQUEST)
     request = asked or known(node.request, "a lamp of a topology has a request")
+    if not request.power_mw:
+        raise ConfigError(_LINE, "--request", f"{request.format()} is no power")
     minimum = read_profile("--minimum", arguments.minimum or "", ProfileType.MINIMUM)
     if minimum is not None:
         check_minimum(request, minimum)
@@ -145,8 +152,17 @@ def consumer_options(arguments: Namespace) -> Options:
     )
 
 
+def check_load(options: Options) -> None:
+    """Refuse a load that there is not, before anything is asked for. Raises ConfigError."""
+    for load in build_loads(options, 1):
+        if isinstance(load, CommandLoad) and shutil.which(load.argv[0]) is None:
+            raise ConfigError(_LINE, "--run", f"no such command: {load.argv[0]}")
+
+
 class LampText(TextReport):
     """Sentences of a lamp, and those of its consumer."""
+
+    COMMAND = "powertcp mplamps lamp"
 
     def __init__(self) -> None:
         """Write to standard output, errors to standard error."""
@@ -163,6 +179,17 @@ class LampText(TextReport):
             super().__call__("another supplier", {})
         else:
             super().__call__(event, facts)
+
+
+async def _tell_status(
+    lamp: LiveLamp, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Log the state of the lamp at each SIGUSR1."""
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        task_status.started()
+        async for _ in signals:
+            for line in lamp_lines(lamp.live.name, lamp.status()):
+                _log.info("status: %s", line.strip())
 
 
 class _Run:
@@ -211,6 +238,7 @@ class _Run:
                 )
                 lamp = LiveLamp(plan.node.name, carrier, plan.terms, self._say)
                 nursery.start_soon(carrier.run)
+                await nursery.start(_tell_status, lamp)
                 try:
                     status = await self._serve(lamp, nursery)
                 finally:

@@ -20,7 +20,7 @@ consumer that is refused is told by whom and why.
 on, off, set, migrate and status are for a lamp that runs; set and migrate make the new circuit before they
 break the old one. A model is overlay (the edge router finds the way) or peer (the lamp does).
 
-signals: TERM, INT end in order, at once the second time.
+signals: TERM, INT end in order, at once the second time; USR1 logs the state.
 exit status: 0 done (with --run: the command's own), 1 refused, 2 usage or configuration, 3 no such lamp
 runs, 70 a bug"""
 
@@ -94,5 +94,17 @@ def _check_words(parser: Parser, arguments: Namespace) -> None:
     if strange := next((key for key in _RUN_ONLY if getattr(arguments, key)), ""):
         option = strange.strip("_").replace("_", "-")
         parser.error(f"--{option} is for run, not for {action}")
+    if action == "set":
+        _check_profile(parser, words[0])
     if action == "migrate" and words[0] not in ("overlay", "peer"):
         parser.error(f'a model is overlay or peer, got "{words[0]}"')
+
+
+def _check_profile(parser: Parser, text: str) -> None:
+    from powertcp.errors import LocalProtocolError
+    from powertcp.profile import PowerProfile, ProfileType
+
+    try:
+        PowerProfile.parse(text, ProfileType.REQUEST)
+    except (ValueError, LocalProtocolError) as error:
+        parser.error(str(error))

@@ -163,6 +163,7 @@ class TextReport:
     What ends a contract without power is an error: one line on `errors`, named after the command.
     """
 
+    COMMAND = "powertcp consumer"
     ERRORS = frozenset({"refused", "unreachable", "off", "load failed", "ledger failed"})
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
@@ -181,7 +182,7 @@ class TextReport:
         self._break_line()
         if event in self.ERRORS:
             said = text if event in ("refused", "off") else str(facts.get("sentence", ""))
-            self._errors.write(f"powertcp consumer: {said}\n")
+            self._errors.write(f"{self.COMMAND}: {said}\n")
         elif text:
             self._out.write(f"{text}\n")
 

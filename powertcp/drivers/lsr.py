@@ -300,8 +300,8 @@ def _open_ports(name: str, address: IPv4Address) -> list[socket.socket]:
     except OSError as error:
         for sock in opened:
             sock.close()
-        said = f"{name} cannot have {address}, UDP {port}: {error.strerror}"
-        raise ConfigError("command line", "--node", said) from error
+        said = f"cannot have {address}, UDP {port}: {error.strerror}"
+        raise ConfigError("topology", name, said) from error
     return opened
 
 

@@ -96,7 +96,9 @@ class PoliceLine:
             nursery.start_soon(self._write)
             try:
                 await self._read(sock)
-            except (OSError, trio.ClosedResourceError) as error:
+            except trio.ClosedResourceError:
+                _log.debug("%s: the line to the policeman was closed", self._node.name)
+            except OSError as error:
                 _log.info("%s: the policeman is gone: %s", self._node.name, error)
             nursery.cancel_scope.cancel()
 

@@ -106,6 +106,7 @@ class SpliceServer:
             for sock, _ in accepted:
                 if len(self._open) >= MAX_SPLICES:
                     self.refused += 1
+                    _log.warning("a consumer is sent away: %d are served, no more", MAX_SPLICES)
                     sock.close()
                     continue
                 plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))

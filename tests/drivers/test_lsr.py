@@ -118,7 +118,9 @@ async def test_neighbours_with_another_key_are_not_heard() -> None:
 
 async def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
     async with town("street:1") as made:
-        with pytest.raises(ConfigError, match=r"s1 cannot have 127\..*UDP 3455: Address already"):
+        with pytest.raises(
+            ConfigError, match=r"topology: s1: cannot have 127\..*UDP 3455: Address already"
+        ):
             LiveNode("s1", made.carrier, lambda *_: None)
 
 

@@ -1,11 +1,13 @@
 """Captures of live links: each datagram once, on the interface of its link, with the wall clock."""
 
+import os
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from powertcp.drivers import lsr_capture
 from powertcp.drivers.lsr_capture import QUEUE_PACKETS, CaptureFile
 from powertcp.errors import HostError
 from powertcp.mplamps.generators import generate_topology
@@ -33,11 +35,29 @@ def test_each_link_is_an_interface(tmp_path: Path) -> None:
     assert before <= one.at_ns <= other.at_ns <= time.time_ns()
 
 
-def test_a_disk_that_is_full_ends_the_capture_and_nothing_else(tmp_path: Path) -> None:
-    capture = CaptureFile(Path("/dev/full"), TOPOLOGY, [HERE])
+def test_a_disk_that_is_full_ends_the_capture_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = Path("/dev/full").open("wb")  # noqa: SIM115 - the capture closes it
+    monkeypatch.setattr(lsr_capture, "open_capture", lambda _: full)
+    capture = CaptureFile(tmp_path / "x.pcapng", TOPOLOGY, [HERE])
+    monkeypatch.undo()
     for _ in range(QUEUE_PACKETS + 10):
         capture.take(1, HERE, THERE, 3455, bytes(1000))
     capture.close()
     assert capture.dropped > 0
+    assert f"the capture lacks {capture.dropped} packets: [Errno 28] No space" in caplog.text
     with pytest.raises(HostError, match="write a capture"):
         CaptureFile(tmp_path / "no" / "folder", TOPOLOGY, [HERE])
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/null")):
+        with pytest.raises(HostError, match="no regular file"):
+            CaptureFile(path, TOPOLOGY, [HERE])
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(HostError, match="no regular file"):
+        CaptureFile(pipe, TOPOLOGY, [HERE])
+    os.close(reader)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from powertcp.cli.lamp_orders import lamp_lines
-from powertcp.cli.lamp_run import read_limit, read_supplier
+from powertcp.cli.lamp_run import LampText, read_limit, read_supplier
 from powertcp.cli.main import main
 from powertcp.errors import ConfigError
 from powertcp.mplamps.power import TariffKind
@@ -63,11 +63,16 @@ def test_a_check_runs_nothing(tmp_path: Path, capsys: Say) -> None:
         (["lamp-1", "--supplier", "0"], "got 0"),
         (["lamp-1", "--max-price", "cheap"], "a price per kWh is a number"),
         (["lamp-1", "--for", "0s"], "0s ends before it begins"),
+        (["lamp-1", "--load", "bogus"], "bogus: no such load"),
+        (["lamp-1", "--run", "/no/such/cmd -x"], "--run: no such command: /no/such/cmd"),
+        (["lamp-1", "--request", "230V/0A@50Hz"], "230V/0A@50Hz is no power"),
     ],
 )
 def test_what_no_lamp_can_be_told(words: list[str], said: str, tmp_path: Path, capsys: Say) -> None:
     street = Street(tmp_path)
-    plan = ["--topology", str(street.file), "--load", "none"]
+    plan = ["--topology", str(street.file)]
+    if not {"--load", "--run"} & set(words):
+        plan += ["--load", "none"]
     assert main(["mplamps", "lamp", "run", *words, *plan]) == 2
     text = capsys.readouterr().err
     assert said in text
@@ -79,6 +84,18 @@ def test_a_splice_has_no_minimum(tmp_path: Path, capsys: Say) -> None:
     words = ["lamp-1", "--minimum", "230V/0.1A@50Hz", "--splice", "127.0.0.1:0"]
     assert main(["mplamps", "lamp", "run", *words, "--topology", str(street.file)]) == 2
     assert "without a minimum" in capsys.readouterr().err
+
+
+def test_a_power_is_read_before_a_lamp_is_looked_for(capsys: Say) -> None:
+    assert main(["mplamps", "lamp", "set", "lamp-1", "garbage"]) == 2
+    text = capsys.readouterr().err
+    assert "garbage" in text
+    assert text.count("\n") == 1
+
+
+def test_the_errors_of_a_lamp_have_its_name(capsys: Say) -> None:
+    LampText()("refused", {"sentence": "104 TARIFF: too dear"})
+    assert capsys.readouterr().err == "powertcp mplamps lamp: refused 104 TARIFF: too dear\n"
 
 
 def test_who_is_not_there_takes_no_orders(capsys: Say) -> None:

@@ -221,6 +221,7 @@ async def test_a_lamp_powers_its_own_load_and_obeys_orders(tmp_path: Path) -> No
             done = await street.order("status", "lamp-2")
             assert done.returncode == 0, done.stderr
             assert done.stdout.startswith(b"lamp-2: lit\n  tunnel 1: lit, 230V/0.26A@50Hz")
+            lamp.signal(signal.SIGUSR1)
             for power, mw in (("230V/1A@50Hz", 230_000), ("230V/0.1A@50Hz", 23_000)):
                 done = await street.order("set", "lamp-2", power)
                 assert done.returncode == 0, done.stderr
@@ -320,6 +321,8 @@ async def test_a_dearer_supplier_is_left_without_a_dark_moment(tmp_path: Path) -
 async def test_a_consumer_that_is_refused_is_told_by_whom_and_why(tmp_path: Path) -> None:
     street = Street(tmp_path)
     async with street.switched(), street.spliced("lamp-1") as (lamp, where):
+        lamp.signal(signal.SIGUSR1)
+        await lamp.until_logged("status: lamp-1: dark")
         async with running(
             tmp_path, "consumer", "--connect", where, "--request", "230V/17A@50Hz"
         ) as consumer:
