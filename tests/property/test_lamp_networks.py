@@ -139,6 +139,7 @@ def test_nothing_is_left_of_a_bad_day(seed: int, has_pdp: bool) -> None:
     engine.run(end_ns + SETTLED_NS)
     assert leftovers(engine) == []
     assert police is None or len(police) == 0
+    assert [node.name for node in engine.nodes() if node.pep is not None and node.pep.untold] == []
     if signalling.hello_ns is None and police is None:
         # no deadline is left either, of a circuit or of a neighbour
         assert [node.get_timer() for node in engine.nodes()] == [None] * len(list(engine.nodes()))
