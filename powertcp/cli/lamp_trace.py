@@ -19,6 +19,8 @@ from powertcp.units import Instant
 
 DONE = 0
 NO = 1
+# what keeps neighbours and states alive, and says nothing of a circuit
+_UPKEEP = frozenset(("Hello", "Srefresh", "Ack"))
 # the number of an I/O error that has none
 _EIO = 5
 
@@ -86,14 +88,18 @@ def show(arguments: Namespace, topology: Topology | None) -> int:
     """Print each message; NO if a lamp is asked for about which nothing is said."""
     reading = _Reading(arguments, topology)
     counts: Counter[str] = Counter()
+    is_whole, left_out = arguments.all or arguments.json, 0
     for one in reading.each():
         lamp = reading.lamp
         if lamp is not None and not _is_of(one, lamp):
             continue
+        if not is_whole and isinstance(one, Rung) and one.kind in _UPKEEP:
+            left_out += 1
+            continue
         counts[one.kind if isinstance(one, Rung) else one.name] += 1
         print(_json_of(one) if arguments.json else _text_of(one, reading.begin_ns))
     if not arguments.json:
-        print(_summary(counts, reading.others))
+        print(_summary(counts, reading.others, left_out))
     return NO if arguments.lamp and not counts else DONE
 
 
@@ -111,10 +117,12 @@ def _text_of(one: Rung | Told, begin_ns: Instant) -> str:
     return line_of(one, begin_ns) if isinstance(one, Rung) else told_line(one, begin_ns)
 
 
-def _summary(counts: Counter[str], others: Counter[bool]) -> str:
+def _summary(counts: Counter[str], others: Counter[bool], left_out: int) -> str:
     """Return the last line: how many messages of each type, and packets that are none."""
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in counts.most_common())
     said = f"{counts.total():,} lines" + (f": {kinds}" if kinds else "")
+    if left_out:
+        said += f"; {left_out:,} Hello, Srefresh and Ack left out (--all)"
     return f"\n{said}; {others[True]:,} labelled packets, {others[False]:,} others"
 
 
@@ -123,7 +131,9 @@ def explain(arguments: Namespace, topology: Topology | None) -> int:
     reading, reasons = _Reading(arguments, topology), Reasons()
     for node in topology.of_kind(NodeKind.LAMP) if topology else ():
         reasons.expect(node.name)
+    seen: Counter[str] = Counter()
     for one in reading.each():
+        seen["message" if isinstance(one, Rung) else "event"] += 1
         if isinstance(one, Rung):
             reasons.take(one)
         else:
@@ -134,7 +144,7 @@ def explain(arguments: Namespace, topology: Topology | None) -> int:
     for verdict in chosen if wanted else dark:
         _print(verdict, reading.begin_ns, is_json=arguments.json)
     if not arguments.json:
-        print(_sum_of(len(dark), len(chosen), wanted))
+        print(_sum_of(len(dark), len(chosen), wanted, seen))
     return NO if dark or not chosen else DONE
 
 
@@ -142,7 +152,11 @@ def _print(verdict: Verdict, begin_ns: Instant, *, is_json: bool) -> None:
     print(json.dumps(verdict.values()) if is_json else verdict.line(begin_ns))
 
 
-def _sum_of(dark: int, lamps: int, wanted: str | None) -> str:
+def _sum_of(dark: int, lamps: int, wanted: str | None, seen: Counter[str]) -> str:
+    if not lamps and wanted:
+        return f"nothing is said about {wanted}"
     if not lamps:
-        return f"nothing is said about {wanted or 'any lamp'}"
+        lacks = f"no PATH among {seen['message']:,} messages"
+        lacks += f", no change of a lamp among {seen['event']:,} events"
+        return f"nothing is said about any lamp: {lacks}; a capture (--capture) has the messages"
     return f"{dark:,} of {lamps:,} {'lamp' if lamps == 1 else 'lamps'} dark"

@@ -25,6 +25,7 @@ def build_parser() -> Parser:
     add("file", metavar="FILE", help="a capture or a trace")
     add("--lamp", metavar="NAME", help="only this lamp, by its name or address (all)")
     add("--why", action="store_true", help="why each dark lamp is dark, instead of the messages")
+    add("--all", action="store_true", help="Hello, Srefresh and Ack too; --json has them anyway")
     add("--topology", metavar="TOPOLOGY", help="names of nodes, voltages of links (those in FILE)")
     add("--json", action="store_true", help="one JSON object per line")
     return parser

@@ -131,7 +131,26 @@ def test_where_nobody_asks_there_is_nothing_to_judge(run: Run, tmp_path: Path) -
     found = tmp_path / "none.pcapng"
     found.write_bytes(Capture().octets())
     assert run(found)[:2] == (0, "\n0 lines; 0 labelled packets, 0 others\n")
-    assert run(found, "--why")[:2] == (1, "nothing is said about any lamp\n")
+    assert run(found, "--why")[:2] == (
+        1,
+        "nothing is said about any lamp: no PATH among 0 messages, no change of a lamp among"
+        " 0 events; a capture (--capture) has the messages\n",
+    )
+
+
+def test_what_keeps_neighbours_alive_is_shown_when_all_is_wanted(run: Run, tmp_path: Path) -> None:
+    hello = rsvp.encode_message(rsvp.Hello(source=1, destination=2, is_ack=False)).hex()
+    rows = [opening("1", "lsr", 0)] + [
+        event(at, "rsvp:message_sent", {"node": "h1", "to": "c1", "hex": hello}) for at in (1, 2)
+    ]
+    found = tmp_path / "h1.sqlog"
+    found.write_bytes(b"".join(rows))
+    said = run(found)[1].splitlines()
+    assert said[-1].startswith("0 lines; 2 Hello, Srefresh and Ack left out (--all)")
+    assert len(said) == 2
+    assert [" Hello " in line for line in run(found, "--all")[1].splitlines()[:2]] == [True] * 2
+    assert len(run(found, "--json")[1].splitlines()) == 2
+    assert "no PATH among 2 messages" in run(found, "--why")[1]
 
 
 def test_a_trace_is_read_as_a_capture_is(run: Run, tmp_path: Path) -> None:

@@ -325,6 +325,7 @@ complete -c powertcp -n '_shtab_powertcp_using mplamps; and test $_shtab_powertc
 complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -s h -l help -d 'show this help message and exit'
 complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l lamp -x -d 'only this lamp, by its name or address (all)'
 complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l why -d 'why each dark lamp is dark, instead of the messages'
+complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l all -d 'Hello, Srefresh and Ack too; --json has them anyway'
 complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l topology -x -d 'names of nodes, voltages of links (those in FILE)'
 complete -c powertcp -n '_shtab_powertcp_using mplamps trace' -l json -d 'one JSON object per line'
 complete -c powertcp -n '_shtab_powertcp_using mplamps trace; and test $_shtab_powertcp_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a capture or a trace'
