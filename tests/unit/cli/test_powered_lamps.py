@@ -1,8 +1,11 @@
 """Power over TCP in simulated circuits: sent, verified, metered and billed to the microjoule."""
 
+from dataclasses import replace
+
 import pytest
 
 from powertcp.cli.powered_lamps import PoweredLamps
+from powertcp.machine import Event
 from powertcp.mplamps.engine import Engine, EngineSettings
 from powertcp.mplamps.generators import generate_topology
 from powertcp.mplamps.node import LampState, NodeEvent, NodeSettings, SupplierChanged
@@ -10,6 +13,8 @@ from powertcp.mplamps.policeman import Policeman
 from powertcp.mplamps.script import DEFAULT_SCRIPT, parse_script
 from powertcp.mplamps.tariffs import parse_market
 from powertcp.mplamps.topology import Draft, NodeKind, Topology
+from powertcp.potcp.connection import PowerConnection
+from powertcp.potcp.events import SamplesReceived
 from powertcp.profile import PowerProfile
 from powertcp.units import NS_PER_MS, NS_PER_S
 
@@ -130,6 +135,43 @@ def test_what_was_under_way_in_a_circuit_that_is_cut_is_told_apart() -> None:
     assert 0 < supply.cut_uj < 4 * 59_800_000
     assert supply.sent_uj == supply.banked_uj + supply.cut_uj
     assert run.lamps.residual_uj() == 0
+
+
+@pytest.mark.parametrize("act", ["", "\n2s derate c1--h1 30W"])
+@pytest.mark.parametrize("off_uj", [-1, 1, 40_000])
+def test_a_lamp_that_verifies_more_or_less_than_was_sent_is_found(
+    act: str, off_uj: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_event = PowerConnection.next_event
+    wrong: list[Event] = []
+
+    def err_once(connection: PowerConnection) -> Event | None:
+        event = next_event(connection)
+        if isinstance(event, SamplesReceived) and not wrong:
+            event = replace(event, energy_uj=event.energy_uj + off_uj)
+            wrong.append(event)
+        return event
+
+    monkeypatch.setattr(PowerConnection, "next_event", err_once)
+    run = Powered(generate_topology("street:1"), f"{DEFAULT_SCRIPT}{act}")
+    run.until(5)
+    run.lamps.finish()
+    (supply,) = run.lamps.supplies().values()
+    assert bool(supply.cut_uj) is bool(act)
+    assert run.lamps.residual_uj() == -off_uj
+
+
+def test_the_meter_of_a_circuit_that_is_cut_lies_between_its_ends() -> None:
+    run = Powered(three_sources(), f"{DEFAULT_SCRIPT}\n3s derate h1--lamp-1 30W", MARKET)
+    run.until(10)
+    run.lamps.finish()
+    assert run.policeman is not None
+    supplies = run.lamps.supplies()
+    assert supplies["lamp-1"].cut_uj > 0
+    assert run.lamps.residual_uj() == 0
+    for number, (sent_uj, banked_uj, _) in enumerate(supplies.values(), 5):
+        bills = [bill for bill in run.policeman.bills() if bill.customer[-1] == str(number)]
+        assert 0 < banked_uj <= sum(bill.energy_uj for bill in bills) <= sent_uj
 
 
 def test_a_lamp_that_is_set_gets_its_new_power() -> None:
