@@ -160,12 +160,18 @@ class Metering:
 
     # ---- circuits ---------------------------------------------------------------------------
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the policeman can be asked for no more circuits."""
+        return self.pep is not None and self.pep.is_full
+
     def ask(
         self, circuit: CircuitId, path: Path, lamp: IPv4Address, link: int, now: Instant
     ) -> Account:
         """Ask whether a circuit may be; Permitted or Forbidden follows, if it is not yet permitted.
 
-        lamp, link: what hangs at the meter point, and where that is.
+        lamp, link: what hangs at the meter point, and where that is. Raises LocalProtocolError if
+        `is_full`.
         """
         account = Account(circuit)
         # MPLA-4.5-06

@@ -33,6 +33,7 @@ _NO_ROOM: Final = fault_of(Case.NO_ROOM)
 _PREEMPTED: Final = fault_of(Case.PREEMPTED)
 _EXHAUSTED: Final = fault_of(Case.EXHAUSTED)
 _WAVEFORM: Final = fault_of(Case.WAVEFORM)
+_NO_POWER: Final = fault_of(Case.BAD_OBJECT)
 _TARIFF: Final = fault_of(Case.TARIFF)
 _NO_ROUTE: Final = fault_of(Case.NO_ROUTE)
 
@@ -131,6 +132,8 @@ class Serving:
             return _NO_ROUTE
         request = path.power.profile
         # MPLA-4.5-02
+        if not request.power_mw:
+            return _NO_POWER
         if self._supply is not None and not request.same_kind(self._supply):
             return _WAVEFORM
         supplier = path.tariff.supplier if path.tariff is not None else 0

@@ -38,6 +38,8 @@ from powertcp.units import Instant
 
 # of the nominal voltage of the link, MPLA-4.5-02
 VOLTAGE_TOLERANCE_PERCENT: Final = 10
+# MPLA-4.10-03: as many as a lamp has tunnels
+MAX_LAMP_CIRCUITS: Final = 1024
 # errors of a RESV: no PATH, no sender
 _UNKNOWN: Final = (3, 4)
 _ROUTING: Final = 24
@@ -47,6 +49,7 @@ _EXHAUSTED: Final = fault_of(Case.EXHAUSTED)
 _VOLTAGE: Final = fault_of(Case.VOLTAGE)
 _TARIFF: Final = fault_of(Case.TARIFF)
 _PRIORITY: Final = fault_of(Case.PRIORITY)
+_NO_POWER: Final = fault_of(Case.BAD_OBJECT)
 _CAUSES: Final = {
     Cause.TORN: DeleteReason.TEAR,
     Cause.TIMED_OUT: DeleteReason.TIMEOUT,
@@ -131,6 +134,8 @@ class Switching:
         self._lfib = lfib
         self._metering = metering
         self._crossings: dict[CircuitId, Crossing] = {}
+        # circuits by the number of the link that they came on
+        self._of_link = dict.fromkeys(ports, 0)
         self._neutrals = Neutrals(lfib)
 
     def __len__(self) -> int:
@@ -157,11 +162,14 @@ class Switching:
         is_asked = path.session.es == self._address and self._may_ask(lamp)
         if lamp.is_lamp:
             _check_voltage(lamp, path.power.profile)
+            _check_power(path.power.profile)
             _check_priority(path)
+            self._check_limits(lamp)
         if not is_asked:
             self._route(crossing, now)
             self._admit(crossing, now)
         self._crossings[crossing.circuit] = crossing
+        self._of_link[lamp.number] += 1
         if lamp.is_lamp and self._metering is not None:
             # MPLA-4.5-06
             account = self._metering.ask(crossing.circuit, path, lamp.address, lamp.number, now)
@@ -169,6 +177,13 @@ class Switching:
             if self._metering.pep is not None:
                 return
         self._forward(crossing, now)
+
+    def _check_limits(self, lamp: Port) -> None:
+        """Refuse a circuit that is one too many of a lamp, or for the policeman. Raises Refused."""
+        # MPLA-4.10-03
+        is_full = self._metering is not None and self._metering.is_full
+        if is_full or self._of_link[lamp.number] >= MAX_LAMP_CIRCUITS:
+            raise Refused(_EXHAUSTED)
 
     def _may_ask(self, lamp: Port) -> bool:
         """Whether a lamp that names no source is answered with OFFERs. MPLA-6-06."""
@@ -421,7 +436,8 @@ class Switching:
         self._free_labels(crossing, now)
         if crossing.account is not None and self._metering is not None:
             self._metering.end(crossing.account, reason, now)
-        self._crossings.pop(crossing.circuit, None)
+        if self._crossings.pop(crossing.circuit, None) is not None:
+            self._of_link[crossing.lamp.number] -= 1
 
     def _free_labels(self, crossing: Crossing, now: Instant) -> None:
         self._lfib.release(crossing.owner, now)
@@ -446,6 +462,13 @@ def _check_voltage(lamp: Port, request: PowerProfile) -> None:
     # MPLA-4.5-02
     if off_mv * 100 > lamp.voltage_mv * VOLTAGE_TOLERANCE_PERCENT:
         raise Refused(_VOLTAGE)
+
+
+def _check_power(request: PowerProfile) -> None:
+    """Refuse a circuit for nothing. Raises Refused."""
+    # MPLA-4.5-02
+    if not request.power_mw:
+        raise Refused(_NO_POWER)
 
 
 def _check_priority(path: Path) -> None:

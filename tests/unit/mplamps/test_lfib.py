@@ -1,6 +1,7 @@
 """What comes under a voltage leaves under another, and why it sometimes does not."""
 
 from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +10,9 @@ from powertcp.mplamps.label import REST_NS, parse_stack, stack_octets
 from powertcp.mplamps.lfib import Delivery, Drop, Lfib, Out, Owner, Verdict, label_table
 from powertcp.mplamps.meter import Meter
 from powertcp.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ES = IPv4Address("10.0.0.1")
 LAMPS = [IPv4Address("10.0.0.5"), IPv4Address("10.0.0.6")]
@@ -143,15 +147,14 @@ def test_a_packet_of_another_link_is_of_no_circuit() -> None:
     lfib = Lfib(LINKS, is_transformer=True)
     phase, neutral = lfib.allocate(owner(), 400, 0, 2), lfib.allocate(owner(), 0, 0, 3)
     meter = Meter(60_000, 0)
-    for turn, close in enumerate(
-        (
-            lambda: lfib.open_entry(400, phase),
-            lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)]),
-            lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)], meter),
-            lambda: lfib.deliver(400, phase, meter),
-        )
-    ):
-        close()
+    acts: list[Callable[[], None]] = [
+        lambda: lfib.open_entry(400, phase),
+        lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)]),
+        lambda: lfib.close_entry(400, phase, [Out(3, 400, 77)], meter),
+        lambda: lfib.deliver(400, phase, meter),
+    ]
+    for turn, act in enumerate(acts):
+        act()
         assert lfib.forward(3, packet(400, phase)) is Drop.UNKNOWN_LABEL
         assert lfib.forward(2, packet(400, phase)) is not Drop.UNKNOWN_LABEL
         assert lfib.entry(400, phase).packets == turn

@@ -339,6 +339,25 @@ meter = [{at = "h1/ada", customer = "Ada"}, {at = "h1/bob", customer = "Bob"}]
     network.assert_empty()
 
 
+@pytest.mark.requirement("MPLA-4.10-03")
+def test_a_circuit_is_refused_that_the_policeman_cannot_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("powertcp.mplamps.cops.machine.MAX_CIRCUITS", 1)
+    town = Town()
+    tunnel = town.on(source="es1")
+    town.on(source="es1")
+    [error] = [one.error for one in town.network.heard(PathErr)]
+    assert (error.code, error.value) == (24, 9)
+    house = town.network.nodes["h1"]
+    [row] = house.circuits(town.network.now)
+    assert row.is_closed
+    assert house.holds()[row.lamp_link] == 59_800
+    town.off(tunnel)
+    town.on(source="es1")
+    assert town.network.nodes["lamp-1"].lamp_state is LampState.SIGNALLED
+
+
 # ---- shares -------------------------------------------------------------------------------------
 
 

@@ -1,14 +1,17 @@
 """Sources: what they grant, what they hold of links and of their own, and what they take back."""
 
+from dataclasses import replace
+
 import pytest
 
 from powertcp.mplamps.node import LampState, NodeSettings
-from powertcp.mplamps.power import TariffKind, TariffObject
-from powertcp.mplamps.rsvp.messages import PathErr, Resv, ResvTear
+from powertcp.mplamps.power import PowerObject, TariffKind, TariffObject
+from powertcp.mplamps.rsvp import encode_message
+from powertcp.mplamps.rsvp.messages import Path, PathErr, Resv, ResvTear
 from powertcp.mplamps.rsvp.objects import Style
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.topology import Draft, NodeKind, Topology
-from powertcp.profile import PowerProfile
+from powertcp.profile import PowerProfile, ProfileType
 from powertcp.units import NS_PER_S
 from tests.mplamps_network import SECOND, Network
 
@@ -167,3 +170,22 @@ def test_who_makes_room_on_the_link_makes_it_of_the_own_capacity_too() -> None:
     assert states == [LampState.SHED, LampState.SIGNALLED, LampState.SIGNALLED]
     held = network.nodes["es1"].holds()
     assert held[network.link("es1", "s1")] == 98_900
+
+
+@pytest.mark.requirement("MPLA-4.5-02")
+def test_a_source_refuses_a_circuit_for_nothing() -> None:
+    network = Network(fork(1_000_000))
+    network.on("lamp-1")
+    network.run()
+    path = next(message for _, node, _, message in network.said if node == "h1")
+    assert isinstance(path, Path)
+    nothing = path.power.profile.with_type(ProfileType.REQUEST, current_ma=0)
+    session = path.session._replace(tunnel=9)
+    asked = replace(path, session=session, power=PowerObject(nothing), message_id=None, acks=())
+    source, link = network.nodes["es1"], network.link("es1", "h1")
+    source.receive_rsvp(link, encode_message(asked), network.now)
+    network.settle("es1")
+    network.run()
+    error = network.heard(PathErr)[0].error
+    assert (error.code, error.value) == (252, 503)
+    assert len(source.circuits(network.now)) == 1

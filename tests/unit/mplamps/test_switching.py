@@ -28,7 +28,7 @@ from powertcp.mplamps.rsvp.machine import Rsvp
 from powertcp.mplamps.rsvp.messages import Message, Path, PathErr, PathTear, Resv, ResvErr, Sendable
 from powertcp.mplamps.rsvp.objects import ErrorSpec, Hop
 from powertcp.mplamps.rsvp.settings import Settings
-from powertcp.mplamps.switching import Switching
+from powertcp.mplamps.switching import MAX_LAMP_CIRCUITS, Switching
 from powertcp.mplamps.ted import Ted
 from powertcp.profile import PowerProfile, ProfileType
 from tests.mplamps_network import Network, dice
@@ -181,6 +181,41 @@ def test_only_the_edge_looks_at_the_voltage() -> None:
     edge = Cabinet("h1")
     assert fault(edge.hear(replace(edge.path, power=PowerObject(high)))) == (252, 101)
     edge.assert_empty()
+
+
+@pytest.mark.requirement("MPLA-4.5-02")
+def test_an_edge_refuses_a_circuit_for_nothing() -> None:
+    edge = Cabinet("h1")
+    nothing = edge.path.power.profile.with_type(ProfileType.REQUEST, current_ma=0)
+    assert fault(edge.hear(replace(edge.path, power=PowerObject(nothing)))) == (252, 503)
+    edge.assert_empty()
+
+
+@pytest.mark.requirement("MPLA-4.10-03")
+def test_a_lamp_has_at_most_1024_circuits_at_its_edge() -> None:
+    edge = Cabinet("h1", last_label=10_000)
+    little = edge.path.power.profile.with_type(ProfileType.REQUEST, current_ma=1)
+    path = replace(edge.path, power=PowerObject(little), tspec=edge.path.tspec._replace(rate=1))
+
+    def of(tunnel: int) -> Path:
+        return replace(path, session=path.session._replace(tunnel=tunnel))
+
+    for tunnel in range(1, 1 + MAX_LAMP_CIRCUITS):
+        [onward] = edge.hear(of(tunnel))
+        assert isinstance(onward, Path)
+    # one that has changed takes the place of its own
+    changed = replace(of(7), flow_label=99)
+    assert not any(isinstance(one, PathErr) for one in edge.hear(changed))
+    assert fault(edge.hear(of(2000))) == (24, 9)
+    assert len(edge.switching) == len(edge.rsvp) == 1024
+    for tunnel in (1, 2):
+        ended = of(tunnel)
+        edge.hear(PathTear(
+            session=ended.session, hop=ended.hop, sender=ended.sender, tspec=ended.tspec
+        ))  # fmt: skip
+    for tunnel in (2000, 2001):
+        assert isinstance(edge.hear(of(tunnel))[0], Path)
+    assert fault(edge.hear(of(2002))) == (24, 9)
 
 
 @pytest.mark.requirement("MPLA-4.3-04")
