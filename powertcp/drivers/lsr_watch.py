@@ -38,7 +38,8 @@ class LightWatch:
         self._blocks = Cutter()
         self._count = 0
         self._came_at: Instant | None = None
-        self._block_ns = BLOCK_NS
+        # how long a block is shows when the second one comes
+        self._block_ns: Duration | None = None
         self._is_lit = False
 
     # MPLA-1-01
@@ -67,19 +68,24 @@ class LightWatch:
         return is_verified or (not tracker.flows and self._blocks.esn_uj > 0)
 
     def _take_block(self, now: Instant) -> None:
-        if self._came_at is not None and self._is_lit:
-            self._block_ns = max(self._block_ns, min(now - self._came_at, MAX_BLOCK_NS))
+        if self._came_at is not None and (self._is_lit or self._block_ns is None):
+            gap_ns = min(now - self._came_at, MAX_BLOCK_NS)
+            self._block_ns = max(self._block_ns or BLOCK_NS, gap_ns)
         self._came_at = now
         if not self._is_lit:
             self._is_lit = True
             self._banked(now)
-        self._wake(self, now + 2 * self._block_ns)
+        self._wake(self, now + self._patience_ns)
+
+    @property
+    def _patience_ns(self) -> Duration:
+        return 2 * (self._block_ns or MAX_BLOCK_NS)
 
     def get_timer(self) -> Instant | None:
         """Return when blocks have stayed away for too long."""
         if self._came_at is None or not self._is_lit:
             return None
-        return self._came_at + 2 * self._block_ns
+        return self._came_at + self._patience_ns
 
     def handle_timer(self, now: Instant) -> None:
         """Say that the lamp flickers, if no block came."""

@@ -4,7 +4,7 @@ import pytest
 import trio.testing
 
 from powertcp.drivers.daemon import now_ns
-from powertcp.drivers.lsr_watch import BLOCK_NS, LightWatch
+from powertcp.drivers.lsr_watch import BLOCK_NS, MAX_BLOCK_NS, LightWatch
 from powertcp.reclaim.track import End
 from powertcp.registry import SegmentType
 from powertcp.units import NS_PER_MS, NS_PER_S, Instant
@@ -46,20 +46,24 @@ async def test_lit_flickering_and_lit_again(mock_clock: trio.testing.MockClock) 
     wait(20)
     one.watch.look(End.SERVER, sealed(1_196_000))
     assert one.said == [("lit", start_ms + 20)]
-    assert one.woken == [now_ns() + 2 * BLOCK_NS]
+    # how long a block is shows when the second one comes
+    assert one.woken == [now_ns() + 2 * MAX_BLOCK_NS]
+    wait(20)
+    one.watch.look(End.SERVER, sealed(2_392_000))
+    assert one.woken[1:] == [now_ns() + 2 * BLOCK_NS]
     wait(39)
     one.watch.handle_timer(now_ns())
     assert len(one.said) == 1
     wait(1)
     one.watch.handle_timer(now_ns())
-    assert one.said[1:] == [("flicker", start_ms + 60)]
+    assert one.said[1:] == [("flicker", start_ms + 80)]
     assert one.watch.get_timer() is None
     # what the consumer says lights nothing, the next block does
     one.watch.look(End.CLIENT, sealed(1_196_000))
     assert len(one.said) == 2
     wait(5)
-    one.watch.look(End.SERVER, sealed(2_392_000))
-    assert one.said[2:] == [("lit", start_ms + 65)]
+    one.watch.look(End.SERVER, sealed(3_588_000))
+    assert one.said[2:] == [("lit", start_ms + 85)]
     assert one.watch.flush()
 
 
@@ -78,3 +82,14 @@ async def test_longer_blocks_are_waited_for_longer(mock_clock: trio.testing.Mock
     timer = one.watch.get_timer()
     assert timer is not None
     assert timer - now_ns() == 2 * NS_PER_S
+
+
+@pytest.mark.requirement("MPLA-1-01")
+async def test_blocks_of_direct_current_do_not_flicker(mock_clock: trio.testing.MockClock) -> None:
+    one = Watched()
+    for number in range(1, 21):
+        one.watch.look(End.SERVER, sealed(number))
+        for _ in range(10):
+            mock_clock.jump(0.01)
+            one.watch.handle_timer(now_ns())
+    assert [what for what, _ in one.said] == ["lit"]
