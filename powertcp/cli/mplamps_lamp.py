@@ -18,7 +18,9 @@ granted; with --splice consumers connect, and each gets a circuit for the REQUES
 consumer that is refused is told by whom and why.
 
 on, off, set, migrate and status are for a lamp that runs; set and migrate make the new circuit before they
-break the old one. A model is overlay (the edge router finds the way) or peer (the lamp does).
+break the old one. A model is overlay (the edge router finds the way) or peer (the lamp does). off tells the
+source of each consumer of a splice that the path ends, which is no FIN, and ends it once what is under way
+is delivered, after 2 s at the latest.
 
 signals: TERM, INT end in order, at once the second time; USR1 logs the state.
 exit status: 0 done (with --run: the command's own), 1 refused, 2 usage or configuration, 3 no such lamp

@@ -185,8 +185,17 @@ class LiveLamp:
 
     # ---- splices ----------------------------------------------------------------------------
 
-    async def join(self, number: int, plain: trio.SocketStream, first: bytes = b"") -> bool:
-        """Splice a plain connection into a tunnel that is signalled; False where one end broke."""
+    async def join(
+        self,
+        number: int,
+        plain: trio.SocketStream,
+        first: bytes = b"",
+        leave: trio.Event | None = None,
+    ) -> bool:
+        """Splice a plain connection into a tunnel that is signalled; False where one end broke.
+
+        leave: see `splice`.
+        """
         now = now_ns()
         end = self.node.open_stream(number, now)
         circuit = self.live.stream(end)
@@ -195,7 +204,7 @@ class LiveLamp:
             partial(self._banked, number), partial(self._missed, number), self._wheel.arm
         )
         try:
-            is_whole = await splice(plain, circuit, first, watch.look)
+            is_whole = await splice(plain, circuit, first, watch.look, leave)
         finally:
             self._wheel.disarm(watch)
         with trio.move_on_after(LINGER_S):

@@ -27,6 +27,8 @@ SYN_S: Final = 5
 MAX_FIRST: Final = 4096
 # connections at a time: each has a circuit
 MAX_SPLICES: Final = 64
+# in which what is under way comes, and consumers leave, once the lamp is switched off
+DRAIN_S: Final = 2
 ACCEPT_PAUSE_S: Final = 0.1
 # codes whose value and limit are of the voltage, and of the power, that was asked for
 _OF_VOLTAGE: Final = (Reason.VOLTAGE_RANGE, Reason.WAVEFORM)
@@ -52,7 +54,7 @@ class SpliceServer:
         self.is_on = True
         self.served = self.refused = 0
         self._lamp = lamp
-        self._open: set[trio.CancelScope] = set()
+        self._open: dict[trio.CancelScope, trio.Event] = {}
 
     async def serve(
         self,
@@ -77,11 +79,15 @@ class SpliceServer:
         return self.is_on or not self._open
 
     def switch(self, *, is_on: bool) -> None:
-        """Take consumers, or end those that are there and take none."""
+        """Take consumers, or end those that are there and take none.
+
+        Off, what is under way to consumers is delivered first: they, the source and the bill agree.
+        """
         self.is_on = is_on
         if not is_on:
-            for scope in tuple(self._open):
-                scope.cancel()
+            for scope, leave in self._open.items():
+                leave.set()
+                scope.deadline = trio.current_time() + DRAIN_S
 
     async def want(self, _: PowerProfile) -> Refusal | None:
         """Say no: each circuit is what its consumer asks for."""
@@ -115,20 +121,20 @@ class SpliceServer:
     async def _serve_one(self, plain: trio.SocketStream) -> None:
         """Serve one consumer; whatever goes wrong ends with it (P12)."""
         with trio.CancelScope() as scope:
-            self._open.add(scope)
+            leave = self._open[scope] = trio.Event()
             try:
-                await self._join(plain)
+                await self._join(plain, leave)
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 _log.info("a consumer is gone: %s", error)
             except Exception as error:  # noqa: BLE001 - ends at its connection
                 if not BUGS.judge(error):
                     _log.warning("a consumer: %s", error)
             finally:
-                self._open.discard(scope)
+                del self._open[scope]
                 plain.socket.close()
 
     # MPLA-9-03
-    async def _join(self, plain: trio.SocketStream) -> None:
+    async def _join(self, plain: trio.SocketStream, leave: trio.Event) -> None:
         first = await read_first(plain)
         if first is None:
             return
@@ -142,11 +148,13 @@ class SpliceServer:
         number = self._lamp.switch_on(request)
         try:
             answer = await self._lamp.answer(number)
+            if leave.is_set():
+                answer = _why_not(is_on=False)
             if isinstance(answer, Refusal):
                 await self._refuse(plain, first, answer)
                 return
             self.served += 1
-            await self._lamp.join(number, plain, first.octets)
+            await self._lamp.join(number, plain, first.octets, leave)
         finally:
             self._lamp.switch_off(number)
 

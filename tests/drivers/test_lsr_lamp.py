@@ -127,7 +127,7 @@ def syn(profile: PowerProfile, flow: int = 1) -> Control:
 
 @pytest.mark.requirement("MPLA-9-03")
 async def test_switched_off_it_ends_consumers_and_takes_none() -> None:
-    async with provided() as (_, address), town(provider=address) as made:
+    async with provided() as (provider, address), town(provider=address) as made:
         spliced = Spliced(made)
         async with trio.open_nursery() as nursery:
             await spliced.listen(nursery)
@@ -137,6 +137,12 @@ async def test_switched_off_it_ends_consumers_and_takes_none() -> None:
             assert len(spliced.server) == 1
             spliced.server.switch(is_on=False)
             await made.until_state("dark")
+            await until(lambda: not provider.breaker.holdings)
+            await until(lambda: spliced.server.is_settled)
+            # who comes again is told why not
+            await until(lambda: any(name == "refused" for name, _ in said))
+            [refused] = [facts for name, facts in said if name == "refused"]
+            assert refused["text"] == "the lamp is switched off"
             stream = await trio.open_tcp_stream(*spliced.where)
             await stream.send_all(encode_segment(syn(REQUEST)))
             reset = decode_segment(Splitter().receive(await stream.receive_some())[0])

@@ -20,7 +20,7 @@ CREDIT = pack_segment(SegmentType.CREDIT, 0, 1, 7, b"", bytes(16))
 
 @asynccontextmanager
 async def spliced(
-    made: Line, first: bytes = b""
+    made: Line, first: bytes = b"", leave: trio.Event | None = None
 ) -> AsyncIterator[tuple[trio.SocketStream, list[bool], list[tuple[End, bytes]]]]:
     """Splice the lamp's end; yields the other end of the plain connection."""
     ours, theirs = trio.socket.socketpair()
@@ -29,7 +29,7 @@ async def spliced(
 
     async def run() -> None:
         heed = lambda end, octets: seen.append((end, bytes(octets)))  # noqa: E731
-        results.append(await splice(trio.SocketStream(ours), made.lamp, first, heed))
+        results.append(await splice(trio.SocketStream(ours), made.lamp, first, heed, leave))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
@@ -115,3 +115,23 @@ async def test_cancelled_it_leaves_nothing_open() -> None:
             assert scope.cancelled_caught
             assert made.lamp.end.state in (State.FIN_WAIT_1, State.FIN_WAIT_2)
             assert await theirs.recv(10) == b""
+
+
+@pytest.mark.requirement("MPLA-9-03")
+async def test_told_to_leave_it_delivers_what_is_under_way() -> None:
+    leave = trio.Event()
+    async with line() as made, spliced(made, b"", leave) as (plain, results, _):
+        await plain.send_all(DATA + CREDIT[:9])
+        assert await received(made.es, len(DATA)) == DATA
+        leave.set()
+        while await made.es.receive_some():
+            pass
+        # for nobody, and yet no reset
+        await plain.send_all(DATA)
+        await made.es.send_all(DATA)
+        await made.es.send_eof()
+        assert await received(plain, len(DATA)) == DATA
+        assert await plain.receive_some() == b""
+        await plain.send_eof()
+        await trio.testing.wait_all_tasks_blocked()
+        assert results == [True]
