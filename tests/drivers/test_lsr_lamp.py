@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from powertcp.drivers import lsr_splice
 from powertcp.drivers.consumer import Consumer
 from powertcp.drivers.dial import listen
 from powertcp.drivers.guide import Guide, Named, Place
@@ -208,6 +209,24 @@ async def test_a_bug_of_ours_ends_at_its_consumer(
             await made.until_state("dark")
             assert await consumer(spliced.where, []).run() == 0
             nursery.cancel_scope.cancel()
+
+
+async def test_beyond_the_limit_a_consumer_is_sent_away_with_a_word(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lsr_splice, "MAX_SPLICES", 1)
+    async with town("street:1", names=[]) as made:
+        spliced = Spliced(made)
+        await spliced.listen(nursery)
+        first = await trio.open_tcp_stream(*spliced.where)
+        await until(lambda: len(spliced.server) == 1)
+        second = await trio.open_tcp_stream(*spliced.where)
+        assert await second.receive_some() == b""
+        assert "a consumer is sent away: 1 are served, no more" in caplog.text
+        assert spliced.server.refused == 1
+        await first.aclose()
+        await second.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def first_of(*pieces: bytes, ends: bool = False) -> First | None:
