@@ -216,9 +216,7 @@ class Simulation:
     def _values(
         self, engine: Engine, outcome: Outcome, built_s: float, cpu_s: float
     ) -> dict[str, object]:
-        recorder = engine.recorder
         name, messages = engine.busiest()
-        counts = recorder.messages()
         return {
             "topology": self.topology.name,
             "seed": self._arguments.seed,
@@ -232,10 +230,6 @@ class Simulation:
             "signalled_ns": _spread_values(outcome.to_signalled),
             "lit_ns": _spread_values(outcome.to_lit),
             "candles": outcome.candles,
-            "messages": dict(counts),
-            "messages_sum": counts.total(),
-            "packets": recorder.packets,
-            "lost": engine.lost(),
             "busiest": {"node": name, "messages": messages},
             "rro_labels": self._labels(engine),
             "first_law_residual_mw": outcome.residual_mw,
@@ -265,7 +259,15 @@ class Simulation:
             "capture": recorder.capture_hash(),
             "labels": labels,
         }
-        found: dict[str, object] = {"hashes": hashes}
+        # with power its flows end after the time that was simulated: that is in the files too
+        counts = recorder.messages()
+        found: dict[str, object] = {
+            "messages": dict(counts),
+            "messages_sum": counts.total(),
+            "packets": recorder.packets,
+            "lost": engine.lost(),
+            "hashes": hashes,
+        }
         if powered is not None:
             supplies = powered.supplies()
             found["energy_uj"] = {
