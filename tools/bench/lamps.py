@@ -74,8 +74,8 @@ def settled(topology: Topology) -> tuple[Engine, float]:
 def check_lit(engine: Engine) -> None:
     """Raise WrongResultError unless each lamp has its circuit, by the least number of messages."""
     outcome = outcome_of(engine, is_powered=False)
-    if outcome.lit != outcome.lamps or outcome.residual_mw:
-        raise WrongResultError(f"{outcome.lit:,} of {outcome.lamps:,} lamps are lit")
+    if outcome.signalled != outcome.lamps or outcome.residual_mw:
+        raise WrongResultError(f"{outcome.signalled:,} of {outcome.lamps:,} lamps have a circuit")
     messages = engine.recorder.messages()
     each = MESSAGES // 2 * outcome.lamps
     if messages != {"PATH": each, "RESV": each}:
