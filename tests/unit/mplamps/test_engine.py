@@ -131,7 +131,7 @@ def test_without_numbers_there_are_two_messages_for_each_hop() -> None:
     assert engine.recorder.messages() == {"PATH": 5 * lamps, "RESV": 5 * lamps}
     assert engine.busiest() == ("es1", lamps)
     outcome = outcome_of(engine, is_powered=False)
-    assert (outcome.lit, outcome.unlit, outcome.residual_mw) == (lamps, [], 0)
+    assert (outcome.signalled, outcome.unlit, outcome.residual_mw) == (lamps, [], 0)
     # the source serves them one by one: the last one waits for all others
     spread = outcome.to_signalled
     assert spread is not None
