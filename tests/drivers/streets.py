@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -114,6 +115,7 @@ class Street:
 
     async def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         environ = {
+            **os.environ,
             "XDG_RUNTIME_DIR": str(self.folder),
             "XDG_STATE_HOME": str(self.folder / "state"),
         }
