@@ -1,8 +1,8 @@
 """A live street of the tests: documents, and commands that run it, at addresses of its own."""
 
 import json
-import subprocess
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
