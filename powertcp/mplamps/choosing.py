@@ -3,7 +3,6 @@
 MPLampS section 6. What a tunnel knows of OFFERs is kept in it.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from powertcp.mplamps.market import MAX_OFFERS, choose_offer, find_better, is_within
@@ -32,18 +31,6 @@ def tariff_of(tunnel: Tunnel) -> TariffObject | None:
     )
 
 
-def limit_of(wish: Wish, offers: tuple[TariffObject, ...]) -> TariffObject | None:
-    """Return what OFFERs are measured by: price and supplier, None if any will do."""
-    if not wish.supplier:
-        return wish.limit
-    if wish.limit is not None:
-        return replace(wish.limit, supplier=wish.supplier)
-    currency = next((offer.currency for offer in offers if offer.supplier == wish.supplier), "XXX")
-    return TariffObject(
-        kind=TariffKind.LIMIT, price=_ANY_PRICE, currency=currency, supplier=wish.supplier
-    )
-
-
 def choose(
     tunnel: Tunnel,
     case: Case | None,
@@ -64,10 +51,17 @@ def choose(
         return False
     if tunnel.wish.es is not None or tunnel.choices >= MAX_CHOICES:
         return False
-    left = [row for row in tunnel.offers if (row.supplier, row.source) not in tunnel.full]
-    limit = limit_of(tunnel.wish, tunnel.offers)
+    wish = tunnel.wish
+    left = [
+        row
+        for row in tunnel.offers
+        if wish.supplier in (0, row.supplier) and (row.supplier, row.source) not in tunnel.full
+    ]
     # MPLA-6-01, MPLA-6-06
-    best = find_better(quote, left, limit) if quote is not None else choose_offer(left, limit)
+    if quote is not None:
+        best = find_better(quote, left, wish.limit)
+    else:
+        best = choose_offer(left, wish.limit)
     if best is None or not int(best.source):
         return False
     tunnel.choice, tunnel.is_probe = best, False
