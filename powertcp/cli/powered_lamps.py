@@ -68,11 +68,30 @@ class _Block(NamedTuple):
     energy_uj: int
 
 
-class _Source:
+class _End:
+    """A stream machine: that of a connection, and what an end does with it."""
+
+    def __init__(self, connection: PowerConnection) -> None:
+        self.connection = connection
+
+    def receive_data(self, data: Buffer, now: Instant) -> None:
+        self.connection.receive_data(data, now)
+
+    def receive_eof(self, now: Instant) -> None:
+        self.connection.receive_eof(now)
+
+    def data_to_send(self) -> bytes:
+        return self.connection.data_to_send()
+
+    def next_event(self) -> Event | None:
+        return self.connection.next_event()
+
+
+class _Source(_End):
     """The end of a source: grants what it is asked for, and makes a block in each block time."""
 
     def __init__(self, connection: PowerConnection, now: Instant) -> None:
-        self.connection = connection
+        super().__init__(connection)
         self.sent_uj = 0
         self.is_whole = False
         # those that are not verified yet
@@ -90,19 +109,6 @@ class _Source:
         if self._flow is None or self._flow not in self.connection.flows:
             return self.sent_uj
         return self.sent_uj + self.connection.status(self._flow).esn_uj
-
-    # the stream machine: that of the connection, with blocks
-    def receive_data(self, data: Buffer, now: Instant) -> None:
-        self.connection.receive_data(data, now)
-
-    def receive_eof(self, now: Instant) -> None:
-        self.connection.receive_eof(now)
-
-    def data_to_send(self) -> bytes:
-        return self.connection.data_to_send()
-
-    def next_event(self) -> Event | None:
-        return self.connection.next_event()
 
     def get_timer(self) -> Instant | None:
         times = (self.connection.get_timer(), self._due)
@@ -151,13 +157,13 @@ class _Source:
         self._due = known(self._due, "a block was due") + generator.period_ns
 
 
-class _Sink:
+class _Sink(_End):
     """The end of a lamp: asks for what was granted, banks blocks, and sees when none come."""
 
     def __init__(
         self, connection: PowerConnection, request: PowerProfile, tell: Callable[[bool, Instant], None]
     ) -> None:  # fmt: skip
-        self.connection = connection
+        super().__init__(connection)
         self.banked_uj = 0
         # samples that were verified, less those of blocks that were taken off the source's
         self.samples = 0
@@ -192,18 +198,6 @@ class _Sink:
             self.connection.close_flow(self._flow, now=now)
         else:
             self.is_over = True
-
-    def receive_data(self, data: Buffer, now: Instant) -> None:
-        self.connection.receive_data(data, now)
-
-    def receive_eof(self, now: Instant) -> None:
-        self.connection.receive_eof(now)
-
-    def data_to_send(self) -> bytes:
-        return self.connection.data_to_send()
-
-    def next_event(self) -> Event | None:
-        return self.connection.next_event()
 
     def get_timer(self) -> Instant | None:
         times = (self.connection.get_timer(), self._late_at)
