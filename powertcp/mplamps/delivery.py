@@ -4,7 +4,6 @@ A lamp sends under the neutral of the circuit it has chosen, a source under the 
 on which the newest packet came. MPLampS sections 3, 4.9, 4.10 and 9.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple, TypeAlias
@@ -81,7 +80,7 @@ class Delivery:
         self._streams: dict[Endpoint, _Stream] = {}
         self._of: dict[Session, _Stream] = {}
         self._out: list[tuple[int, bytes]] = []
-        self._events: deque[StreamEvent] = deque()
+        self._events: list[StreamEvent] = []
         # not after the first deadline of all ends
         self._timer: Instant | None = None
 
@@ -191,7 +190,7 @@ class Delivery:
 
     def next_event(self) -> StreamEvent | None:
         """Drain one event."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def get_timer(self) -> Instant | None:
         """Return a time at which something may be due, or None."""

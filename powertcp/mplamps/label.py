@@ -141,51 +141,80 @@ def stack_octets(labels: Sequence[int], tc: int, ttl: int = FIRST_TTL) -> bytes:
     )
 
 
+class _Returned:
+    """Labels that were taken back: those that rest, and those that may be given out again."""
+
+    __slots__ = ("_free", "_resting", "labels")
+
+    def __init__(self) -> None:
+        self.labels: set[int] = set()
+        self._free: list[int] = []
+        self._resting: deque[tuple[Instant, int]] = deque()
+
+    def add(self, label: int, now: Instant) -> None:
+        """Let a label rest for 10 s."""
+        self.labels.add(label)
+        self._resting.append((now + REST_NS, label))
+
+    def take(self, now: Instant) -> int | None:
+        """Return the lowest label that has rested, None if there is none."""
+        while self._resting and self._resting[0][0] <= now:
+            heappush(self._free, self._resting.popleft()[1])
+        if not self._free:
+            return None
+        label = heappop(self._free)
+        self.labels.remove(label)
+        return label
+
+    def wait_ns(self, now: Instant) -> Duration:
+        """Return for how long the next one still rests, 0 if none does."""
+        return self._resting[0][0] - now if self._resting else 0
+
+
 class LabelSpace:
     """The flow labels of one voltage of a node, or of its neutral: given out lowest free first.
 
     last: the greatest label of this space. `len` is how many are given out. MPLA-2.2-01.
     """
 
-    __slots__ = ("_free", "_given", "_last", "_next", "_resting")
+    __slots__ = ("_last", "_next", "_returned")
 
     def __init__(self, last: int = MAX_LABEL) -> None:
         self._last = last
         self._next = FIRST_FLOW_LABEL
-        self._given: set[int] = set()
-        self._free: list[int] = []
-        self._resting: deque[tuple[Instant, int]] = deque()
+        # most spaces of a city never take one back
+        self._returned: _Returned | None = None
 
     def __len__(self) -> int:
-        return len(self._given)
+        back = len(self._returned.labels) if self._returned is not None else 0
+        return self._next - FIRST_FLOW_LABEL - back
 
     def __contains__(self, label: object) -> bool:
-        return label in self._given
+        if not isinstance(label, int) or not FIRST_FLOW_LABEL <= label < self._next:
+            return False
+        return self._returned is None or label not in self._returned.labels
 
     def allocate(self, now: Instant) -> int:
         """Return the lowest free label. Raises PowerRefused 508 when there is none (error 24/9)."""
-        while self._resting and self._resting[0][0] <= now:
-            heappush(self._free, self._resting.popleft()[1])
         # MPLA-2.2-01
-        if self._free:
-            label = heappop(self._free)
-        elif self._next <= self._last:
-            label = self._next
-            self._next += 1
-        else:
+        if self._returned is not None and (label := self._returned.take(now)) is not None:
+            return label
+        if self._next > self._last:
             count = self._last - FIRST_FLOW_LABEL + 1
-            wait_ns = self._resting[0][0] - now if self._resting else 0
+            wait_ns = self._returned.wait_ns(now) if self._returned is not None else 0
             retry_ms = -(-wait_ns // NS_PER_MS)
             raise PowerRefused(
                 Refusal(Reason.LIMIT, count + 1, count, retry_ms, requirement="MPLA-2.2-01")
             )
-        self._given.add(label)
+        label = self._next
+        self._next += 1
         return label
 
     def free(self, label: int, now: Instant) -> None:
         """Take a label back; it rests for 10 s. Raises LocalProtocolError if it is not given out."""
-        if label not in self._given:
+        if label not in self:
             raise LocalProtocolError(f"flow label {label:,} is not given out")
-        self._given.remove(label)
+        if self._returned is None:
+            self._returned = _Returned()
         # MPLA-2.2-01
-        self._resting.append((now + REST_NS, label))
+        self._returned.add(label, now)

@@ -3,7 +3,6 @@
 MPLampS sections 1, 4.9, 5 and 6. The states and what a PATH says are in `wishes`.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -103,7 +102,7 @@ class Lamp:
         self._trace = trace
         self._tunnels: dict[int, Tunnel] = {}
         self._lines: dict[CircuitId, tuple[Tunnel, Line]] = {}
-        self._events: deque[LampEvent] = deque()
+        self._events: list[LampEvent] = []
         self._last = 0
 
     # ---- what others see --------------------------------------------------------------------
@@ -124,7 +123,7 @@ class Lamp:
 
     def next_event(self) -> LampEvent | None:
         """Drain one event."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def tunnel_of(self, session: Session) -> int | None:
         """Return the tunnel to which the inner connection of a session belongs."""

@@ -3,7 +3,6 @@
 MPLampS section 2.2.
 """
 
-from collections import deque
 from typing import Final
 
 # MPLA-2.2-03
@@ -17,7 +16,7 @@ class LinkQueue:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self._packets: deque[bytes] = deque()
+        self._packets: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._packets)
@@ -38,7 +37,7 @@ class LinkQueue:
 
     def pop(self) -> bytes | None:
         """Return the packet that waits longest, None if there is none."""
-        return self._packets.popleft() if self._packets else None
+        return self._packets.pop(0) if self._packets else None
 
 
 def _traffic_class(packet: bytes) -> int:

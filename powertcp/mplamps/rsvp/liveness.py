@@ -4,7 +4,6 @@ MPLampS section 4.7; RFC 3209 section 5.3. An instance is a number that a node d
 and again when it has lost the neighbour.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,7 +38,7 @@ class Liveness:
         self._other = 0
         self._last_other = 0
         self._former = 0
-        self._changes: deque[Change] = deque()
+        self._changes: list[Change] = []
         self.is_alive = True
         self.hello_at: Instant | None = None if interval_ns is None else now
         self.lost_at: Instant | None = None
@@ -47,7 +46,7 @@ class Liveness:
 
     def next_change(self) -> Change | None:
         """Drain one change."""
-        return self._changes.popleft() if self._changes else None
+        return self._changes.pop(0) if self._changes else None
 
     def receive(self, hello: Hello, now: Instant) -> tuple[Hello | None, bool, bool]:
         """Take a HELLO; return the answer if it wants one, whether it counts, and is a new start.

@@ -83,7 +83,7 @@ class Rsvp:
         self._speaker = Speaker(node, links, settings, entropy, now, trace)
         self._circuits = Circuits()
         self._events: deque[RsvpEvent] = deque()
-        self._arrived: deque[tuple[int, Arrival, Instant]] = deque()
+        self._arrived: list[tuple[int, Arrival, Instant]] = []
         self.drops: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class Rsvp:
 
     def _take_next(self) -> None:
         """Take the next of a bundle; the rest waits until what is told of this one is answered."""
-        link, arrival, now = self._arrived.popleft()
+        link, arrival, now = self._arrived.pop(0)
         match arrival:
             case Fresh(message, ttl):
                 self._take(link, message, ttl, now)

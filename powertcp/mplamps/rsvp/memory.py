@@ -4,7 +4,7 @@ A number says whether a message is new, is the last one again, or is late. MPLam
 RFC 2961 section 4.5, RFC 2747 section 4.2.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Hashable
 from enum import Enum, auto
 from typing import Final, TypeAlias
@@ -41,7 +41,7 @@ class Memory:
         self._max_states = max_states
         self._max_remembered = max_remembered
         self._epoch: int | None = None
-        self._former: deque[tuple[int, Instant]] = deque(maxlen=MAX_FORMER)
+        self._former: list[tuple[int, Instant]] = []
         # in the order in which they were refreshed
         self._last: OrderedDict[StateKey, int] = OrderedDict()
         self._keys: dict[int, StateKey] = {}
@@ -67,11 +67,12 @@ class Memory:
         if epoch == self._epoch:
             return True
         while self._former and self._former[0][1] <= now:
-            self._former.popleft()
+            self._former.pop(0)
         if any(epoch == former for former, _ in self._former):
             return False
         if self._epoch is not None:
             self._former.append((self._epoch, now + REMEMBERED_NS))
+            del self._former[:-MAX_FORMER]
         self._epoch = epoch
         self._last.clear()
         self._keys.clear()

@@ -73,7 +73,9 @@ class Outbox:
         self._triggers: dict[StateKey, _Sent] = {}
         self._numbers: dict[int, _Sent] = {}
         # by how often they were sent again: each is in the order of `due`
-        self._waiting: tuple[OrderedDict[int, _Sent], ...] = tuple(OrderedDict() for _ in _WAITS)
+        self._waiting: tuple[OrderedDict[int, _Sent], ...] = (
+            tuple(OrderedDict() for _ in _WAITS) if settings.is_reliable else ()
+        )
         self._owed: list[Acknowledgement] = []
         self._ack_at: Instant | None = None
         self._refresh_at: Instant | None = None
@@ -231,7 +233,7 @@ class Outbox:
     # MPLA-4.7-03
     def _send_again(self, now: Instant) -> None:
         # from the last to the first, so that none is sent twice in one call
-        for tries in range(len(_WAITS), 0, -1):
+        for tries in range(len(self._waiting), 0, -1):
             waiting = self._waiting[tries - 1]
             while waiting:
                 number, sent = next(iter(waiting.items()))
