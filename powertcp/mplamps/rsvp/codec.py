@@ -196,10 +196,11 @@ def record_at(octets: bytes, at: int, size: int) -> tuple[RecordedHop, ...]:
     if size % _ROUTE.size or not 0 < size <= 3 * MAX_HOPS * _ROUTE.size:
         raise _bad_route(at)
     if not size % _LABELLED.size:
-        whole = [_labelled(octets[start : start + _LABELLED.size])
-                 for start in range(at, at + size, _LABELLED.size)]  # fmt: skip
-        if None not in whole and len(whole) <= MAX_HOPS:
-            return tuple(filter(None, whole))
+        starts = range(at, at + size, _LABELLED.size)
+        try:
+            return tuple([_labelled(octets[start : start + _LABELLED.size]) for start in starts])
+        except _OtherError:
+            pass
     hops: list[RecordedHop] = []
     for start in range(at, at + size, _ROUTE.size):
         kind, length, number, prefix, _ = _ROUTE.unpack_from(octets, start)
@@ -214,13 +215,17 @@ def record_at(octets: bytes, at: int, size: int) -> tuple[RecordedHop, ...]:
     return tuple(hops)
 
 
+class _OtherError(ValueError):
+    """Octets that are not an address with both labels as they are sent."""
+
+
 @lru_cache(maxsize=1 << 16)
-def _labelled(octets: bytes) -> RecordedHop | None:
-    """Return an address with both labels as they are sent, None if it is anything else."""
+def _labelled(octets: bytes) -> RecordedHop:
+    """Return an address with both labels as they are sent. Raises _OtherError for anything else."""
     head, number, prefix, _, phase_head, phase, neutral_head, neutral = _LABELLED.unpack(octets)
     is_whole = (head, prefix, phase_head, neutral_head) == (0x0108, 32, 0x03088001, 0x03080001)
     if not is_whole or max(phase, neutral) > MAX_LABEL:
-        return None
+        raise _OtherError
     return RecordedHop(address_of(number), phase, neutral)
 
 
@@ -442,6 +447,7 @@ def _check_hops(count: int) -> None:
         raise LocalProtocolError(f"{count} hops, a route has 1 to {MAX_HOPS}")
 
 
+@lru_cache(maxsize=1 << 16)
 def attribute_object(value: Attribute) -> bytes:
     """Encode SESSION_ATTRIBUTE. Raises LocalProtocolError for a name of more than 255 octets."""
     name = value.name.encode()
