@@ -1,6 +1,7 @@
 """What the signalling of a node reports: facts that somebody who knows power and routes answers.
 
-MPLampS section 4.5. After PathArrived, PathRefused and ResvArrived a verb of `Rsvp` is called.
+MPLampS section 4.5. After PathArrived, PathRefused and ResvArrived a verb of `Rsvp` is called. Two that
+are made for each message are not frozen.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Cause(StrEnum):
     REPLACED = "replaced"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PathArrived(Event):
     """A PATH that is new. Answer with `forward`, at an ES with `answer`, or with `refuse`."""
 
@@ -49,7 +50,7 @@ class PathArrived(Event):
     path: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ResvArrived(Event):
     """The source side grants `power`; `link` leads there, `flow_label` is wanted there.
 

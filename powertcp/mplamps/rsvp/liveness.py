@@ -38,7 +38,8 @@ class Liveness:
         self._other = 0
         self._last_other = 0
         self._former = 0
-        self._changes: list[Change] = []
+        self.changes: list[Change] = []
+        """What `next_change` drains."""
         self.is_alive = True
         self.hello_at: Instant | None = None if interval_ns is None else now
         self.lost_at: Instant | None = None
@@ -46,7 +47,7 @@ class Liveness:
 
     def next_change(self) -> Change | None:
         """Drain one change."""
-        return self._changes.pop(0) if self._changes else None
+        return self.changes.pop(0) if self.changes else None
 
     def receive(self, hello: Hello, now: Instant) -> tuple[Hello | None, bool, bool]:
         """Take a HELLO; return the answer if it wants one, whether it counts, and is a new start.
@@ -61,7 +62,7 @@ class Liveness:
         is_other = source != self._last_other
         is_start = is_other and (bool(self._last_other) or not self.is_alive)
         if is_start or not self.is_alive:
-            self._changes.append(Found(is_other))
+            self.changes.append(Found(is_other))
             self.is_alive = True
         if is_other:
             self._former = self._last_other
@@ -79,7 +80,7 @@ class Liveness:
             self._other = 0
             # rfc3209 section 5.3: after a loss the instance is another one
             self._instance = self._drawn()
-            self._changes.append(Lost())
+            self.changes.append(Lost())
         if self._interval_ns is None or self.hello_at is None or now < self.hello_at:
             return None
         # MPLA-4.7-05

@@ -43,7 +43,7 @@ from powertcp.mplamps.rsvp.messages import (
     ResvErr,
     ResvTear,
 )
-from powertcp.mplamps.rsvp.neighbour import Arrival, Fresh, Neighbour, Refreshed
+from powertcp.mplamps.rsvp.neighbour import Arrival, Fresh, Neighbour
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     STATE_REMOVED,
@@ -81,6 +81,7 @@ class Rsvp:
         self._links = dict(links)
         self._at = {to.address: number for number, to in links.items()}
         self._speaker = Speaker(node, links, settings, entropy, now, trace)
+        self._neighbours = self._speaker.neighbours
         self._circuits = Circuits()
         self._events: deque[RsvpEvent] = deque()
         self._arrived: list[tuple[int, Arrival, Instant]] = []
@@ -92,7 +93,7 @@ class Rsvp:
     @property
     def neighbours(self) -> Mapping[int, Neighbour]:
         """The neighbours by the numbers of their links."""
-        return self._speaker.neighbours
+        return self._neighbours
 
     def circuits(self) -> Iterator[CircuitState]:
         """Yield the circuits in the order in which their PATHs came; read only."""
@@ -111,22 +112,22 @@ class Rsvp:
             # MPLA-4.1-01
             self.drops["not_neighbour"] += 1
             return
-        self._arrived += (
-            (link, arrival, now) for arrival in self.neighbours[link].receive(data, now)
-        )
+        neighbour = self._neighbours[link]
+        for arrival in neighbour.receive(data, now):
+            self._arrived.append((link, arrival, now))
         if self._arrived:
             self._take_next()
         self._speaker.touch(link)
-        self._hear(link, now)
+        if neighbour.changes:
+            self._hear(link, now)
 
     def _take_next(self) -> None:
         """Take the next of a bundle; the rest waits until what is told of this one is answered."""
         link, arrival, now = self._arrived.pop(0)
-        match arrival:
-            case Fresh(message, ttl):
-                self._take(link, message, ttl, now)
-            case Refreshed(keys):
-                self._circuits.refresh(link, keys, now)
+        if isinstance(arrival, Fresh):
+            self._take(link, arrival.message, arrival.ttl, now)
+        else:
+            self._circuits.refresh(link, arrival.keys, now)
 
     def datagrams_to_send(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
@@ -214,7 +215,7 @@ class Rsvp:
         if passed != state.passed:
             self._leave(state, now, but=state.out_link)
             state.passed = passed
-            self._send_resv(state.session, state.in_link, now)
+            self._send_resv(state, now)
 
     def refuse(
         self,
@@ -270,7 +271,7 @@ class Rsvp:
 
     def find(self, link: int, now: Instant) -> None:
         """Be told that a link is up again: all state is sent again."""
-        self.neighbours[link].resend(now)
+        self._neighbours[link].resend(now)
         self._speaker.touch(link)
 
     # ---- what comes -------------------------------------------------------------------------
@@ -310,7 +311,7 @@ class Rsvp:
         fault = self._find_fault(link, path, state)
         if fault is not None or not ttl or (state is not None and not state.in_link):
             # a summary that names it is answered with NACK: it is no state here
-            self.neighbours[link].unlearn(path_key(*circuit), now)
+            self._neighbours[link].unlearn(path_key(*circuit), now)
             if fault is None:
                 self.drops["own_circuit" if ttl else "ttl"] += 1
                 return
@@ -338,22 +339,26 @@ class Rsvp:
         return fault
 
     def _take_resv(self, link: int, resv: Resv, now: Instant) -> None:
-        is_known = bool(self._circuits.of(resv.session))
+        peers = self._circuits.of(resv.session)
+        told: list[CircuitState] = []
         for circuit in resv.circuits:
-            named = self._circuits.named(resv.session, circuit.sender)
-            states = [state for state in named if state.out_link == link]
-            fault = find_resv_fault(resv, circuit, states, is_known=is_known)
+            sender = circuit.sender
+            states = [
+                state for state in peers
+                if state.out_link == link and (sender is None or state.circuit.sender == sender)
+            ]  # fmt: skip
+            told += states
+            fault = find_resv_fault(resv, circuit, states, is_known=bool(peers))
             if fault is not None:
-                self._speaker.refuse_resv(link, resv, fault, circuit.sender, now)
+                self._speaker.refuse_resv(link, resv, fault, sender, now)
                 self._unlearn_resv(resv.session, link, now)
                 continue
             for state in states:
                 self._grant(state, resv, circuit, now)
-        told = {circuit.sender for circuit in resv.circuits}
-        for state in self._circuits.of(resv.session):
+        if len(told) < len(peers):
             # a summary renews what the last RESV says, and nothing that it says no more
-            if state.out_link == link and not told & {None, state.circuit.sender}:
-                state.is_told = False
+            for state in set(peers).difference(told):
+                state.is_told = state.is_told and state.out_link != link
 
     def _grant(self, state: CircuitState, resv: Resv, circuit: Circuit, now: Instant) -> None:
         """Take what a RESV says of one circuit, and tell it if it is new."""
@@ -387,7 +392,7 @@ class Rsvp:
 
     def _share(self, state: CircuitState) -> None:
         """Give a circuit of a shared session what the others of it have on its link."""
-        for other in self._circuits.of(state.session):
+        for other in state.peers:
             if other.out_link == state.out_link and other.granted is not None:
                 state.granted, state.granted_expires = other.granted, other.granted_expires
                 state.granted_for = other.granted_for
@@ -402,7 +407,7 @@ class Rsvp:
             return
         is_removed = bool(message.error.flags & STATE_REMOVED)
         if is_removed:
-            self.neighbours[link].forget(path_key(*state.circuit))
+            self._neighbours[link].forget(path_key(*state.circuit))
             state.out_link, state.granted = 0, None
             state.is_waiting = True
             self._unlearn_resv(state.session, link, now)
@@ -455,7 +460,7 @@ class Rsvp:
             self._events.append(ResvRefused(circuit=state.circuit, error=message.error))
         if not states:
             return
-        self._send_resv(message.session, link, now)
+        self._send_resv(states[0], now)
         for state in states:
             # what is shared still serves the lamps behind other links
             sharers = [one for one in named if one.out_link == state.out_link]
@@ -477,8 +482,9 @@ class Rsvp:
                 onward = replace(message, message_id=None, acks=())
                 self._speaker.send(state.out_link, onward, now, ttl=ttl - 1)
 
-    def _send_resv(self, session: Session, link: int, now: Instant) -> None:
-        self._speaker.resv(self._circuits.of(session), session, link, now)
+    def _send_resv(self, state: CircuitState, now: Instant) -> None:
+        """Send what is granted to the session of a circuit on its link to the lamp."""
+        self._speaker.resv(state.peers, state.session, state.in_link, now)
 
     # ---- ends -------------------------------------------------------------------------------
 
@@ -499,25 +505,24 @@ class Rsvp:
     def _unlearn(self, state: CircuitState, now: Instant) -> None:
         """Let a summary that names the PATH be answered with NACK: it ended here."""
         if state.in_link:
-            self.neighbours[state.in_link].unlearn(path_key(*state.circuit), now)
+            self._neighbours[state.in_link].unlearn(path_key(*state.circuit), now)
 
     def _unlearn_resv(self, session: Session, link: int, now: Instant) -> None:
         """As that, of the RESV of a session, if no circuit of it that is left has one of `link`."""
         if not any(one.out_link == link and one.granted for one in self._circuits.of(session)):
-            self.neighbours[link].unlearn(resv_key(session), now)
+            self._neighbours[link].unlearn(resv_key(session), now)
 
     def _open(self, state: CircuitState, now: Instant) -> None:
         """End what was granted to the lamp side: ResvTear."""
         if state.passed is None:
             return
         state.passed = None
-        circuits = self._circuits.of(state.session)
         # one tear of a shared session opens the circuits of all
         if state.style is not Style.WF or not any(
-            one.passed is not None for one in circuits if one.in_link == state.in_link
+            one.passed is not None for one in state.peers if one.in_link == state.in_link
         ):
             self._speaker.resv_tear(state, now)
-        self._send_resv(state.session, state.in_link, now)
+        self._send_resv(state, now)
 
     def _end_grant(self, state: CircuitState, cause: Cause, now: Instant) -> None:
         state.granted = None
@@ -535,7 +540,7 @@ class Rsvp:
         """Forget a circuit whose PATH has changed; return the link by which it went on."""
         self._circuits.remove(state)
         if state.passed is not None:
-            self._send_resv(state.session, state.in_link, now)
+            self._send_resv(state, now)
         if state.out_link:
             self._leave(state, now, but=state.out_link)
         self._events.append(CircuitRemoved(circuit=state.circuit, cause=Cause.REPLACED))
@@ -549,7 +554,7 @@ class Rsvp:
             self._speaker.path_tear(state, state.out_link, now)
             self._unlearn_resv(state.session, state.out_link, now)
         if state.passed is not None:
-            self._send_resv(state.session, state.in_link, now)
+            self._send_resv(state, now)
 
     def _known(self, circuit: CircuitId) -> CircuitState:
         state = self._circuits.get(circuit)
@@ -567,7 +572,7 @@ class Rsvp:
 
     def _hear(self, link: int, now: Instant) -> None:
         """Take what HELLO has told of a neighbour."""
-        while (change := self.neighbours[link].next_change()) is not None:
+        while (change := self._neighbours[link].next_change()) is not None:
             match change:
                 case Lost():
                     self._events.append(NeighbourLost(link=link))

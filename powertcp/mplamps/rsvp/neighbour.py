@@ -77,6 +77,8 @@ class Neighbour:
         self._memory = Memory(settings.max_states, settings.max_remembered)
         self._replays = Replays()
         self._liveness = Liveness(settings.hello_ns, entropy, now)
+        self.changes = self._liveness.changes
+        """What `next_change` drains."""
         self._resend_at: Instant | None = None
         self._resend_after: Instant = now
 

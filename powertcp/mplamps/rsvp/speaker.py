@@ -22,6 +22,9 @@ from powertcp.mplamps.rsvp.messages import (
     ResvConf,
     ResvErr,
     ResvTear,
+    make_circuit,
+    make_path,
+    make_resv,
 )
 from powertcp.mplamps.rsvp.neighbour import Neighbour
 from powertcp.mplamps.rsvp.objects import (
@@ -55,7 +58,8 @@ class Speaker:
     ) -> None:
         """Take the own address and the links by their numbers."""
         self.node = node
-        self.links = dict(links)
+        self.links = links
+        self._hops = {number: Hop(node, number) for number in links}
         self._refresh_ms = settings.refresh_ns // NS_PER_MS
         epoch = int.from_bytes(entropy(3), "big")
         self.neighbours = {
@@ -74,12 +78,14 @@ class Speaker:
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None; it may be that nothing is due at it."""
+        first = self._timer
         for link in self._touched:
             at = self.neighbours[link].get_timer()
-            if at is not None:
-                self.wake_at(at)
+            if at is not None and (first is None or at < first):
+                first = at
         self._touched.clear()
-        return self._timer
+        self._timer = first
+        return first
 
     def wake_at(self, at: Instant) -> None:
         """Note a deadline."""
@@ -88,9 +94,10 @@ class Speaker:
 
     def drain(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
-        out = []
+        out: list[tuple[bytes, int]] = []
         for link in self._busy:
-            out += [(octets, link) for octets in self.neighbours[link].drain()]
+            for octets in self.neighbours[link].drain():
+                out.append((octets, link))  # noqa: PERF401  there is one, or none
         self._busy.clear()
         return out
 
@@ -146,9 +153,9 @@ class Speaker:
         """Send the PATH of a circuit on its `out_link`."""
         path, link = state.path, state.out_link
         label = self.links[link].label
-        message = Path(
+        message = make_path(
             session=path.session,
-            hop=Hop(self.node, link),
+            hop=self._hops[link],
             refresh_ms=self._refresh_ms,
             attribute=path.attribute,
             sender=path.sender,
@@ -180,7 +187,7 @@ class Speaker:
             link,
             PathTear(
                 session=state.session,
-                hop=Hop(self.node, link),
+                hop=self._hops[link],
                 sender=state.circuit.sender,
                 tspec=state.tspec,
             ),
@@ -193,7 +200,7 @@ class Speaker:
             state.out_link,
             ResvErr(
                 session=state.session,
-                hop=Hop(self.node, state.out_link),
+                hop=self._hops[state.out_link],
                 error=error,
                 style=state.style,
                 flowspec=state.tspec,
@@ -210,7 +217,7 @@ class Speaker:
             link,
             ResvErr(
                 session=resv.session,
-                hop=Hop(self.node, link),
+                hop=self._hops[link],
                 error=ErrorSpec.refusal(self.node, *fault),
                 style=resv.style,
                 flowspec=resv.flowspec,
@@ -248,9 +255,9 @@ class Speaker:
             self.neighbours[link].forget(resv_key(session))
             return
         first = passed[0]
-        message = Resv(
+        message = make_resv(
             session=session,
-            hop=Hop(self.node, link),
+            hop=self._hops[link],
             refresh_ms=self._refresh_ms,
             style=first.style,
             flowspec=first.tspec if len(passed) == 1 else max(one.tspec for one in passed),
@@ -264,7 +271,7 @@ class Speaker:
         """Say that what was granted to a circuit, or to a shared session, is so no more."""
         message = ResvTear(
             session=state.session,
-            hop=Hop(self.node, state.in_link),
+            hop=self._hops[state.in_link],
             style=state.style,
             sender=_filter(state),
         )
@@ -327,7 +334,7 @@ def _filter(state: CircuitState) -> Sender | None:
 def _circuits(states: list[CircuitState], style: Style) -> tuple[Circuit, ...]:
     """Return what a RESV says of the circuits of a session on one link; all of them were passed."""
     rows = [
-        Circuit(
+        make_circuit(
             sender=state.circuit.sender,
             flow_label=passed.flow_label,
             power=passed.power,

@@ -3,7 +3,7 @@
 MPLampS sections 4.5 and 4.7.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
@@ -60,7 +60,7 @@ class Granted(NamedTuple):
 class CircuitState:
     """A circuit at a node. Links are 0 where there is none: of a lamp in, of an ES out.
 
-    path: as it came, or as the lamp made it. granted: by the source side, for `granted_for` after
+    path: as it came, or as the lamp made it. peers: all circuits of its session, itself too. granted: by the source side, for `granted_for` after
     each refresh. passed: to the lamp side. left_link: where its PATH went before it was replaced.
     is_waiting: a verb is still owed. is_told: the last RESV of the source side names it.
     look_at: when it is looked at, whether something of it has ended.
@@ -83,11 +83,13 @@ class CircuitState:
         "out_link",
         "passed",
         "path",
+        "peers",
         "style",
         "ttl",
     )
 
     confirm: IPv4Address | None
+    peers: "list[CircuitState]"
 
     def __init__(self, circuit: CircuitId, path: Path, in_link: int, ttl: int) -> None:
         """Begin with a PATH that waits for a verb."""
@@ -127,7 +129,9 @@ class Circuits:
     def __init__(self) -> None:
         """Begin with none."""
         self._states: dict[CircuitId, CircuitState] = {}
-        self._sessions: dict[Session, dict[Sender, CircuitState]] = {}
+        self._sessions: dict[Session, list[CircuitState]] = {}
+        # what is told of a circuit is answered at once: the one asked for last is asked for again
+        self._recent: CircuitState | None = None
         # an entry may be earlier than the end of the state, which is then looked at again; one whose
         # time is not that of its state, or whose state is gone, says nothing
         self._ends: list[tuple[Instant, int, CircuitState]] = []
@@ -144,12 +148,14 @@ class Circuits:
 
     def get(self, circuit: CircuitId) -> CircuitState | None:
         """Return a circuit, None if it is not known."""
-        return self._states.get(circuit)
+        recent = self._recent
+        if recent is None or recent.circuit is not circuit:
+            self._recent = recent = self._states.get(circuit)
+        return recent
 
-    def of(self, session: Session) -> Collection[CircuitState]:
+    def of(self, session: Session) -> Sequence[CircuitState]:
         """Return the circuits of a session."""
-        senders = self._sessions.get(session)
-        return senders.values() if senders is not None else ()
+        return self._sessions.get(session, ())
 
     def named(self, session: Session, sender: Sender | None) -> list[CircuitState]:
         """Return the circuit that a message names, or without a sender all of its session."""
@@ -174,15 +180,20 @@ class Circuits:
 
     def add(self, state: CircuitState) -> None:
         """Add a circuit."""
-        self._states[state.circuit] = state
-        self._sessions.setdefault(state.session, {})[state.circuit.sender] = state
+        circuit = state.circuit
+        self._states[circuit] = self._recent = state
+        peers = self._sessions.get(circuit.session)
+        if peers is None:
+            peers = self._sessions[circuit.session] = []
+        peers.append(state)
+        state.peers = peers
 
     def remove(self, state: CircuitState) -> None:
         """Remove a circuit."""
         del self._states[state.circuit]
-        senders = self._sessions[state.session]
-        del senders[state.circuit.sender]
-        if not senders:
+        self._recent = None
+        state.peers.remove(state)
+        if not state.peers:
             del self._sessions[state.session]
 
     def expect(self, state: CircuitState, at: Instant) -> None:
