@@ -158,6 +158,8 @@ class Node:
             self._serving = self._make_serving(settings, trace)
         else:
             self._lamp = self._make_lamp(settings, entropy, trace)
+        machines = self._metering, self._delivery, self._lamp
+        self._timed = tuple(machine for machine in machines if machine is not None)
         self._pump(now)
 
     def _make_switching(self, entropy: Entropy, now: Instant, trace: Trace | None) -> Switching:
@@ -278,8 +280,8 @@ class Node:
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None; nothing may be due at it."""
         first = self.rsvp.get_timer()
-        for machine in (self._metering, self._delivery, self._lamp):
-            at = machine.get_timer() if machine is not None else None
+        for machine in self._timed:
+            at = machine.get_timer()
             if at is not None and (first is None or at < first):
                 first = at
         return first
@@ -287,9 +289,8 @@ class Node:
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`; early calls do nothing."""
         self.rsvp.handle_timer(now)
-        for machine in (self._metering, self._delivery, self._lamp):
-            if machine is not None:
-                machine.handle_timer(now)
+        for machine in self._timed:
+            machine.handle_timer(now)
         self._pump(now)
 
     def _pump(self, now: Instant) -> None:

@@ -348,11 +348,13 @@ def session_object(value: Session) -> bytes:
     return b"\0\x10\x01\x07" + _SESSION.pack(int(value.es), value.tunnel, int(value.lamp))
 
 
+@lru_cache(maxsize=1 << 16)
 def hop_object(value: Hop) -> bytes:
     """Encode RSVP_HOP."""
     return b"\0\x0c\x03\x01" + _PAIR.pack(int(value.node), value.link)
 
 
+@lru_cache(maxsize=1 << 10)
 def time_object(refresh_ms: int) -> bytes:
     """Encode TIME_VALUES, ms."""
     return b"\0\x08\x05\x01" + _U32.pack(refresh_ms)
@@ -366,6 +368,7 @@ def error_object(value: ErrorSpec) -> bytes:
     return enclose(Class.ERROR_SPEC, 1, octets)
 
 
+@lru_cache(maxsize=1 << 10)
 def style_object(value: Style) -> bytes:
     """Encode STYLE."""
     return b"\0\x08\x08\x01" + _U32.pack(value)
@@ -400,16 +403,19 @@ def confirm_object(value: IPv4Address) -> bytes:
     return b"\0\x08\x0f\x01" + _U32.pack(int(value))
 
 
+@lru_cache(maxsize=1 << 10)
 def label_object(value: int) -> bytes:
     """Encode LABEL."""
     return b"\0\x08\x10\x01" + _U32.pack(value)
 
 
+@lru_cache(maxsize=1 << 10)
 def upstream_label_object(value: int) -> bytes:
     """Encode UPSTREAM_LABEL."""
     return b"\0\x08\x23\x01" + _U32.pack(value)
 
 
+@lru_cache(maxsize=1 << 10)
 def label_request_object(l3pid: int) -> bytes:
     """Encode LABEL_REQUEST."""
     return b"\0\x08\x13\x01" + _LABEL_REQUEST.pack(l3pid)

@@ -97,26 +97,31 @@ class Outbox:
             raise LocalProtocolError(f"{kind.__name__} with number or acks, these are set here")
         key = key_of(message)
         is_state = kind in STATES
-        last = self._states.get(key)
         limit = self._settings.max_states
-        if is_state and last is None and len(self._states) >= limit:
+        if is_state and len(self._states) >= limit and key not in self._states:
             raise LocalProtocolError(f"{limit + 1:,} states for {self._address}, limit {limit:,}")
         sent = _Sent(key, message, ttl, is_state=is_state)
         self._transmit(sent, now)
-        if last is not None:
-            self._settle(last)
-            if not is_state:
-                del self._states[key]
         if is_state:
-            if self._triggers:
-                self._overtake(message, key)
-            self._states[key] = sent
-            if self._refresh_at is None:
-                self._refresh_at = self._refresh_due(now)
-        elif sent.tries:
+            self._hold(sent, now)
+            return
+        self.forget(key)
+        if sent.tries:
             if key in self._triggers:
                 self._settle(self._triggers[key])
             self._triggers[key] = sent
+
+    def _hold(self, sent: _Sent, now: Instant) -> None:
+        """Keep a state in the place of the one before it, and refresh it from here on."""
+        key = sent.key
+        last = self._states.setdefault(key, sent)
+        if last is not sent:
+            self._settle(last)
+            self._states[key] = sent
+        if self._triggers:
+            self._overtake(sent.message, key)
+        if self._refresh_at is None:
+            self._refresh_at = self._refresh_due(now)
 
     def _overtake(self, message: Signal, key: StateKey) -> None:
         """Send no more the tears of what a PATH or a RESV says anew."""
@@ -179,7 +184,10 @@ class Outbox:
         """Send a message for the first time under a new number, and wait for it if reliable."""
         settings = self._settings
         if not settings.is_reliable:
-            self.put(self._with_acks(sent.message, None), sent.ttl)
+            if self._owed:
+                self.put(self._with_acks(sent.message, None), sent.ttl)
+            else:
+                self._out.append(self._encoded(sent.message, sent.ttl))
             return
         # MPLA-4.7-03
         may_wait = sent.is_state or len(self._triggers) < settings.max_triggers

@@ -1,7 +1,7 @@
 """The objects of each message, in the order in which they are sent."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from powertcp.errors import LocalProtocolError
 from powertcp.mplamps.power import flow_label_octets
@@ -31,30 +31,15 @@ ValueT = TypeVar("ValueT")
 # MPLA-4.2-01
 def objects_of(message: Sendable) -> tuple[Kind, bytes]:
     """Return the type of a message and its objects; acknowledgements and its number come first."""
-    match message:
-        case Path():
-            kind, body = Kind.PATH, _path(message)
-        case Resv():
-            kind, body = Kind.RESV, _resv(message)
-        case PathErr():
-            kind, body = Kind.PATH_ERR, _path_err(message)
-        case ResvErr():
-            kind, body = Kind.RESV_ERR, _resv_err(message)
-        case PathTear():
-            kind, body = Kind.PATH_TEAR, _path_tear(message)
-        case ResvTear():
-            kind, body = Kind.RESV_TEAR, _resv_tear(message)
-        case ResvConf():
-            kind, body = Kind.RESV_CONF, _resv_conf(message)
-        case Ack():
-            return Kind.ACK, b"".join(map(codec.ack_object, message.acks))
-        case Srefresh():
-            kind, body = Kind.SREFRESH, [codec.id_list_object(message.epoch, message.numbers)]
-        case Hello(source=source, destination=destination, is_ack=is_ack):
-            kind = Kind.HELLO
-            body = [codec.hello_object(source, destination, is_ack=is_ack)]
-        case ErrorAnswer():
-            kind, body = message.kind, _answer(message)
+    if isinstance(message, Ack):
+        return Kind.ACK, b"".join(map(codec.ack_object, message.acks))
+    if isinstance(message, ErrorAnswer):
+        kind, body = message.kind, _answer(message)
+    else:
+        kind, objects = _OBJECTS[type(message)]
+        body = objects(message)
+    if message.message_id is None and not (message.acks or message.others):
+        return kind, b"".join(body)
     first = [codec.ack_object(ack) for ack in message.acks]
     first += _if_any(codec.message_id_object, message.message_id)
     # MPLA-4.3-01: what nobody examined comes last
@@ -170,3 +155,24 @@ def _answer(message: ErrorAnswer) -> list[bytes]:
     session, *rest = message.echoed
     hop = [codec.hop_object(message.hop)] if message.kind is Kind.RESV_ERR else []
     return [session, *hop, codec.error_object(message.error), *rest]
+
+
+def _srefresh(message: Srefresh) -> list[bytes]:
+    return [codec.id_list_object(message.epoch, message.numbers)]
+
+
+def _hello(message: Hello) -> list[bytes]:
+    return [codec.hello_object(message.source, message.destination, is_ack=message.is_ack)]
+
+
+_OBJECTS: Final[dict[type, tuple[Kind, Callable[[Any], list[bytes]]]]] = {
+    Path: (Kind.PATH, _path),
+    Resv: (Kind.RESV, _resv),
+    PathErr: (Kind.PATH_ERR, _path_err),
+    ResvErr: (Kind.RESV_ERR, _resv_err),
+    PathTear: (Kind.PATH_TEAR, _path_tear),
+    ResvTear: (Kind.RESV_TEAR, _resv_tear),
+    ResvConf: (Kind.RESV_CONF, _resv_conf),
+    Srefresh: (Kind.SREFRESH, _srefresh),
+    Hello: (Kind.HELLO, _hello),
+}
