@@ -5,10 +5,10 @@ live or simulated, moves octets and time. MPLampS sections 4.5, 9 and 12.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
-from typing import NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from powertcp.errors import LocalProtocolError, known
 from powertcp.machine import Buffer, Entropy, Trace
@@ -152,12 +152,16 @@ class Node:
         self._switching: Switching | None = None
         self._serving: Serving | None = None
         self._lamp: Lamp | None = None
+        self._handlers = _OF_LAMP
+        self._at_circuits: Switching | Serving | Lamp
         if row.kind.is_lsr:
-            self._switching = self._make_switching(entropy, now, trace)
+            self._handlers = _OF_ROUTER
+            self._at_circuits = self._switching = self._make_switching(entropy, now, trace)
         elif row.kind is NodeKind.ES:
-            self._serving = self._make_serving(settings, trace)
+            self._handlers = _OF_SOURCE
+            self._at_circuits = self._serving = self._make_serving(settings, trace)
         else:
-            self._lamp = self._make_lamp(settings, entropy, trace)
+            self._at_circuits = self._lamp = self._make_lamp(settings, entropy, trace)
         machines = self._metering, self._delivery, self._lamp
         self._timed = tuple(machine for machine in machines if machine is not None)
         self._pump(now)
@@ -320,6 +324,10 @@ class Node:
                 self._events.append(change)
 
     def _take(self, event: RsvpEvent, now: Instant) -> None:
+        handle = self._handlers.get(type(event))
+        if handle is not None:
+            handle(self._at_circuits, event, now)
+            return
         match event:
             case NeighbourLost(link=link):
                 self._note_link(link, now, is_up=False)
@@ -327,12 +335,6 @@ class Node:
                 self._note_link(link, now, is_up=True)
             case ResvConfirmed():
                 return
-            case _ if self._switching is not None:
-                _switch(self._switching, event, now)
-            case _ if self._serving is not None:
-                _serve(self._serving, event, now)
-            case _ if self._lamp is not None:
-                _light(self._lamp, event, now)
             case _:
                 return
 
@@ -563,39 +565,24 @@ class _Names(Mapping[IPv4Address, str]):
         return len(self._topology.nodes)
 
 
-def _switch(switching: Switching, event: RsvpEvent, now: Instant) -> None:
-    match event:
-        case PathArrived():
-            switching.take_path(event, now)
-        case ResvArrived():
-            switching.take_resv(event, now)
-        case PathRefused():
-            switching.take_refusal(event, now)
-        case ResvRefused():
-            switching.take_resv_refusal(event, now)
-        case CircuitRemoved():
-            switching.remove(event, now)
-        case CircuitOpened():
-            switching.take_opening(event)
-
-
-def _serve(serving: Serving, event: RsvpEvent, now: Instant) -> None:
-    match event:
-        case PathArrived():
-            serving.take_path(event, now)
-        case ResvRefused():
-            serving.take_resv_refusal(event, now)
-        case CircuitRemoved(circuit=circuit):
-            serving.remove(circuit, now)
-
-
-def _light(lamp: Lamp, event: RsvpEvent, now: Instant) -> None:
-    match event:
-        case PathArrived():
-            lamp.take_path(event, now)
-        case ResvArrived():
-            lamp.take_resv(event, now)
-        case PathRefused():
-            lamp.take_refusal(event, now)
-        case CircuitOpened():
-            lamp.take_opening(event, now)
+# what becomes of a circuit is for the machine of a router, of a source or of a lamp to say
+_Handlers: TypeAlias = Mapping[type, Callable[[Any, Any, Instant], None]]
+_OF_ROUTER: Final[_Handlers] = {
+    PathArrived: Switching.take_path,
+    ResvArrived: Switching.take_resv,
+    PathRefused: Switching.take_refusal,
+    ResvRefused: Switching.take_resv_refusal,
+    CircuitRemoved: Switching.remove,
+    CircuitOpened: Switching.take_opening,
+}
+_OF_SOURCE: Final[_Handlers] = {
+    PathArrived: Serving.take_path,
+    ResvRefused: Serving.take_resv_refusal,
+    CircuitRemoved: Serving.remove,
+}
+_OF_LAMP: Final[_Handlers] = {
+    PathArrived: Lamp.take_path,
+    ResvArrived: Lamp.take_resv,
+    PathRefused: Lamp.take_refusal,
+    CircuitOpened: Lamp.take_opening,
+}

@@ -18,7 +18,7 @@ from powertcp.mplamps.power import PowerObject
 from powertcp.mplamps.routing import Router
 from powertcp.mplamps.rsvp.admission import LinkAdmission, NoRoom
 from powertcp.mplamps.rsvp.errors import Case, fault_of
-from powertcp.mplamps.rsvp.events import CircuitId, PathArrived, ResvRefused
+from powertcp.mplamps.rsvp.events import CircuitId, CircuitRemoved, PathArrived, ResvRefused
 from powertcp.mplamps.rsvp.machine import Rsvp
 from powertcp.mplamps.rsvp.messages import Fault, Path
 from powertcp.mplamps.rsvp.state import style_of
@@ -173,9 +173,9 @@ class Serving:
             served.circuit, flow_label=served.neutral, power=PowerObject(grant), now=now
         )
 
-    def remove(self, circuit: CircuitId, now: Instant) -> None:
+    def remove(self, event: CircuitRemoved, now: Instant) -> None:
         """Forget a circuit; Rsvp has told the others."""
-        served = self._served.get(circuit)
+        served = self._served.get(event.circuit)
         if served is not None:
             self._drop(served, now)
 

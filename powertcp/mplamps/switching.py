@@ -366,7 +366,7 @@ class Switching:
             return False
         return True
 
-    def take_opening(self, event: CircuitOpened) -> None:
+    def take_opening(self, event: CircuitOpened, _: Instant) -> None:
         """Open both entries and end the reservation; labels and PATH stay. MPLA-4.5-08."""
         crossing = self._crossings.get(event.circuit)
         if crossing is not None:

@@ -40,9 +40,10 @@ def tear_key(session: Session, sender: Sender | None) -> StateKey:
 
 
 KEYS: Final[dict[type, Callable[[Any], StateKey]]] = {
-    Path: lambda message: path_key(message.session, message.sender),
+    # as `path_key` and `resv_key`: one of each is made for each message
+    Path: lambda message: ("path", message.session, message.sender),
     PathTear: lambda message: path_key(message.session, message.sender),
-    Resv: lambda message: resv_key(message.session),
+    Resv: lambda message: ("resv", message.session),
     ResvTear: lambda message: tear_key(message.session, message.sender),
     PathErr: lambda message: ("patherr", message.session, message.sender),
     ResvErr: lambda message: ("resverr", message.session, message.sender),

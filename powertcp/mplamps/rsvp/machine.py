@@ -55,7 +55,7 @@ from powertcp.mplamps.rsvp.objects import (
 )
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.speaker import Speaker
-from powertcp.mplamps.rsvp.state import Circuits, CircuitState, Granted, lifetime_ns
+from powertcp.mplamps.rsvp.state import Circuits, CircuitState, Granted, granted_by, lifetime_ns
 from powertcp.mplamps.rsvp.verdict import find_excess, find_fault, find_resv_fault, is_same
 from powertcp.mplamps.rsvp.wire import FIRST_TTL
 from powertcp.units import Instant
@@ -141,11 +141,11 @@ class Rsvp:
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None; it may be that nothing is due at it."""
-        return self._speaker.get_timer()
+        return self._speaker.timer
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`; early calls do nothing."""
-        at = self._speaker.get_timer()
+        at = self._speaker.timer
         if at is None or now < at:
             return
         for link in self._speaker.handle_timers(now):
@@ -342,15 +342,11 @@ class Rsvp:
         peers = self._circuits.of(resv.session)
         told: list[CircuitState] = []
         for circuit in resv.circuits:
-            sender = circuit.sender
-            states = [
-                state for state in peers
-                if state.out_link == link and (sender is None or state.circuit.sender == sender)
-            ]  # fmt: skip
+            states = granted_by(peers, link, circuit.sender)
             told += states
             fault = find_resv_fault(resv, circuit, states, is_known=bool(peers))
             if fault is not None:
-                self._speaker.refuse_resv(link, resv, fault, sender, now)
+                self._speaker.refuse_resv(link, resv, fault, circuit.sender, now)
                 self._unlearn_resv(resv.session, link, now)
                 continue
             for state in states:
@@ -363,6 +359,7 @@ class Rsvp:
     def _grant(self, state: CircuitState, resv: Resv, circuit: Circuit, now: Instant) -> None:
         """Take what a RESV says of one circuit, and tell it if it is new."""
         was_granted = state.granted
+        self._circuits.recent = state
         state.is_told = True
         state.granted_for = lifetime_ns(resv.refresh_ms)
         state.granted_expires = now + state.granted_for

@@ -25,6 +25,7 @@ from powertcp.mplamps.rsvp.messages import (
     Ack,
     Bundle,
     Hello,
+    Path,
     PathTear,
     Received,
     Resv,
@@ -32,7 +33,7 @@ from powertcp.mplamps.rsvp.messages import (
     Srefresh,
 )
 from powertcp.mplamps.rsvp.objects import Acknowledgement, MessageId
-from powertcp.mplamps.rsvp.outbox import Outbox
+from powertcp.mplamps.rsvp.outbox import Outbox, Wake, unheard
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.wire import FIRST_TTL, decode_message
 from powertcp.registry import Reason
@@ -66,14 +67,18 @@ class Neighbour:
 
     def __init__(
         self, address: IPv4Address, settings: Settings, epoch: int, entropy: Entropy, now: Instant,
-        trace: Trace | None = None,
+        trace: Trace | None = None, wake: Wake = unheard,
     ) -> None:  # fmt: skip
-        """Begin; epoch: 24 bits, drawn when the node starts."""
+        """Begin; epoch: 24 bits, drawn when the node starts.
+
+        wake: is told of each deadline as it is set, but by `handle_timer` and this.
+        """
         self.address = address
         self.drops: Counter[str] = Counter()
         self._trace = trace
         self._keys = settings.accepted
-        self._outbox = Outbox(address, settings, epoch, entropy, self._drop)
+        self._outbox = Outbox(address, settings, epoch, entropy, self._drop, wake)
+        self._wake = wake
         self._memory = Memory(settings.max_states, settings.max_remembered)
         self._replays = Replays()
         self._liveness = Liveness(settings.hello_ns, entropy, now)
@@ -193,6 +198,9 @@ class Neighbour:
             return
         if message.acks:
             self._outbox.acknowledged(message.acks, now)
+        if isinstance(message, (Path, Resv)) and message.message_id is None:
+            arrivals.append(Fresh(message, ttl))
+            return
         match message:
             case Hello():
                 self._hello(message, now)
@@ -264,6 +272,8 @@ class Neighbour:
     def _hello(self, hello: Hello, now: Instant) -> None:
         was_alive = self._liveness.is_alive
         answer, counts, is_start = self._liveness.receive(hello, now)
+        if self._liveness.lost_at is not None:
+            self._wake(self._liveness.lost_at)
         if not counts:
             self._drop("instance")
             return
@@ -280,6 +290,7 @@ class Neighbour:
         # MPLA-4.7-01
         self._note("neighbour_started")
         self._resend_at = max(now, self._resend_after)
+        self._wake(self._resend_at)
         if now >= self._resend_at:
             self.resend(now)
 

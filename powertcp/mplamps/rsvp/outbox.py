@@ -8,12 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Final, TypeAlias
 
 from powertcp.errors import LocalProtocolError
 from powertcp.machine import Entropy
 from powertcp.mplamps.rsvp.integrity import INTEGRITY_OCTETS
-from powertcp.mplamps.rsvp.keys import KEYS, STATES, Signal, key_of, tear_key
+from powertcp.mplamps.rsvp.keys import KEYS, STATES, Signal, tear_key
 from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import Ack, Resv, Sendable, Srefresh
 from powertcp.mplamps.rsvp.objects import MAX_EPOCH, Acknowledgement, MessageId
@@ -34,6 +34,13 @@ _WAITS: Final = (*AGAIN_NS, 2 * AGAIN_NS[-1])
 _HEADER = 8
 _LIST_HEAD = 8
 _MASK = (1 << 32) - 1
+
+
+Wake: TypeAlias = Callable[[Instant], None]
+
+
+def unheard(_: Instant) -> None:
+    """Take a deadline for somebody who asks `get_timer` instead."""
 
 
 class _Sent:
@@ -57,9 +64,12 @@ class Outbox:
 
     def __init__(
         self, address: IPv4Address, settings: Settings, epoch: int, entropy: Entropy,
-        drop: Callable[[str], None],
+        drop: Callable[[str], None], wake: Wake = unheard,
     ) -> None:  # fmt: skip
-        """Begin; epoch: 24 bits. drop: is told of a message that nobody acknowledged."""
+        """Begin; epoch: 24 bits. drop: is told of a message that nobody acknowledged.
+
+        wake: is told of each deadline as it is set, but by `handle_timer`.
+        """
         if not 0 <= epoch <= MAX_EPOCH:
             raise LocalProtocolError(f"epoch {epoch:,}, limit {MAX_EPOCH:,}")
         self._address = address
@@ -67,6 +77,7 @@ class Outbox:
         self._epoch = epoch
         self._entropy = entropy
         self._drop = drop
+        self._wake = wake
         self._number = 0
         self._sequence = settings.first_sequence
         self._states: dict[StateKey, _Sent] = {}
@@ -95,7 +106,7 @@ class Outbox:
         kind = type(message)
         if kind not in KEYS or message.message_id is not None or message.acks:
             raise LocalProtocolError(f"{kind.__name__} with number or acks, these are set here")
-        key = key_of(message)
+        key = KEYS[kind](message)
         is_state = kind in STATES
         limit = self._settings.max_states
         if is_state and len(self._states) >= limit and key not in self._states:
@@ -122,6 +133,7 @@ class Outbox:
             self._overtake(sent.message, key)
         if self._refresh_at is None:
             self._refresh_at = self._refresh_due(now)
+            self._wake(self._refresh_at)
 
     def _overtake(self, message: Signal, key: StateKey) -> None:
         """Send no more the tears of what a PATH or a RESV says anew."""
@@ -200,6 +212,7 @@ class Outbox:
             sent.tries = 1
             sent.due = now + AGAIN_NS[0]
             self._numbers[number] = self._waiting[0][number] = sent
+            self._wake(sent.due)
 
     def _with_acks(self, message: Signal, mark: MessageId | None) -> Signal:
         acks = tuple(self._owed[:MAX_ATTACHED])
@@ -299,6 +312,7 @@ class Outbox:
         self._owed += acks
         if self._owed and self._ack_at is None:
             self._ack_at = now + ACK_NS
+            self._wake(self._ack_at)
         if len(self._owed) >= MAX_OWED:
             self._acknowledge()
 

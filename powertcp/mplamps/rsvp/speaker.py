@@ -63,43 +63,30 @@ class Speaker:
         self._refresh_ms = settings.refresh_ns // NS_PER_MS
         epoch = int.from_bytes(entropy(3), "big")
         self.neighbours = {
-            number: Neighbour(to.address, settings, epoch, entropy, now, trace)
+            number: Neighbour(to.address, settings, epoch, entropy, now, trace, self.wake_at)
             for number, to in links.items()
         }
         # in the order in which they got something to send
         self._busy: dict[int, None] = {}
-        # whose deadline may be another one than when it was asked last
-        self._touched: dict[int, None] = dict.fromkeys(links)
-        self._timer: Instant | None = None
+        self.timer: Instant | None = None
+        """The earliest deadline in ns, or None; it may be that nothing is due at it."""
+        self.reset_timer(None)
 
     def touch(self, link: int) -> None:
-        """Note that a neighbour has something to get, or to wait for."""
-        self._busy[link] = self._touched[link] = None
-
-    def get_timer(self) -> Instant | None:
-        """Return the earliest deadline in ns, or None; it may be that nothing is due at it."""
-        first = self._timer
-        for link in self._touched:
-            at = self.neighbours[link].get_timer()
-            if at is not None and (first is None or at < first):
-                first = at
-        self._touched.clear()
-        self._timer = first
-        return first
+        """Note that a neighbour has something to get."""
+        self._busy[link] = None
 
     def wake_at(self, at: Instant) -> None:
         """Note a deadline."""
-        if self._timer is None or at < self._timer:
-            self._timer = at
+        if self.timer is None or at < self.timer:
+            self.timer = at
 
     def drain(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
-        out: list[tuple[bytes, int]] = []
-        for link in self._busy:
-            for octets in self.neighbours[link].drain():
-                out.append((octets, link))  # noqa: PERF401  there is one, or none
-        self._busy.clear()
-        return out
+        if not self._busy:
+            return []
+        links, self._busy = self._busy, {}
+        return [(octets, link) for link in links for octets in self.neighbours[link].drain()]
 
     def handle_timers(self, now: Instant) -> list[int]:
         """Do what is due of the neighbours; return their links."""
@@ -113,14 +100,17 @@ class Speaker:
         return due
 
     def reset_timer(self, at: Instant | None) -> None:
-        """Find the earliest deadline of all neighbours and `at` afresh when it is asked for."""
-        self._timer = at
-        self._touched = dict.fromkeys(self.neighbours)
+        """Find the earliest deadline of all neighbours and `at` afresh."""
+        self.timer = at
+        for neighbour in self.neighbours.values():
+            deadline = neighbour.get_timer()
+            if deadline is not None:
+                self.wake_at(deadline)
 
     def send(self, link: int, message: Signal, now: Instant, *, ttl: int = FIRST_TTL) -> None:
         """Send a message on a link."""
         self.neighbours[link].send(message, now, ttl=ttl)
-        self.touch(link)
+        self._busy[link] = None
 
     def _send_fitting(
         self, link: int, message: Path | Resv, now: Instant, *, ttl: int = FIRST_TTL

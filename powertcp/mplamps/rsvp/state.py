@@ -4,6 +4,7 @@ MPLampS sections 4.5 and 4.7.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
@@ -33,6 +34,7 @@ MAX_REFRESH_MS: Final = 10_000_000
 _SPARE_ENDS: Final = 1_024
 
 
+@lru_cache(maxsize=1 << 10)
 def lifetime_ns(refresh_ms: int) -> Duration:
     """Return how long state lives after its last refresh: (3 + 0.5) * 1.5 * R."""
     # MPLA-4.7-02
@@ -123,6 +125,17 @@ class CircuitState:
         return self.path.tspec
 
 
+def granted_by(
+    peers: Sequence[CircuitState], link: int, sender: Sender | None
+) -> list[CircuitState]:
+    """Return the circuits of a session that a RESV from `link` is about; sender: None for all."""
+    return [
+        state
+        for state in peers
+        if state.out_link == link and (sender is None or state.circuit.sender == sender)
+    ]
+
+
 class Circuits:
     """All circuits of a node, by session too, and when their state ends unless it is refreshed."""
 
@@ -130,8 +143,8 @@ class Circuits:
         """Begin with none."""
         self._states: dict[CircuitId, CircuitState] = {}
         self._sessions: dict[Session, list[CircuitState]] = {}
-        # what is told of a circuit is answered at once: the one asked for last is asked for again
-        self._recent: CircuitState | None = None
+        self.recent: CircuitState | None = None
+        """The circuit of which something was told last: that is answered at once."""
         # an entry may be earlier than the end of the state, which is then looked at again; one whose
         # time is not that of its state, or whose state is gone, says nothing
         self._ends: list[tuple[Instant, int, CircuitState]] = []
@@ -148,9 +161,9 @@ class Circuits:
 
     def get(self, circuit: CircuitId) -> CircuitState | None:
         """Return a circuit, None if it is not known."""
-        recent = self._recent
+        recent = self.recent
         if recent is None or recent.circuit is not circuit:
-            self._recent = recent = self._states.get(circuit)
+            self.recent = recent = self._states.get(circuit)
         return recent
 
     def of(self, session: Session) -> Sequence[CircuitState]:
@@ -181,17 +194,14 @@ class Circuits:
     def add(self, state: CircuitState) -> None:
         """Add a circuit."""
         circuit = state.circuit
-        self._states[circuit] = self._recent = state
-        peers = self._sessions.get(circuit.session)
-        if peers is None:
-            peers = self._sessions[circuit.session] = []
-        peers.append(state)
-        state.peers = peers
+        self._states[circuit] = self.recent = state
+        state.peers = self._sessions.setdefault(circuit.session, [])
+        state.peers.append(state)
 
     def remove(self, state: CircuitState) -> None:
         """Remove a circuit."""
         del self._states[state.circuit]
-        self._recent = None
+        self.recent = None
         state.peers.remove(state)
         if not state.peers:
             del self._sessions[state.session]

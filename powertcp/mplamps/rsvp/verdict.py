@@ -55,7 +55,7 @@ def find_fault(path: Path, node: IPv4Address, to: LinkTo) -> Fault | None:
     if any(hop.node == node for hop in path.record):
         return fault_of(Case.LOOP)
     # MPLA-4.6-05
-    if path.hop.node != to.address or (path.session.is_shared and path.route):
+    if path.hop.node != to.address or (path.route and path.session.is_shared):
         return fault_of(Case.BAD_ROUTE)
     return None
 
@@ -63,7 +63,7 @@ def find_fault(path: Path, node: IPv4Address, to: LinkTo) -> Fault | None:
 def find_excess(path: Path, senders: int, circuits: int) -> Fault | None:
     """Return why a new circuit is one too many of its session or of the node, None if it is not."""
     # MPLA-4.10-03
-    if (not path.session.is_shared and senders >= MAX_SENDERS) or circuits >= MAX_CIRCUITS:
+    if (senders >= MAX_SENDERS and not path.session.is_shared) or circuits >= MAX_CIRCUITS:
         return fault_of(Case.EXHAUSTED)
     return None
 

@@ -82,7 +82,7 @@ class Cabinet:
                 case CircuitRemoved():
                     self.switching.remove(event, 0)
                 case CircuitOpened():
-                    self.switching.take_opening(event)
+                    self.switching.take_opening(event, 0)
         return self.said()
 
     def said(self) -> list[Message]:
