@@ -48,6 +48,8 @@ ONE_HOP: Final = 0x0000_0001_0000_0001
 _TOP: Final = 44
 _FLOW: Final = 12
 _TTL: Final = 0xFF
+# slots that are made at once
+_MORE: Final = 8
 
 
 class Drop(StrEnum):
@@ -133,15 +135,10 @@ class Columns:
         self.packets = array("Q", (0,))
         self.octets = array("Q", (0,))
 
-    def add(self) -> int:
-        """Return a new slot."""
-        self.kinds.append(BREAK)
-        self.origins.append(0)
-        self.links.append(0)
-        self.heads.append(0)
-        self.packets.append(0)
-        self.octets.append(0)
-        return len(self.kinds) - 1
+    def grow(self) -> None:
+        """Add slots that nobody uses."""
+        for column in (self.kinds, self.origins, self.links, self.heads, self.packets, self.octets):
+            column.frombytes(bytes(_MORE * column.itemsize))
 
 
 class Lfib:
@@ -213,34 +210,37 @@ class Lfib:
         if pool is None:
             raise LocalProtocolError(f"no link has the label {label:,}")
         # MPLA-4.10-03
-        slots = self._circuits.get(owner)
-        if slots is None and len(self._circuits) >= self._max_circuits:
-            raise PowerRefused(
-                Refusal(
-                    Reason.LIMIT,
-                    len(self._circuits) + 1,
-                    self._max_circuits,
-                    requirement="MPLA-4.10-03",
-                )
-            )
-        flow = pool.allocate(now)
-        slot = self._free.pop() if self._free else self.columns.add()
-        if slot == len(self._rows):
-            self._rows.append(None)
+        slots = self._circuits.setdefault(owner, [])
+        try:
+            if not slots and len(self._circuits) > self._max_circuits:
+                raise _full(len(self._circuits), self._max_circuits)
+            flow = pool.allocate(now)
+        except PowerRefused:
+            if not slots:
+                del self._circuits[owner]
+            raise
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
         self._rows[slot] = _Row(owner, label, flow)
+        columns = self.columns
         # MPLA-3-01
-        self.columns.kinds[slot] = BREAK
-        self.columns.origins[slot] = origin
-        self.columns.packets[slot] = self.columns.octets[slot] = 0
+        columns.kinds[slot] = BREAK
+        columns.origins[slot] = origin
+        columns.packets[slot] = columns.octets[slot] = 0
         space = self.spaces[label]
         while len(space) < flow + 2:
             space.append(0)
         space[flow] = slot
-        if slots is None:
-            self._circuits[owner] = [slot]
-        else:
-            slots.append(slot)
+        slots.append(slot)
         return flow
+
+    def _grow(self) -> None:
+        """Make free slots, so that the lowest is taken first."""
+        first = len(self._rows)
+        self.columns.grow()
+        self._rows += [None] * _MORE
+        self._free += range(first + _MORE - 1, first - 1, -1)
 
     def close_entry(
         self, label: int, flow: int, outs: Iterable[Out], meter: Meter | None = None
@@ -426,6 +426,10 @@ class Lfib:
         # MPLA-3-04
         self.drops[drop] += 1
         return drop
+
+
+def _full(circuits: int, limit: int) -> PowerRefused:
+    return PowerRefused(Refusal(Reason.LIMIT, circuits, limit, requirement="MPLA-4.10-03"))
 
 
 def label_table(

@@ -131,10 +131,7 @@ class Port:
         reservations = self._reservations
         if reservations is None:
             return
-        is_low = (
-            reservations.free_mw(_LEAST) < self._greatest_mw
-            or reservations.free_rate(_LEAST) < self._greatest_rate
-        )
+        is_low = not reservations.may_hold(self._greatest_mw, self._greatest_rate, _LEAST)
         if is_low or self._is_low:
             self._tell()
         self._is_low = is_low

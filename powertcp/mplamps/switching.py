@@ -300,12 +300,13 @@ class Switching:
 
     def _reserve(self, crossing: Crossing, grant: PowerProfile, now: Instant) -> PowerProfile:
         """Turn the hold into a reservation; what is granted beyond it is cut off. Raises Refused."""
-        admission = crossing.lamp.admission
-        if crossing.circuit not in admission:
-            self._admit(crossing, now)
+        admission, grant_mw = crossing.lamp.admission, grant.power_mw
         # MPLA-4.5-04
-        held_mw = admission.settle(crossing.circuit, grant.power_mw)
-        if held_mw >= grant.power_mw:
+        held_mw = admission.settle(crossing.circuit, grant_mw)
+        if held_mw is None:
+            self._admit(crossing, now)
+            held_mw = known(admission.settle(crossing.circuit, grant_mw), "it was admitted")
+        if held_mw >= grant_mw:
             return grant
         return grant.with_type(ProfileType.GRANT, current_ma=grant.current_for(held_mw))
 

@@ -72,7 +72,7 @@ class LinkState:
 class Reservations:
     """What is held of a link at each holding priority, 0 the most important: mW and octets/s."""
 
-    __slots__ = ("_held_mw", "_held_rate", "capacity_mw", "capacity_rate")
+    __slots__ = ("_held_mw", "_held_rate", "_rate", "capacity_mw", "capacity_rate", "held_mw")
 
     def __init__(self, link: Link) -> None:
         """Begin with nothing held. `capacity_mw` may be set: a link is derated so."""
@@ -80,31 +80,31 @@ class Reservations:
         self.capacity_rate = _WITHOUT_LIMIT if link.rate_bps is None else link.rate_bps // 8
         self._held_mw = [0] * PRIORITIES
         self._held_rate = [0] * PRIORITIES
-
-    @property
-    def held_mw(self) -> int:
+        self.held_mw = 0
         """All that is held, in mW."""
-        return sum(self._held_mw)
+        self._rate = 0
 
     # MPLA-4.6-03
-    def free_mw(self, priority: int) -> int:
-        """Return the mW that are not held with this holding priority, 0..7, or a better one."""
-        return self.capacity_mw - sum(self._held_mw[: priority + 1])
-
-    # MPLA-4.6-03
-    def free_rate(self, priority: int) -> int:
-        """Return the octets/s that are not held with this holding priority or a better one."""
-        return self.capacity_rate - sum(self._held_rate[: priority + 1])
+    def free(self, priority: int) -> tuple[int, int]:
+        """Return mW and octets/s that are not held with this holding priority, 0..7, or a better one."""
+        if priority == PRIORITIES - 1:
+            return self.capacity_mw - self.held_mw, self.capacity_rate - self._rate
+        end = priority + 1
+        free_mw = self.capacity_mw - sum(self._held_mw[:end])
+        return free_mw, self.capacity_rate - sum(self._held_rate[:end])
 
     # MPLA-4.6-03
     def may_hold(self, mw: int, rate: int, priority: int) -> bool:
         """Return whether mW and octets/s fit into what is free at a setup priority."""
-        return mw <= self.free_mw(priority) and rate <= self.free_rate(priority)
+        free_mw, free_rate = self.free(priority)
+        return mw <= free_mw and rate <= free_rate
 
     def hold(self, mw: int, rate: int, priority: int) -> None:
         """Hold mW and octets/s with a holding priority; whoever admitted them pre-empts others."""
         self._held_mw[priority] += mw
         self._held_rate[priority] += rate
+        self.held_mw += mw
+        self._rate += rate
 
     def release(self, mw: int, rate: int, priority: int) -> None:
         """Give back what was held. Raises LocalProtocolError, state unchanged, for more than that."""

@@ -27,7 +27,7 @@ from powertcp.mplamps.rsvp.messages import (
     Sendable,
     Srefresh,
 )
-from powertcp.mplamps.rsvp.neighbour import Arrival, Fresh, Neighbour, Refreshed
+from powertcp.mplamps.rsvp.neighbour import Arrival, Neighbour, Refreshed
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     L3PID_IPV4,
@@ -86,7 +86,6 @@ __all__ = [
     "Fault",
     "ForeignObject",
     "Found",
-    "Fresh",
     "Heard",
     "Hello",
     "Hop",

@@ -176,7 +176,7 @@ class LinkAdmission:
 
     def free_mw(self, priority: int) -> int:
         """Return the mW that are left for a setup priority, 0..7."""
-        return self._reservations.free_mw(priority)
+        return self._reservations.free(priority)[0]
 
     def state(self, *, is_up: bool = True) -> LinkState:
         """Return what `Ted.update` takes."""
@@ -201,14 +201,14 @@ class LinkAdmission:
         if not (0 <= setup < PRIORITIES and 0 <= holding < PRIORITIES and rate >= 0):
             said = f"setup {setup}, holding {holding}, {rate:,} octets/s"
             raise LocalProtocolError(f"{self._what} cannot admit {said}")
-        granted = self.find_room(circuit, style, power, rate, setup)
         before = self._holds.get(circuit)
+        is_pooled = self._is_pooled(style)
+        granted = self._room(circuit, before, power, rate, setup, is_pooled=is_pooled)
         if before is not None:
             self._discount(before)
             del self._in_order[before.holding][before.number]
         self._number += 1
         mw = granted.profile.power_mw
-        is_pooled = self._is_pooled(circuit, style)
         hold = _Hold(circuit, mw, rate, holding, self._number, is_pooled)
         self._count(hold)
         self._holds[circuit] = hold
@@ -220,27 +220,31 @@ class LinkAdmission:
         self, circuit: CircuitId, style: Style, power: PowerObject, rate: int, setup: int
     ) -> PowerObject:
         """Return the power that `admit` would hold, and hold nothing. Raises NoRoom."""
-        before = self._holds.get(circuit)
-        if before is not None:
-            self._discount(before)
-        is_pooled = self._is_pooled(circuit, style)
+        before, is_pooled = self._holds.get(circuit), self._is_pooled(style)
+        return self._room(circuit, before, power, rate, setup, is_pooled=is_pooled)
+
+    def _room(
+        self, circuit: CircuitId, before: _Hold | None, power: PowerObject, rate: int, setup: int,
+        *, is_pooled: bool,
+    ) -> PowerObject:  # fmt: skip
+        """Return the power that fits in the place of what a circuit has held. Raises NoRoom."""
+        if before is None:
+            return self._fit(circuit.session, power, rate, setup, is_pooled=is_pooled)
+        self._discount(before)
         try:
             return self._fit(circuit.session, power, rate, setup, is_pooled=is_pooled)
         finally:
-            if before is not None:
-                self._count(before)
+            self._count(before)
 
-    def _is_pooled(self, circuit: CircuitId, style: Style) -> bool:
+    def _is_pooled(self, style: Style) -> bool:
         """Return whether a circuit counts once with the others of its session."""
-        if circuit.session.is_shared:
-            return self._sharing is Sharing.MAX
-        return style is Style.SE
+        return style is Style.SE or (style is Style.WF and self._sharing is Sharing.MAX)
 
     def _fit(
         self, session: Session, power: PowerObject, rate: int, setup: int, *, is_pooled: bool
     ) -> PowerObject:
         """Return the power that fits into what is left. Raises NoRoom."""
-        free_mw, free_rate = self._reservations.free_mw(setup), self._reservations.free_rate(setup)
+        free_mw, free_rate = self._reservations.free(setup)
         # MPLA-4.6-01
         if is_pooled and (pool := self._pools.get(session)):
             pooled_mw, pooled_rate = pool.most(setup)
@@ -272,15 +276,17 @@ class LinkAdmission:
         refuse = request.with_type(ProfileType.REFUSE, current_ma=current_ma)
         return NoRoom(refusal, PowerObject.make(request, refuse))
 
-    def settle(self, circuit: CircuitId, grant_mw: int) -> int:
+    def settle(self, circuit: CircuitId, grant_mw: int) -> int | None:
         """Turn what a circuit holds into a reservation of its GRANT, and return the mW of it.
 
-        grant_mw: what is beyond that which was admitted is not reserved. Raises LocalProtocolError,
-        state unchanged, for a circuit that holds nothing.
+        grant_mw: what is beyond that which was admitted is not reserved. None for a circuit that
+        holds nothing. Raises LocalProtocolError, state unchanged, for a grant below 0.
         """
         hold = self._holds.get(circuit)
-        if hold is None or grant_mw < 0:
+        if grant_mw < 0:
             raise LocalProtocolError(f"{self._what} cannot settle {circuit} at {grant_mw:,} mW")
+        if hold is None:
+            return None
         if grant_mw < hold.mw:
             self._discount(hold)
             hold.mw = grant_mw

@@ -188,12 +188,13 @@ def _places(octets: bytes) -> Iterator[_Place]:
         at += length
 
 
-_known: dict[tuple[Kind, int], tuple[Layout, ...]] = {}
+# by type and length of the message
+_known: dict[int, tuple[Layout, ...]] = {}
 
 
 def read_alike(kind: Kind, octets: bytes) -> Path | Resv | None:
     """Return the message if one like it has come before, and nothing in it is wrong."""
-    for layout in _known.get((kind, len(octets)), ()):
+    for layout in _known.get(kind << 16 | len(octets), ()):
         message = layout.read(octets)
         if message is not None:
             return message
@@ -213,7 +214,7 @@ def learn_layout(octets: bytes, message: Message) -> None:
     # one that is ignored may be anything
     if message.acks or message.others or not all(code in _READ for _, _, code in places):
         return
-    key = kind, len(octets)
+    key = kind << 16 | len(octets)
     alike = _known.pop(key, ())[1 - MAX_ALIKE :]
     # what is forgotten is read object by object, and learned again
     if len(_known) == MAX_SIZES:

@@ -37,13 +37,14 @@ from powertcp.mplamps.rsvp.messages import (
     Path,
     PathErr,
     PathTear,
+    Received,
     Rejected,
     Resv,
     ResvConf,
     ResvErr,
     ResvTear,
 )
-from powertcp.mplamps.rsvp.neighbour import Arrival, Fresh, Neighbour
+from powertcp.mplamps.rsvp.neighbour import Arrival, Neighbour
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     STATE_REMOVED,
@@ -124,7 +125,7 @@ class Rsvp:
     def _take_next(self) -> None:
         """Take the next of a bundle; the rest waits until what is told of this one is answered."""
         link, arrival, now = self._arrived.pop(0)
-        if isinstance(arrival, Fresh):
+        if isinstance(arrival, Received):
             self._take(link, arrival.message, arrival.ttl, now)
         else:
             self._circuits.refresh(link, arrival.keys, now)

@@ -43,20 +43,14 @@ from powertcp.units import NS_PER_S, Duration, Instant
 RESTART_NS: Final[Duration] = NS_PER_S
 
 
-class Fresh(NamedTuple):
-    """A message to be processed, with its Send_TTL."""
-
-    message: Heard
-    ttl: int
-
-
 class Refreshed(NamedTuple):
     """States of the neighbour that it still wants, as they were."""
 
     keys: tuple[StateKey, ...]
 
 
-Arrival: TypeAlias = Fresh | Refreshed
+Arrival: TypeAlias = Received | Refreshed
+"""A message to be processed, or what lives on."""
 
 
 class Neighbour:
@@ -183,7 +177,7 @@ class Neighbour:
     # --- receiving ------------------------------------------------------------------------------
 
     def _take(self, received: Received, now: Instant, arrivals: list[Arrival]) -> None:
-        message, ttl, key_id, sequence = received
+        message, _, key_id, sequence = received
         if (
             self._keys is not None and key_id is not None and sequence is not None
             and not self._replays.is_new(key_id, sequence)
@@ -199,7 +193,7 @@ class Neighbour:
         if message.acks:
             self._outbox.acknowledged(message.acks, now)
         if isinstance(message, (Path, Resv)) and message.message_id is None:
-            arrivals.append(Fresh(message, ttl))
+            arrivals.append(received)
             return
         match message:
             case Hello():
@@ -210,16 +204,17 @@ class Neighbour:
                 pass
             case _ if message.message_id is None:
                 self._note_tear(message, now)
-                arrivals.append(Fresh(message, ttl))
+                arrivals.append(received)
             case _:
-                self._numbered(Fresh(message, ttl), message.message_id, now, arrivals)
+                self._numbered(received, message, message.message_id, now, arrivals)
 
     # MPLA-4.7-03
     def _numbered(
-        self, fresh: Fresh, mark: MessageId, now: Instant, arrivals: list[Arrival]
-    ) -> None:
+        self, received: Received, message: Heard, mark: MessageId, now: Instant,
+        arrivals: list[Arrival],
+    ) -> None:  # fmt: skip
         """Take a message if its number says that it is new; acknowledge it in any case."""
-        memory, number, message = self._memory, mark.number, fresh.message
+        memory, number = self._memory, mark.number
         before = memory.epoch
         if not memory.has_epoch(mark.epoch, now):
             self._drop("former_epoch")
@@ -233,7 +228,7 @@ class Neighbour:
             self._outbox.owe((Acknowledgement(mark.epoch, number),), now)
         if age is Age.NEW:
             self._note_senders(message, number, now)
-            arrivals.append(fresh)
+            arrivals.append(received)
         elif age is Age.SAME and is_state:
             arrivals.append(Refreshed((key,)))
         else:

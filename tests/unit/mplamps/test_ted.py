@@ -62,13 +62,13 @@ def way(ted: Ted, mw: int = KW, priority: int = 4, rate: int = 0) -> list[int]:
 @pytest.mark.requirement("MPLA-4.6-03")
 def test_what_less_important_circuits_hold_is_free() -> None:
     reservations = Reservations(diamond(rate_bps=80_007).link(1))
-    assert (reservations.free_mw(0), reservations.free_rate(7)) == (250 * KW, 10_000)
+    assert (reservations.free(0), reservations.free(7)) == ((250 * KW, 10_000),) * 2
     reservations.hold(200 * KW, 4000, 4)
     reservations.hold(10 * KW, 1000, 2)
-    assert [reservations.free_mw(at) // KW for at in range(PRIORITIES)] == [
+    assert [reservations.free(at)[0] // KW for at in range(PRIORITIES)] == [
         250, 250, 240, 240, 40, 40, 40, 40,
     ]  # fmt: skip
-    assert [reservations.free_rate(at) for at in (0, 2, 4)] == [10_000, 9000, 5000]
+    assert [reservations.free(at)[1] for at in (0, 2, 4)] == [10_000, 9000, 5000]
     assert reservations.may_hold(240 * KW, 9000, 3)
     assert not reservations.may_hold(240 * KW + 1, 9000, 3)
     assert not reservations.may_hold(240 * KW, 9001, 3)

@@ -12,9 +12,8 @@ import pytest
 from powertcp.mplamps.rsvp import (
     Ack,
     Acknowledgement,
+    Bundle,
     Found,
-    Fresh,
-    Heard,
     Hello,
     Hop,
     Key,
@@ -24,6 +23,7 @@ from powertcp.mplamps.rsvp import (
     Neighbour,
     Path,
     PathTear,
+    Received,
     Refreshed,
     Rejected,
     Resv,
@@ -85,7 +85,7 @@ class Link:
         self.settings = settings or Settings()
         self.random = Random(seed)
         self.ends = [self.make(0, 0xA), self.make(1, 0xB)]
-        self.heard: list[list[Heard]] = [[], []]
+        self.heard: list[list[Message]] = [[], []]
         self.refreshed: list[list[tuple[object, ...]]] = [[], []]
         self.sent: list[list[tuple[int, bytes]]] = [[], []]
         self.loss = self.double = self.spoil = 0.0
@@ -128,7 +128,7 @@ class Link:
     def deliver(self, end: int, octets: bytes) -> None:
         for arrival in self.ends[end].receive(octets, self.now):
             match arrival:
-                case Fresh(message=said):
+                case Received(message=said):
                     self.heard[end].append(said)
                 case Refreshed(keys=keys):
                     self.refreshed[end] += keys
@@ -158,7 +158,8 @@ class Link:
         return found
 
 
-def plain(said: Heard) -> Heard:
+def plain(said: Message) -> Message:
+    assert not isinstance(said, Ack | Bundle)
     return replace(said, message_id=None, acks=())
 
 
@@ -234,7 +235,7 @@ def test_a_late_message_changes_nothing_and_the_same_one_refreshes() -> None:
         link.say(0, path(1, label))
     (_, first), (_, second) = link.sent[0]
     receiver = link.make(1, 0xB)
-    assert [type(one) for one in receiver.receive(second, 0)] == [Fresh]
+    assert [type(one) for one in receiver.receive(second, 0)] == [Received]
     assert receiver.receive(first, 0) == []
     assert receiver.receive(second, 0) == [Refreshed((key_of_path(1),))]
     assert receiver.drops == {"old_number": 1}
@@ -251,9 +252,9 @@ def test_a_late_path_cannot_raise_what_is_torn() -> None:
     link.say(0, TEAR)
     (_, first), (_, last) = link.sent[0]
     receiver = link.make(1, 0xB)
-    assert [type(one.message) for one in receiver.receive(last, 0) if isinstance(one, Fresh)] == [
-        PathTear
-    ]
+    assert [
+        type(one.message) for one in receiver.receive(last, 0) if isinstance(one, Received)
+    ] == [PathTear]
     assert receiver.receive(first, 9 * SECOND) == []
     assert receiver.receive(last, 9 * SECOND) == []
     assert receiver.drops == {"old_number": 2}
@@ -272,7 +273,7 @@ def test_the_tear_of_one_sender_is_heard_although_the_rest_is_said_after_it() ->
     for order in ((0, 1, 2), (0, 2, 1), (2, 1, 0), (1, 0, 2), (1, 2, 0), (2, 0, 1)):
         receiver = link.make(1, 0xB)
         found = [one.message for at in order for one in receiver.receive(octets[at], 0)
-                 if isinstance(one, Fresh)]  # fmt: skip
+                 if isinstance(one, Received)]  # fmt: skip
         kinds = [plain(one) for one in found]
         assert RESV_TEAR in kinds
         assert rest in kinds
@@ -288,7 +289,7 @@ def test_who_is_granted_again_is_torn_no_more() -> None:
     assert link.ends[0].waiting == 1
     octets = [one for _, one in link.sent[0]]
     receiver = link.make(1, 0xB)
-    assert [type(one) for one in receiver.receive(octets[2], 0)] == [Fresh]
+    assert [type(one) for one in receiver.receive(octets[2], 0)] == [Received]
     assert receiver.receive(octets[1], 0) == []
 
 
@@ -297,11 +298,11 @@ def test_a_message_without_number_is_always_new() -> None:
     receiver = Link().ends[1]
     octets = encode_message(SAID_PATH, ttl=9)
     for _ in range(2):
-        assert receiver.receive(octets, 0) == [Fresh(SAID_PATH, 9)]
+        assert receiver.receive(octets, 0) == [Received(SAID_PATH, 9)]
     receiver.receive(encode_message(PATH), 0)
     receiver.receive(encode_message(RESV), 0)
     for said in (TEAR, RESV_TEAR):
-        assert receiver.receive(encode_message(said), 0) == [Fresh(said, 64)]
+        assert receiver.receive(encode_message(said), 0) == [Received(said, 64)]
     named = Srefresh(epoch=0xBEEF, numbers=(1,))
     assert receiver.receive(encode_message(named), 0) == []
 
@@ -610,7 +611,7 @@ def test_a_replay_in_a_bundle_is_dropped_too() -> None:
 def test_a_bundle_is_opened() -> None:
     receiver = Link().ends[1]
     parts = [encode_message(one) for one in (PATH, RESV, Hello(source=1, destination=0))]
-    assert receiver.receive(message(12, parts), 0) == [Fresh(PATH, 64), Fresh(RESV, 64)]
+    assert receiver.receive(message(12, parts), 0) == [Received(PATH, 64), Received(RESV, 64)]
     (answer,) = map(decode_message, receiver.drain())
     assert isinstance(answer.message, Hello)
 
@@ -637,7 +638,7 @@ def test_what_is_dropped_is_counted_and_changes_nothing() -> None:
     assert receiver.get_timer() is None
     assert [data["reason"] for _, data in traced] == list(bad)
     assert {name for name, _ in traced} == {"mplamps:message_dropped"}
-    assert receiver.receive(octets, 0) == [Fresh(PATH, 64)]
+    assert receiver.receive(octets, 0) == [Received(PATH, 64)]
 
 
 def test_what_is_answered_with_an_error_is_said_once_for_its_number() -> None:
@@ -645,7 +646,7 @@ def test_what_is_answered_with_an_error_is_said_once_for_its_number() -> None:
     parts = objects(encode_message(PATH))
     octets = message(1, [*parts, entity(99, 1, bytes(4))])
     (fresh,) = receiver.receive(octets, 0)
-    assert isinstance(fresh, Fresh)
+    assert isinstance(fresh, Received)
     assert isinstance(fresh.message, Rejected)
     assert receiver.receive(octets, 0) == []
     assert receiver.drops == {"old_number": 1}
@@ -682,7 +683,7 @@ def test_both_ends_agree_in_the_end_whatever_the_link_does(seed: int, settings: 
         link.run(dice_of_test.randint(0, 200) * MS)
     link.loss = link.spoil = 0.0
     link.run(120 * SECOND)
-    heard: dict[Session, Heard] = {}
+    heard: dict[Session, Message] = {}
     for one in link.heard[1]:
         assert isinstance(one, Path | PathTear)
         heard[one.session] = plain(one)
