@@ -100,7 +100,7 @@ class Network:
     def settle(self, name: str) -> None:
         """Take what a node has to send and to tell."""
         node = self.nodes[name]
-        for link, octets in node.rsvp_to_send():
+        for octets, link in node.rsvp_to_send():
             self.said.append((self.now, name, self._other(name, link), _read(octets)))
             self._send(name, link, octets, is_rsvp=True)
         for link, octets in node.packets_to_send():

@@ -194,7 +194,7 @@ class LiveNode:
             self._carrier.wheel.arm(self, max(at, now))
 
     def _send(self) -> None:
-        for link, octets in self.node.rsvp_to_send():
+        for octets, link in self.node.rsvp_to_send():
             self.rsvp.send(link, octets)
         for link, octets in self.node.packets_to_send():
             self.packets.send(link, octets)

@@ -301,7 +301,7 @@ class Engine:
                 self._take(seat, event)
             if not seat.attachments or not self._pump(seat, node):
                 break
-        for link, octets in node.rsvp_to_send():
+        for octets, link in node.rsvp_to_send():
             self._send(seat, link, octets)
         for link, packet in node.packets_to_send():
             self._send_packet(seat.wires[link], packet)

@@ -210,12 +210,12 @@ class Node:
 
     def receive_rsvp(self, link: int, data: Buffer, now: Instant) -> None:
         """Take a datagram of RSVP that came on a link."""
-        self.rsvp.receive_datagram(data, self._port(link).address, now)
+        self.rsvp.receive(data, link, now)
         self._pump(now)
 
-    def rsvp_to_send(self) -> list[tuple[int, bytes]]:
+    def rsvp_to_send(self) -> list[tuple[bytes, int]]:
         """Drain datagrams of RSVP, each with the number of its link."""
-        return [(link, octets) for octets, link in self.rsvp.datagrams_to_send()]
+        return self.rsvp.datagrams_to_send()
 
     def receive_packet(self, link: int, packet: bytes, now: Instant) -> Endpoint | None:
         """Take a labelled packet that came on a link; return the own end that has taken it."""

@@ -58,8 +58,9 @@ _RECORDED_LABEL = Struct(">BBBBI")
 _ATTRIBUTE = Struct(">BBBB")
 _LABEL_REQUEST = Struct(">2xH")
 
-# an address and both of its labels
+# an address and both of its labels, as they are sent
 _LABELLED = Struct(">HIBBIIII")
+_NODE_HEAD, _PHASE_HEAD, _NEUTRAL_HEAD = 0x0108, 0x0308_8001, 0x0308_0001
 
 
 def code_of(number: int, kind: int) -> int:
@@ -223,8 +224,8 @@ class _OtherError(ValueError):
 def _labelled(octets: bytes) -> RecordedHop:
     """Return an address with both labels as they are sent. Raises _OtherError for anything else."""
     head, number, prefix, _, phase_head, phase, neutral_head, neutral = _LABELLED.unpack(octets)
-    is_whole = (head, prefix, phase_head, neutral_head) == (0x0108, 32, 0x03088001, 0x03080001)
-    if not is_whole or max(phase, neutral) > MAX_LABEL:
+    heads = _NODE_HEAD, 32, _PHASE_HEAD, _NEUTRAL_HEAD
+    if (head, prefix, phase_head, neutral_head) != heads or max(phase, neutral) > MAX_LABEL:
         raise _OtherError
     return RecordedHop(address_of(number), phase, neutral)
 
@@ -421,7 +422,8 @@ def label_request_object(l3pid: int) -> bytes:
     return b"\0\x08\x13\x01" + _LABEL_REQUEST.pack(l3pid)
 
 
-def route_object(hops: Iterable[RouteHop]) -> bytes:
+@lru_cache(maxsize=1 << 12)
+def route_object(hops: tuple[RouteHop, ...]) -> bytes:
     """Encode ERO. Raises LocalProtocolError for none or more than 32 hops."""
     made = [_ROUTE.pack(0x81 if hop.is_loose else 1, 8, int(hop.node), 32, 0) for hop in hops]
     _check_hops(len(made))
@@ -430,13 +432,18 @@ def route_object(hops: Iterable[RouteHop]) -> bytes:
 
 def record_object(hops: Iterable[RecordedHop]) -> bytes:
     """Encode RRO, the latest hop first. Raises LocalProtocolError for none or more than 32 hops."""
-    made = [_recorded(hop) for hop in hops]
+    made = [
+        _recorded(hop)
+        if hop.phase is None or hop.neutral is None
+        else _LABELLED.pack(
+            _NODE_HEAD, int(hop.node), 32, 0, _PHASE_HEAD, hop.phase, _NEUTRAL_HEAD, hop.neutral
+        )
+        for hop in hops
+    ]
     _check_hops(len(made))
     return enclose(Class.RRO, 1, b"".join(made))
 
 
-# every record begins as that of the node before it
-@lru_cache(maxsize=1 << 16)
 def _recorded(hop: RecordedHop) -> bytes:
     """Return the subobjects of one hop: its address, and the labels that were recorded."""
     octets = _ROUTE.pack(1, 8, int(hop.node), 32, 0)

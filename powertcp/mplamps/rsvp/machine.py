@@ -82,7 +82,8 @@ class Rsvp:
         self._links = dict(links)
         self._at = {to.address: number for number, to in links.items()}
         self._speaker = Speaker(node, links, settings, entropy, now, trace)
-        self._neighbours = self._speaker.neighbours
+        self.neighbours: Mapping[int, Neighbour] = self._speaker.neighbours
+        """The neighbours by the numbers of their links."""
         self._circuits = Circuits()
         self._events: deque[RsvpEvent] = deque()
         self._arrived: list[tuple[int, Arrival, Instant]] = []
@@ -90,11 +91,6 @@ class Rsvp:
 
     def __len__(self) -> int:
         return len(self._circuits)
-
-    @property
-    def neighbours(self) -> Mapping[int, Neighbour]:
-        """The neighbours by the numbers of their links."""
-        return self._neighbours
 
     def circuits(self) -> Iterator[CircuitState]:
         """Yield the circuits in the order in which their PATHs came; read only."""
@@ -113,7 +109,16 @@ class Rsvp:
             # MPLA-4.1-01
             self.drops["not_neighbour"] += 1
             return
-        neighbour = self._neighbours[link]
+        self.receive(data, link, now)
+
+    def receive(self, data: Buffer, link: int, now: Instant) -> None:
+        """Take one datagram of the neighbour on a link; never raises on its content.
+
+        Raises LocalProtocolError for a link that is none.
+        """
+        neighbour = self.neighbours.get(link)
+        if neighbour is None:
+            raise LocalProtocolError(f"{self._node} has no link {link}")
         for arrival in neighbour.receive(data, now):
             self._arrived.append((link, arrival, now))
         if self._arrived:
@@ -272,7 +277,7 @@ class Rsvp:
 
     def find(self, link: int, now: Instant) -> None:
         """Be told that a link is up again: all state is sent again."""
-        self._neighbours[link].resend(now)
+        self.neighbours[link].resend(now)
         self._speaker.touch(link)
 
     # ---- what comes -------------------------------------------------------------------------
@@ -312,7 +317,7 @@ class Rsvp:
         fault = self._find_fault(link, path, state)
         if fault is not None or not ttl or (state is not None and not state.in_link):
             # a summary that names it is answered with NACK: it is no state here
-            self._neighbours[link].unlearn(path_key(*circuit), now)
+            self.neighbours[link].unlearn(path_key(*circuit), now)
             if fault is None:
                 self.drops["own_circuit" if ttl else "ttl"] += 1
                 return
@@ -376,17 +381,10 @@ class Rsvp:
             self._speaker.confirm(state, resv, now)
 
     def _tell_granted(self, state: CircuitState, granted: Granted, *, is_new: bool) -> None:
-        self._events.append(
-            ResvArrived(
-                circuit=state.circuit,
-                link=state.out_link,
-                flow_label=granted.flow_label,
-                power=granted.power,
-                tariff=granted.tariff,
-                record=granted.record,
-                is_new=is_new,
-            )
-        )
+        self._events.append(ResvArrived(
+            circuit=state.circuit, link=state.out_link, flow_label=granted.flow_label,
+            power=granted.power, tariff=granted.tariff, record=granted.record, is_new=is_new,
+        ))  # fmt: skip
 
     def _share(self, state: CircuitState) -> None:
         """Give a circuit of a shared session what the others of it have on its link."""
@@ -405,7 +403,7 @@ class Rsvp:
             return
         is_removed = bool(message.error.flags & STATE_REMOVED)
         if is_removed:
-            self._neighbours[link].forget(path_key(*state.circuit))
+            self.neighbours[link].forget(path_key(*state.circuit))
             state.out_link, state.granted = 0, None
             state.is_waiting = True
             self._unlearn_resv(state.session, link, now)
@@ -424,16 +422,10 @@ class Rsvp:
         *,
         is_removed: bool,
     ) -> None:
-        self._events.append(
-            PathRefused(
-                circuit=state.circuit,
-                link=link,
-                error=error,
-                power=power,
-                offers=offers,
-                is_removed=is_removed,
-            )
-        )
+        self._events.append(PathRefused(
+            circuit=state.circuit, link=link, error=error, power=power, offers=offers,
+            is_removed=is_removed,
+        ))  # fmt: skip
 
     def _take_path_tear(self, link: int, message: PathTear, now: Instant) -> None:
         state = self._circuits.get(CircuitId(message.session, message.sender))
@@ -503,12 +495,12 @@ class Rsvp:
     def _unlearn(self, state: CircuitState, now: Instant) -> None:
         """Let a summary that names the PATH be answered with NACK: it ended here."""
         if state.in_link:
-            self._neighbours[state.in_link].unlearn(path_key(*state.circuit), now)
+            self.neighbours[state.in_link].unlearn(path_key(*state.circuit), now)
 
     def _unlearn_resv(self, session: Session, link: int, now: Instant) -> None:
         """As that, of the RESV of a session, if no circuit of it that is left has one of `link`."""
         if not any(one.out_link == link and one.granted for one in self._circuits.of(session)):
-            self._neighbours[link].unlearn(resv_key(session), now)
+            self.neighbours[link].unlearn(resv_key(session), now)
 
     def _open(self, state: CircuitState, now: Instant) -> None:
         """End what was granted to the lamp side: ResvTear."""
@@ -570,7 +562,7 @@ class Rsvp:
 
     def _hear(self, link: int, now: Instant) -> None:
         """Take what HELLO has told of a neighbour."""
-        while (change := self._neighbours[link].next_change()) is not None:
+        while (change := self.neighbours[link].next_change()) is not None:
             match change:
                 case Lost():
                     self._events.append(NeighbourLost(link=link))

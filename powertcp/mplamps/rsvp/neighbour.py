@@ -126,13 +126,13 @@ class Neighbour:
 
     def receive(self, data: Buffer, now: Instant) -> list[Arrival]:
         """Take one datagram; return what is to be processed. What is dropped is in `drops`."""
-        arrivals: list[Arrival] = []
         try:
             received = decode_message(data, self._keys)
         except DecodeError as error:
             # MPLA-4.1-02, MPLA-4.2-02, MPLA-4.10-01
             self._drop(Reason(error.code).name.lower())
-            return arrivals
+            return []
+        arrivals: list[Arrival] = []
         self._take(received, now, arrivals)
         return arrivals
 
