@@ -37,14 +37,13 @@ from powertcp.mplamps.rsvp.messages import (
     Path,
     PathErr,
     PathTear,
-    Received,
     Rejected,
     Resv,
     ResvConf,
     ResvErr,
     ResvTear,
 )
-from powertcp.mplamps.rsvp.neighbour import Arrival, Neighbour
+from powertcp.mplamps.rsvp.neighbour import Arrival, Neighbour, Refreshed
 from powertcp.mplamps.rsvp.objects import (
     IN_PLACE,
     STATE_REMOVED,
@@ -130,10 +129,10 @@ class Rsvp:
     def _take_next(self) -> None:
         """Take the next of a bundle; the rest waits until what is told of this one is answered."""
         link, arrival, now = self._arrived.pop(0)
-        if isinstance(arrival, Received):
-            self._take(link, arrival.message, arrival.ttl, now)
-        else:
+        if isinstance(arrival, Refreshed):
             self._circuits.refresh(link, arrival.keys, now)
+        else:
+            self._take(link, arrival.message, arrival.ttl, now)
 
     def datagrams_to_send(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
