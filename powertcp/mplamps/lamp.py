@@ -13,7 +13,7 @@ from powertcp.machine import Entropy, Trace
 from powertcp.mplamps.choosing import choose, forget_choices, is_dearer, tariff_of
 from powertcp.mplamps.delivery import Delivery
 from powertcp.mplamps.label import NEUTRAL, traffic_class
-from powertcp.mplamps.lfib import Lfib, Owner
+from powertcp.mplamps.lfib import Lfib
 from powertcp.mplamps.ports import Port
 from powertcp.mplamps.power import TariffObject
 from powertcp.mplamps.routing import MAX_TRIES, Routed, Router
@@ -302,7 +302,7 @@ class Lamp:
         port = self._ports[line.link]
         try:
             # MPLA-3-01
-            line.phase = self._lfib.allocate(Owner(*line.circuit), port.label, now, port.number)
+            line.phase = self._lfib.allocate(line.circuit, port.label, now, port.number)
         except PowerRefused:
             return False
         hop = Hop(self._address, port.number)
@@ -491,7 +491,7 @@ class Lamp:
 
     def _release(self, line: Line, now: Instant) -> None:
         """Give back what a circuit has here."""
-        self._lfib.release(Owner(*line.circuit), now)
+        self._lfib.release(line.circuit, now)
         self._delivery.remove_way(line.circuit, now)
         del self._lines[line.circuit]
 

@@ -9,12 +9,12 @@ packets at once on the same columns.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address
 from struct import Struct
 from struct import error as struct_error
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from powertcp.errors import DecodeError, LocalProtocolError, PowerRefused, known
 from powertcp.mplamps.label import (
@@ -65,11 +65,16 @@ class Drop(StrEnum):
     MALFORMED = "malformed"
 
 
-class Owner(NamedTuple):
-    """Whose circuit it is: SESSION (ES, tunnel, lamp or 0) and SENDER (lamp, LSP id) of RSVP."""
+class Owner(Hashable, Protocol):
+    """Whose circuit it is, as a circuit of RSVP is named."""
 
-    session: tuple[IPv4Address, int, IPv4Address]
-    sender: tuple[IPv4Address, int]
+    @property
+    def session(self) -> tuple[IPv4Address, int, IPv4Address]:
+        """ES, tunnel, and lamp or 0."""
+
+    @property
+    def sender(self) -> tuple[IPv4Address, int]:
+        """Lamp and LSP id."""
 
 
 class Out(NamedTuple):

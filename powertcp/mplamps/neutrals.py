@@ -6,8 +6,9 @@ MPLampS sections 4.5 and 4.6.
 from ipaddress import IPv4Address
 
 from powertcp.mplamps.label import NEUTRAL
-from powertcp.mplamps.lfib import Lfib, Owner
+from powertcp.mplamps.lfib import Lfib
 from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.objects import Sender
 from powertcp.units import Instant
 
 # an owner that no SENDER_TEMPLATE can be: LSP ids end below
@@ -23,7 +24,7 @@ class Neutrals:
         """Take the label table."""
         self._lfib = lfib
         # by session and link: the label, and how many circuits go by it
-        self._shared: dict[Owner, tuple[int, int]] = {}
+        self._shared: dict[CircuitId, tuple[int, int]] = {}
 
     def take(self, circuit: CircuitId, link: int, now: Instant) -> int:
         """Return the flow label of a circuit on its lamp-side link, its entry open if it is new.
@@ -31,7 +32,7 @@ class Neutrals:
         Raises PowerRefused 508 where none is left.
         """
         if not circuit.session.is_shared:
-            return self._lfib.allocate(Owner(*circuit), NEUTRAL, now, link)
+            return self._lfib.allocate(circuit, NEUTRAL, now, link)
         # MPLA-4.6-01
         owner = _owner(circuit, link)
         flow, users = self._shared.get(owner, (0, 0))
@@ -52,6 +53,6 @@ class Neutrals:
             self._lfib.release(owner, now)
 
 
-def _owner(circuit: CircuitId, link: int) -> Owner:
+def _owner(circuit: CircuitId, link: int) -> CircuitId:
     """Return who owns what the lamps of a shared session have in common on a link."""
-    return Owner(circuit.session, (_NOBODY, _FIRST + link))
+    return CircuitId(circuit.session, Sender(_NOBODY, _FIRST + link))

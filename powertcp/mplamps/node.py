@@ -506,7 +506,7 @@ class Node:
         if self._switching is not None:
             return [
                 self._row(
-                    crossing.owner,
+                    crossing.circuit,
                     (crossing.lamp.number, crossing.source.number if crossing.source else 0),
                     crossing.path.power.profile,
                     crossing.grant if crossing.is_closed else None,
@@ -517,7 +517,7 @@ class Node:
         if self._serving is not None:
             return [
                 self._row(
-                    served.owner,
+                    served.circuit,
                     (served.lamp.number, 0),
                     served.path.power.profile,
                     served.grant if served.is_open else None,
@@ -525,7 +525,7 @@ class Node:
                 for served in self._serving.served()
             ]
         return [
-            self._row(Owner(*line.circuit), (0, line.link), request, line.grant)
+            self._row(line.circuit, (0, line.link), request, line.grant)
             for line, request in self._wishing().lines()
         ]
 

@@ -11,7 +11,7 @@ from powertcp.errors import PowerRefused
 from powertcp.machine import Trace
 from powertcp.mplamps.delivery import Delivery
 from powertcp.mplamps.label import NEUTRAL, traffic_class
-from powertcp.mplamps.lfib import Lfib, Owner
+from powertcp.mplamps.lfib import Lfib
 from powertcp.mplamps.neutrals import Neutrals
 from powertcp.mplamps.ports import Port
 from powertcp.mplamps.power import PowerObject
@@ -41,12 +41,11 @@ _NO_ROUTE: Final = fault_of(Case.NO_ROUTE)
 class Served:
     """A circuit of this source. neutral: the flow label given out for it. grant: what it has."""
 
-    __slots__ = ("circuit", "grant", "is_open", "lamp", "neutral", "owner", "path")
+    __slots__ = ("circuit", "grant", "is_open", "lamp", "neutral", "path")
 
     def __init__(self, circuit: CircuitId, lamp: Port, path: Path) -> None:
         """Begin with a PATH that has come."""
         self.circuit = circuit
-        self.owner = Owner(circuit.session, circuit.sender)
         self.lamp = lamp
         self.path = path
         self.neutral = 0
@@ -226,7 +225,7 @@ class Serving:
         # MPLA-4.5-08, MPLA-4.5-09
         served.lamp.release(served.circuit)
         self._capacity.release(served.circuit)
-        self._lfib.release(served.owner, now)
+        self._lfib.release(served.circuit, now)
         if served.neutral:
             self._neutrals.give(served.circuit, served.lamp.number, now)
         self._delivery.remove_way(served.circuit, now)

@@ -12,7 +12,7 @@ from powertcp.errors import PowerRefused, known
 from powertcp.machine import Trace
 from powertcp.mplamps.cops import DeleteReason
 from powertcp.mplamps.label import NEUTRAL
-from powertcp.mplamps.lfib import Lfib, Out, Owner
+from powertcp.mplamps.lfib import Lfib, Out
 from powertcp.mplamps.metering import Account, Forbidden, Metering, Permitted, Repriced, Ruling
 from powertcp.mplamps.neutrals import Neutrals
 from powertcp.mplamps.ports import Port
@@ -82,7 +82,6 @@ class Crossing:
         "lamp",
         "names",
         "neutral",
-        "owner",
         "path",
         "phase",
         "power",
@@ -95,7 +94,6 @@ class Crossing:
     def __init__(self, circuit: CircuitId, lamp: Port, path: Path) -> None:
         """Begin with a PATH that has come on a link."""
         self.circuit = circuit
-        self.owner = Owner(circuit.session, circuit.sender)
         self.lamp = lamp
         self.path = path
         self.power = path.power
@@ -224,7 +222,7 @@ class Switching:
             raise Refused(_TARIFF)
         try:
             # MPLA-3-01, MPLA-4.5-07
-            crossing.phase = self._lfib.allocate(crossing.owner, source.label, now, source.number)
+            crossing.phase = self._lfib.allocate(crossing.circuit, source.label, now, source.number)
         except PowerRefused as error:
             raise Refused(_EXHAUSTED) from error
         self._rsvp.forward(
@@ -441,7 +439,7 @@ class Switching:
             self._of_link[crossing.lamp.number] -= 1
 
     def _free_labels(self, crossing: Crossing, now: Instant) -> None:
-        self._lfib.release(crossing.owner, now)
+        self._lfib.release(crossing.circuit, now)
         if crossing.neutral:
             self._neutrals.give(crossing.circuit, crossing.lamp.number, now)
         crossing.phase = crossing.neutral = 0

@@ -11,7 +11,9 @@ from random import Random
 import pytest
 
 from powertcp.mplamps.label import stack_octets
-from powertcp.mplamps.lfib import Lfib, Out, Owner
+from powertcp.mplamps.lfib import Lfib, Out
+from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.objects import Sender, Session
 from powertcp.mplamps.tcp import Ended, Endpoint, State
 from powertcp.profile import PowerProfile
 from powertcp.units import NS_PER_MS, NS_PER_S
@@ -19,7 +21,7 @@ from powertcp.units import NS_PER_MS, NS_PER_S
 pytestmark = pytest.mark.interop
 
 LAMP, ES = IPv4Address("10.0.0.5"), IPv4Address("10.0.0.1")
-OWNER = Owner((ES, 1, LAMP), (LAMP, 1))
+OWNER = CircuitId(Session(ES, 1, LAMP), Sender(LAMP, 1))
 REQUEST = PowerProfile.parse("230V/260mA@50Hz")
 FRAME = bytes.fromhex("020000000001 020000000002 8847")
 SIZE = 200_000

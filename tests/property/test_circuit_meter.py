@@ -8,8 +8,10 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from powertcp.mplamps.label import stack_octets
-from powertcp.mplamps.lfib import Lfib, Out, Owner
+from powertcp.mplamps.lfib import Lfib, Out
 from powertcp.mplamps.meter import Meter
+from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.objects import Sender, Session
 from powertcp.mplamps.tcp import Ended, Endpoint, State
 from powertcp.profile import PowerProfile
 from powertcp.registry import Flag, SegmentType
@@ -26,7 +28,7 @@ class House:
     """An edge LSR whose meter notes both directions of a circuit, and loses some of its packets."""
 
     def __init__(self, loss: int, seed: int) -> None:
-        owner = Owner((ES, 1, LAMP), (LAMP, 1))
+        owner = CircuitId(Session(ES, 1, LAMP), Sender(LAMP, 1))
         self.meter = Meter(59_800, 0)
         self.lfib = Lfib({1: 230, 2: 230})
         phase, neutral = self.lfib.allocate(owner, 230, 0), self.lfib.allocate(owner, 0, 0)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from powertcp.mplamps.batch import forward_batch
 from powertcp.mplamps.label import parse_stack
-from powertcp.mplamps.lfib import Drop, Entry, Lfib, Out, Owner, Verdict
+from powertcp.mplamps.lfib import Drop, Entry, Lfib, Out, Verdict
 from powertcp.mplamps.meter import Meter
+from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.objects import Sender, Session
 from tests.full import size
 
 ES = IPv4Address("10.0.0.1")
@@ -20,9 +22,9 @@ LINKS = {1: 20_000, 2: 400, 3: 400, 7: 230}
 LABELS = (0, 20_000, 400, 230)
 
 
-def owner(number: int) -> Owner:
+def owner(number: int) -> CircuitId:
     lamp = IPv4Address((10 << 24) + number)
-    return Owner((ES, 1, lamp), (lamp, 1))
+    return CircuitId(Session(ES, 1, lamp), Sender(lamp, 1))
 
 
 @dataclass

@@ -11,8 +11,10 @@ import numpy as np
 from powertcp.mplamps.batch import forward_batch
 from powertcp.mplamps.generators import generate_topology
 from powertcp.mplamps.label import stack_octets
-from powertcp.mplamps.lfib import STACK_OCTETS, Lfib, Out, Owner
+from powertcp.mplamps.lfib import STACK_OCTETS, Lfib, Out
 from powertcp.mplamps.rsvp import Bundle, Message, Rejected, decode_message, encode_message
+from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.objects import Sender, Session
 from powertcp.mplamps.ted import Reservations, Ted
 from powertcp.mplamps.topology import Draft, NodeKind, Topology
 from powertcp.wire.rsvp_values import build_message, parse_message
@@ -32,7 +34,7 @@ def substation(circuits: int) -> Lfib:
     lfib = Lfib({LINK: LABEL, 2: 400, 3: 400}, is_transformer=True)
     for number in range(circuits):
         lamp = IPv4Address((10 << 24) + number + 2)
-        owner = Owner((ES, 1, lamp), (lamp, 1))
+        owner = CircuitId(Session(ES, 1, lamp), Sender(lamp, 1))
         out = 2 + number % 2
         phase = lfib.allocate(owner, LABEL, 0, LINK)
         neutral = lfib.allocate(owner, 0, 0, out)
@@ -184,7 +186,7 @@ class Alone:
 
     def __init__(self, topology: Topology) -> None:
         self.links = topology.links
-        self.free = [Reservations(link).free_mw(PRIORITY) for link in topology.links]
+        self.free = [Reservations(link).free(PRIORITY)[0] for link in topology.links]
         at = {node.name: place for place, node in enumerate(topology.nodes)}
         self.at = at
         self.enters = [node.kind is not NodeKind.LAMP for node in topology.nodes]

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from powertcp.errors import LocalProtocolError
 from powertcp.mplamps.batch import forward_batch
 from powertcp.mplamps.label import stack_octets
-from powertcp.mplamps.lfib import Delivery, Drop, Lfib, Out, Owner
+from powertcp.mplamps.lfib import Delivery, Drop, Lfib, Out
+from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.objects import Sender, Session
 
 ES, LAMP = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.5")
-OWNER = Owner((ES, 1, LAMP), (LAMP, 1))
+OWNER = CircuitId(Session(ES, 1, LAMP), Sender(LAMP, 1))
 
 
 def places(packets: list[bytes]) -> tuple[bytearray, NDArray[np.int64], NDArray[np.int64]]:

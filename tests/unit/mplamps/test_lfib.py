@@ -7,8 +7,10 @@ import pytest
 
 from powertcp.errors import LocalProtocolError, PowerRefused
 from powertcp.mplamps.label import REST_NS, parse_stack, stack_octets
-from powertcp.mplamps.lfib import Delivery, Drop, Lfib, Out, Owner, Verdict, label_table
+from powertcp.mplamps.lfib import Delivery, Drop, Lfib, Out, Verdict, label_table
 from powertcp.mplamps.meter import Meter
+from powertcp.mplamps.rsvp.events import CircuitId
+from powertcp.mplamps.rsvp.objects import Sender, Session
 from powertcp.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ LINKS = {1: 20_000, 2: 400, 3: 400}
 BODY = b"\x45 an IPv4 packet, nobody looks"
 
 
-def owner(lamp: int = 0, lsp: int = 1) -> Owner:
-    return Owner((ES, 1, LAMPS[lamp]), (LAMPS[lamp], lsp))
+def owner(lamp: int = 0, lsp: int = 1) -> CircuitId:
+    return CircuitId(Session(ES, 1, LAMPS[lamp]), Sender(LAMPS[lamp], lsp))
 
 
 def packet(label: int, flow: int, tc: int = 3, ttl: int = 64) -> bytes:

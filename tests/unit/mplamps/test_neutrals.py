@@ -6,7 +6,7 @@ import pytest
 
 from powertcp.errors import PowerRefused
 from powertcp.mplamps.label import NEUTRAL
-from powertcp.mplamps.lfib import Lfib, Owner
+from powertcp.mplamps.lfib import Lfib
 from powertcp.mplamps.neutrals import Neutrals
 from powertcp.mplamps.rsvp.events import CircuitId
 from powertcp.mplamps.rsvp.objects import Sender, Session
@@ -25,7 +25,7 @@ def test_each_circuit_has_a_neutral_of_its_own() -> None:
     assert [neutrals.take(circuit(lamp), 1, 0) for lamp in LAMPS] == [16, 17, 18]
     neutrals.give(circuit(LAMPS[0]), 1, 0)
     assert len(lfib) == 3, "it goes with the other entries of its owner"
-    lfib.release(Owner(*circuit(LAMPS[0])), 0)
+    lfib.release(circuit(LAMPS[0]), 0)
     assert len(lfib) == 2
 
 
@@ -53,7 +53,7 @@ def test_no_sender_owns_what_the_lamps_of_a_shared_session_have_in_common() -> N
     assert entry.owner.session == Session(ES, 1, NOBODY)
     assert entry.owner.sender[1] > 0xFFFF
     for lsp in range(0x1_0000):
-        lfib.release(Owner(entry.owner.session, (NOBODY, lsp)), 0)
+        lfib.release(CircuitId(Session(ES, 1, NOBODY), Sender(NOBODY, lsp)), 0)
     assert len(lfib) == 1
 
 
