@@ -81,6 +81,7 @@ class Rsvp:
         self._links = dict(links)
         self._at = {to.address: number for number, to in links.items()}
         self._speaker = Speaker(node, links, settings, entropy, now, trace)
+        self._post = self._speaker.post
         self.neighbours: Mapping[int, Neighbour] = self._speaker.neighbours
         """The neighbours by the numbers of their links."""
         self._circuits = Circuits()
@@ -118,17 +119,17 @@ class Rsvp:
         neighbour = self.neighbours.get(link)
         if neighbour is None:
             raise LocalProtocolError(f"{self._node} has no link {link}")
-        for arrival in neighbour.receive(data, now):
-            self._arrived.append((link, arrival, now))
-        if self._arrived:
-            self._take_next()
-        self._speaker.touch(link)
+        arrivals = neighbour.receive(data, now)
+        if len(arrivals) == 1 and not self._arrived:
+            self._take_arrival(link, arrivals[0], now)
+        elif arrivals:
+            # of a bundle the next one waits until what is told of the one before it is answered
+            self._arrived += [(link, arrival, now) for arrival in arrivals]
+            self._take_arrival(*self._arrived.pop(0))
         if neighbour.changes:
             self._hear(link, now)
 
-    def _take_next(self) -> None:
-        """Take the next of a bundle; the rest waits until what is told of this one is answered."""
-        link, arrival, now = self._arrived.pop(0)
+    def _take_arrival(self, link: int, arrival: Arrival, now: Instant) -> None:
         if isinstance(arrival, Refreshed):
             self._circuits.refresh(link, arrival.keys, now)
         else:
@@ -136,21 +137,21 @@ class Rsvp:
 
     def datagrams_to_send(self) -> list[tuple[bytes, int]]:
         """Drain datagrams, each with the number of its link."""
-        return self._speaker.drain()
+        return self._post.drain()
 
     def next_event(self) -> RsvpEvent | None:
         """Drain one event; None when there are no more."""
         while self._arrived and not self._events:
-            self._take_next()
+            self._take_arrival(*self._arrived.pop(0))
         return self._events.popleft() if self._events else None
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None; it may be that nothing is due at it."""
-        return self._speaker.timer
+        return self._post.timer
 
     def handle_timer(self, now: Instant) -> None:
         """Do what is due at `now`; early calls do nothing."""
-        at = self._speaker.timer
+        at = self._post.timer
         if at is None or now < at:
             return
         for link in self._speaker.handle_timers(now):
@@ -277,7 +278,6 @@ class Rsvp:
     def find(self, link: int, now: Instant) -> None:
         """Be told that a link is up again: all state is sent again."""
         self.neighbours[link].resend(now)
-        self._speaker.touch(link)
 
     # ---- what comes -------------------------------------------------------------------------
 
@@ -571,7 +571,7 @@ class Rsvp:
 
     def _expect(self, state: CircuitState, at: Instant) -> None:
         self._circuits.expect(state, at)
-        self._speaker.wake_at(at)
+        self._post.wake_at(at)
 
     def _expire(self, state: CircuitState, now: Instant) -> None:
         """End what was not refreshed in its lifetime; what was is looked at again later."""

@@ -33,7 +33,8 @@ from powertcp.mplamps.rsvp.messages import (
     Srefresh,
 )
 from powertcp.mplamps.rsvp.objects import Acknowledgement, MessageId
-from powertcp.mplamps.rsvp.outbox import Outbox, Wake, unheard
+from powertcp.mplamps.rsvp.outbox import Outbox
+from powertcp.mplamps.rsvp.post import Post
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.wire import FIRST_TTL, decode_message
 from powertcp.registry import Reason
@@ -61,18 +62,18 @@ class Neighbour:
 
     def __init__(
         self, address: IPv4Address, settings: Settings, epoch: int, entropy: Entropy, now: Instant,
-        trace: Trace | None = None, wake: Wake = unheard,
+        trace: Trace | None = None, post: Post | None = None, link: int = 0,
     ) -> None:  # fmt: skip
         """Begin; epoch: 24 bits, drawn when the node starts.
 
-        wake: is told of each deadline as it is set, but by `handle_timer` and this.
+        post, link: as `Outbox` takes them; it is not told of deadlines that are set here.
         """
         self.address = address
         self.drops: Counter[str] = Counter()
         self._trace = trace
         self._keys = settings.accepted
-        self._outbox = Outbox(address, settings, epoch, entropy, self._drop, wake)
-        self._wake = wake
+        self._post = post or Post()
+        self._outbox = Outbox(address, settings, epoch, entropy, self._drop, self._post, link)
         self._memory = Memory(settings.max_states, settings.max_remembered)
         self._replays = Replays()
         self._liveness = Liveness(settings.hello_ns, entropy, now)
@@ -268,7 +269,7 @@ class Neighbour:
         was_alive = self._liveness.is_alive
         answer, counts, is_start = self._liveness.receive(hello, now)
         if self._liveness.lost_at is not None:
-            self._wake(self._liveness.lost_at)
+            self._post.wake_at(self._liveness.lost_at)
         if not counts:
             self._drop("instance")
             return
@@ -285,7 +286,7 @@ class Neighbour:
         # MPLA-4.7-01
         self._note("neighbour_started")
         self._resend_at = max(now, self._resend_after)
-        self._wake(self._resend_at)
+        self._post.wake_at(self._resend_at)
         if now >= self._resend_at:
             self.resend(now)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Final, TypeAlias
+from typing import Final
 
 from powertcp.errors import LocalProtocolError
 from powertcp.machine import Entropy
@@ -17,6 +17,7 @@ from powertcp.mplamps.rsvp.keys import KEYS, STATES, Signal, tear_key
 from powertcp.mplamps.rsvp.memory import StateKey
 from powertcp.mplamps.rsvp.messages import Ack, Resv, Sendable, Srefresh
 from powertcp.mplamps.rsvp.objects import MAX_EPOCH, Acknowledgement, MessageId
+from powertcp.mplamps.rsvp.post import Post
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.wire import FIRST_TTL, MAX_SENT, encode_message
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
@@ -36,13 +37,6 @@ _LIST_HEAD = 8
 _MASK = (1 << 32) - 1
 
 
-Wake: TypeAlias = Callable[[Instant], None]
-
-
-def unheard(_: Instant) -> None:
-    """Take a deadline for somebody who asks `get_timer` instead."""
-
-
 class _Sent:
     """A message that was sent: its number, and when it is sent again unless acknowledged."""
 
@@ -60,15 +54,16 @@ class _Sent:
 
 
 class Outbox:
-    """Messages to one neighbour, in octets. Give time to `handle_timer`, and take `drain`."""
+    """Messages to one neighbour, in octets. Give time to `handle_timer`."""
 
     def __init__(
         self, address: IPv4Address, settings: Settings, epoch: int, entropy: Entropy,
-        drop: Callable[[str], None], wake: Wake = unheard,
+        drop: Callable[[str], None], post: Post | None = None, link: int = 0,
     ) -> None:  # fmt: skip
         """Begin; epoch: 24 bits. drop: is told of a message that nobody acknowledged.
 
-        wake: is told of each deadline as it is set, but by `handle_timer`.
+        post: gets the datagrams, and each deadline as it is set, but by `handle_timer`; None for an
+        own one, see `drain`. link: the number of the link.
         """
         if not 0 <= epoch <= MAX_EPOCH:
             raise LocalProtocolError(f"epoch {epoch:,}, limit {MAX_EPOCH:,}")
@@ -77,7 +72,8 @@ class Outbox:
         self._epoch = epoch
         self._entropy = entropy
         self._drop = drop
-        self._wake = wake
+        self._post = post or Post()
+        self._link = link
         self._number = 0
         self._sequence = settings.first_sequence
         self._states: dict[StateKey, _Sent] = {}
@@ -90,7 +86,6 @@ class Outbox:
         self._owed: list[Acknowledgement] = []
         self._ack_at: Instant | None = None
         self._refresh_at: Instant | None = None
-        self._out: list[bytes] = []
         room = MAX_SENT - _HEADER - _LIST_HEAD
         self._summary_size = (room - (INTEGRITY_OCTETS if settings.key else 0)) // 4
 
@@ -133,7 +128,7 @@ class Outbox:
             self._overtake(sent.message, key)
         if self._refresh_at is None:
             self._refresh_at = self._refresh_due(now)
-            self._wake(self._refresh_at)
+            self._post.wake_at(self._refresh_at)
 
     def _overtake(self, message: Signal, key: StateKey) -> None:
         """Send no more the tears of what a PATH or a RESV says anew."""
@@ -157,9 +152,8 @@ class Outbox:
         return None if sent is None else sent.message
 
     def drain(self) -> list[bytes]:
-        """Return the datagrams to send now, in their order."""
-        out, self._out = self._out, []
-        return out
+        """Return the datagrams to send now, in their order, if the post is not that of others too."""
+        return [octets for octets, _ in self._post.drain()]
 
     @property
     def states(self) -> int:
@@ -199,7 +193,7 @@ class Outbox:
             if self._owed:
                 self.put(self._with_acks(sent.message, None), sent.ttl)
             else:
-                self._out.append(self._encoded(sent.message, sent.ttl))
+                self._post.put((self._encoded(sent.message, sent.ttl), self._link))
             return
         # MPLA-4.7-03
         may_wait = sent.is_state or len(self._triggers) < settings.max_triggers
@@ -212,7 +206,7 @@ class Outbox:
             sent.tries = 1
             sent.due = now + AGAIN_NS[0]
             self._numbers[number] = self._waiting[0][number] = sent
-            self._wake(sent.due)
+            self._post.wake_at(sent.due)
 
     def _with_acks(self, message: Signal, mark: MessageId | None) -> Signal:
         acks = tuple(self._owed[:MAX_ATTACHED])
@@ -234,7 +228,7 @@ class Outbox:
             del self._owed[: len(acks)]
             if not self._owed:
                 self._ack_at = None
-        self._out.append(octets)
+        self._post.put((octets, self._link))
 
     def _encoded(self, message: Sendable, ttl: int) -> bytes:
         key = self._settings.key
@@ -312,7 +306,7 @@ class Outbox:
         self._owed += acks
         if self._owed and self._ack_at is None:
             self._ack_at = now + ACK_NS
-            self._wake(self._ack_at)
+            self._post.wake_at(self._ack_at)
         if len(self._owed) >= MAX_OWED:
             self._acknowledge()
 

@@ -38,6 +38,7 @@ from powertcp.mplamps.rsvp.objects import (
     Session,
     Style,
 )
+from powertcp.mplamps.rsvp.post import Post
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.state import CircuitState
 from powertcp.mplamps.rsvp.wire import FIRST_TTL, MessageTooLongError
@@ -45,7 +46,7 @@ from powertcp.units import NS_PER_MS, Instant
 
 
 class Speaker:
-    """All neighbours of a node, and who of them has something to get."""
+    """All neighbours of a node, and what goes to them."""
 
     def __init__(
         self,
@@ -62,31 +63,12 @@ class Speaker:
         self._hops = {number: Hop(node, number) for number in links}
         self._refresh_ms = settings.refresh_ns // NS_PER_MS
         epoch = int.from_bytes(entropy(3), "big")
+        self.post = Post()
         self.neighbours = {
-            number: Neighbour(to.address, settings, epoch, entropy, now, trace, self.wake_at)
+            number: Neighbour(to.address, settings, epoch, entropy, now, trace, self.post, number)
             for number, to in links.items()
         }
-        # in the order in which they got something to send
-        self._busy: dict[int, None] = {}
-        self.timer: Instant | None = None
-        """The earliest deadline in ns, or None; it may be that nothing is due at it."""
         self.reset_timer(None)
-
-    def touch(self, link: int) -> None:
-        """Note that a neighbour has something to get."""
-        self._busy[link] = None
-
-    def wake_at(self, at: Instant) -> None:
-        """Note a deadline."""
-        if self.timer is None or at < self.timer:
-            self.timer = at
-
-    def drain(self) -> list[tuple[bytes, int]]:
-        """Drain datagrams, each with the number of its link."""
-        if not self._busy:
-            return []
-        links, self._busy = self._busy, {}
-        return [(octets, link) for link in links for octets in self.neighbours[link].drain()]
 
     def handle_timers(self, now: Instant) -> list[int]:
         """Do what is due of the neighbours; return their links."""
@@ -95,22 +77,20 @@ class Speaker:
             at = neighbour.get_timer()
             if at is not None and at <= now:
                 neighbour.handle_timer(now)
-                self._busy[link] = None
                 due.append(link)
         return due
 
     def reset_timer(self, at: Instant | None) -> None:
         """Find the earliest deadline of all neighbours and `at` afresh."""
-        self.timer = at
+        self.post.timer = at
         for neighbour in self.neighbours.values():
             deadline = neighbour.get_timer()
             if deadline is not None:
-                self.wake_at(deadline)
+                self.post.wake_at(deadline)
 
     def send(self, link: int, message: Signal, now: Instant, *, ttl: int = FIRST_TTL) -> None:
         """Send a message on a link."""
         self.neighbours[link].send(message, now, ttl=ttl)
-        self._busy[link] = None
 
     def _send_fitting(
         self, link: int, message: Path | Resv, now: Instant, *, ttl: int = FIRST_TTL

@@ -52,8 +52,9 @@ def find_fault(path: Path, node: IPv4Address, to: LinkTo) -> Fault | None:
     if path.l3pid != L3PID_IPV4:
         return fault_of(Case.PROTOCOL)
     # MPLA-4.5-05
-    if any(hop.node == node for hop in path.record):
-        return fault_of(Case.LOOP)
+    for hop in path.record:
+        if hop.node == node:
+            return fault_of(Case.LOOP)
     # MPLA-4.6-05
     if path.hop.node != to.address or (path.route and path.session.is_shared):
         return fault_of(Case.BAD_ROUTE)
