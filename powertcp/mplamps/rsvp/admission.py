@@ -156,7 +156,7 @@ class LinkAdmission:
         self._sharing = sharing
         self._holds: dict[CircuitId, _Hold] = {}
         # at each holding priority by number, the youngest last
-        self._in_order: list[dict[int, _Hold]] = [{} for _ in range(PRIORITIES)]
+        self._in_order: dict[int, dict[int, _Hold]] = {}
         self._pools: dict[Session, _Pool] = {}
         self._number = 0
 
@@ -213,7 +213,10 @@ class LinkAdmission:
         self._count(hold)
         self._holds[circuit] = hold
         preempted = self._shed()
-        self._in_order[holding][hold.number] = hold
+        in_order = self._in_order.get(holding)
+        if in_order is None:
+            in_order = self._in_order[holding] = {}
+        in_order[hold.number] = hold
         return Admitted(granted, preempted)
 
     def find_room(
@@ -334,12 +337,10 @@ class LinkAdmission:
         """Take from the least important, of these the youngest, until what is held fits."""
         shed: list[CircuitId] = []
         reservations = self._reservations
-        waiting = PRIORITIES - 1
         while not reservations.may_hold(0, 0, PRIORITIES - 1):
-            while waiting >= 0 and not self._in_order[waiting]:
-                waiting -= 1
-            invariant(waiting >= 0, f"{self._what} holds more than it has for nobody")
-            _, hold = self._in_order[waiting].popitem()
+            waiting = [holding for holding, holds in self._in_order.items() if holds]
+            invariant(waiting, f"{self._what} holds more than it has for nobody")
+            _, hold = self._in_order[max(waiting)].popitem()
             del self._holds[hold.circuit]
             self._discount(hold)
             shed.append(hold.circuit)
