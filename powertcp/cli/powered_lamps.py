@@ -383,7 +383,7 @@ class PoweredLamps:
             machine.take(event, now)
         self._engine.detach(name, end)
         if stream is not None:
-            self._forget(stream)
+            self._ended(stream, now)
 
     def _ended(self, stream: _Stream, now: Instant) -> None:
         self._forget(stream)

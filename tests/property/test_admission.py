@@ -106,7 +106,8 @@ class Model:
             all_mw, all_rate = greatest(new, self.sharing, setup)
             return all_mw <= self.capacity_mw and all_rate <= RATE
 
-        least_mw = request.power_mw if least is None else least
+        # at 1 V a mA is a mW; to nothing at all nothing is lowered
+        least_mw = request.power_mw if least is None else min(max(least, 1), request.power_mw)
         try:
             admitted = self.link.admit(
                 circuit, style, PowerObject(request, minimum), rate, setup, holding

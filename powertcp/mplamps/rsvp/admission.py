@@ -262,7 +262,8 @@ class LinkAdmission:
         # MPLA-4.5-03
         if least is not None and least.type is ProfileType.MINIMUM:
             lowered = _lowered(request, max(free_mw, 0))
-            if lowered.current_ma >= least.current_ma and lowered.power_mw <= free_mw:
+            # MPLA-4.5-02: a circuit for nothing is none, also where the MINIMUM is 0
+            if lowered.current_ma >= least.current_ma and 0 < lowered.power_mw <= free_mw:
                 return PowerObject(lowered, least)
         left = f"{free_mw:,} mW left at priority {setup}, asked {request.power_mw:,} mW"
         raise self._no_room(request, free_mw, left)

@@ -295,3 +295,14 @@ def test_a_lamp_is_switched_on_again_while_it_still_ends() -> None:
     run.lamps.finish()
     assert run.lamps.residual_uj() == 0
     assert run.lamps.supplies()["lamp-1"].cut_uj == 0
+
+
+@pytest.mark.parametrize("off_ms", [2000, 2100, 3500])
+def test_a_lamp_that_is_switched_off_while_it_is_shed_is_dark(off_ms: int) -> None:
+    script = f"0s on *\n2s derate h1--lamp-1 1mW\n{off_ms}ms off lamp-1"
+    engine = Powered(generate_topology("street:2"), script).until(10)
+    assert engine.lamps["lamp-1"].state is LampState.DARK
+    assert engine.lamps["lamp-2"].state is LampState.LIT
+    node = engine.node("lamp-1")
+    assert node is not None
+    assert not list(node.tunnels())

@@ -158,6 +158,15 @@ def test_a_derated_link_without_anything_left_lowers_to_nothing_below_a_minimum(
     assert second.current_ma == 0
 
 
+@pytest.mark.requirement("MPLA-4.5-02")
+def test_nothing_is_lowered_to_no_power_at_all() -> None:
+    link = admission(LAMP_MW)
+    admit(link, circuit(1))
+    with pytest.raises(NoRoom):
+        admit(link, circuit(2), asks(least="230V/0A@50Hz"))
+    assert circuit(2) not in link
+
+
 @pytest.mark.requirement("MPLA-4.6-03")
 def test_octets_a_second_are_admitted_like_power() -> None:
     link = admission(1000 * W, rate_bps=8 * 100)
