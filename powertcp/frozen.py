@@ -7,12 +7,16 @@ and becomes the frozen value by its class.
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import Any, ParamSpec, TypeVar
+from functools import cache, lru_cache
+from typing import Any, Final, ParamSpec, TypeVar
 
 ParametersT = ParamSpec("ParametersT")
 ValueT = TypeVar("ValueT")
+# functions that are kept: for each class, and each choice of fields that come in order
+_MAKERS: Final = 256
 
 
+@cache
 def draft_of(frozen: type) -> Any:  # noqa: ANN401  its fields are those of `frozen`
     """Return a class with the slots of `frozen`, a dataclass with slots, that can be written.
 
@@ -25,28 +29,33 @@ def draft_of(frozen: type) -> Any:  # noqa: ANN401  its fields are those of `fro
 def maker_of(frozen: Callable[ParametersT, ValueT]) -> Callable[ParametersT, ValueT]:
     """Return what makes a `frozen`, a dataclass with slots, as its constructor does, but faster.
 
-    A `__post_init__` is not called.
+    A `__post_init__` is not called. Raises TypeError for a class with a default factory, or with
+    fields that its constructor does not take.
     """
     make: Callable[ParametersT, ValueT] = ordered_maker_of(frozen)
     return make
 
 
+@lru_cache(maxsize=_MAKERS)
 def ordered_maker_of(frozen: Any, *first: str) -> Callable[..., Any]:  # noqa: ANN401  of any class
     """Return that with the fields `first` by position, the others by name."""
+    for field in fields(frozen):
+        if not field.init or field.default_factory is not MISSING:
+            raise TypeError(f"{frozen.__name__}.{field.name} is not made as it is said")
     rows = {field.name: field.default for field in fields(frozen)}
     left = [
-        name if default is MISSING else f"{name}=defaults[{name!r}]"
+        name if default is MISSING else f"{name}=_defaults[{name!r}]"
         for name, default in rows.items()
         if name not in first
     ]
     signature = ", ".join((*first, *(["*", *left] if left else [])))
-    body = "".join(f"    made.{name} = {name}\n" for name in rows)
+    body = "".join(f"    _made.{name} = {name}\n" for name in rows)
     text = (
-        f"def make({signature}):\n    made = draft()\n{body}"
-        f"    made.__class__ = frozen\n    return made\n"
+        f"def _make({signature}):\n    _made = _draft()\n{body}"
+        f"    _made.__class__ = _frozen\n    return _made\n"
     )
-    scope: dict[str, Any] = {"draft": draft_of(frozen), "frozen": frozen, "defaults": rows}
+    scope: dict[str, Any] = {"_draft": draft_of(frozen), "_frozen": frozen, "_defaults": rows}
     # as `dataclass` does: the text is made of the names of fields, and of nothing else
     exec(text, scope)  # noqa: S102
-    make: Callable[..., Any] = scope["make"]
+    make: Callable[..., Any] = scope["_make"]
     return make

@@ -86,7 +86,7 @@ class Reservations:
 
     # MPLA-4.6-03
     def free(self, priority: int) -> tuple[int, int]:
-        """Return mW and octets/s that are not held with this holding priority, 0..7, or a better one."""
+        """Return mW and octets/s that are not held with this priority, 0..7, or a better one."""
         if priority == PRIORITIES - 1:
             return self.capacity_mw - self.held_mw, self.capacity_rate - self._rate
         end = priority + 1

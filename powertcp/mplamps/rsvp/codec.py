@@ -57,6 +57,8 @@ _ROUTE = Struct(">BBIBB")
 _RECORDED_LABEL = Struct(">BBBBI")
 _ATTRIBUTE = Struct(">BBBB")
 _LABEL_REQUEST = Struct(">2xH")
+# longer names of lamps are encoded each time: what peers say is kept in few octets
+_SHORT_NAME = 64
 
 # an address and both of its labels, as they are sent
 _LABELLED = Struct(">HIBBIIII")
@@ -460,9 +462,13 @@ def _check_hops(count: int) -> None:
         raise LocalProtocolError(f"{count} hops, a route has 1 to {MAX_HOPS}")
 
 
-@lru_cache(maxsize=1 << 16)
 def attribute_object(value: Attribute) -> bytes:
     """Encode SESSION_ATTRIBUTE. Raises LocalProtocolError for a name of more than 255 octets."""
+    return _attribute(value) if len(value.name) <= _SHORT_NAME else _attribute.__wrapped__(value)
+
+
+@lru_cache(maxsize=1 << 16)
+def _attribute(value: Attribute) -> bytes:
     name = value.name.encode()
     if len(name) > MAX_NAME:
         raise LocalProtocolError(f"the name of a lamp has {len(name)} octets, limit {MAX_NAME}")

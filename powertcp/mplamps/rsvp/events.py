@@ -1,7 +1,7 @@
 """What the signalling of a node reports: facts that somebody who knows power and routes answers.
 
-MPLampS section 4.5. After PathArrived, PathRefused and ResvArrived a verb of `Rsvp` is called. Two that
-are made for each message are not frozen.
+MPLampS section 4.5. After PathArrived, PathRefused and ResvArrived a verb of `Rsvp` is called. Two
+that are made for each message are not frozen.
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ what is wrong with it. MPLampS section 12.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from operator import attrgetter
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -23,14 +24,15 @@ from powertcp.mplamps.rsvp.codec import OBJECTS, Header, code_of
 from powertcp.mplamps.rsvp.grammar import GRAMMARS, OF_CIRCUIT, PROFILES, TARIFFS
 from powertcp.mplamps.rsvp.messages import Circuit, Kind, Message, Path, Resv
 from powertcp.mplamps.rsvp.objects import Class, Style
+from powertcp.mplamps.rsvp.walk import MAX_CACHED
 from powertcp.registry import Reason
 
 FIRST_OBJECT: Final = 8
 # as many shapes as the lamps of a city have; a shape more is read object by object
 MAX_SIZES: Final = 512
 MAX_ALIKE: Final = 4
-# objects of each class and C-Type that are known by their octets: some of every lamp of a city come
-# again with each refresh and with each hop
+# objects of each class and C-Type that are known by their octets, of up to MAX_CACHED octets: some of
+# every lamp of a city come again with each refresh and with each hop
 _CACHED: Final = 1 << 16
 
 _POWER = code_of(Class.PRIVATE, PrivateType.POWER)
@@ -60,10 +62,10 @@ class _Row(NamedTuple):
     where: slice
 
 
-def _reader(code: int) -> _Read:
+def _reader(code: int, *, is_cached: bool) -> _Read:
     """Return what reads the content of a standard object."""
     decode = OBJECTS[code].decode
-    if code >> 8 in _NEVER_AGAIN:
+    if not is_cached:
         return lambda content: decode(content, 0, len(content))
     return lru_cache(maxsize=_CACHED)(lambda content: decode(content, 0, len(content)))
 
@@ -105,7 +107,8 @@ def _nobody(_: bytes) -> None:
     """Return the sender of a circuit that is shared."""
 
 
-_READERS: Final = {code: _reader(code) for code in OBJECTS}
+_READERS: Final = {code: _reader(code, is_cached=code >> 8 not in _NEVER_AGAIN) for code in OBJECTS}
+_LONG_READERS: Final = {code: _reader(code, is_cached=False) for code in OBJECTS}
 _TYPES: Final = {Kind.PATH: Path, Kind.RESV: Resv}
 # looking a member of an enumeration up takes as long as reading an object
 _WF = Style.WF
@@ -139,6 +142,8 @@ class Layout:
             row = _row(kind, place)
             is_of_circuit = kind is Kind.RESV and (is_private or code >> 8 in OF_CIRCUIT)
             (of_circuit if is_of_circuit else of_message).append(row)
+        # so that there are few makers: one for each choice of objects, in whatever order they come
+        of_message.sort(key=attrgetter("field"))
         self._unpack = Struct("".join(form)).unpack_from
         self._expected = tuple(expected)
         self._of_message = [(row.read, row.where) for row in of_message]
@@ -147,6 +152,7 @@ class Layout:
         if kind is Kind.RESV:
             if all(row.field != "sender" for row in of_circuit):
                 of_circuit.append(_Row("sender", _nobody, slice(0)))
+            of_circuit.sort(key=attrgetter("field"))
             self._make_circuit = ordered_maker_of(Circuit, *(row.field for row in of_circuit))
             names.append("circuits")
         self._of_circuit = [(row.read, row.where) for row in of_circuit]
@@ -177,7 +183,8 @@ def _row(kind: Kind, place: _Place) -> _Row:
         return _Row(field, read, slice(at, at + length))
     is_of_circuit = kind is Kind.RESV and number in OF_CIRCUIT
     field = OF_CIRCUIT[number] if is_of_circuit else GRAMMARS[kind].fields[number]
-    return _Row(field, _READERS[code], slice(at + 4, at + length))
+    readers = _READERS if length <= MAX_CACHED else _LONG_READERS
+    return _Row(field, readers[code], slice(at + 4, at + length))
 
 
 def _places(octets: bytes) -> Iterator[_Place]:

@@ -55,7 +55,7 @@ from powertcp.mplamps.rsvp.objects import (
 )
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.rsvp.speaker import Speaker
-from powertcp.mplamps.rsvp.state import Circuits, CircuitState, Granted, granted_by, lifetime_ns
+from powertcp.mplamps.rsvp.state import Circuits, CircuitState, Granted, lifetime_ns
 from powertcp.mplamps.rsvp.verdict import find_excess, find_fault, find_resv_fault, is_same
 from powertcp.mplamps.rsvp.wire import FIRST_TTL
 from powertcp.units import Instant
@@ -308,9 +308,10 @@ class Rsvp:
         state = self._circuits.get(circuit)
         if state is not None and state.in_link == link and is_same(state.path, path):
             # MPLA-4.5-01
+            before, state.path = state.path, path
             state.expires = now + lifetime_ns(path.refresh_ms)
-            if path.record != state.path.record:
-                state.path = path
+            self._expect(state, state.expires)
+            if path.record != before.record:
                 self._speaker.path_again(state, now)
             return
         fault = self._find_fault(link, path, state)
@@ -347,7 +348,7 @@ class Rsvp:
         peers = self._circuits.of(resv.session)
         told: list[CircuitState] = []
         for circuit in resv.circuits:
-            states = granted_by(peers, link, circuit.sender)
+            states = self._circuits.granted_by(link, resv.session, circuit.sender)
             told += states
             fault = find_resv_fault(resv, circuit, states, is_known=bool(peers))
             if fault is not None:
@@ -368,13 +369,12 @@ class Rsvp:
         state.is_told = True
         state.granted_for = lifetime_ns(resv.refresh_ms)
         state.granted_expires = now + state.granted_for
+        self._expect(state, state.granted_expires)
         granted = Granted(circuit.flow_label, circuit.power, circuit.tariff, circuit.record)
         if granted == was_granted:
             return
         state.granted, state.granted_others = granted, resv.others
         state.confirm = resv.confirm
-        if was_granted is None:
-            self._expect(state, state.granted_expires)
         self._tell_granted(state, granted, is_new=was_granted is None)
         if not state.in_link:
             self._speaker.confirm(state, resv, now)

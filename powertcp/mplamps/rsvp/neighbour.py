@@ -57,23 +57,23 @@ Arrival: TypeAlias = Received | Refreshed
 class Neighbour:
     """The messages of a node to the neighbour on one link, and back.
 
-    After each call send what `drain` returns, ask `next_change` and `get_timer`.
+    After each call send what is in the post, and ask `next_change`.
     """
 
     def __init__(
         self, address: IPv4Address, settings: Settings, epoch: int, entropy: Entropy, now: Instant,
-        trace: Trace | None = None, post: Post | None = None, link: int = 0,
+        post: Post, link: int, trace: Trace | None = None,
     ) -> None:  # fmt: skip
         """Begin; epoch: 24 bits, drawn when the node starts.
 
-        post, link: as `Outbox` takes them; it is not told of deadlines that are set here.
+        post, link: as `Outbox` takes them; ask `get_timer` for the first deadline.
         """
         self.address = address
         self.drops: Counter[str] = Counter()
         self._trace = trace
         self._keys = settings.accepted
-        self._post = post or Post()
-        self._outbox = Outbox(address, settings, epoch, entropy, self._drop, self._post, link)
+        self.post = post
+        self._outbox = Outbox(address, settings, epoch, entropy, self._drop, self.post, link)
         self._memory = Memory(settings.max_states, settings.max_remembered)
         self._replays = Replays()
         self._liveness = Liveness(settings.hello_ns, entropy, now)
@@ -108,10 +108,6 @@ class Neighbour:
         self._resend_at = None
         self._resend_after = now + RESTART_NS
         self._outbox.resend(now)
-
-    def drain(self) -> list[bytes]:
-        """Return the datagrams to send now, in their order."""
-        return self._outbox.drain()
 
     @property
     def states(self) -> int:
@@ -269,7 +265,7 @@ class Neighbour:
         was_alive = self._liveness.is_alive
         answer, counts, is_start = self._liveness.receive(hello, now)
         if self._liveness.lost_at is not None:
-            self._post.wake_at(self._liveness.lost_at)
+            self.post.wake_at(self._liveness.lost_at)
         if not counts:
             self._drop("instance")
             return
@@ -286,7 +282,7 @@ class Neighbour:
         # MPLA-4.7-01
         self._note("neighbour_started")
         self._resend_at = max(now, self._resend_after)
-        self._post.wake_at(self._resend_at)
+        self.post.wake_at(self._resend_at)
         if now >= self._resend_at:
             self.resend(now)
 

@@ -58,12 +58,12 @@ class Outbox:
 
     def __init__(
         self, address: IPv4Address, settings: Settings, epoch: int, entropy: Entropy,
-        drop: Callable[[str], None], post: Post | None = None, link: int = 0,
+        drop: Callable[[str], None], post: Post, link: int,
     ) -> None:  # fmt: skip
         """Begin; epoch: 24 bits. drop: is told of a message that nobody acknowledged.
 
-        post: gets the datagrams, and each deadline as it is set, but by `handle_timer`; None for an
-        own one, see `drain`. link: the number of the link.
+        post: gets the datagrams, and each deadline as it is set, but by `handle_timer`. link: the
+        number of the link.
         """
         if not 0 <= epoch <= MAX_EPOCH:
             raise LocalProtocolError(f"epoch {epoch:,}, limit {MAX_EPOCH:,}")
@@ -72,7 +72,7 @@ class Outbox:
         self._epoch = epoch
         self._entropy = entropy
         self._drop = drop
-        self._post = post or Post()
+        self.post = post
         self._link = link
         self._number = 0
         self._sequence = settings.first_sequence
@@ -128,7 +128,7 @@ class Outbox:
             self._overtake(sent.message, key)
         if self._refresh_at is None:
             self._refresh_at = self._refresh_due(now)
-            self._post.wake_at(self._refresh_at)
+            self.post.wake_at(self._refresh_at)
 
     def _overtake(self, message: Signal, key: StateKey) -> None:
         """Send no more the tears of what a PATH or a RESV says anew."""
@@ -150,10 +150,6 @@ class Outbox:
         """Return the message that holds as the state of `key`, None if there is none."""
         sent = self._states.get(key)
         return None if sent is None else sent.message
-
-    def drain(self) -> list[bytes]:
-        """Return the datagrams to send now, in their order, if the post is not that of others too."""
-        return [octets for octets, _ in self._post.drain()]
 
     @property
     def states(self) -> int:
@@ -193,7 +189,7 @@ class Outbox:
             if self._owed:
                 self.put(self._with_acks(sent.message, None), sent.ttl)
             else:
-                self._post.put((self._encoded(sent.message, sent.ttl), self._link))
+                self.post.put((self._encoded(sent.message, sent.ttl), self._link))
             return
         # MPLA-4.7-03
         may_wait = sent.is_state or len(self._triggers) < settings.max_triggers
@@ -206,7 +202,7 @@ class Outbox:
             sent.tries = 1
             sent.due = now + AGAIN_NS[0]
             self._numbers[number] = self._waiting[0][number] = sent
-            self._post.wake_at(sent.due)
+            self.post.wake_at(sent.due)
 
     def _with_acks(self, message: Signal, mark: MessageId | None) -> Signal:
         acks = tuple(self._owed[:MAX_ATTACHED])
@@ -228,7 +224,7 @@ class Outbox:
             del self._owed[: len(acks)]
             if not self._owed:
                 self._ack_at = None
-        self._post.put((octets, self._link))
+        self.post.put((octets, self._link))
 
     def _encoded(self, message: Sendable, ttl: int) -> bytes:
         key = self._settings.key
@@ -306,7 +302,7 @@ class Outbox:
         self._owed += acks
         if self._owed and self._ack_at is None:
             self._ack_at = now + ACK_NS
-            self._post.wake_at(self._ack_at)
+            self.post.wake_at(self._ack_at)
         if len(self._owed) >= MAX_OWED:
             self._acknowledge()
 

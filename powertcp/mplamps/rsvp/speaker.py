@@ -59,13 +59,13 @@ class Speaker:
     ) -> None:
         """Take the own address and the links by their numbers."""
         self.node = node
-        self.links = links
+        self.links = dict(links)
         self._hops = {number: Hop(node, number) for number in links}
         self._refresh_ms = settings.refresh_ns // NS_PER_MS
         epoch = int.from_bytes(entropy(3), "big")
         self.post = Post()
         self.neighbours = {
-            number: Neighbour(to.address, settings, epoch, entropy, now, trace, self.post, number)
+            number: Neighbour(to.address, settings, epoch, entropy, now, self.post, number, trace)
             for number, to in links.items()
         }
         self.reset_timer(None)

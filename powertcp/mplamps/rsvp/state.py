@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from powertcp.mplamps.power import PowerObject, TariffObject
 from powertcp.mplamps.rsvp.events import CircuitId
 from powertcp.mplamps.rsvp.memory import StateKey
-from powertcp.mplamps.rsvp.messages import Path
+from powertcp.mplamps.rsvp.messages import MAX_SENDERS, Path
 from powertcp.mplamps.rsvp.objects import (
     SE_DESIRED,
     ForeignObject,
@@ -62,8 +62,9 @@ class Granted(NamedTuple):
 class CircuitState:
     """A circuit at a node. Links are 0 where there is none: of a lamp in, of an ES out.
 
-    path: as it came, or as the lamp made it. peers: all circuits of its session, itself too. granted: by the source side, for `granted_for` after
-    each refresh. passed: to the lamp side. left_link: where its PATH went before it was replaced.
+    path: as it came, or as the lamp made it. peers: all circuits of its session, itself too.
+    granted: by the source side, for `granted_for` after each refresh. passed: to the lamp side.
+    left_link: where its PATH went before it was replaced.
     is_waiting: a verb is still owed. is_told: the last RESV of the source side names it.
     look_at: when it is looked at, whether something of it has ended.
     """
@@ -125,17 +126,6 @@ class CircuitState:
         return self.path.tspec
 
 
-def granted_by(
-    peers: Sequence[CircuitState], link: int, sender: Sender | None
-) -> list[CircuitState]:
-    """Return the circuits of a session that a RESV from `link` is about; sender: None for all."""
-    return [
-        state
-        for state in peers
-        if state.out_link == link and (sender is None or state.circuit.sender == sender)
-    ]
-
-
 class Circuits:
     """All circuits of a node, by session too, and when their state ends unless it is refreshed."""
 
@@ -176,6 +166,17 @@ class Circuits:
             return list(self.of(session))
         state = self._states.get(CircuitId(session, sender))
         return [] if state is None else [state]
+
+    def granted_by(self, link: int, session: Session, sender: Sender | None) -> list[CircuitState]:
+        """Return the circuits that a RESV from a link is about; sender: None for all of its session."""
+        peers = self.of(session)
+        if sender is not None and len(peers) > MAX_SENDERS:
+            peers = self.named(session, sender)
+        return [
+            state
+            for state in peers
+            if state.out_link == link and (sender is None or state.circuit.sender == sender)
+        ]
 
     def refresh(self, link: int, keys: Iterable[StateKey], now: Instant) -> None:
         """Let state live on that the neighbour on a link still wants."""

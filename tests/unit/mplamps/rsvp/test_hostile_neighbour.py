@@ -258,6 +258,31 @@ def test_no_refresh_is_so_rare_that_state_lasts_for_months(refresh_ms: int, coun
     assert (len(house.rsvp), house.rsvp.get_timer()) == (0, None)
 
 
+@pytest.mark.requirement("MPLA-4.7-02")
+@pytest.mark.requirement("MPLA-4.5-08")
+def test_a_period_that_becomes_shorter_counts_at_once() -> None:
+    house = House()
+    path = replace(path_of(ADA, link=TO_ADA), refresh_ms=MAX_REFRESH_MS)
+    circuit = CircuitId(path.session, path.sender)
+    house.hear(ADA, path)
+    house.hear(ES, replace(resv_of(circuit), refresh_ms=MAX_REFRESH_MS))
+    house.rsvp.answer(circuit, flow_label=50, power=PowerObject.make(GRANT), now=0)
+    house.says()
+    # 3.5 * 1.5 * 10 s = 52.5 s, and twice that
+    house.hear(ES, replace(resv_of(circuit), refresh_ms=10_000))
+    house.hear(ADA, replace(path, refresh_ms=20_000))
+    house.pass_time(52)
+    state = house.rsvp.state(circuit)
+    assert state is not None
+    assert state.granted is not None
+    house.pass_time(1)
+    assert state.granted is None
+    house.pass_time(51)
+    assert len(house.rsvp) == 1
+    house.pass_time(2)
+    assert len(house.rsvp) == 0
+
+
 @pytest.mark.requirement("MPLA-4.10-03")
 def test_a_node_refuses_the_circuit_after_the_hundred_thousandth() -> None:
     """With all of them there, in octets: a neighbour says what it likes."""

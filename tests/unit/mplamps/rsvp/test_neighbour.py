@@ -38,6 +38,7 @@ from powertcp.mplamps.rsvp import (
     resv_key,
 )
 from powertcp.mplamps.rsvp.neighbour import RESTART_NS
+from powertcp.mplamps.rsvp.post import Post
 from tests.rsvp_messages import (
     CIRCUIT,
     LAMP,
@@ -96,7 +97,7 @@ class Link:
 
     def make(self, end: int, epoch: int) -> Neighbour:
         entropy = dice(epoch)
-        return Neighbour(node(4 + end), self.settings, epoch, entropy, self.now)
+        return Neighbour(node(4 + end), self.settings, epoch, entropy, self.now, Post(), 1)
 
     def restart(self, end: int, epoch: int) -> None:
         self.ends[end] = self.make(end, epoch)
@@ -107,7 +108,7 @@ class Link:
 
     def carry(self) -> None:
         for end, neighbour in enumerate(self.ends):
-            for octets in neighbour.drain():
+            for octets, _ in neighbour.post.drain():
                 self.sent[end].append((self.now, octets))
                 if not self.is_cut[end] and self.random.random() >= self.loss:
                     self.put(1 - end, octets)
@@ -240,7 +241,7 @@ def test_a_late_message_changes_nothing_and_the_same_one_refreshes() -> None:
     assert receiver.receive(second, 0) == [Refreshed((key_of_path(1),))]
     assert receiver.drops == {"old_number": 1}
     receiver.handle_timer(10 * MS)
-    (ack,) = map(decode_message, receiver.drain())
+    (ack,) = (decode_message(octets) for octets, _ in receiver.post.drain())
     acks = (Acknowledgement(0xA, 2), Acknowledgement(0xA, 1), Acknowledgement(0xA, 2))
     assert ack.message == Ack(acks=acks)
 
@@ -402,7 +403,9 @@ def test_without_numbers_states_are_refreshed_in_full() -> None:
 
 def test_one_without_numbers_acknowledges_one_with_them() -> None:
     link = Link()
-    link.ends[1] = Neighbour(node(5), Settings(is_reliable=False), 0xB, dice(1), link.now)
+    link.ends[1] = Neighbour(
+        node(5), Settings(is_reliable=False), 0xB, dice(1), link.now, Post(), 1
+    )
     link.say(0, SAID_PATH)
     link.run(2 * MS)
     link.say(1, SAID_RESV)
@@ -583,7 +586,7 @@ def test_with_a_key_what_has_no_right_integrity_is_dropped(octets: bytes) -> Non
     receiver = Link(KEYED).ends[1]
     assert receiver.receive(octets, 0) == []
     assert receiver.drops == {"decrypt": 1}
-    assert receiver.drain() == []
+    assert receiver.post.drain() == []
     assert receiver.get_timer() is None
 
 
@@ -612,14 +615,14 @@ def test_a_bundle_is_opened() -> None:
     receiver = Link().ends[1]
     parts = [encode_message(one) for one in (PATH, RESV, Hello(source=1, destination=0))]
     assert receiver.receive(message(12, parts), 0) == [Received(PATH, 64), Received(RESV, 64)]
-    (answer,) = map(decode_message, receiver.drain())
+    (answer,) = (decode_message(octets) for octets, _ in receiver.post.drain())
     assert isinstance(answer.message, Hello)
 
 
 @pytest.mark.requirement("MPLA-4.1-02", "MPLA-4.2-02")
 def test_what_is_dropped_is_counted_and_changes_nothing() -> None:
     traced: list[tuple[str, Mapping[str, object]]] = []
-    receiver = Neighbour(node(4), Settings(), 1, dice(1), 0,
+    receiver = Neighbour(node(4), Settings(), 1, dice(1), 0, Post(), 1,
                          lambda name, data: traced.append((name, data)))  # fmt: skip
     octets = encode_message(PATH)
     parts = objects(octets)
@@ -634,7 +637,7 @@ def test_what_is_dropped_is_counted_and_changes_nothing() -> None:
     for one in bad.values():
         assert receiver.receive(one, 0) == []
     assert receiver.drops == dict.fromkeys(bad, 1)
-    assert receiver.drain() == []
+    assert receiver.post.drain() == []
     assert receiver.get_timer() is None
     assert [data["reason"] for _, data in traced] == list(bad)
     assert {name for name, _ in traced} == {"mplamps:message_dropped"}
@@ -654,7 +657,7 @@ def test_what_is_answered_with_an_error_is_said_once_for_its_number() -> None:
 
 def test_changes_of_a_neighbour_are_traced() -> None:
     traced: list[str] = []
-    one = Neighbour(node(4), LIVE, 1, dice(1), 0, lambda name, _: traced.append(name))
+    one = Neighbour(node(4), LIVE, 1, dice(1), 0, Post(), 1, lambda name, _: traced.append(name))
     one.receive(encode_message(Hello(source=5, destination=0)), 0)
     one.handle_timer(1_050 * MS)
     one.receive(encode_message(Hello(source=5, destination=0)), 1_100 * MS)
@@ -697,7 +700,8 @@ def test_both_ends_agree_in_the_end_whatever_the_link_does(seed: int, settings: 
 
 
 def test_a_link_to_one_address_has_it() -> None:
-    assert Neighbour(IPv4Address("10.0.0.9"), Settings(), 0, dice(1), 0).address == node(9)
+    one = Neighbour(IPv4Address("10.0.0.9"), Settings(), 0, dice(1), 0, Post(), 1)
+    assert one.address == node(9)
 
 
 def test_the_reservation_of_a_session_has_one_key() -> None:
@@ -714,7 +718,7 @@ def test_what_asks_for_no_acknowledgement_gets_none() -> None:
     named = Srefresh(epoch=3, numbers=(4,), message_id=replace_ack(mark))
     assert receiver.receive(encode_message(named), 0) == [Refreshed((path_key(SESSION, LAMP),))]
     receiver.handle_timer(10 * MS)
-    (ack,) = receiver.drain()
+    ((ack, _),) = receiver.post.drain()
     assert decode_message(ack).message == Ack(acks=(Acknowledgement(3, 5),))
 
 

@@ -21,6 +21,7 @@ from powertcp.mplamps.rsvp import (
     path_key,
 )
 from powertcp.mplamps.rsvp.outbox import ACK_NS, AGAIN_NS, MAX_ATTACHED, MAX_OWED, Outbox
+from powertcp.mplamps.rsvp.post import Post
 from tests.conversation import counting_entropy
 from tests.rsvp_messages import LAMP, PATH, SESSION, node
 
@@ -32,7 +33,7 @@ dropped: list[str] = []
 def made(**settings: object) -> Outbox:
     dropped.clear()
     entropy = counting_entropy()
-    return Outbox(node(1), Settings(**settings), 1, entropy, dropped.append)  # type: ignore[arg-type]
+    return Outbox(node(1), Settings(**settings), 1, entropy, dropped.append, Post(), 1)  # type: ignore[arg-type]
 
 
 def path(tunnel: int) -> Path:
@@ -48,7 +49,7 @@ def acks(count: int) -> list[Acknowledgement]:
 
 
 def drained(outbox: Outbox) -> list[Message]:
-    return [decode_message(octets).message for octets in outbox.drain()]
+    return [decode_message(octets).message for octets, _ in outbox.post.drain()]
 
 
 def test_a_state_too_many_is_refused_and_another_one_of_the_same_key_is_not() -> None:
@@ -110,7 +111,7 @@ def test_acknowledgements_wait_10_ms_and_100_of_them_not_at_all() -> None:
 def test_the_longest_ack_fits_into_a_datagram_with_integrity() -> None:
     outbox = made(key=Key(1, bytes(16)))
     outbox.owe(acks(MAX_OWED), 0)
-    (octets,) = outbox.drain()
+    ((octets, _),) = outbox.post.drain()
     assert len(octets) <= MAX_SENT
 
 
@@ -130,12 +131,12 @@ def test_some_acknowledgements_go_with_a_message_and_an_ack_takes_the_rest() -> 
 def test_a_message_without_room_takes_none_and_one_that_is_too_long_is_refused() -> None:
     outbox = made()
     outbox.send(path(1), 0)
-    (octets,) = outbox.drain()
+    ((octets, _),) = outbox.post.drain()
     room = MAX_SENT - len(octets) - 4
     outbox.owe(acks(1), 0)
     with pytest.raises(LocalProtocolError, match="limit 1,472"):
         outbox.send(replace(path(2), others=(ForeignObject(200, 1, bytes(room + 4)),)), 0)
-    assert outbox.drain() == []
+    assert outbox.post.drain() == []
     assert outbox.states == 1
     outbox.send(replace(path(2), others=(ForeignObject(200, 1, bytes(room)),)), 0)
     (said,) = drained(outbox)
@@ -153,9 +154,9 @@ def test_who_sends_gives_no_number(said: Path) -> None:
 
 
 def test_an_epoch_has_24_bits() -> None:
-    Outbox(node(1), Settings(), 0xFF_FFFF, bytes, dropped.append)
+    Outbox(node(1), Settings(), 0xFF_FFFF, bytes, dropped.append, Post(), 1)
     with pytest.raises(LocalProtocolError, match="epoch"):
-        Outbox(node(1), Settings(), 0x100_0000, bytes, dropped.append)
+        Outbox(node(1), Settings(), 0x100_0000, bytes, dropped.append, Post(), 1)
 
 
 @pytest.mark.requirement("MPLA-4.7-04")
@@ -163,7 +164,7 @@ def test_an_acknowledgement_of_nothing_says_nothing() -> None:
     outbox = made()
     outbox.send(path(1), 0)
     outbox.send(tear(2), 0)
-    outbox.drain()
+    outbox.post.drain()
     foreign = (Acknowledgement(2, 1), Acknowledgement(1, 7), Acknowledgement(1, 7, is_nack=True))
     outbox.acknowledged((*foreign, Acknowledgement(1, 2, is_nack=True)), 0)
     assert outbox.waiting == 2
@@ -180,7 +181,7 @@ def test_a_state_that_was_never_acknowledged_is_still_refreshed() -> None:
         outbox.handle_timer(at * AGAIN_NS[-1])
     assert dropped == ["unanswered"]
     assert outbox.sent(path_key(path(1).session, LAMP)) == path(1)
-    outbox.drain()
+    outbox.post.drain()
     outbox.acknowledged((Acknowledgement(1, 1, is_nack=True),), 0)
     (said,) = drained(outbox)
     assert isinstance(said, Path)
@@ -190,7 +191,7 @@ def test_a_state_that_was_never_acknowledged_is_still_refreshed() -> None:
 def test_the_time_of_a_refresh_is_by_chance_within_its_bounds() -> None:
     for octet, expected in ((0, 50), (255, 149)):
         outbox = Outbox(
-            node(1), Settings(refresh_ns=100), 1, bytes([octet]).__mul__, dropped.append
+            node(1), Settings(refresh_ns=100), 1, bytes([octet]).__mul__, dropped.append, Post(), 1
         )
         outbox.send(path(1), 0)
         outbox.acknowledged((Acknowledgement(1, 1),), 0)
