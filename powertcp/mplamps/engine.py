@@ -392,7 +392,7 @@ class Engine:
             "node": seat.name,
             "lamp": seat.name,
             "tunnel": event.tunnel,
-            "state": event.state,
+            "state": event.state.value,
         }
         if event.refusal is not None:
             data["code"] = int(event.refusal.code)

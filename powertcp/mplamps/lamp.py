@@ -110,6 +110,8 @@ class Lamp:
     @property
     def state(self) -> LampState:
         """The best state of all tunnels."""
+        if len(self._tunnels) == 1:
+            return next(iter(self._tunnels.values())).state
         found = {tunnel.state for tunnel in self._tunnels.values()}
         return next((state for state in LampState if state in found), LampState.DARK)
 
@@ -571,10 +573,11 @@ class Lamp:
 
     def get_timer(self) -> Instant | None:
         """Return the earliest deadline in ns, or None."""
-        times: list[Instant | None] = []
+        times: list[Instant] = []
         for tunnel in self._tunnels.values():
-            times += (tunnel.retry_at, tunnel.end_at, *(at for at, _ in tunnel.old))
-        return min((at for at in times if at is not None), default=None)
+            times += [at for at in (tunnel.retry_at, tunnel.end_at) if at is not None]
+            times += [at for at, _ in tunnel.old]
+        return min(times, default=None)
 
     def handle_timer(self, now: Instant) -> None:
         """Tear old circuits, ask again, leave old suppliers: what is due at `now`."""
