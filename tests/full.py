@@ -1,4 +1,7 @@
-"""Sizes of long tests: moderate, or with POWERTCP_LONG=1 the number that the requirement names."""
+"""Sizes of long tests: moderate, or with POWERTCP_LONG=1 the number that the requirement names.
+
+A long run goes with `-o faulthandler_timeout=0`: see there.
+"""
 
 import os
 
