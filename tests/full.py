@@ -1,6 +1,6 @@
 """Sizes of long tests: moderate, or with POWERTCP_LONG=1 the number that the requirement names.
 
-A long run goes with `-o faulthandler_timeout=0`: see there.
+A long run goes with `-o faulthandler_timeout=0`, why is said in pyproject.toml.
 """
 
 import os

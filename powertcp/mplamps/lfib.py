@@ -208,8 +208,9 @@ class Lfib:
     def allocate(self, owner: Owner, label: int, now: Instant, origin: int = 0) -> int:
         """Make an open entry of `owner` under a voltage label or the neutral; return its flow label.
 
-        origin: the only link on which its packets may come, 0 for any. Raises PowerRefused 508 (error 24/9), nothing made, beyond 100,000 circuits and when no
-        flow label is left; LocalProtocolError for a voltage that no link has.
+        origin: the only link on which its packets may come, 0 for any. Raises PowerRefused 508 (error
+        24/9), nothing made, beyond 100,000 circuits and when no flow label is left;
+        LocalProtocolError for a voltage that no link has.
         """
         pool = self._pools.get(label)
         if pool is None:

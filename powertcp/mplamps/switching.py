@@ -70,7 +70,8 @@ class Crossing:
     """A circuit that crosses this node. phase, neutral: flow labels given out here, 0 for none.
 
     path, power: as it came, and what was admitted of it. route: the ERO from the next node on.
-    names: of a route that was made here. flow: the neutral of the next node toward the source. grant, tariff: of the last RESV.
+    names: of a route that was made here. flow: the neutral of the next node toward the source.
+    grant, tariff: of the last RESV.
     """
 
     __slots__ = (
