@@ -35,6 +35,7 @@ from powertcp.potcp.events import (
     RenegotiationRequested,
     SamplesReceived,
 )
+from powertcp.potcp.states import Source
 from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import PowerProfile, ProfileType, named_profiles
 from powertcp.sources.generator import Generator
@@ -142,7 +143,8 @@ class _Source(_End):
             return
         status = self.connection.status(flow)
         terms, sampling = status.profile, status.sampling
-        if terms is None or sampling is None:
+        # a connection that has broken holds its flow until that is resumed or over
+        if terms is None or sampling is None or status.state == Source.HELD.name:
             self._due = now + NS_PER_MS
             return
         if terms != self._terms or self._generator is None:
