@@ -28,9 +28,10 @@ STORM_EXAMPLE = """examples:
   powertcp mplamps storm                               10,000 lamps of a city at dusk
   powertcp mplamps storm tree:5,5,5,2,5 --style ff --json
   powertcp mplamps storm ring:50 --spread 2s --reliable
+  powertcp mplamps storm tree:1,2,10,2,5 --power       all lit, to the microjoule
 
 Every lamp is switched on at once, or with --spread around three spreads after dusk; the storm ends as soon
-as no lamp waits for an answer. The TOPOLOGY is by default tree:10,10,10,2,5. Messages are not numbered, so
+as no lamp waits for an answer, or with --power for its first block, 5 s at most. The TOPOLOGY is by default tree:10,10,10,2,5. Messages are not numbered, so
 that PATHs and RESVs are twice the sum of the depths of all lamps; --reliable shows what numbers,
 acknowledgements and retransmissions add.
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from powertcp.errors import known
 from powertcp.machine import Buffer, Entropy, Event
+from powertcp.mplamps.attachment import Attachment
 from powertcp.mplamps.engine import Engine
 from powertcp.mplamps.node import (
     LampChanged,
@@ -21,6 +22,7 @@ from powertcp.mplamps.node import (
     StreamOpened,
     SupplierChanged,
 )
+from powertcp.mplamps.scenario import CANDLE_NS
 from powertcp.mplamps.tcp import Ended, Endpoint, Opened, PeerFinished
 from powertcp.mplamps.wires import Dice
 from powertcp.potcp.config import ConnectionConfig
@@ -28,6 +30,7 @@ from powertcp.potcp.connection import PowerConnection
 from powertcp.potcp.events import (
     Ask,
     FlowClosed,
+    FlowCut,
     FlowRefused,
     PowerAccepted,
     PowerReady,
@@ -35,7 +38,6 @@ from powertcp.potcp.events import (
     RenegotiationRequested,
     SamplesReceived,
 )
-from powertcp.potcp.states import Source
 from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import PowerProfile, ProfileType, named_profiles
 from powertcp.sources.generator import Generator
@@ -131,6 +133,9 @@ class _Source(_End):
                 connection.ready(flow, now=now)
             case RenegotiationRequested(flow=flow, asks=asks):
                 connection.answer(flow, accept=True, profile=asks[0].desired, now=now)
+            case FlowCut():
+                # nothing is sent in a flow that is held; none is resumed here
+                self._due = None
             case FlowClosed(esn_uj=esn_uj, truncated=is_cut):
                 self.sent_uj += esn_uj
                 self.is_whole = not is_cut
@@ -143,8 +148,7 @@ class _Source(_End):
             return
         status = self.connection.status(flow)
         terms, sampling = status.profile, status.sampling
-        # a connection that has broken holds its flow until that is resumed or over
-        if terms is None or sampling is None or status.state == Source.HELD.name:
+        if terms is None or sampling is None:
             self._due = now + NS_PER_MS
             return
         if terms != self._terms or self._generator is None:
@@ -172,6 +176,7 @@ class _Sink(_End):
         self.request = self._wish = request
         self.is_over = False
         self.is_whole = False
+        self._is_ready = False
         self._tell = tell
         self._flow: int | None = None
         self._block_ns: Duration = 0
@@ -215,6 +220,7 @@ class _Sink(_End):
         """Bank what was verified."""
         match event:
             case PowerReady(flow=flow):
+                self._is_ready = True
                 status = self.connection.status(flow)
                 if status.profile is not None and status.sampling is not None:
                     self._block_ns = Generator(status.profile, status.sampling, msp=MSP).period_ns
@@ -226,7 +232,8 @@ class _Sink(_End):
                 self._tell(True, now)  # noqa: FBT003 - of a callable
             case FlowClosed(truncated=is_cut):
                 self._late_at, self.is_over = None, True
-                self.is_whole = not is_cut
+                # what comes in a flow that was closed before it was ready is not verified
+                self.is_whole = self._is_ready and not is_cut
             case FlowRefused():
                 self._late_at, self.is_over = None, True
 
@@ -238,7 +245,7 @@ class _Stream:
     name: str
     tunnel: int
     sink: _Sink
-    end: Endpoint
+    line: Attachment
     is_leaving: bool = False
 
 
@@ -279,6 +286,7 @@ class PoweredLamps:
         # the table of named profiles is a file: read once
         named_profiles()
         self._engine = engine
+        engine.patience_ns = CANDLE_NS
         self._seed = seed
         self._opened = 0
         self._office = TicketOffice(self._dice("office"))
@@ -332,8 +340,6 @@ class PoweredLamps:
 
         sink = _Sink(connection, request, tell)
 
-        stream = _Stream(name, tunnel, sink, end)
-
         def take(event: Event, at: Instant) -> None:
             match event:
                 case Opened():
@@ -344,10 +350,10 @@ class PoweredLamps:
                     sink.take(event, at)
                     pair.match()
             if sink.is_over:
-                end.close(at)
+                line.close()
 
-        engine.attach(name, end, sink, take)
-        self._streams[name, tunnel] = stream
+        line = engine.attach(name, end, sink, take)
+        stream = self._streams[name, tunnel] = _Stream(name, tunnel, sink, line)
         self._ends[end] = name, sink, stream
         source = known(engine.topology.at(end.peer), "a lamp asks a source").name
         pair = self._open[name, end.local_port, source] = _Pair(name, sink)
@@ -367,11 +373,11 @@ class PoweredLamps:
             match event:
                 case PeerFinished():
                     # who closes first keeps its port for a while: that is the lamp, which has many
-                    end.close(at)
+                    line.close()
                 case _:
                     source.take(event, at)
 
-        engine.attach(name, end, source, take)
+        line = engine.attach(name, end, source, take)
         self._ends[end] = name, source, None
         self._open[lamp, end.peer_port, name].source = source
 
@@ -398,7 +404,7 @@ class PoweredLamps:
         is_known = self._streams.get(key) is stream
         if is_known:
             del self._streams[key]
-        self._ends.pop(stream.end, None)
+        self._ends.pop(stream.line.end, None)
         return is_known
 
     def _leave(self, name: str, tunnel: int, now: Instant) -> bool:
@@ -410,7 +416,7 @@ class PoweredLamps:
             stream.is_leaving = True
             stream.sink.close(now)
             if stream.sink.is_over:
-                stream.end.close(now)
+                stream.line.close()
             # at the latest
             self._engine.at(now + DRAIN_NS, lambda at: self._give_up(stream, at))
             self._engine.settle_later(name)

@@ -17,8 +17,8 @@ class Attachment:
     """A stream machine on an end of an inner connection. is_over: nothing more comes or goes."""
 
     __slots__ = (
-        "_cutter", "_ended", "_has_finished", "_is_told", "_machine", "_pieces", "_take", "end",
-        "is_over",
+        "_cutter", "_ended", "_has_finished", "_is_closing", "_is_told", "_machine", "_pieces",
+        "_take", "end", "is_over",
     )  # fmt: skip
 
     def __init__(self, end: Endpoint, machine: StreamMachine[Event], take: Take) -> None:
@@ -31,7 +31,7 @@ class Attachment:
         self._take = take
         self._cutter = Cutter()
         self._pieces: list[tuple[bytes, bool]] = []
-        self._has_finished = self._is_told = False
+        self._has_finished = self._is_told = self._is_closing = False
         self._ended: Ended | None = None
         self.is_over = False
 
@@ -97,11 +97,15 @@ class Attachment:
                 self._pieces[0] = octets[room:], False
             else:
                 del self._pieces[0]
+        if self._is_closing and not self._pieces:
+            self._is_closing = False
+            self.end.close(now)
+            has_sent = True
         return has_sent
 
-    def close(self, now: Instant) -> None:
-        """Send FIN after what is queued."""
-        self.end.close(now)
+    def close(self) -> None:
+        """Send FIN after all that the machine has to say; pump afterwards."""
+        self._is_closing = True
 
     def get_timer(self) -> Instant | None:
         """Return when the machine has something to do."""

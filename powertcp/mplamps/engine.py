@@ -39,6 +39,8 @@ SERVICE_NS: Final[Duration] = 500 * NS_PER_US
 MAX_SEED: Final = (1 << 64) - 1
 # PATH, RESV, their errors and tears occupy a node; what keeps neighbours in touch does not
 _LAST_SERVED: Final = 6
+# states of a lamp whose circuit is closed, but no block comes
+_BLOCKLESS: Final = (LampState.SIGNALLED, LampState.FLICKER)
 _LAMP_CHANGED: Final = "mplamps:lamp_changed"
 _ARRIVE, _SERVE, _PACKET, _FREE, _TIMER, _CALL = range(6)
 
@@ -124,7 +126,9 @@ class Engine:
         self.events = 0
         self.acts_left = 0
         self.waiting: set[str] = set()
-        """Lamps that have sent a PATH and have no answer yet."""
+        """Lamps that have sent a PATH and have no answer yet, or with power no block yet."""
+        self.patience_ns: Duration | None = None
+        """With power, how long a lamp whose circuit is closed waits for a block; None without."""
         self.recorder = recorder or Recorder(topology)
         self.watch: Watch | None = None
         self.observe: Observe | None = None
@@ -196,14 +200,14 @@ class Engine:
             pass
 
     def run_settled(self, until: Instant) -> None:
-        """Do what happens until all acts are done and no lamp waits for an answer, or `until`."""
+        """Do what happens until all acts are done and no lamp waits, or `until`."""
         while self.step(1 << 20, until, is_settled=True):
             pass
 
     def step(self, max_events: int, until: Instant, *, is_settled: bool = False) -> bool:
         """Do up to `max_events`, none after `until`; return whether some are left before it.
 
-        is_settled: stop as soon as all acts are done and no lamp waits for an answer.
+        is_settled: stop as soon as all acts are done and no lamp waits.
         """
         heap, handlers = self._heap, self._handlers
         self._stops_settled = is_settled
@@ -223,7 +227,7 @@ class Engine:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all acts are done and no lamp waits for an answer."""
+        """Whether all acts are done and no lamp waits."""
         return not self.waiting and not self.acts_left
 
     def at(self, time: Instant, call: Callable[[Instant], None]) -> None:
@@ -383,11 +387,7 @@ class Engine:
             record.signalled_at = now
         if state is LampState.LIT and record.lit_at is None:
             record.lit_at = now
-        if state is LampState.REQUESTING:
-            self.waiting.add(seat.name)
-        else:
-            self.waiting.discard(seat.name)
-            self._is_stopped = self._stops_settled and self.is_settled
+        self._take_waiting(record)
         data: dict[str, object] = {
             "node": seat.name,
             "lamp": seat.name,
@@ -398,6 +398,24 @@ class Engine:
             data["code"] = int(event.refusal.code)
             data["sentence"] = event.refusal.text or event.refusal.sentence()
         self.recorder.event(_LAMP_CHANGED, data, now)
+
+    def _take_waiting(self, record: LampRecord) -> None:
+        """Note whether a lamp waits: if it is for a block, not for ever."""
+        if record.state is LampState.REQUESTING:
+            self.waiting.add(record.name)
+        elif record.state in _BLOCKLESS and self.patience_ns is not None:
+            self.waiting.add(record.name)
+            self.at(self.now + self.patience_ns, lambda _: self._lose_patience(record))
+        else:
+            self._leave_waiting(record.name)
+
+    def _lose_patience(self, record: LampRecord) -> None:
+        if record.state in _BLOCKLESS:
+            self._leave_waiting(record.name)
+
+    def _leave_waiting(self, name: str) -> None:
+        self.waiting.discard(name)
+        self._is_stopped = self._stops_settled and self.is_settled
 
     # ---- inner connections ----------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from powertcp.cli.powered_lamps import PoweredLamps
+from powertcp.cli.powered_lamps import PoweredLamps, _Sink
 from powertcp.machine import Event
 from powertcp.mplamps.engine import Engine, EngineSettings
 from powertcp.mplamps.generators import generate_topology
@@ -14,7 +14,7 @@ from powertcp.mplamps.script import DEFAULT_SCRIPT, parse_script
 from powertcp.mplamps.tariffs import parse_market
 from powertcp.mplamps.topology import Draft, NodeKind, Topology
 from powertcp.potcp.connection import PowerConnection
-from powertcp.potcp.events import SamplesReceived
+from powertcp.potcp.events import FlowCut, SamplesReceived
 from powertcp.profile import PowerProfile
 from powertcp.units import NS_PER_MS, NS_PER_S
 
@@ -306,3 +306,49 @@ def test_a_lamp_that_is_switched_off_while_it_is_shed_is_dark(off_ms: int) -> No
     node = engine.node("lamp-1")
     assert node is not None
     assert not list(node.tunnels())
+
+
+def events_of_connections(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """Return the list to which each event of both ends of all connections is put."""
+    next_event = PowerConnection.next_event
+    seen: list[Event] = []
+
+    def note(connection: PowerConnection) -> Event | None:
+        event = next_event(connection)
+        if event is not None:
+            seen.append(event)
+        return event
+
+    monkeypatch.setattr(PowerConnection, "next_event", note)
+    return seen
+
+
+@pytest.mark.parametrize("off_ms", range(20, 80, 5))
+def test_a_lamp_that_is_switched_off_while_it_asks_for_power_says_so(
+    off_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = events_of_connections(monkeypatch)
+    run = Powered(generate_topology("street:1"), f"0s on *\n{off_ms}ms off *")
+    run.until(3)
+    assert not [event for event in seen if isinstance(event, FlowCut)]
+    # a block that crosses the lamp's word comes in a flow that is over
+    ((sent_uj, banked_uj, cut_uj),) = run.lamps.supplies().values()
+    assert sent_uj == banked_uj + cut_uj
+    assert sum(len(node.lfib) for node in run.engine.nodes()) == 0
+
+
+def test_nothing_is_sent_in_a_flow_whose_lamp_has_left_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = events_of_connections(monkeypatch)
+    run = Powered(generate_topology("street:1"), "0s on *\n2s off *")
+
+    def leave(sink: _Sink, now: int) -> None:
+        sink.is_over = True
+
+    monkeypatch.setattr(_Sink, "close", leave)
+    run.until(6)
+    assert [event for event in seen if isinstance(event, FlowCut)]
+    (supply,) = run.lamps.supplies().values()
+    assert supply.sent_uj == supply.banked_uj + supply.cut_uj
+    assert 100_000_000 < supply.banked_uj < 119_600_000

@@ -120,17 +120,28 @@ def test_the_end_of_the_peer_comes_after_its_octets() -> None:
     line = Line()
     line.machines[0].to_say += b"last"
     line.exchange()
-    line.sides[0].close(line.now)
+    line.sides[0].close()
     line.exchange()
     assert line.machines[1].has_ended
     assert isinstance(line.told[1][-1], PeerFinished)
     assert line.machines[1].got == b"last"
     assert not line.sides[1].is_over
-    line.sides[1].close(line.now)
+    line.sides[1].close()
     line.exchange()
     assert all(side.is_over for side in line.sides)
     assert [isinstance(told[-1], Ended) for told in line.told] == [True, True]
     assert line.ends[1].state is State.CLOSED
+
+
+def test_what_the_machine_says_last_goes_before_the_end() -> None:
+    line = Line()
+    line.exchange()
+    octets = bytes(3 * MAX_BACKLOG)
+    line.machines[0].to_say += octets
+    line.sides[0].close()
+    line.exchange()
+    assert line.machines[1].got == octets
+    assert line.machines[1].has_ended
 
 
 def test_a_reset_ends_the_machine() -> None:
