@@ -207,9 +207,7 @@ class Simulation:
                 gc.freeze()
             if sys.stderr.isatty() and time.monotonic() >= next_s:
                 next_s = time.monotonic() + _EVERY_S
-                closed = sum(one.signalled_at is not None for one in engine.lamps.values())
-                text = f"{format_duration(engine.now)} simulated, {closed:,} lamps signalled"
-                print(f"\r{text}, {engine.events:,} events\x1b[K", end="", file=sys.stderr)
+                _tell_progress(engine, is_powered=self._arguments.power)
 
     # ---- telling ------------------------------------------------------------------------------
 
@@ -426,6 +424,15 @@ def _writing(name: str | None, what: str) -> Iterator[BinaryIO | None]:
             yield file
     except OSError as error:
         raise HostError(error.errno or _EIO, name, f"write a {what}") from error
+
+
+def _tell_progress(engine: Engine, *, is_powered: bool) -> None:
+    lamps = engine.lamps.values()
+    text = f"{sum(one.signalled_at is not None for one in lamps):,} lamps signalled"
+    if is_powered:
+        text += f", {sum(one.lit_at is not None for one in lamps):,} lit"
+    said = f"{format_duration(engine.now)} simulated, {text}, {engine.events:,} events"
+    print(f"\r{said}\x1b[K", end="", file=sys.stderr)
 
 
 def _clear_progress() -> None:

@@ -319,9 +319,9 @@ class PoweredLamps:
     def _power(self, name: str, tunnel: int, grant: PowerProfile, now: Instant) -> None:
         """Open the inner connection of a tunnel, or let the one that is open have other terms."""
         request = grant.with_type(ProfileType.REQUEST, lease_s=0)
-        stream = self._streams.get((name, tunnel))
-        if stream is not None:
-            stream.sink.change(request, now)
+        before = self._streams.get((name, tunnel))
+        if before is not None:
+            before.sink.change(request, now)
             return
         engine = self._engine
         node = known(engine.node(name), "a lamp that is signalled is up")

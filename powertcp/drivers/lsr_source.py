@@ -16,7 +16,7 @@ from powertcp.drivers.lsp import LspStream
 from powertcp.drivers.lsr import LiveNode
 from powertcp.drivers.provider import Provider, ProviderConfig
 from powertcp.drivers.splice import splice
-from powertcp.mplamps.ends import MAX_CONNECTIONS
+from powertcp.mplamps.ends import MAX_OF_SOURCE
 from powertcp.mplamps.node import StreamOpened
 from powertcp.mplamps.topology import Node, NodeKind, Topology
 from powertcp.profile import ProfileType
@@ -114,7 +114,7 @@ async def serve_itself(
         supplies=own_supplies(topology, node),
         rating_mw=capacity_mw,
         name=node.name,
-        per_address=MAX_CONNECTIONS,
+        per_address=MAX_OF_SOURCE,
     )
     provider = Provider(config)
     async with trio.open_nursery() as nursery:

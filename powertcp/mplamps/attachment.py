@@ -4,9 +4,11 @@ MPLampS sections 8 and 9. Whoever has made the machine is told its events.
 """
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from powertcp.machine import Event, StreamMachine
 from powertcp.mplamps.cutter import Cutter
+from powertcp.mplamps.node import Node
 from powertcp.mplamps.tcp import Ended, Endpoint, PeerFinished
 from powertcp.units import Instant
 
@@ -115,3 +117,86 @@ class Attachment:
         """Let the machine do what is due; pump afterwards."""
         if not self.is_over:
             self._machine.handle_timer(now)
+
+
+class Attachments:
+    """All attachments of a node: those that were touched are pumped, those that are due are woken.
+
+    A source has thousands, of which a packet concerns one.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._all: dict[Endpoint, Attachment] = {}
+        # in the order in which they were touched
+        self._touched: dict[Endpoint, None] = {}
+        self._timers: list[tuple[Instant, int, Endpoint]] = []
+        # what counts of those timers: the newest of each
+        self._due: dict[Endpoint, Instant] = {}
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, attachment: Attachment) -> None:
+        """Take one more."""
+        self._all[attachment.end] = attachment
+        self.touch(attachment.end)
+
+    def remove(self, end: Endpoint) -> None:
+        """Forget the one on an end, if there is one."""
+        self._all.pop(end, None)
+        self._touched.pop(end, None)
+        self._due.pop(end, None)
+
+    def touch(self, end: Endpoint) -> None:
+        """Note that something has happened to an end, or to the machine on it."""
+        if end in self._all:
+            self._touched[end] = None
+
+    def touch_all(self) -> None:
+        """Note that something may have happened to any of them."""
+        self._touched.update(dict.fromkeys(self._all))
+
+    def pump(self, node: Node, now: Instant) -> bool:
+        """Pump those that were touched, and have `node` take the packets of their ends.
+
+        Returns whether any has moved: then call again when the events of the node are taken.
+        """
+        touched, self._touched = self._touched, {}
+        has_moved = False
+        for end in touched:
+            one = self._all.get(end)
+            if one is None:
+                continue
+            if one.pump(now):
+                node.flush_ends(now, end)
+                has_moved = True
+            if one.is_over:
+                self.remove(end)
+            elif end in self._all:
+                self._wind(end, one.get_timer())
+        return has_moved or bool(self._touched)
+
+    def _wind(self, end: Endpoint, at: Instant | None) -> None:
+        if at is None:
+            self._due.pop(end, None)
+        elif self._due.get(end) != at:
+            self._due[end] = at
+            self._number += 1
+            heappush(self._timers, (at, self._number, end))
+
+    def get_timer(self) -> Instant | None:
+        """Return when the first machine has something to do, or None."""
+        timers = self._timers
+        while timers and self._due.get(timers[0][2]) != timers[0][0]:
+            heappop(timers)
+        return timers[0][0] if timers else None
+
+    def handle_timer(self, now: Instant) -> None:
+        """Let machines do what is due; pump afterwards."""
+        while (at := self.get_timer()) is not None and at <= now:
+            end = heappop(self._timers)[2]
+            del self._due[end]
+            self._all[end].handle_timer(now)
+            self.touch(end)

@@ -40,7 +40,15 @@ class StreamCut(Event):
     at: Instant
 
 
-StreamEvent: TypeAlias = StreamOpened | StreamCut
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamTimedOut(Event):
+    """An inner connection has closed because it has waited in vain, or long enough."""
+
+    end: Endpoint
+    at: Instant
+
+
+StreamEvent: TypeAlias = StreamOpened | StreamCut | StreamTimedOut
 
 
 class _Way(NamedTuple):
@@ -206,6 +214,8 @@ class Delivery:
         self.ends.handle_timer(now)
         self._timer = None
         for stream in tuple(self._streams.values()):
+            if stream.end.state is State.CLOSED:
+                self._events.append(StreamTimedOut(end=stream.end, at=now))
             self._flush(stream)
             self._wake(stream.orphan_at)
 
@@ -246,6 +256,7 @@ class Delivery:
 
     def _forget(self, stream: _Stream) -> None:
         self._streams.pop(stream.end, None)
+        self.ends.forget(stream.end)
         if self._of.get(stream.session) is stream:
             del self._of[stream.session]
 

@@ -16,8 +16,9 @@ from powertcp.registry import DEFAULT_PORT, Flag, Reason, Refusal
 from powertcp.units import Instant
 from powertcp.wire.buffer import Buffer
 
-# MPLA-4.10-03
-MAX_CONNECTIONS: Final = 1024
+# MPLA-4.10-03: a source has one in each circuit
+MAX_OF_LAMP: Final = 1_024
+MAX_OF_SOURCE: Final = 100_000
 # of the lamp: the first of those that nobody is given
 FIRST_PORT: Final = 49_152
 _U32 = 0xFFFF_FFFF
@@ -30,13 +31,16 @@ class Ends:
     malformed, refused: packets that could not be read, and connections beyond the limit.
     """
 
-    __slots__ = ("_ends", "_entropy", "_is_source", "_out", "local", "malformed", "refused")
+    __slots__ = (
+        "_ends", "_entropy", "_is_source", "_limit", "_out", "local", "malformed", "refused",
+    )  # fmt: skip
 
     def __init__(self, local: IPv4Address, entropy: Entropy, *, is_source: bool) -> None:
         """Take the own address. is_source: whoever asks at port 3251 is answered."""
         self.local = local
         self._entropy = entropy
         self._is_source = is_source
+        self._limit = MAX_OF_SOURCE if is_source else MAX_OF_LAMP
         self._ends: dict[_Key, Endpoint] = {}
         self._out: list[bytes] = []
         self.malformed = 0
@@ -49,14 +53,13 @@ class Ends:
         return iter(tuple(self._ends.values()))
 
     def connect(self, peer: IPv4Address, request: PowerProfile, now: Instant) -> Endpoint:
-        """Open a connection to a source. Raises PowerRefused 508 beyond 1,024 connections."""
+        """Open a connection to a source. Raises PowerRefused 508 beyond the limit."""
         # MPLA-4.10-03
         if self._is_full():
             self.refused += 1
             count = len(self._ends)
-            raise PowerRefused(
-                Refusal(Reason.LIMIT, count + 1, MAX_CONNECTIONS, requirement="MPLA-4.10-03")
-            )
+            refusal = Refusal(Reason.LIMIT, count + 1, self._limit, requirement="MPLA-4.10-03")
+            raise PowerRefused(refusal)
         port = FIRST_PORT
         while (port, peer, DEFAULT_PORT) in self._ends:
             port += 1
@@ -97,6 +100,12 @@ class Ends:
         self._reset(packet)
         return None
 
+    def forget(self, end: Endpoint) -> None:
+        """Forget an end that is closed."""
+        key = end.local_port, end.peer, end.peer_port
+        if self._ends.get(key) is end:
+            del self._ends[key]
+
     def packets_to_send(self) -> list[bytes]:
         """Drain resets for packets that no end has taken; those of an end are its own."""
         out, self._out = self._out, []
@@ -117,9 +126,9 @@ class Ends:
         return Endpoint(self.local, port, int.from_bytes(self._entropy(4), "big"))
 
     def _is_full(self) -> bool:
-        if len(self._ends) >= MAX_CONNECTIONS:
+        if len(self._ends) >= self._limit:
             self._sweep()
-        return len(self._ends) >= MAX_CONNECTIONS
+        return len(self._ends) >= self._limit
 
     def _sweep(self) -> None:
         """Forget ends that are closed."""

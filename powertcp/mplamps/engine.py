@@ -12,7 +12,7 @@ from typing import Final
 
 from powertcp.errors import LocalProtocolError, known
 from powertcp.machine import Event, StreamMachine, Trace
-from powertcp.mplamps.attachment import Attachment, Take
+from powertcp.mplamps.attachment import Attachment, Attachments, Take
 from powertcp.mplamps.node import (
     LampChanged,
     LampState,
@@ -21,6 +21,7 @@ from powertcp.mplamps.node import (
     NodeEvent,
     NodeSettings,
     PolicemanWanted,
+    StreamTimedOut,
 )
 from powertcp.mplamps.policeman import Policeman
 from powertcp.mplamps.policing import Listen, Policing
@@ -97,7 +98,7 @@ class _Seat:
     timer_at: Instant | None = None
     lives: int = 1
     messages: int = 0
-    attachments: list[Attachment] = field(default_factory=list)
+    attachments: Attachments | None = None
 
 
 class Engine:
@@ -272,7 +273,9 @@ class Engine:
         if wire.is_cut or seat.node is None:
             wire.lost += 1
             return
-        seat.node.receive_packet(wire.number, packet, self.now)
+        end = seat.node.receive_packet(wire.number, packet, self.now)
+        if end is not None and seat.attachments is not None:
+            seat.attachments.touch(end)
         self._settle(seat)
 
     def _timer(self, seat: _Seat, at: Instant) -> None:
@@ -280,8 +283,8 @@ class Engine:
             return
         seat.timer_at = None
         seat.node.handle_timer(self.now)
-        for one in seat.attachments:
-            one.handle_timer(self.now)
+        if seat.attachments is not None:
+            seat.attachments.handle_timer(self.now)
         self._settle(seat)
 
     def _free(self, wire: Wire, _: None) -> None:
@@ -294,7 +297,10 @@ class Engine:
 
     def settle(self, name: str) -> None:
         """Take what a node has to say after a call to it, or to an endpoint of it."""
-        self._settle(self._seats[name])
+        seat = self._seats[name]
+        if seat.attachments is not None:
+            seat.attachments.touch_all()
+        self._settle(seat)
 
     def _settle(self, seat: _Seat) -> None:
         node = seat.node
@@ -303,7 +309,8 @@ class Engine:
         while True:
             while (event := node.next_event()) is not None:
                 self._take(seat, event)
-            if not seat.attachments or not self._pump(seat, node):
+            attachments = seat.attachments
+            if attachments is None or not attachments.pump(node, self.now):
                 break
         for octets, link in node.rsvp_to_send():
             self._send(seat, link, octets)
@@ -312,10 +319,9 @@ class Engine:
         if seat.is_policed and self._policing is not None:
             self._policing.flush(node, self.now)
         at = node.get_timer()
-        for one in seat.attachments:
-            own = one.get_timer()
-            if own is not None and (at is None or own < at):
-                at = own
+        own = seat.attachments.get_timer() if seat.attachments is not None else None
+        if own is not None and (at is None or own < at):
+            at = own
         if at is not None and (seat.timer_at is None or at < seat.timer_at):
             seat.timer_at = at = max(at, self.now)
             self._push(at, _TIMER, seat, at)
@@ -362,7 +368,11 @@ class Engine:
     def _take(self, seat: _Seat, event: NodeEvent) -> None:
         match event:
             case LampChanged():
+                if seat.attachments is not None:
+                    seat.attachments.touch_all()
                 self._take_lamp(seat, event)
+            case StreamTimedOut(end=end) if seat.attachments is not None:
+                seat.attachments.touch(end)
             case PolicemanWanted(at=at) if self._policing is not None:
                 self._want_policeman(seat, at)
         if self.watch is not None:
@@ -427,28 +437,19 @@ class Engine:
         Call `settle` after a verb of the machine.
         """
         attachment = Attachment(end, machine, take)
-        self._seats[name].attachments.append(attachment)
+        seat = self._seats[name]
+        if seat.attachments is None:
+            seat.attachments = Attachments()
+        seat.attachments.add(attachment)
         return attachment
 
     def detach(self, name: str, end: Endpoint) -> None:
         """Take the machine off an end that was aborted."""
-        seat = self._seats[name]
-        seat.attachments = [one for one in seat.attachments if one.end is not end]
+        known(self._seats[name].attachments, "it has one").remove(end)
 
     def settle_later(self, name: str) -> None:
         """Settle a node after all that happens now: for calls from within."""
         self.at(self.now, lambda _: self.settle(name))
-
-    def _pump(self, seat: _Seat, node: Node) -> bool:
-        """Move octets between endpoints and machines; return whether something has moved."""
-        has_moved = False
-        for one in tuple(seat.attachments):
-            if one.pump(self.now):
-                node.flush_ends(self.now, one.end)
-                has_moved = True
-            if one.is_over:
-                seat.attachments.remove(one)
-        return has_moved
 
     # ---- acts -----------------------------------------------------------------------------------
 
@@ -496,7 +497,7 @@ class Engine:
 
     def _crash(self, seat: _Seat) -> None:
         seat.node, seat.timer_at, seat.busy_until = None, None, 0
-        seat.attachments.clear()
+        seat.attachments = None
         if self._policing is not None and seat.is_policed:
             self._policing.forget(seat.name, self.now)
         if seat.name in self.lamps:

@@ -13,7 +13,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from powertcp.errors import LocalProtocolError, known
 from powertcp.machine import Buffer, Entropy, Trace
 from powertcp.mplamps.cops import Pep, ServerAddress
-from powertcp.mplamps.delivery import Delivery, StreamCut, StreamEvent, StreamOpened
+from powertcp.mplamps.delivery import (
+    Delivery,
+    StreamCut,
+    StreamEvent,
+    StreamOpened,
+    StreamTimedOut,
+)
 from powertcp.mplamps.ends import Ends
 from powertcp.mplamps.lamp import Lamp, LampEvent
 from powertcp.mplamps.lfib import Delivery as Delivered
@@ -68,6 +74,7 @@ __all__ = [
     "PolicemanWanted",
     "StreamCut",
     "StreamOpened",
+    "StreamTimedOut",
     "SupplierChanged",
     "TunnelRow",
     "Wish",

@@ -140,6 +140,27 @@ def test_a_storm_has_two_messages_for_each_hop(values: Callable[..., dict[str, A
     assert reliable["hashes"]["labels"] == found["hashes"]["labels"]
 
 
+def test_a_storm_with_power_ends_when_all_are_lit(values: Callable[..., dict[str, Any]]) -> None:
+    found = values("storm", "tree:2,2,2,2,3", "--style", "ff", "--power")
+    assert (found["lit"], found["wanted"], found["unlit"]) == (48, 48, [])
+    assert found["simulated_ns"] == found["lit_ns"]["max"]
+    # TCP and PoTCP take a round of 5 hops each, then a READY and a block
+    assert found["lit_ns"]["max"] - found["signalled_ns"]["max"] <= 6 * 5 * 1_000_000
+    assert found["energy_uj"]["sent"] == found["energy_uj"]["banked"] > 0
+    assert found["first_law_residual_uj"] == 0
+
+
+def test_a_storm_waits_five_seconds_for_a_block_that_does_not_come(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("powertcp.cli.powered_lamps._Source.take", lambda *_: None)
+    status, said, _ = run("storm", "street:2", "--power", "--json")
+    found = json.loads(said)
+    assert (status, found["signalled"], found["lit"]) == (1, 2, 0)
+    assert found["unlit"] == ["lamp-1", "lamp-2"]
+    assert found["simulated_ns"] == found["signalled_ns"]["max"] + 5_000_000_000
+
+
 def test_dusk_may_be_spread(values: Callable[..., dict[str, Any]]) -> None:
     words = ("storm", "tree:4,2,2,2,3", "--spread", "2s")
     found = values(*words)

@@ -4,7 +4,7 @@ import pytest
 
 from powertcp.errors import LocalProtocolError
 from powertcp.mplamps.delivery import Delivery
-from powertcp.mplamps.node import StreamCut, StreamOpened
+from powertcp.mplamps.node import StreamCut, StreamOpened, StreamTimedOut
 from powertcp.mplamps.packet import Packet
 from powertcp.mplamps.rsvp.events import CircuitId
 from powertcp.mplamps.rsvp.objects import Sender, Session, Style
@@ -197,6 +197,33 @@ def test_lamps_of_a_shared_session_have_a_connection_each() -> None:
     network.run()
     lamps = [network.nodes[name].address for name in ("lamp-1", "lamp-2")]
     assert [end.read() for end in ends] == [b"for " + str(lamp).encode() for lamp in lamps]
+
+
+def test_a_lamp_that_opens_again_and_again_has_one_connection() -> None:
+    lamp, source = (Network("street:1").nodes[name].address for name in ("lamp-1", "es1"))
+    delivery = Delivery(source, dice("es"), is_source=True)
+    circuit = CircuitId(Session(source, 1, lamp), Sender(lamp, 1))
+    delivery.add_way(circuit, 1, (110_000, 16), 3)
+    for port in range(49_152, 49_252):
+        syn = Packet(
+            source=lamp, destination=source, source_port=port, destination_port=3251,
+            seq=1, flags=int(Flag.SYN),
+        ).to_wire()  # fmt: skip
+        assert delivery.receive(circuit, syn, 0) is not None
+        # those before are forgotten at once, not when time passes
+        assert len(delivery.ends) == 1
+
+
+def test_an_end_that_has_waited_in_vain_is_told() -> None:
+    talk = Talk()
+    network = talk.network
+    network.drain("es1")
+    # the lamp is gone without a word; the circuit stays for a while
+    network.cut |= {link.number for link in network.topology.links_of("lamp-1")}
+    talk.answer(b"power!")
+    network.run(60 * SECOND)
+    timed_out = [event for event in network.drain("es1") if isinstance(event, StreamTimedOut)]
+    assert [event.end for event in timed_out] == [talk.other]
 
 
 def test_a_packet_of_another_lamp_is_a_stray() -> None:

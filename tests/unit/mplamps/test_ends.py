@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from powertcp.errors import PowerRefused
-from powertcp.mplamps.ends import FIRST_PORT, MAX_CONNECTIONS, Ends
+from powertcp.mplamps.ends import FIRST_PORT, MAX_OF_LAMP, MAX_OF_SOURCE, Ends
 from powertcp.mplamps.packet import Packet
 from powertcp.mplamps.tcp import Ended, Endpoint, Opened, State
 from powertcp.profile import PowerProfile
@@ -144,9 +144,14 @@ def test_a_lamp_is_asked_by_nobody() -> None:
 
 
 @pytest.mark.requirement("MPLA-4.10-03")
-def test_connections_beyond_the_limit_are_refused_and_counted() -> None:
+def test_connections_beyond_the_limit_are_refused_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (MAX_OF_LAMP, MAX_OF_SOURCE) == (1_024, 100_000)
+    # as few as a lamp, so that this is no long test
+    monkeypatch.setattr("powertcp.mplamps.ends.MAX_OF_SOURCE", MAX_OF_LAMP)
     es, one = source(), lamp()
-    ends = [one.connect(ES, REQUEST, 0) for _ in range(MAX_CONNECTIONS)]
+    ends = [one.connect(ES, REQUEST, 0) for _ in range(MAX_OF_LAMP)]
     with pytest.raises(PowerRefused, match="1,025 is over the limit of 1,024") as caught:
         one.connect(ES, REQUEST, 0)
     assert caught.value.refusal.code == 508
@@ -155,7 +160,7 @@ def test_connections_beyond_the_limit_are_refused_and_counted() -> None:
     drained(es)
     assert es.receive_packet(packet(SYN, port=60_000), 0) is None
     assert only(es.packets_to_send()).flags == RST | ACK
-    assert (len(es), es.refused, len(one), one.refused) == (MAX_CONNECTIONS, 1, MAX_CONNECTIONS, 1)
+    assert (len(es), es.refused, len(one), one.refused) == (MAX_OF_LAMP, 1, MAX_OF_LAMP, 1)
     # one that is closed makes room
     next(iter(es)).abort()
     ends[3].close(0)
