@@ -135,9 +135,6 @@ class Attachments:
         self._due: dict[Endpoint, Instant] = {}
         self._number = 0
 
-    def __len__(self) -> int:
-        return len(self._all)
-
     def add(self, attachment: Attachment) -> None:
         """Take one more."""
         self._all[attachment.end] = attachment
