@@ -26,7 +26,7 @@ from powertcp.potcp.events import (
     PageMark,
 )
 from powertcp.potcp.pages import Pages
-from powertcp.potcp.protect import Protector
+from powertcp.potcp.protect import Protector, protector_of
 from powertcp.potcp.states import VERBS, Cause, State, Table
 from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import PowerProfile, ProfileType, is_minimum_of
@@ -294,7 +294,7 @@ class Flow:
         return asks
 
     def adopt(self, contract: int, profile: PowerProfile, fallback: PowerProfile | None) -> None:
-        """Put terms in force: limits and windows start anew, energy does not."""
+        """Put terms in force: with another power limits and windows start anew, energy does not."""
         before = self.profile
         # PTCP-5-02: another lease counts from the same probe, whatever READY says it in
         if self.lease_until is not None and before is not None:
@@ -302,11 +302,7 @@ class Flow:
         self.contract, self.profile, self.fallback = contract, profile, fallback
         self.most_mw = profile.power_mw
         sampling = known(self.sampling, "terms hold under a sampling")
-        if before is None or (before.voltage_mv, before.current_ma) != (
-            profile.voltage_mv,
-            profile.current_ma,
-        ):
-            self.protector = Protector(profile, sampling, self.minimum_mv)
+        self.protector = protector_of(self.protector, profile, sampling, self.minimum_mv)
 
     def energy_of(self, sums: BlockSums) -> int:
         """Return the energy of one block in uJ, never negative."""

@@ -97,6 +97,9 @@ class Outflow(Flow):
             if self.blocked_at is None:
                 self.queue_blocked(now)
             return False
+        if sums.window_samples != protector.window_samples:
+            # made under the terms before
+            [sums] = integrate_many([block], protector.window_samples)
         refusal = protector.check(sums)
         if refusal is not None:
             self.fire(Cause.VIOLATION, now, refusal)

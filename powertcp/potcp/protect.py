@@ -98,6 +98,18 @@ def sums_of(protectors: Sequence["Protector | None"], blocks: Sequence[Buffer]) 
     return [sums[index] for index in range(len(blocks))]
 
 
+def protector_of(
+    before: "Protector | None", profile: PowerProfile, sampling: Sampling, minimum_mv: int = 0
+) -> "Protector":
+    """Return the protector of terms that come into force: `before` if it watches the same power.
+
+    Its windows go on then: another lease or price is no way out of one that has begun.
+    """
+    if before is not None and before.watches(profile):
+        return before
+    return Protector(profile, sampling, minimum_mv)
+
+
 class Protector:
     """The limits of one contract and what earlier blocks left open.
 
@@ -141,6 +153,16 @@ class Protector:
         self._alerted = False
         # the under-voltage of which nobody was told yet
         self.alert: Refusal | None = None
+
+    def watches(self, profile: PowerProfile) -> bool:
+        """Return whether limits and windows of `profile` are these, in the same sampling."""
+        ours = self._profile
+        return (ours.voltage_mv, ours.current_ma, ours.waveform, ours.frequency_chz) == (
+            profile.voltage_mv,
+            profile.current_ma,
+            profile.waveform,
+            profile.frequency_chz,
+        )
 
     def check(self, sums: BlockSums) -> Refusal | None:
         """Return why the block must not be sent or banked, None when it may.

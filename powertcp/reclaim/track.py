@@ -13,7 +13,7 @@ from powertcp.dve import BlockSums, EnergyRegister, RunSums, block_header, integ
 from powertcp.errors import DecodeError
 from powertcp.potcp.events import Ask
 from powertcp.potcp.flow import Breach, first_of, read_asks, sampling_fault
-from powertcp.potcp.protect import Protector
+from powertcp.potcp.protect import Protector, protector_of
 from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, OptionKind, Reason, Refusal
 from powertcp.units import Instant
@@ -513,12 +513,8 @@ def _ready(flow: TrackedFlow, ready: Ready) -> Sighting:
         return Sighting(What.INVALID, flow, ready, 0, Refusal(Reason.STATE, 0))
     if flow.phase is Phase.LATCHED:
         flow.phase = Phase.ENERGISED
-    before, flow.profile, flow.taken = flow.profile, grant, None
+    flow.profile, flow.taken = grant, None
     flow.contract = ready.options.contract or flow.contract
-    if before is None or (before.voltage_mv, before.current_ma) != (
-        grant.voltage_mv,
-        grant.current_ma,
-    ):
-        least = min((one.minimum.voltage_mv for one in flow.asks if one.minimum), default=0)
-        flow.protector = Protector(grant, flow.sampling, least)
+    least = min((one.minimum.voltage_mv for one in flow.asks if one.minimum), default=0)
+    flow.protector = protector_of(flow.protector, grant, flow.sampling, least)
     return Sighting(What.READY, flow, ready)

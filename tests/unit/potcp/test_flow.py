@@ -1,8 +1,11 @@
 """What both ends of a flow share: pairs of profiles, leases, endings, status."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 
-from powertcp.dve import EnergyRegister, integrate_many
+from powertcp.dve import EnergyRegister, encode_block, integrate_many, window_samples_for
 from powertcp.errors import BrokenInvariant, LocalProtocolError
 from powertcp.potcp.config import QUEUE_SINK_TO_SOURCE, QUEUE_SOURCE_TO_SINK
 from powertcp.potcp.events import (
@@ -13,6 +16,7 @@ from powertcp.potcp.events import (
     HeatCounted,
     LeaseRenewed,
     PowerRequested,
+    SamplesReceived,
 )
 from powertcp.potcp.flow import (
     Breach,
@@ -25,8 +29,9 @@ from powertcp.potcp.flow import (
 from powertcp.potcp.sink import SinkFlow
 from powertcp.potcp.source import SourceFlow
 from powertcp.potcp.states import Cause, Sink
-from powertcp.profile import ProfileType
+from powertcp.profile import PowerProfile, ProfileType
 from powertcp.registry import Flag, Reason, Refusal
+from powertcp.sources import Generator
 from powertcp.units import NS_PER_S
 from powertcp.wire.frames import encode_segment
 from powertcp.wire.options import Options, Sampling
@@ -450,3 +455,120 @@ def test_the_next_time_is_the_earliest_whoever_set_it() -> None:
     assert flow.next_time() == pair.now + 300
     flow.credit_at = pair.now + 700
     assert flow.next_time() == pair.now + 500
+
+
+FREQUENCIES = (60, 50, 5, 60, 50)
+
+
+def swing(side: int, deliver: Callable[[Pair, int], None]) -> tuple[Pair, int]:
+    """Renegotiate the same volts and amperes from frequency to frequency; deliver under each."""
+    pair = Pair()
+    flow = pair.energise("230V/260mA@50Hz")
+    for hertz in FREQUENCIES:
+        deliver(pair, flow)
+        text = f"230V/260mA@{hertz}Hz"
+        pair.ends[side].renegotiate(flow, [ask(text)], now=pair.now)
+        pair.exchange()
+        pair.ends[1 - side].answer(flow, accept=True, profile=profile(text), now=pair.now)
+        pair.exchange()
+        status = pair.sink.status(flow)
+        assert status.profile is not None
+        assert status.profile.frequency_chz == 100 * hertz
+        deliver(pair, flow)
+    assert not pair.take(SINK, FlowTripped)
+    return pair, flow
+
+
+def closed_at(pair: Pair, flow: int) -> int:
+    """Close the flow; return the energy that both ends end with, uJ."""
+    pair.sink.close_flow(flow, now=pair.now)
+    pair.exchange()
+    sink, source = pair.one(SINK, FlowClosed), pair.one(SOURCE, FlowClosed)
+    assert sink.esn_uj == sink.acked_uj == source.esn_uj == source.acked_uj
+    assert not sink.truncated
+    assert not source.truncated
+    return source.esn_uj
+
+
+@pytest.mark.requirement("PTCP-8-06", "PTCP-9-03")
+@pytest.mark.parametrize("side", [SINK, SOURCE])
+def test_another_frequency_has_other_windows_at_both_ends(side: int) -> None:
+    generators: dict[PowerProfile, Generator] = {}
+    counter = banked = 0
+
+    def deliver(pair: Pair, flow: int) -> None:
+        nonlocal counter, banked
+        status = pair.source.status(flow)
+        terms, sampling = status.profile, status.sampling
+        assert terms is not None
+        assert sampling is not None
+        generator = generators.setdefault(terms, Generator(terms, sampling))
+        for _ in range(7):
+            tick = generator.block(counter, terms.power_mw)
+            assert pair.source.send_block(flow, tick.payload, tick.sums, now=pair.now)
+            counter += tick.n
+            pair.exchange()
+        got = [one.energy_uj for one in pair.take(SINK, SamplesReceived)]
+        assert len(got) == 7
+        banked += sum(got)
+
+    pair, flow = swing(side, deliver)
+    assert closed_at(pair, flow) == banked > 0
+
+
+@pytest.mark.requirement("PTCP-8-06")
+@pytest.mark.parametrize("side", [SINK, SOURCE])
+def test_a_slow_wave_is_no_over_current_after_a_fast_one(side: int) -> None:
+    def deliver(pair: Pair, flow: int) -> None:
+        for _ in range(12):
+            assert pair.deliver(flow, 130) == 1
+
+    pair, flow = swing(side, deliver)
+    assert not pair.take(SOURCE, FlowTripped)
+    assert closed_at(pair, flow) > 0
+
+
+@pytest.mark.requirement("PTCP-9-03", "PTCP-2.3-02")
+def test_a_block_made_under_other_terms_is_cut_anew() -> None:
+    pair = Pair()
+    flow = pair.energise("230V/260mA@60Hz")
+    status = pair.source.status(flow)
+    assert status.profile is not None
+    assert status.sampling is not None
+    old = Generator(status.profile, status.sampling)
+    first, made = old.block(0, 59_800), old.block(old.n, 59_800)
+    # what is under way when the terms change
+    assert pair.source.send_block(flow, first.payload, first.sums, now=pair.now)
+    wish = ask("230V/260mA@50Hz")
+    pair.sink.renegotiate(flow, [wish], now=pair.now)
+    pair.pump(SINK)
+    pair.source.answer(flow, accept=True, profile=wish.desired, now=pair.now)
+    # what was made under the terms before, and comes with them already in force
+    assert pair.source.send_block(flow, made.payload, made.sums, now=pair.now)
+    pair.exchange()
+    assert [one.count for one in pair.take(SINK, SamplesReceived)] == [first.n, made.n]
+    pair.counters[flow] = 2 * old.n
+    assert pair.deliver(flow, 80) == 1
+    assert closed_at(pair, flow) > 0
+
+
+@pytest.mark.requirement("PTCP-8-06")
+@pytest.mark.parametrize("side", [SINK, SOURCE])
+def test_another_lease_goes_on_with_the_window_that_was_begun(side: int) -> None:
+    pair = Pair()
+    flow = pair.energise("12V/1A,lease=60s")
+    sampling = pair.source.status(flow).sampling
+    assert sampling is not None
+    half = window_samples_for(profile("12V/1A"), sampling) // 2
+    # 1.3 A are too much over a whole window
+    row = (12 * 10**9 // sampling.nv_per_lsb, 13 * 10**8 // sampling.na_per_lsb)
+    blocks = [encode_block(at, np.array([row] * half)) for at in (0, half)]
+    assert pair.source.send_samples(flow, blocks[:1], now=pair.now) == 1
+    wish = profile("12V/1A,lease=30s")
+    pair.ends[side].renegotiate(flow, [Ask(wish)], now=pair.now)
+    pair.exchange()
+    pair.ends[1 - side].answer(flow, accept=True, profile=wish, now=pair.now)
+    pair.exchange()
+    assert pair.source.send_samples(flow, blocks[1:], now=pair.now) == 0
+    pair.exchange()
+    assert pair.one(SOURCE, FlowTripped).refusal.code == Reason.OVER_CURRENT

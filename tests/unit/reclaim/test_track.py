@@ -104,6 +104,25 @@ def test_a_flow_is_followed_from_its_syn_to_its_end() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.requirement("PTCP-8-06", "PTCP-9-03")
+def test_another_frequency_has_other_windows() -> None:
+    pair = Watched()
+    flow = pair.energise("230V/260mA@50Hz")
+    (tracked,) = pair.tracker.flows
+    pair.deliver(flow, 130)
+    slow = profile("230V/260mA@5Hz")
+    pair.sink.renegotiate(flow, [Ask(slow)], now=pair.now)
+    pair.exchange()
+    pair.source.answer(flow, accept=True, profile=slow, now=pair.now)
+    pair.exchange()
+    for _ in range(12):
+        pair.deliver(flow, 130)
+    assert tracked.fault is None
+    assert tracked.verified_uj == pair.sink.status(flow).esn_uj > 0
+    assert tracked.protector is not None
+    assert tracked.protector.watches(slow)
+
+
 def test_terms_hold_from_ready_on_and_not_before() -> None:
     pair = Watched()
     flow = pair.energise("12V/2A", "12V/0.5A")
