@@ -17,6 +17,7 @@ from powertcp.mplamps.engine import Engine
 from powertcp.mplamps.node import (
     LampChanged,
     LampState,
+    Node,
     NodeEvent,
     StreamCut,
     StreamOpened,
@@ -40,6 +41,7 @@ from powertcp.potcp.events import (
 )
 from powertcp.potcp.tickets import TicketOffice
 from powertcp.profile import PowerProfile, ProfileType, named_profiles
+from powertcp.registry import Reason
 from powertcp.sources.generator import Generator
 from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 
@@ -47,9 +49,12 @@ from powertcp.units import NS_PER_MS, NS_PER_S, Duration, Instant
 MSP = 1_280
 # how long an inner connection has to end, until its circuit is given up
 DRAIN_NS: Duration = 5 * NS_PER_S
+# after which pause a lamp connects again when its connection was lost and its circuit was not
+RETRY_NS: Duration = NS_PER_S
 # MPLampS section 1: none for 2 block times
 _FLICKER_BLOCKS = 2
 _CONFIG = ConnectionConfig(msp=MSP)
+_CLOSED_CIRCUIT = (LampState.SIGNALLED, LampState.LIT, LampState.FLICKER)
 
 
 class Supply(NamedTuple):
@@ -96,7 +101,8 @@ class _Source(_End):
     def __init__(self, connection: PowerConnection, now: Instant) -> None:
         super().__init__(connection)
         self.sent_uj = 0
-        self.is_whole = False
+        # what it had sent when both ends closed the flow, None before, and if they never did
+        self.final_uj: int | None = None
         # those that are not verified yet
         self.blocks: deque[_Block] = deque()
         self._flow: int | None = None
@@ -138,7 +144,7 @@ class _Source(_End):
                 self._due = None
             case FlowClosed(esn_uj=esn_uj, truncated=is_cut):
                 self.sent_uj += esn_uj
-                self.is_whole = not is_cut
+                self.final_uj = None if is_cut else esn_uj
                 self._flow = self._due = None
 
     def _send(self, now: Instant) -> None:
@@ -175,7 +181,8 @@ class _Sink(_End):
         self.samples = 0
         self.request = self._wish = request
         self.is_over = False
-        self.is_whole = False
+        # what it had verified when both ends closed the flow, None before, and if they never did
+        self.final_uj: int | None = None
         self._is_ready = False
         self._tell = tell
         self._flow: int | None = None
@@ -230,10 +237,11 @@ class _Sink(_End):
                 self.samples += count
                 self._late_at = now + _FLICKER_BLOCKS * self._block_ns
                 self._tell(True, now)  # noqa: FBT003 - of a callable
-            case FlowClosed(truncated=is_cut):
+            case FlowClosed(refusal=why, truncated=is_cut, esn_uj=esn_uj):
                 self._late_at, self.is_over = None, True
                 # what comes in a flow that was closed before it was ready is not verified
-                self.is_whole = self._is_ready and not is_cut
+                is_lost = is_cut or why is None or why.code != Reason.NORMAL
+                self.final_uj = esn_uj if self._is_ready and not is_lost else None
             case FlowRefused():
                 self._late_at, self.is_over = None, True
 
@@ -244,6 +252,7 @@ class _Stream:
 
     name: str
     tunnel: int
+    node: Node
     sink: _Sink
     line: Attachment
     is_leaving: bool = False
@@ -259,9 +268,9 @@ class _Pair:
 
     @property
     def is_cut(self) -> bool:
-        """Whether either end has not yet been told by the other that all has come, or never."""
-        is_whole = self.source is not None and self.source.is_whole
-        return not (is_whole and self.sink.is_whole)
+        """Whether the ends have not yet closed their flow with the same energy, or never will."""
+        final_uj = self.source.final_uj if self.source is not None else None
+        return final_uj is None or final_uj != self.sink.final_uj
 
     def match(self) -> None:
         """Take off the source's blocks those whose samples were verified."""
@@ -287,6 +296,7 @@ class PoweredLamps:
         named_profiles()
         self._engine = engine
         engine.patience_ns = CANDLE_NS
+        self._is_finishing = False
         self._seed = seed
         self._opened = 0
         self._office = TicketOffice(self._dice("office"))
@@ -318,8 +328,10 @@ class PoweredLamps:
 
     def _power(self, name: str, tunnel: int, grant: PowerProfile, now: Instant) -> None:
         """Open the inner connection of a tunnel, or let the one that is open have other terms."""
+        if self._is_finishing:
+            return
         request = grant.with_type(ProfileType.REQUEST, lease_s=0)
-        before = self._streams.get((name, tunnel))
+        before = self._stream_of(name, tunnel)
         if before is not None:
             before.sink.change(request, now)
             return
@@ -353,7 +365,7 @@ class PoweredLamps:
                 line.close()
 
         line = engine.attach(name, end, sink, take)
-        stream = self._streams[name, tunnel] = _Stream(name, tunnel, sink, line)
+        stream = self._streams[name, tunnel] = _Stream(name, tunnel, node, sink, line)
         self._ends[end] = name, sink, stream
         source = known(engine.topology.at(end.peer), "a lamp asks a source").name
         pair = self._open[name, end.local_port, source] = _Pair(name, sink)
@@ -374,6 +386,8 @@ class PoweredLamps:
                 case PeerFinished():
                     # who closes first keeps its port for a while: that is the lamp, which has many
                     line.close()
+                case Ended():
+                    self._ends.pop(end, None)
                 case _:
                     source.take(event, at)
 
@@ -397,6 +411,25 @@ class PoweredLamps:
         self._forget(stream)
         if stream.is_leaving:
             self._switch_off(stream, now)
+        else:
+            self._engine.at(now + RETRY_NS, lambda at: self._connect_again(stream, at))
+
+    def _connect_again(self, stream: _Stream, now: Instant) -> None:
+        """Open another inner connection if the circuit of one that has ended is still there."""
+        if self._engine.node(stream.name) is not stream.node:
+            return
+        for row in stream.node.tunnels():
+            if row.number == stream.tunnel and row.state in _CLOSED_CIRCUIT and row.grant:
+                self._power(stream.name, stream.tunnel, row.grant, now)
+                self._engine.settle(stream.name)
+
+    def _stream_of(self, name: str, tunnel: int) -> _Stream | None:
+        """Return the inner connection of a tunnel; one of a lamp that has crashed is none."""
+        stream = self._streams.get((name, tunnel))
+        if stream is not None and self._engine.node(name) is not stream.node:
+            self._forget(stream)
+            return None
+        return stream
 
     def _forget(self, stream: _Stream) -> bool:
         """Forget an inner connection; return whether it was the one of its tunnel."""
@@ -409,7 +442,7 @@ class PoweredLamps:
 
     def _leave(self, name: str, tunnel: int, now: Instant) -> bool:
         """End an inner connection, then its circuit; return whether there is one."""
-        stream = self._streams.get((name, tunnel))
+        stream = self._stream_of(name, tunnel)
         if stream is None:
             return False
         if not stream.is_leaving:
@@ -424,11 +457,16 @@ class PoweredLamps:
 
     def _give_up(self, stream: _Stream, now: Instant) -> None:
         if self._forget(stream):
+            stream.line.end.abort()
+            stream.node.flush_ends(now, stream.line.end)
+            self._engine.detach(stream.name, stream.line.end)
             self._switch_off(stream, now)
 
     def _switch_off(self, stream: _Stream, now: Instant) -> None:
-        node = self._engine.node(stream.name)
-        if node is not None and any(row.number == stream.tunnel for row in node.tunnels()):
+        node = stream.node
+        if self._engine.node(stream.name) is not node:
+            return
+        if any(row.number == stream.tunnel for row in node.tunnels()):
             node.switch_off(stream.tunnel, now)
         self._engine.settle_later(stream.name)
 
@@ -437,10 +475,16 @@ class PoweredLamps:
         return self._leave(name, tunnel, self._engine.now)
 
     def finish(self) -> None:
-        """End all flows, then all circuits, and let the network come to rest."""
+        """End all flows, then all circuits, and let the network come to rest; no act is done."""
         engine = self._engine
-        for stream in tuple(self._streams.values()):
-            self._leave(stream.name, stream.tunnel, engine.now)
+        self._is_finishing = True
+        engine.drop_acts()
+        for name in engine.lamps:
+            node = engine.node(name)
+            for row in tuple(node.tunnels()) if node is not None else ():
+                if node is not None and not self._leave(name, row.number, engine.now):
+                    node.switch_off(row.number, engine.now)
+                    engine.settle_later(name)
         engine.run(engine.now + 2 * DRAIN_NS)
 
     # ---- books --------------------------------------------------------------------------------

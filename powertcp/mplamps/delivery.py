@@ -135,9 +135,13 @@ class Delivery:
         """Open the inner connection of a circuit of this lamp; then `flush`.
 
         Raises LocalProtocolError if the circuit is not there or has one, PowerRefused 508 beyond
-        1,024 connections. MPLA-9-04.
+        1,024 connections of this lamp. MPLA-9-04.
         """
         way = self._ways.get(circuit)
+        before = self._of.get(_of_lamp(circuit))
+        # it has had all of its peer, and only waits for what may come late
+        if before is not None and before.end.state is State.TIME_WAIT:
+            self._cut(before, now)
         # MPLA-9-04
         if way is None or self.has_stream(circuit):
             raise LocalProtocolError("a circuit that is signalled carries one connection")

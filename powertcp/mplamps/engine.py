@@ -13,6 +13,7 @@ from typing import Final
 from powertcp.errors import LocalProtocolError, known
 from powertcp.machine import Event, StreamMachine, Trace
 from powertcp.mplamps.attachment import Attachment, Attachments, Take
+from powertcp.mplamps.lamprecord import LampRecord
 from powertcp.mplamps.node import (
     LampChanged,
     LampState,
@@ -32,16 +33,12 @@ from powertcp.mplamps.tcp import Endpoint
 from powertcp.mplamps.ted import Metric, Ted
 from powertcp.mplamps.topology import NodeKind, Topology
 from powertcp.mplamps.wires import Dice, Wire
-from powertcp.profile import PowerProfile
-from powertcp.registry import Refusal
 from powertcp.units import NS_PER_US, Duration, Instant
 
 SERVICE_NS: Final[Duration] = 500 * NS_PER_US
 MAX_SEED: Final = (1 << 64) - 1
 # PATH, RESV, their errors and tears occupy a node; what keeps neighbours in touch does not
 _LAST_SERVED: Final = 6
-# states of a lamp whose circuit is closed, but no block comes
-_BLOCKLESS: Final = (LampState.SIGNALLED, LampState.FLICKER)
 _LAMP_CHANGED: Final = "mplamps:lamp_changed"
 _ARRIVE, _SERVE, _PACKET, _FREE, _TIMER, _CALL = range(6)
 
@@ -65,24 +62,6 @@ class EngineSettings:
     model: Model = Model.OVERLAY
     style: Style = Style.SE
     suppliers: Mapping[str, frozenset[int]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class LampRecord:
-    """What has become of a lamp. on_at: when it was switched on, None if it never was.
-
-    signalled_at, lit_at: for the first time after that. served: messages it took.
-    """
-
-    name: str
-    is_wanted: bool = False
-    on_at: Instant | None = None
-    signalled_at: Instant | None = None
-    lit_at: Instant | None = None
-    state: LampState = LampState.DARK
-    refusal: Refusal | None = None
-    grant: PowerProfile | None = None
-    model: Model = Model.OVERLAY
 
 
 @dataclass(slots=True, eq=False)
@@ -127,9 +106,9 @@ class Engine:
         self.events = 0
         self.acts_left = 0
         self.waiting: set[str] = set()
-        """Lamps that have sent a PATH and have no answer yet, or with power no block yet."""
+        """Lamps that have sent a PATH and have no answer yet, or with power never a block."""
         self.patience_ns: Duration | None = None
-        """With power, how long a lamp whose circuit is closed waits for a block; None without."""
+        """With power, how long a lamp whose circuit is closed waits for its first block; else None."""
         self.recorder = recorder or Recorder(topology)
         self.watch: Watch | None = None
         self.observe: Observe | None = None
@@ -390,13 +369,7 @@ class Engine:
     def _take_lamp(self, seat: _Seat, event: LampChanged) -> None:
         record, now = self.lamps[seat.name], self.now
         state = known(seat.node, "only a node that is up has events").lamp_state
-        record.state, record.refusal = state, event.refusal
-        if event.grant is not None:
-            record.grant = event.grant
-        if state in (LampState.SIGNALLED, LampState.LIT) and record.signalled_at is None:
-            record.signalled_at = now
-        if state is LampState.LIT and record.lit_at is None:
-            record.lit_at = now
+        record.take(event, state, now)
         self._take_waiting(record)
         data: dict[str, object] = {
             "node": seat.name,
@@ -413,14 +386,17 @@ class Engine:
         """Note whether a lamp waits: if it is for a block, not for ever."""
         if record.state is LampState.REQUESTING:
             self.waiting.add(record.name)
-        elif record.state in _BLOCKLESS and self.patience_ns is not None:
+        elif record.state is LampState.SIGNALLED and not (
+            self.patience_ns is None or record.lit_at
+        ):
+            record.patient_until = until = self.now + self.patience_ns
             self.waiting.add(record.name)
-            self.at(self.now + self.patience_ns, lambda _: self._lose_patience(record))
+            self.at(until, lambda _: self._lose_patience(record, until))
         else:
             self._leave_waiting(record.name)
 
-    def _lose_patience(self, record: LampRecord) -> None:
-        if record.state in _BLOCKLESS:
+    def _lose_patience(self, record: LampRecord, until: Instant) -> None:
+        if record.state is LampState.SIGNALLED and record.patient_until == until:
             self._leave_waiting(record.name)
 
     def _leave_waiting(self, name: str) -> None:
@@ -445,7 +421,9 @@ class Engine:
 
     def detach(self, name: str, end: Endpoint) -> None:
         """Take the machine off an end that was aborted."""
-        known(self._seats[name].attachments, "it has one").remove(end)
+        attachments = self._seats[name].attachments
+        if attachments is not None:
+            attachments.remove(end)
 
     def settle_later(self, name: str) -> None:
         """Settle a node after all that happens now: for calls from within."""
@@ -459,7 +437,13 @@ class Engine:
             self.acts_left += 1
             self.at(act.at_ns, lambda now, act=act: self._play(act))  # type: ignore[misc]
 
+    def drop_acts(self) -> None:
+        """Do none of the acts that are left."""
+        self.acts_left = 0
+
     def _play(self, act: Act) -> None:
+        if not self.acts_left:
+            return
         self.acts_left -= 1
         names = act.names if len(act.names) <= 8 else (*act.names[:8], "..")
         links = [self.topology.link(number).name for number in act.links]
@@ -528,8 +512,7 @@ class Engine:
     def _switch_on(self, record: LampRecord, node: Node) -> None:
         settings = self._settings
         request = known(self.topology.node(record.name).request, "a lamp has a request")
-        record.is_wanted, record.model = True, settings.model
-        record.on_at, record.signalled_at, record.lit_at = self.now, None, None
+        record.switch_on(settings.model, self.now)
         node.switch_on(request, self.now, model=settings.model, style=settings.style)
 
     def _do_link(self, number: int, act: Act) -> None:

@@ -14,12 +14,13 @@ from powertcp.mplamps.script import DEFAULT_SCRIPT, parse_script
 from powertcp.mplamps.tariffs import parse_market
 from powertcp.mplamps.topology import Draft, NodeKind, Topology
 from powertcp.potcp.connection import PowerConnection
-from powertcp.potcp.events import FlowCut, SamplesReceived
+from powertcp.potcp.events import FlowCut, RenegotiationRequested, SamplesReceived
 from powertcp.profile import PowerProfile
-from powertcp.units import NS_PER_MS, NS_PER_S
+from powertcp.units import NS_PER_MS, NS_PER_S, parse_duration_ns
 
 # direct current: ten blocks a second
 DC = PowerProfile.parse("230V/260mA")
+AC = PowerProfile.parse("230V/260mA@50Hz")
 MARKET = """currency = "EUR"
 default = "any"
 supplier = [
@@ -57,14 +58,16 @@ def three_sources() -> Topology:
 class Powered:
     """A simulation with power, and with policemen if there is a market."""
 
-    def __init__(self, topology: Topology, script: str = DEFAULT_SCRIPT, market: str = "") -> None:
+    def __init__(
+        self, topology: Topology, script: str = DEFAULT_SCRIPT, market: str = "", seed: int = 1
+    ) -> None:
         self.policeman: Policeman | None = None
         if market:
             self.policeman = Policeman(topology, parse_market(market, "market", topology), 0)
         suppliers = SUPPLIERS if market else {}
         settings = EngineSettings(node=NodeSettings(), suppliers=suppliers)
-        self.engine = Engine(topology, 1, settings, policeman=self.policeman)
-        self.lamps = PoweredLamps(self.engine, 1)
+        self.engine = Engine(topology, seed, settings, policeman=self.policeman)
+        self.lamps = PoweredLamps(self.engine, seed)
         self.engine.play(parse_script(script, topology))
         self.changed: list[tuple[str, int]] = []
         inner = self.engine.watch
@@ -334,6 +337,103 @@ def test_a_lamp_that_is_switched_off_while_it_asks_for_power_says_so(
     # a block that crosses the lamp's word comes in a flow that is over
     ((sent_uj, banked_uj, cut_uj),) = run.lamps.supplies().values()
     assert sent_uj == banked_uj + cut_uj
+    assert sum(len(node.lfib) for node in run.engine.nodes()) == 0
+
+
+def test_a_lamp_that_is_switched_off_says_so_at_once() -> None:
+    run = Powered(generate_topology("street:1"), "0s on *\n2003ms off *")
+    # FIN of Power over TCP and of TCP take a round of 4 hops each
+    assert run.until(2.018).lamps["lamp-1"].state is LampState.LIT
+    assert run.until(2.019).lamps["lamp-1"].state is LampState.DARK
+
+
+def test_a_lamp_that_is_set_asks_its_source_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = events_of_connections(monkeypatch)
+    run = Powered(generate_topology("street:1"), "0s on *\n2003ms set * 230V/130mA@50Hz")
+
+    def asked() -> int:
+        return sum(isinstance(event, RenegotiationRequested) for event in seen)
+
+    # a round of 4 hops until the circuit is granted, 7 messages of 500 us each, then 4 hops
+    run.until(2.018)
+    assert not asked()
+    run.until(2.0185)
+    assert asked() == 1
+
+
+@pytest.mark.parametrize("cut_ms", range(10, 50, 5))
+@pytest.mark.parametrize("mend_s", [2, 4, 8])
+def test_a_lamp_whose_circuit_was_cut_while_it_asked_is_lit(cut_ms: int, mend_s: int) -> None:
+    script = f"0s on *\n{cut_ms}ms cut es1--r1\n{mend_s}s mend es1--r1"
+    run = Powered(generate_topology("ring:3"), script)
+    assert {lamp.state for lamp in run.until(mend_s + 12).lamps.values()} == {LampState.LIT}
+    run.lamps.finish()
+    assert run.lamps.residual_uj() == 0
+
+
+def lossy(delay: str, loss_ppm: int, lamps: int = 2, request: PowerProfile = DC) -> Topology:
+    """Return a street whose long line loses packets."""
+    names = [f"lamp-{number}" for number in range(1, lamps + 1)]
+    draft = Draft("lossy")
+    draft.node("es1", NodeKind.ES)
+    draft.node("h1", NodeKind.TRANSFORMER)
+    draft.link("es1", "h1", 20_000_000, delay_ns=parse_duration_ns(delay), loss_ppm=loss_ppm)
+    for name in names:
+        draft.node(name, NodeKind.LAMP, request=request)
+        draft.link("h1", name, 230_000)
+    return draft.finish()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_lamp_gave_up_before_it_came_is_cut_off(seed: int) -> None:
+    run = Powered(lossy("300ms", 100_000, request=AC), seed=seed)
+    run.engine.run_settled(60 * NS_PER_S)
+    run.lamps.finish()
+    assert run.lamps.residual_uj() == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lamp_whose_connection_was_lost_connects_again(seed: int) -> None:
+    run = Powered(lossy("300ms", 100_000), seed=seed)
+    found = run.until(120).lamps.values()
+    assert [lamp.lit_at is not None for lamp in found] == [True, True]
+    run.lamps.finish()
+    assert run.lamps.residual_uj() == 0
+
+
+def test_a_storm_with_losses_ends_when_each_lamp_has_been_lit_once() -> None:
+    run = Powered(lossy("1ms", 100_000, 12))
+    run.engine.run_settled(60 * NS_PER_S)
+    lit_at = [lamp.lit_at for lamp in run.engine.lamps.values()]
+    assert None not in lit_at
+    assert run.engine.now == max(at for at in lit_at if at is not None)
+
+
+@pytest.mark.parametrize("again_ms", [4_900, 4_980, 5_000])
+def test_each_time_a_lamp_waits_as_long_for_its_first_block(again_ms: int) -> None:
+    run = Powered(generate_topology("street:1"), f"0s on *\n1s off *\n{again_ms}ms on *")
+    run.engine.run_settled(60 * NS_PER_S)
+    assert run.engine.lamps["lamp-1"].state is LampState.LIT
+
+
+def test_a_lamp_that_has_crashed_is_lit_again() -> None:
+    run = Powered(
+        generate_topology("street:2"), "0s on *\n2s crash lamp-1\n3s restart lamp-1\n4s on *"
+    )
+    lamps = run.until(20).lamps
+    assert {lamp.state for lamp in lamps.values()} == {LampState.LIT}
+    run.lamps.finish()
+    assert run.lamps.residual_uj() == 0
+
+
+@pytest.mark.parametrize("end_ms", [0, 5, 10, 20, 5_000])
+def test_nothing_is_switched_on_after_the_end(end_ms: int) -> None:
+    run = Powered(generate_topology("street:2"), "0s on lamp-1\n8s on lamp-2")
+    run.until(end_ms / 1_000)
+    had = len(run.lamps.supplies())
+    run.lamps.finish()
+    assert len(run.lamps.supplies()) == had
+    assert run.lamps.residual_uj() == 0
     assert sum(len(node.lfib) for node in run.engine.nodes()) == 0
 
 
