@@ -141,6 +141,10 @@ def test_what_the_machine_says_last_goes_before_the_end() -> None:
     line.sides[0].close()
     line.exchange()
     assert line.machines[1].got == octets
+    # a FIN is something to send too
+    line.sides[1].close()
+    assert line.sides[1].pump(line.now)
+    assert not line.sides[1].pump(line.now)
     assert line.machines[1].has_ended
 
 

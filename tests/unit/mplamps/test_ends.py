@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from powertcp.errors import PowerRefused
-from powertcp.mplamps.ends import FIRST_PORT, MAX_OF_LAMP, MAX_OF_SOURCE, Ends
+from powertcp.mplamps.ends import FIRST_PORT, MAX_OF_SOURCE, Ends
 from powertcp.mplamps.packet import Packet
 from powertcp.mplamps.tcp import Ended, Endpoint, Opened, State
 from powertcp.profile import PowerProfile
@@ -144,29 +144,47 @@ def test_a_lamp_is_asked_by_nobody() -> None:
 
 
 @pytest.mark.requirement("MPLA-4.10-03")
-def test_connections_beyond_the_limit_are_refused_and_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert (MAX_OF_LAMP, MAX_OF_SOURCE) == (1_024, 100_000)
-    # as few as a lamp, so that this is no long test
-    monkeypatch.setattr("powertcp.mplamps.ends.MAX_OF_SOURCE", MAX_OF_LAMP)
-    es, one = source(), lamp()
-    ends = [one.connect(ES, REQUEST, 0) for _ in range(MAX_OF_LAMP)]
+def test_a_lamp_has_1024_connections_and_what_is_beyond_is_counted() -> None:
+    one = lamp()
+    ends = [one.connect(ES, REQUEST, 0) for _ in range(1_024)]
     with pytest.raises(PowerRefused, match="1,025 is over the limit of 1,024") as caught:
         one.connect(ES, REQUEST, 0)
     assert caught.value.refusal.code == 508
-    for octets in drained(one):
-        assert es.receive_packet(octets, 0) is not None
-    drained(es)
-    assert es.receive_packet(packet(SYN, port=60_000), 0) is None
-    assert only(es.packets_to_send()).flags == RST | ACK
-    assert (len(es), es.refused, len(one), one.refused) == (MAX_OF_LAMP, 1, MAX_OF_LAMP, 1)
+    assert (len(one), one.refused) == (1_024, 1)
     # one that is closed makes room
-    next(iter(es)).abort()
     ends[3].close(0)
     assert ends[3].next_event() == Ended(refusal=None)
-    assert es.receive_packet(packet(SYN, port=60_000), 0) is not None
     assert one.connect(ES, REQUEST, 0).local_port == FIRST_PORT + 3
+
+
+@pytest.mark.requirement("MPLA-4.10-03")
+def test_a_source_refuses_and_counts_what_is_beyond_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert MAX_OF_SOURCE == 100_000
+    monkeypatch.setattr("powertcp.mplamps.ends.MAX_OF_SOURCE", 3)
+    es = source()
+    for port in range(60_000, 60_003):
+        assert es.receive_packet(packet(SYN, port=port), 0) is not None
+    drained(es)
+    assert es.receive_packet(packet(SYN, port=60_003), 0) is None
+    assert only(es.packets_to_send()).flags == RST | ACK
+    assert (len(es), es.refused) == (3, 1)
+    # one that is closed makes room
+    next(iter(es)).abort()
+    assert es.receive_packet(packet(SYN, port=60_003), 0) is not None
+
+
+def test_an_end_is_forgotten_but_not_the_one_in_its_place() -> None:
+    es = source()
+    first = es.receive_packet(packet(SYN), 0)
+    assert first is not None
+    first.abort()
+    es.forget(first)
+    assert len(es) == 0
+    second = es.receive_packet(packet(SYN), 0)
+    es.forget(first)
+    assert list(es) == [second]
 
 
 def test_a_connection_that_is_over_gives_way_to_a_new_one_of_the_same_lamp() -> None:

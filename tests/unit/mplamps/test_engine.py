@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 
 from powertcp.errors import LocalProtocolError
+from powertcp.machine import Buffer, Event
 from powertcp.mplamps.engine import MAX_SEED, Engine, EngineSettings
 from powertcp.mplamps.generators import generate_topology
-from powertcp.mplamps.node import LampState, NodeSettings
+from powertcp.mplamps.node import LampChanged, LampState, NodeEvent, NodeSettings, StreamOpened
 from powertcp.mplamps.recorder import Recorder
 from powertcp.mplamps.rsvp import Style, decode_message
 from powertcp.mplamps.rsvp.settings import Settings
 from powertcp.mplamps.scenario import dusk, outcome_of
 from powertcp.mplamps.script import DEFAULT_SCRIPT, parse_script
+from powertcp.mplamps.tcp import Ended, Endpoint
 from powertcp.mplamps.topology import NodeKind, Topology
 from powertcp.mplamps.wires import Wire
 from powertcp.units import NS_PER_MS, NS_PER_S, NS_PER_US
@@ -270,3 +272,75 @@ def test_messages_are_disturbed_on_their_way() -> None:
     assert engine.lamps["lamp-1"].signalled_at == 15_500_000
     neighbours = [one for node in engine.nodes() for one in node.rsvp.neighbours.values()]
     assert sum(neighbour.drops.total() for neighbour in neighbours) == 1
+
+
+class Ticking:
+    """A machine of an inner connection that says what it is told to, and wants to be woken."""
+
+    def __init__(self, period_ns: int | None) -> None:
+        self.period_ns = period_ns
+        self.to_say = b""
+        self.woken: list[int] = []
+
+    def receive_data(self, data: Buffer, now: int) -> None:
+        pass
+
+    def receive_eof(self, now: int) -> None:
+        pass
+
+    def data_to_send(self) -> bytes:
+        said, self.to_say = self.to_say, b""
+        return said
+
+    def next_event(self) -> Event | None:
+        return None
+
+    def get_timer(self) -> int | None:
+        last = self.woken[-1] if self.woken else 0
+        return None if self.period_ns is None else last + self.period_ns
+
+    def handle_timer(self, now: int) -> None:
+        self.woken.append(now)
+
+
+class Joined:
+    """A simulation of one lamp with a machine at each end of its inner connection."""
+
+    def __init__(self, script: str) -> None:
+        self.run = Run("street:1", script)
+        self.engine = self.run.engine
+        self.machines = {"lamp-1": Ticking(NS_PER_S), "es1": Ticking(None)}
+        self.told: dict[str, list[Event]] = {"lamp-1": [], "es1": []}
+        self.engine.watch = self._watch
+
+    def _watch(self, name: str, event: NodeEvent, now: int) -> None:
+        match event:
+            case LampChanged(state=LampState.SIGNALLED):
+                node = self.engine.node(name)
+                assert node is not None
+                self._attach(name, node.open_stream(event.tunnel, now))
+            case StreamOpened(end=end):
+                self._attach(name, end)
+
+    def _attach(self, name: str, end: Endpoint) -> None:
+        told = self.told[name]
+        self.engine.attach(name, end, self.machines[name], lambda event, _: told.append(event))
+
+
+def test_a_machine_is_woken_when_it_wants_and_not_after_its_node_has_crashed() -> None:
+    joined = Joined("0s on *\n4500ms crash lamp-1\n6s restart lamp-1")
+    joined.run.until(20)
+    assert joined.machines["lamp-1"].woken == [number * NS_PER_S for number in range(1, 5)]
+    assert joined.machines["es1"].woken == []
+
+
+def test_a_machine_that_is_never_woken_is_told_that_its_peer_is_gone() -> None:
+    joined = Joined("0s on *\n2s crash lamp-1")
+    joined.run.until(3)
+    joined.machines["es1"].to_say = b"power"
+    joined.engine.settle("es1")
+    joined.run.until(40)
+    ended = joined.told["es1"][-1]
+    assert isinstance(ended, Ended)
+    assert ended.refusal is not None
+    assert ended.refusal.code == 507

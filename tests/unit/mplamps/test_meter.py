@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from powertcp.mplamps.meter import MAX_REGISTERS, Meter, Reading
+from powertcp.mplamps.meter import CATCH_UP_NS, MAX_FALLS, MAX_REGISTERS, Meter, Reading
 from powertcp.mplamps.packet import Packet
 from powertcp.registry import Flag, SegmentType
 from powertcp.units import NS_PER_MS, NS_PER_S
@@ -170,3 +170,112 @@ def test_what_waits_for_longer_than_5_s_is_not_owed() -> None:
     assert not meter.is_over(60 * NS_PER_S)
     meter.note(packet(header(1, 5 * 60_000_000 + 75_000_001)))
     assert meter.is_over(61 * NS_PER_S)
+
+
+class Drawn:
+    """A meter that is asked each second while a lamp draws, in steps of 20 ms."""
+
+    def __init__(self, grant_mw: int) -> None:
+        self.meter = Meter(grant_mw, 0)
+        self.now = self.energy_uj = 0
+        self.meter.note(packet(header(1, 0)))
+
+    def draw(self, power_mw: int, seconds: float) -> int | None:
+        """Draw for so long; return after how many ms it was found too much, None if never."""
+        begun = self.now
+        while self.now < begun + seconds * NS_PER_S:
+            self.now += 20 * NS_PER_MS
+            self.energy_uj += power_mw * 20
+            self.meter.note(packet(header(1, self.energy_uj)))
+            if self.now % NS_PER_S == 0 and self.meter.is_over(self.now):
+                return (self.now - begun) // NS_PER_MS
+        return None
+
+    def grant(self, grant_mw: int) -> None:
+        self.meter.grant(grant_mw, self.now)
+
+
+@pytest.mark.requirement("MPLA-3-03")
+@pytest.mark.parametrize("less_mw", [23_000, 29_900, 34_500, 41_400])
+@pytest.mark.parametrize("after_s", [0.02, 0.98, 1, 2, 2.5, 7.34])
+@pytest.mark.parametrize("late_s", [0, 0.02, 0.3, 3])
+def test_what_was_granted_before_is_judged_by_that(
+    less_mw: int, after_s: float, late_s: float
+) -> None:
+    drawn = Drawn(59_800)
+    for _ in range(3):
+        assert drawn.draw(59_800, after_s) is None
+        drawn.grant(less_mw)
+        # until the source has taken the new terms
+        assert drawn.draw(59_800, late_s) is None
+        assert drawn.draw(less_mw, 11) is None
+        drawn.grant(59_800)
+
+
+@pytest.mark.requirement("MPLA-3-03")
+@pytest.mark.parametrize("after_s", [0.02, 1, 2.5])
+@pytest.mark.parametrize("power_mw", [29_000, 59_800])
+def test_who_goes_on_as_before_a_lower_grant_is_over_when_that_has_had_its_time(
+    after_s: float, power_mw: int
+) -> None:
+    drawn = Drawn(59_800)
+    assert drawn.draw(59_800, after_s) is None
+    drawn.grant(23_000)
+    found = drawn.draw(power_mw, 60)
+    assert found is not None
+    assert CATCH_UP_NS // NS_PER_MS < found <= CATCH_UP_NS // NS_PER_MS + 3000
+
+
+@pytest.mark.requirement("MPLA-3-03")
+def test_who_takes_more_than_the_grant_before_is_over_at_once() -> None:
+    drawn = Drawn(59_800)
+    assert drawn.draw(59_800, 2) is None
+    drawn.grant(23_000)
+    assert drawn.draw(75_000, 1) == 1000
+
+
+@pytest.mark.requirement("MPLA-3-03")
+def test_what_a_lower_grant_leaves_unused_of_the_one_before_is_not_owed() -> None:
+    drawn = Drawn(59_800)
+    assert drawn.draw(59_800, 2) is None
+    drawn.grant(23_000)
+    assert drawn.draw(23_000, 20) is None
+    assert drawn.draw(28_760, 1) == 1000
+
+
+@pytest.mark.requirement("MPLA-3-03")
+def test_a_higher_grant_counts_from_when_it_is_given() -> None:
+    drawn = Drawn(23_000)
+    assert drawn.draw(23_000, 1.8) is None
+    drawn.grant(59_800)
+    assert drawn.draw(59_800, 5.2) is None
+    lit = Drawn(23_000)
+    assert lit.draw(23_000, 1) is None
+    # 0.8 s of the lower grant: all of it at the higher power is too much
+    assert lit.draw(59_800, 0.8) is None
+    lit.grant(59_800)
+    assert lit.draw(59_800, 0.2) == 200
+
+
+@pytest.mark.requirement("MPLA-3-03")
+def test_grants_that_fall_time_and_again_are_few() -> None:
+    drawn = Drawn(59_800)
+    assert drawn.draw(59_800, 1) is None
+    for step in range(1, 10 * MAX_FALLS):
+        drawn.grant(59_800 - 100 * step)
+        assert drawn.draw(59_800 - 100 * step, 0.1) is None
+    # what was granted at first is over, however often less was granted since
+    assert drawn.draw(59_800 - 100 * 10 * MAX_FALLS, 4) is None
+    found = drawn.draw(75_000, 10)
+    assert found is not None
+    assert found <= 2000
+
+
+@pytest.mark.requirement("MPLA-3-03")
+def test_what_is_estimated_is_never_too_much() -> None:
+    meter = Meter(60_000, 0)
+    meter.note(packet(header(1, 0)))
+    assert not meter.is_over(10 * NS_PER_S)
+    meter.note(packet(header(0, HIDDEN, SegmentType.SEALED)))
+    assert not meter.is_over(11 * NS_PER_S)
+    assert not meter.is_over(12 * NS_PER_S)

@@ -18,6 +18,7 @@ from powertcp.mplamps.rsvp.messages import Path, PathErr, Resv
 from powertcp.mplamps.rsvp.objects import Sender, Session, Style
 from powertcp.mplamps.tariffs import parse_market
 from powertcp.mplamps.topology import Draft, NodeKind, Topology
+from powertcp.profile import PowerProfile
 from powertcp.registry import Flag, Reason, SegmentType
 from powertcp.units import NS_PER_MS, NS_PER_S
 from powertcp.wire.frames import HEADER
@@ -286,6 +287,41 @@ def test_a_lamp_that_has_more_than_its_grant_is_cut_off() -> None:
     change = network.changes("lamp-1")[-1]
     assert change.refusal is not None
     assert (change.state, change.refusal.code) == (LampState.SHED, Reason.OVER_CURRENT)
+
+
+@pytest.mark.requirement("MPLA-3-03", "MPLA-4.9-01")
+@pytest.mark.parametrize("late", [1, 3])
+@pytest.mark.parametrize("is_honest", [True, False])
+def test_a_lower_grant_is_for_what_is_sent_under_it(late: int, *, is_honest: bool) -> None:
+    """The source sends 59.8 W until it has taken the new terms, `late` tenths of a second later."""
+    town = Town()
+    network = town.network
+    tunnel = town.on(source="es1")
+    circuit = network.changes("lamp-1")[-1].circuit
+    assert circuit is not None
+    esn = 0
+    for tenth in range(120):
+        if tenth == 23:
+            lamp = network.nodes["lamp-1"]
+            lamp.set_request(tunnel, PowerProfile.parse("230V/100mA@50Hz"), network.now)
+            network.settle("lamp-1")
+            network.run()
+        inject(town, data(circuit, 49_152, esn))
+        esn += 2_300_000 if is_honest and tenth >= 23 + late else 5_980_000
+        network.run(100 * NS_PER_MS)
+        if not network.nodes["h1"].circuits(network.now):
+            break
+    network.run()
+    found = network.changes("lamp-1")[-1]
+    if is_honest:
+        assert (found.state, found.refusal) == (LampState.SIGNALLED, None)
+        assert found.grant is not None
+        assert found.grant.power_mw == 23_000
+    else:
+        assert found.refusal is not None
+        assert (found.state, found.refusal.code) == (LampState.SHED, Reason.OVER_CURRENT)
+        # the terms before have 5 s, and a mean over 1 s at the next look
+        assert 73 < tenth < 100
 
 
 def shared_house() -> Topology:
