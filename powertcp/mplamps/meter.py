@@ -3,6 +3,7 @@
 The ESN is cumulative, so that any one header makes a register exact up to it. MPLampS section 3.
 """
 
+from collections import deque
 from typing import Final, NamedTuple
 
 from powertcp.errors import DecodeError
@@ -15,7 +16,10 @@ from powertcp.wire.frames import HEADER, HEADER_OCTETS, check_header
 MAX_REGISTERS: Final = 1024
 OVERLOAD_PERCENT: Final = 125
 # what a circuit could not carry while its way was broken comes at once when there is another
+# or until a source has taken terms that are less: so long counts the grant before
 CATCH_UP_NS: Final[Duration] = 5 * NS_PER_S
+# grants before that count at a time
+MAX_FALLS: Final = 8
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 # a private seal shows this ESN, on flow 0
 _HIDDEN = _U64
@@ -38,8 +42,12 @@ class Meter:
     """The registers of one session: last minus first ESN of each inner connection and flow."""
 
     __slots__ = (
+        "_allowed",
+        "_allowed_at",
         "_checked_at",
+        "_checked_granted_uj",
         "_checked_uj",
+        "_falls",
         "_grant_mw",
         "_granted_at",
         "_granted_uj",
@@ -55,9 +63,13 @@ class Meter:
     def __init__(self, grant_mw: int, now: Instant) -> None:
         """Start at zero, with the power granted."""
         self._grant_mw = grant_mw
-        self._since = self._granted_at = self._checked_at = now
+        self._since = self._granted_at = self._checked_at = self._allowed_at = now
         self._granted_uj = 0
-        self._checked_uj = self._spare_uj = 0
+        self._checked_uj = self._checked_granted_uj = self._spare_uj = 0
+        # mW * ns that may have passed since it was asked last
+        self._allowed = 0
+        # (until, mW) of higher grants before: later ones are lower, all are above the present one
+        self._falls: deque[tuple[Instant, int]] = deque()
         self._past_uj = 0
         self._is_hidden = False
         self._registers: dict[tuple[bytes, int], tuple[int, int]] = {}
@@ -65,10 +77,33 @@ class Meter:
         self.octets = 0
 
     def grant(self, grant_mw: int, now: Instant) -> None:
-        """Take another grant, from now on."""
+        """Take another grant, from now on; after a higher one that counts for 5 s more."""
+        self._allow(now)
+        if grant_mw < self._grant_mw:
+            self._falls.append((now + CATCH_UP_NS, self._grant_mw))
+        while self._falls and self._falls[-1][1] <= grant_mw:
+            self._falls.pop()
+        if len(self._falls) > MAX_FALLS:
+            until, _ = self._falls.pop()
+            _, before_mw = self._falls.pop()
+            self._falls.append((until, before_mw))
         self._granted_uj = self._estimate(now)
         self._granted_at = now
         self._grant_mw = grant_mw
+
+    def _allow(self, now: Instant) -> None:
+        """Count what may have passed until now: of each moment the highest grant that counts."""
+        while self._falls and self._falls[0][0] <= now:
+            until, before_mw = self._falls.popleft()
+            self._allowed += before_mw * (until - self._allowed_at)
+            self._allowed_at = until
+        self._allowed += self._most_mw * (now - self._allowed_at)
+        self._allowed_at = now
+
+    @property
+    def _most_mw(self) -> int:
+        """The highest grant that counts."""
+        return self._falls[0][1] if self._falls else self._grant_mw
 
     def note(self, packet: bytes, at: int = 0) -> None:
         """Read the header that the payload of the inner TCP begins with, if it begins with one.
@@ -128,18 +163,21 @@ class Meter:
     def is_over(self, now: Instant) -> bool:
         """Return whether the mean power since it was asked last is above 125 % of the grant.
 
-        What was granted in the last 5 s and did not come then may come now. Ask each second: within
-        one second the answer is no, and the question is not counted.
+        Each moment is judged by what was granted then. What was granted in the last 5 s and did
+        not come may come now, and a grant before that was higher counts for 5 s: what a source
+        sends by it is under way. Ask each second: within one second the answer is no, and the
+        question is not counted.
         """
-        span_ns = now - self._checked_at
-        if span_ns < NS_PER_S:
+        if now - self._checked_at < NS_PER_S:
             return False
-        energy_uj = self._energy(now)
-        passed_uj, self._checked_uj = energy_uj - self._checked_uj, energy_uj
-        self._checked_at = now
-        spare_uj, most_uj = self._spare_uj, self._grant_mw * CATCH_UP_NS // _PER_UJ
-        unused_uj = spare_uj + self._grant_mw * span_ns // _PER_UJ - passed_uj
-        self._spare_uj = min(max(unused_uj, 0), most_uj)
+        self._allow(now)
+        allowed, self._allowed = self._allowed, 0
+        energy_uj, granted_uj = self._energy(now), self._estimate(now)
+        passed_uj = energy_uj - self._checked_uj
+        unused_uj = self._spare_uj + granted_uj - self._checked_granted_uj - passed_uj
+        late_uj = max(passed_uj - self._spare_uj, 0)
+        self._checked_at, self._checked_uj = now, energy_uj
+        self._checked_granted_uj = granted_uj
+        self._spare_uj = min(max(unused_uj, 0), self._most_mw * CATCH_UP_NS // _PER_UJ)
         # MPLA-3-03
-        late_uj = max(passed_uj - spare_uj, 0)
-        return late_uj * _PER_UJ * 100 > self._grant_mw * span_ns * OVERLOAD_PERCENT
+        return not self._is_hidden and late_uj * _PER_UJ * 100 > allowed * OVERLOAD_PERCENT
