@@ -35,6 +35,7 @@ from powertcp.mplamps.node import (
     NodeSettings,
     PolicemanWanted,
     StreamCut,
+    StreamTimedOut,
 )
 from powertcp.mplamps.rsvp import PORT as RSVP_PORT
 from powertcp.mplamps.rsvp.settings import Settings
@@ -119,6 +120,8 @@ class LiveNode:
         self._carrier = carrier
         self._heed = heed
         self._streams: dict[Endpoint, LspStream] = {}
+        # ends that a packet or a call has concerned since the last turn
+        self._concerned: dict[Endpoint, None] = {}
         self._is_settling = self._is_stirred = False
         address = topology.node(name).address
         socks = _open_ports(name, address)
@@ -168,11 +171,17 @@ class LiveNode:
     # ---- one turn ---------------------------------------------------------------------------
 
     def turn(self, now: Instant) -> None:
-        """Send and tell what follows from what came."""
+        """Send and tell what follows from what came.
+
+        A stream is looked at only when a packet or a call has concerned its end since the last turn;
+        of one that is cut or that time has closed the node tells.
+        """
         self.settle(now)
-        for end, stream in tuple(self._streams.items()):
-            if not stream.turn():
-                del self._streams[end]
+        while self._concerned:
+            end, _ = self._concerned.popitem()
+            stream = self._streams.get(end)
+            if stream is not None and not stream.turn():
+                self._streams.pop(end, None)
 
     def settle(self, now: Instant) -> None:
         """Send and tell what a call of the node has made; call it after each."""
@@ -205,7 +214,7 @@ class LiveNode:
         match event:
             case PolicemanWanted(at=at) if self._police is not None:
                 self._police.want(at)
-            case StreamCut(end=end):
+            case StreamCut(end=end) | StreamTimedOut(end=end):
                 stream = self._streams.pop(end, None)
                 if stream is not None:
                     stream.turn()
@@ -214,7 +223,9 @@ class LiveNode:
                 self._heed(self, event)
 
     def _receive_packet(self, link: int, octets: bytes, now: Instant) -> None:
-        self.node.receive_packet(link, octets, now)
+        end = self.node.receive_packet(link, octets, now)
+        if end is not None:
+            self._concerned[end] = None
 
     def _drop(self, reason: str) -> None:
         if reason in _DROPS:
@@ -223,15 +234,23 @@ class LiveNode:
 
     # ---- streams ----------------------------------------------------------------------------
 
+    @property
+    def streams(self) -> int:
+        """Streams of ends that are not over."""
+        return len(self._streams)
+
     def stream(self, end: Endpoint) -> LspStream:
         """Return the stream of an end of this node; who asks for it closes it."""
         stream = self._streams.get(end)
         if stream is None:
             stream = self._streams[end] = LspStream(end, partial(self._flush_end, end))
+            # it may be over already
+            self._concerned[end] = None
         return stream
 
     def _flush_end(self, end: Endpoint) -> None:
         now = now_ns()
+        self._concerned[end] = None
         self.node.flush_ends(now, end)
         self.settle(now)
 

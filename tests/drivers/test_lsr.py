@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from powertcp.cli import main
 from powertcp.drivers.daemon import now_ns
+from powertcp.drivers.lsp import LspStream
 from powertcp.drivers.lsr import HELLO_NS, MPLS_PORT, LiveNode, live_settings, names_to_run
 from powertcp.drivers.lsr_keys import LinkKeys
 from powertcp.errors import BrokenInvariant, ConfigError
 from powertcp.mplamps.engine import Engine, EngineSettings
 from powertcp.mplamps.generators import generate_topology
-from powertcp.mplamps.node import LampState, Model, Node, NodeSettings
+from powertcp.mplamps.node import LampState, Model, Node, NodeSettings, StreamOpened
 from powertcp.mplamps.rsvp import PORT as RSVP_PORT
 from powertcp.mplamps.rsvp import Key
 from powertcp.mplamps.script import parse_script
+from powertcp.mplamps.tcp import Endpoint, State
 from powertcp.registry import Refusal
 from powertcp.units import NS_PER_S
 from tests.drivers.live import NEVER_S, Town, town, until
@@ -89,6 +92,105 @@ async def test_the_way_moves_without_a_source_in_between() -> None:
         assert lamp.migrate(Model.PEER) == 1
         await made.until(lambda: made.said[-1].get("lsp") == 2)
         assert lamp.status()["state"] == "signalled"
+
+
+async def opened(made: Town) -> tuple[LiveNode, LspStream, LiveNode, LspStream]:
+    """Signal a lamp, connect to its source; return node and stream of both ends."""
+    lamp = made.lamp("lamp-1")
+    request = made.topology.node("lamp-1").request
+    assert request is not None
+    number = lamp.switch_on(request)
+    assert not isinstance(await lamp.answer(number), Refusal)
+    end = lamp.node.open_stream(number, now_ns())
+    near = lamp.live.stream(end)
+    lamp.live.settle(now_ns())
+    await made.until(lambda: any(isinstance(one, StreamOpened) for _, one in made.events))
+    [(name, event)] = [pair for pair in made.events if isinstance(pair[1], StreamOpened)]
+    assert isinstance(event, StreamOpened)
+    far = made.lives[name]
+    return lamp.live, near, far, far.stream(event.end)
+
+
+async def test_only_those_streams_are_looked_at_that_are_concerned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[LspStream] = []
+    turn = LspStream.turn
+
+    def note(stream: LspStream) -> bool:
+        looked.append(stream)
+        return turn(stream)
+
+    async with town("street:1") as made:
+        _, near, far_node, far = await opened(made)
+        idle = [Endpoint(far_node.node.address, 3251, number) for number in range(100)]
+        for end in idle:
+            end.listen()
+            far_node.stream(end)
+        far_node.turn(now_ns())
+        monkeypatch.setattr(LspStream, "turn", note)
+        far_node.turn(now_ns())
+        assert looked == []
+        await near.send_all(b"light")
+        assert await far.receive_some() == b"light"
+        await far.send_all(b"power")
+        assert await near.receive_some() == b"power"
+        assert set(looked) == {near, far}
+        assert far_node.streams == 101
+        # who is told of nothing is still closed with its node
+        far_node.close()
+        assert all(end.state is State.CLOSED for end in idle)
+
+
+async def test_streams_that_are_over_are_forgotten_and_their_ends_told() -> None:
+    async with town("street:1") as made:
+        near_node, near, far_node, far = await opened(made)
+        assert (near_node.streams, far_node.streams) == (1, 1)
+        await near.aclose()
+        assert await far.receive_some() == b""
+        await far.aclose()
+        with trio.fail_after(NEVER_S):
+            await near.wait_over()
+            await far.wait_over()
+        await until(lambda: near_node.streams == far_node.streams == 0)
+
+
+async def test_a_stream_that_nobody_reads_any_more_is_reset_and_forgotten() -> None:
+    async with town("street:1") as made:
+        near_node, near, far_node, far = await opened(made)
+        await far.aclose()
+        await near.send_all(b"to nobody")
+        with trio.fail_after(NEVER_S):
+            await near.wait_over()
+        assert near.refusal is not None
+        await until(lambda: near_node.streams == far_node.streams == 0)
+
+
+@pytest.mark.parametrize("is_timed_out", [True, False])
+async def test_who_waits_is_told_that_a_connection_is_over(*, is_timed_out: bool) -> None:
+    async with town("street:1") as made:
+        near_node, near, _, _ = await opened(made)
+        told = trio.Event()
+
+        async def wait() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await near.receive_some()
+            told.set()
+
+        with trio.fail_after(NEVER_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                if is_timed_out:
+                    near.end.send(b"lost", now_ns())
+                    for tries in range(1, 20):
+                        near.end.handle_timer(now_ns() + 5 * tries * NS_PER_S)
+                    assert near.end.state is State.CLOSED
+                else:
+                    near_node.node.switch_off(1, now_ns())
+                    near_node.settle(now_ns())
+                await told.wait()
+        assert near_node.streams == 0
 
 
 @pytest.mark.requirement("MPLA-3-04")
