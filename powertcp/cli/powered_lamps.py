@@ -411,14 +411,16 @@ class PoweredLamps:
         self._forget(stream)
         if stream.is_leaving:
             self._switch_off(stream, now)
-        else:
+        elif self._has_tunnel(stream):
+            stream.node.lamp_flickered(stream.tunnel, now)
+            self._engine.settle_later(stream.name)
             self._engine.at(now + RETRY_NS, lambda at: self._connect_again(stream, at))
 
     def _connect_again(self, stream: _Stream, now: Instant) -> None:
         """Open another inner connection if the circuit of one that has ended is still there."""
         if self._engine.node(stream.name) is not stream.node:
             return
-        for row in stream.node.tunnels():
+        for row in tuple(stream.node.tunnels()):
             if row.number == stream.tunnel and row.state in _CLOSED_CIRCUIT and row.grant:
                 self._power(stream.name, stream.tunnel, row.grant, now)
                 self._engine.settle(stream.name)
@@ -463,12 +465,15 @@ class PoweredLamps:
             self._switch_off(stream, now)
 
     def _switch_off(self, stream: _Stream, now: Instant) -> None:
-        node = stream.node
-        if self._engine.node(stream.name) is not node:
-            return
-        if any(row.number == stream.tunnel for row in node.tunnels()):
-            node.switch_off(stream.tunnel, now)
-        self._engine.settle_later(stream.name)
+        if self._has_tunnel(stream):
+            stream.node.switch_off(stream.tunnel, now)
+            self._engine.settle_later(stream.name)
+
+    def _has_tunnel(self, stream: _Stream) -> bool:
+        """Whether the lamp is up that a connection was of, and wants its tunnel."""
+        if self._engine.node(stream.name) is not stream.node:
+            return False
+        return any(row.number == stream.tunnel for row in stream.node.tunnels())
 
     def _release(self, name: str, tunnel: int) -> bool:
         """A lamp is switched off: its flow ends before its circuit."""

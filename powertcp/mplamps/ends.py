@@ -21,6 +21,7 @@ MAX_OF_LAMP: Final = 1_024
 MAX_OF_SOURCE: Final = 100_000
 # of the lamp: the first of those that nobody is given
 FIRST_PORT: Final = 49_152
+_LAST_PORT: Final = 65_535
 _U32 = 0xFFFF_FFFF
 _Key: TypeAlias = tuple[int, IPv4Address, int]
 
@@ -32,7 +33,7 @@ class Ends:
     """
 
     __slots__ = (
-        "_ends", "_entropy", "_is_source", "_limit", "_out", "local", "malformed", "refused",
+        "_ends", "_entropy", "_is_source", "_limit", "_out", "_port", "local", "malformed", "refused",
     )  # fmt: skip
 
     def __init__(self, local: IPv4Address, entropy: Entropy, *, is_source: bool) -> None:
@@ -41,6 +42,7 @@ class Ends:
         self._entropy = entropy
         self._is_source = is_source
         self._limit = MAX_OF_SOURCE if is_source else MAX_OF_LAMP
+        self._port = FIRST_PORT
         self._ends: dict[_Key, Endpoint] = {}
         self._out: list[bytes] = []
         self.malformed = 0
@@ -60,9 +62,11 @@ class Ends:
             count = len(self._ends)
             refusal = Refusal(Reason.LIMIT, count + 1, self._limit, requirement="MPLA-4.10-03")
             raise PowerRefused(refusal)
-        port = FIRST_PORT
+        port = self._port
         while (port, peer, DEFAULT_PORT) in self._ends:
-            port += 1
+            port = _after(port)
+        # who meters on the way tells connections apart by their ports: one is not used again soon
+        self._port = _after(port)
         end = self._new(port)
         end.connect(peer, request, now)
         self._ends[port, peer, DEFAULT_PORT] = end
@@ -151,3 +155,8 @@ class Ends:
             flags=Flag.RST if has_ack else Flag.RST | Flag.ACK,
         )
         self._out.append(answer.to_wire())
+
+
+def _after(port: int) -> int:
+    """Return the next port of those that nobody is given."""
+    return port + 1 if port < _LAST_PORT else FIRST_PORT

@@ -16,10 +16,12 @@ from powertcp.wire.frames import HEADER, HEADER_OCTETS, check_header
 MAX_REGISTERS: Final = 1024
 OVERLOAD_PERCENT: Final = 125
 # what a circuit could not carry while its way was broken comes at once when there is another
-# or until a source has taken terms that are less: so long counts the grant before
+# or until a source has taken terms that are less: as long, at most, counts the grant before
 CATCH_UP_NS: Final[Duration] = 5 * NS_PER_S
 # grants before that count at a time
 MAX_FALLS: Final = 8
+# of the flags of TCP: those that tell a SYN that opens
+_OPENING = Flag.SYN | Flag.ACK | Flag.RST | Flag.FIN
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 # a private seal shows this ESN, on flow 0
 _HIDDEN = _U64
@@ -48,14 +50,17 @@ class Meter:
         "_checked_granted_uj",
         "_checked_uj",
         "_falls",
+        "_fresh",
         "_grant_mw",
         "_granted_at",
         "_granted_uj",
+        "_in_force_at",
         "_is_hidden",
         "_past_uj",
         "_registers",
         "_since",
         "_spare_uj",
+        "_syns",
         "octets",
         "packets",
     )
@@ -64,6 +69,7 @@ class Meter:
         """Start at zero, with the power granted."""
         self._grant_mw = grant_mw
         self._since = self._granted_at = self._checked_at = self._allowed_at = now
+        self._in_force_at = now
         self._granted_uj = 0
         self._checked_uj = self._checked_granted_uj = self._spare_uj = 0
         # mW * ns that may have passed since it was asked last
@@ -73,23 +79,31 @@ class Meter:
         self._past_uj = 0
         self._is_hidden = False
         self._registers: dict[tuple[bytes, int], tuple[int, int]] = {}
+        # of connections: the number of the SYN that began each
+        self._syns: dict[bytes, int] = {}
+        # registers whose ESN may begin anew, as their connection has
+        self._fresh: set[tuple[bytes, int]] = set()
         self.packets = 0
         self.octets = 0
 
     def grant(self, grant_mw: int, now: Instant) -> None:
-        """Take another grant, from now on; after a higher one that counts for 5 s more."""
+        """Take another grant, from now on; a higher one counts as long again, for 5 s at most."""
         self._allow(now)
         if grant_mw < self._grant_mw:
-            self._falls.append((now + CATCH_UP_NS, self._grant_mw))
+            self._fall(now + min(now - self._in_force_at, CATCH_UP_NS))
         while self._falls and self._falls[-1][1] <= grant_mw:
             self._falls.pop()
-        if len(self._falls) > MAX_FALLS:
-            until, _ = self._falls.pop()
-            _, before_mw = self._falls.pop()
-            self._falls.append((until, before_mw))
+        if grant_mw != self._grant_mw:
+            self._in_force_at = now
         self._granted_uj = self._estimate(now)
         self._granted_at = now
         self._grant_mw = grant_mw
+
+    def _fall(self, until: Instant) -> None:
+        """Let the grant before count for a while, if it is not below one that counts as long."""
+        is_new = not self._falls or self._falls[-1][0] < until
+        if is_new and len(self._falls) < MAX_FALLS:
+            self._falls.append((until, self._grant_mw))
 
     def _allow(self, now: Instant) -> None:
         """Count what may have passed until now: of each moment the highest grant that counts."""
@@ -114,6 +128,9 @@ class Meter:
         self.octets += len(packet) - at
         try:
             body = find_segment(packet, at)
+            if packet[body + 13] & _OPENING == Flag.SYN:
+                self._begin(_connection_of(packet, at, body), packet[body + 4 : body + 8])
+                return
             start = body + ((packet[body + 12] >> 4) << 2)
             # MPLA-3-02
             if packet[start : start + 3] != _MAGIC or start + HEADER_OCTETS > len(packet):
@@ -125,23 +142,37 @@ class Meter:
         # an answer to a flow that is not there says 0, and so nothing about one that is
         is_control = kind == SegmentType.CTL and not flags & Flag.SYN
         if flow:
-            one = packet[at + 12 : at + 16] + packet[body : body + 2]
-            other = packet[at + 16 : at + 20] + packet[body + 2 : body + 4]
-            key = min(one, other) + max(one, other), flow
+            key = _connection_of(packet, at, body), flow
             if not is_control or key in self._registers:
                 is_early = kind == SegmentType.DATA or bool(flags & Flag.SYN)
                 self._register(key, esn, is_early=is_early)
         elif esn == _HIDDEN:
             self._is_hidden = True
 
+    def _begin(self, connection: bytes, seq: bytes) -> None:
+        """Note the SYN of a connection: another one than before, between the same ports, is new."""
+        before = self._syns.pop(connection, None)
+        self._syns[connection] = number = int.from_bytes(seq, "big")
+        if before is not None and before != number:
+            self._fresh.update(key for key in self._registers if key[0] == connection)
+        if len(self._syns) > MAX_REGISTERS:
+            del self._syns[next(iter(self._syns))]
+
     def _register(self, key: tuple[bytes, int], esn: int, *, is_early: bool) -> None:
         """Note an ESN; one that is sent again may be the first of all, if it is_early."""
         first, last = self._registers.pop(key, (esn, esn))
+        if key in self._fresh:
+            self._fresh.discard(key)
+            # an ESN that goes on is that of the connection before
+            if esn < last:
+                self._past_uj += last - first
+                first = last = esn
         # MPLA-3-02
         self._registers[key] = min(first, esn) if is_early else first, max(last, esn)
         if len(self._registers) > MAX_REGISTERS:
             oldest = next(iter(self._registers))
             first, last = self._registers.pop(oldest)
+            self._fresh.discard(oldest)
             self._past_uj += last - first
 
     def _estimate(self, now: Instant) -> int:
@@ -164,8 +195,8 @@ class Meter:
         """Return whether the mean power since it was asked last is above 125 % of the grant.
 
         Each moment is judged by what was granted then. What was granted in the last 5 s and did
-        not come may come now, and a grant before that was higher counts for 5 s: what a source
-        sends by it is under way. Ask each second: within one second the answer is no, and the
+        not come may come now, and a grant before that was higher counts as long as it was in
+        force, for 5 s at most: what a source sends by it is under way. Ask each second: within one second the answer is no, and the
         question is not counted.
         """
         if now - self._checked_at < NS_PER_S:
@@ -178,6 +209,13 @@ class Meter:
         late_uj = max(passed_uj - self._spare_uj, 0)
         self._checked_at, self._checked_uj = now, energy_uj
         self._checked_granted_uj = granted_uj
-        self._spare_uj = min(max(unused_uj, 0), self._most_mw * CATCH_UP_NS // _PER_UJ)
+        self._spare_uj = min(max(unused_uj, 0), self._grant_mw * CATCH_UP_NS // _PER_UJ)
         # MPLA-3-03
         return not self._is_hidden and late_uj * _PER_UJ * 100 > allowed * OVERLOAD_PERCENT
+
+
+def _connection_of(packet: bytes, at: int, body: int) -> bytes:
+    """Return the addresses and ports of both ends, the same for both directions."""
+    one = packet[at + 12 : at + 16] + packet[body : body + 2]
+    other = packet[at + 16 : at + 20] + packet[body + 2 : body + 4]
+    return min(one, other) + max(one, other)

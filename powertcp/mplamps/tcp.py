@@ -72,6 +72,8 @@ STEPS: Final = {
     (State.LAST_ACK, Step.FIN_ACKNOWLEDGED): State.CLOSED,
 }
 _UNOPENED = (State.CLOSED, State.LISTEN, State.SYN_SENT)
+# RFC 9293, section 3.10.5: no reset
+_CLOSED_BY_BOTH = (State.CLOSING, State.LAST_ACK, State.TIME_WAIT)
 _MAY_SEND = (State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED, State.CLOSE_WAIT)
 
 
@@ -228,8 +230,11 @@ class Endpoint:
             self._flush(now)
 
     def abort(self) -> None:
-        """Send RST and forget everything; Ended is not told to who does it."""
-        if self.state not in _UNOPENED:
+        """Send RST, unless both sides have closed, and forget everything.
+
+        Ended is not told to who does it.
+        """
+        if self.state not in _UNOPENED and self.state not in _CLOSED_BY_BOTH:
             self._reply(_RST | _ACK, self._next)
         self._forget()
         self.state = State.CLOSED

@@ -392,6 +392,40 @@ def test_what_a_lamp_gave_up_before_it_came_is_cut_off(seed: int) -> None:
     assert run.lamps.residual_uj() == 0
 
 
+@pytest.mark.parametrize("again", [1, 3])
+def test_what_passes_after_a_lamp_has_connected_again_is_metered(again: int) -> None:
+    times = [40 * number for number in range(1, again + 1)]
+    crashes = "".join(f"\n{at}s crash es1\n{at}100ms restart es1" for at in times)
+    run = Powered(generate_topology("street:1"), f"0s on *{crashes}")
+    run.until(40 * (again + 1))
+    assert run.engine.lamps["lamp-1"].state is LampState.LIT
+    (supply,) = run.lamps.supplies().values()
+    (house,) = [node for node in run.engine.nodes() if node.name == "h1"]
+    metered_uj = sum(row.energy_uj or 0 for row in house.circuits(run.engine.now))
+    # a header tells what was sent before its own block: the last of each connection is not told
+    assert 0 <= supply.banked_uj - metered_uj <= (again + 1) * 1_196_000
+
+
+def test_a_lamp_flickers_from_the_end_of_a_connection_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sinks: list[_Sink] = []
+    opened = _Sink.open
+
+    def note(sink: _Sink, now: int) -> None:
+        sinks.append(sink)
+        opened(sink, now)
+
+    monkeypatch.setattr(_Sink, "open", note)
+    run = Powered(generate_topology("street:1"))
+    engine = run.until(3)
+    sinks[0].close(engine.now)
+    engine.settle("lamp-1")
+    assert run.until(3.5).lamps["lamp-1"].state is LampState.FLICKER
+    assert run.until(4.5).lamps["lamp-1"].state is LampState.LIT
+    assert len(sinks) == 2
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_lamp_whose_connection_was_lost_connects_again(seed: int) -> None:
     run = Powered(lossy("300ms", 100_000), seed=seed)

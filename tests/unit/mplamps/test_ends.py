@@ -90,8 +90,21 @@ def test_timers_of_all_ends_and_ends_that_are_forgotten() -> None:
     one.handle_timer(timer)
     assert len(one) == 1
     assert len(drained(one)) == 1
-    # the port is free again
-    assert one.connect(ES, REQUEST, 0).local_port == FIRST_PORT
+    # each has a port of its own
+    assert one.connect(ES, REQUEST, 0).local_port == FIRST_PORT + 2
+
+
+def test_ports_are_taken_in_turn() -> None:
+    one = lamp()
+    kept = one.connect(ES, REQUEST, 0)
+    ports = []
+    for _ in range(65_536 - FIRST_PORT):
+        end = one.connect(ES, REQUEST, 0)
+        ports.append(end.local_port)
+        end.abort()
+        one.forget(end)
+    assert ports == [*range(FIRST_PORT + 1, 65_536), FIRST_PORT + 1]
+    assert kept.local_port == FIRST_PORT
 
 
 def test_a_lamp_that_starts_again_gets_a_new_end() -> None:
@@ -154,7 +167,8 @@ def test_a_lamp_has_1024_connections_and_what_is_beyond_is_counted() -> None:
     # one that is closed makes room
     ends[3].close(0)
     assert ends[3].next_event() == Ended(refusal=None)
-    assert one.connect(ES, REQUEST, 0).local_port == FIRST_PORT + 3
+    # not at the port that was given back: others may still know it
+    assert one.connect(ES, REQUEST, 0).local_port == FIRST_PORT + 1_024
 
 
 @pytest.mark.requirement("MPLA-4.10-03")
