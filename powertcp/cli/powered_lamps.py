@@ -486,8 +486,10 @@ class PoweredLamps:
         engine.drop_acts()
         for name in engine.lamps:
             node = engine.node(name)
-            for row in tuple(node.tunnels()) if node is not None else ():
-                if node is not None and not self._leave(name, row.number, engine.now):
+            if node is None:
+                continue
+            for row in tuple(node.tunnels()):
+                if not self._leave(name, row.number, engine.now):
                     node.switch_off(row.number, engine.now)
                     engine.settle_later(name)
         engine.run(engine.now + 2 * DRAIN_NS)

@@ -80,7 +80,7 @@ class Meter:
         self._is_hidden = False
         self._registers: dict[tuple[bytes, int], tuple[int, int]] = {}
         # of connections: the number of the SYN that began each
-        self._syns: dict[bytes, int] = {}
+        self._syns: dict[bytes, bytes] = {}
         # registers whose ESN may begin anew, as their connection has
         self._fresh: set[tuple[bytes, int]] = set()
         self.packets = 0
@@ -152,8 +152,8 @@ class Meter:
     def _begin(self, connection: bytes, seq: bytes) -> None:
         """Note the SYN of a connection: another one than before, between the same ports, is new."""
         before = self._syns.pop(connection, None)
-        self._syns[connection] = number = int.from_bytes(seq, "big")
-        if before is not None and before != number:
+        self._syns[connection] = seq
+        if before is not None and before != seq:
             self._fresh.update(key for key in self._registers if key[0] == connection)
         if len(self._syns) > MAX_REGISTERS:
             del self._syns[next(iter(self._syns))]
@@ -196,8 +196,8 @@ class Meter:
 
         Each moment is judged by what was granted then. What was granted in the last 5 s and did
         not come may come now, and a grant before that was higher counts as long as it was in
-        force, for 5 s at most: what a source sends by it is under way. Ask each second: within one second the answer is no, and the
-        question is not counted.
+        force, for 5 s at most: what a source sends by it is under way. Ask each second: within
+        one second the answer is no, and the question is not counted.
         """
         if now - self._checked_at < NS_PER_S:
             return False

@@ -262,20 +262,19 @@ def test_who_asks_for_more_for_moments_saves_no_more_than_his_grant() -> None:
 
 
 @pytest.mark.requirement("MPLA-3-03")
-def test_who_takes_more_than_the_grant_before_is_over_at_once() -> None:
+@pytest.mark.parametrize(
+    ("lawful_s", "power_mw"),
+    [
+        pytest.param(0, 75_000, id="more than the grant before"),
+        pytest.param(20, 28_760, id="more than the lower one, when that before has had its time"),
+    ],
+)
+def test_who_takes_more_than_counts_is_over_at_once(lawful_s: float, power_mw: int) -> None:
     drawn = Drawn(59_800)
     assert drawn.draw(59_800, 2) is None
     drawn.grant(23_000)
-    assert drawn.draw(75_000, 1) == 1000
-
-
-@pytest.mark.requirement("MPLA-3-03")
-def test_what_a_lower_grant_leaves_unused_of_the_one_before_is_not_owed() -> None:
-    drawn = Drawn(59_800)
-    assert drawn.draw(59_800, 2) is None
-    drawn.grant(23_000)
-    assert drawn.draw(23_000, 20) is None
-    assert drawn.draw(28_760, 1) == 1000
+    assert drawn.draw(23_000, lawful_s) is None
+    assert drawn.draw(power_mw, 1) == 1000
 
 
 @pytest.mark.requirement("MPLA-3-03")
